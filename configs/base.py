@@ -1,0 +1,9 @@
+"""Every field with its default, documented in `mmdjax/config.py`. Other configs start from it."""
+
+import ml_collections
+
+from mmdjax import config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    return ml_collections.ConfigDict(config.to_dict(config.Config()))

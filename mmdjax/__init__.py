@@ -1,0 +1,3 @@
+"""mmdjax: multimodal diffusion in JAX."""
+
+__version__ = "0.1.0"

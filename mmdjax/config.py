@@ -1,0 +1,249 @@
+"""Every setting of a run: its name, default and meaning. Checked once, then frozen.
+
+Config files return `ml_collections.ConfigDict`; `from_dict` turns one into the dataclasses below.
+Only `methods`, `training` and `main` see them; the mathematics takes plain numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from mmdjax.errors import UserError, choice
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What is read.
+
+    Attributes:
+      name: 'synthetic' or 'mmsa'.
+      path: the user's file (mmsa).
+      modalities: key in the file -> the modality's name, in order (mmsa).
+      train, valid, test, seed: sizes and law of the synthetic set.
+      length_buckets: latents are cut to the shortest of these lengths that holds the utterance.
+    """
+
+    name: str = "synthetic"
+    path: str = ""
+    modalities: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    train: int = 2048
+    valid: int = 512
+    test: int = 1024
+    seed: int = 0
+    length_buckets: tuple[int, ...] = (48,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Latents:
+    """frames T and channels D of the encoders' output; dropout on their input features."""
+
+    frames: int = 48
+    channels: int = 32
+    dropout: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Fusion:
+    """MulT: layers and heads of each transformer, dropout on attention and elsewhere."""
+
+    layers: int = 4
+    heads: int = 8
+    attention_dropout: float = 0.2
+    dropout: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """ScoreTransformer1D."""
+
+    width: int = 256
+    layers: int = 6
+    heads: int = 8
+    mlp: int = 512
+    time_features: int = 256
+    fourier_scale: float = 16.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Diffusion:
+    """How missing latents are drawn.
+
+    Attributes:
+      sde: forward process.
+      sampler, grid, steps: solver, time grid and number of its steps.
+      coupling: how two missing modalities of an utterance are drawn: 'chain' (the second given the
+        first: the joint law) or 'independent' (each given the observed ones: the thesis).
+    """
+
+    sde: str = "vp"
+    sampler: str = "ddim"
+    grid: str = "quadratic"
+    steps: int = 30
+    coupling: str = "chain"
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+    """RCAN-1D alignment decoder, and the weight lambda of its loss (thesis eq. 5.23)."""
+
+    channels: int = 64
+    blocks: int = 20
+    reduction: int = 16
+    weight: float = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """One training phase: AdamW with warm-up, cosine decay and gradient clipping.
+
+    Attributes:
+      epochs: at most.
+      patience: epochs without a better validation loss before it stops.
+      batch: samples a step.
+      learning_rate: at its peak.
+      warmup: steps of linear warm-up.
+      weight_decay: decoupled (AdamW).
+      clip: largest global norm of the gradient.
+      ema: decay of the averaged parameters that are validated and kept; 0 is no averaging.
+    """
+
+    epochs: int = 50
+    patience: int = 10
+    batch: int = 32
+    learning_rate: float = 1e-3
+    warmup: int = 100
+    weight_decay: float = 5e-3
+    clip: float = 1.0
+    ema: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """draws K that a prediction averages, missing rates of the random protocol, rows a call."""
+
+    draws: int = 8
+    rates: tuple[float, ...] = (0.0, 0.3, 0.5, 0.7)
+    batch: int = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A whole run. `rounds`: incomplete patterns drawn for each training utterance in stage 2."""
+
+    title: str = "mmdjax"
+    seeds: tuple[int, ...] = (0,)
+    rounds: int = 6
+    save_seconds: float = 30.0
+    data: Data = Data()
+    latents: Latents = Latents()
+    fusion: Fusion = Fusion()
+    score: Score = Score()
+    diffusion: Diffusion = Diffusion()
+    decoder: Decoder = Decoder()
+    classifier_training: Training = Training()
+    score_training: Training = Training()
+    stage2_training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """Checks a config file's values.
+
+    Raises:
+      UserError: an unknown field, a wrong type, a value out of range.
+    """
+    config = _build(Config, values, "config")
+    _check(config)
+    return config
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Plain JSON-able values, the inverse of `from_dict`."""
+    return dataclasses.asdict(config)
+
+
+def _build(cls, values: Mapping[str, Any], where: str):
+    types = typing.get_type_hints(cls)
+    for key in values:
+        choice(f"{where} field", key, tuple(types))
+    return cls(**{key: _convert(types[key], v, f"{where}.{key}") for key, v in values.items()})
+
+
+def _convert(kind, value, where: str):
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, Mapping) and not hasattr(value, "items"):
+            raise UserError(f"{where} = {value!r} is not a group of fields")
+        return _build(kind, value, where)
+    origin = typing.get_origin(kind)
+    if origin is tuple:
+        item = typing.get_args(kind)[0]
+        values = (value,) if isinstance(value, int | float) else value
+        if not isinstance(values, tuple | list):
+            raise UserError(f"{where} = {value!r} is not a list of {item.__name__}")
+        return tuple(_convert(item, v, where) for v in values)
+    if origin is not None:  # Mapping[str, str]
+        return {str(k): _convert(str, v, where) for k, v in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
+        raise UserError(f"{where} = {value!r} is not of type {kind.__name__}")
+    return value
+
+
+def _check(config: Config) -> None:
+    """Ranges that types do not say. Names are checked where their registries are."""
+    from mmdjax.data.missing import check_rate
+    from mmdjax.data.pipeline import SOURCES
+    from mmdjax.diffusion import sde, time_grids
+    from mmdjax.diffusion.samplers import registry
+
+    choice("config.data.name", config.data.name, tuple(SOURCES))
+    choice("config.diffusion.sde", config.diffusion.sde, tuple(sde.REGISTRY))
+    choice("config.diffusion.sampler", config.diffusion.sampler, registry.names())
+    choice("config.diffusion.grid", config.diffusion.grid, tuple(time_grids.REGISTRY))
+    choice("config.diffusion.coupling", config.diffusion.coupling, ("chain", "independent"))
+    if not config.seeds:
+        raise UserError("config.seeds is empty; give at least one integer")
+    if len(set(config.seeds)) != len(config.seeds) or min(config.seeds) < 0:
+        raise UserError(f"config.seeds = {config.seeds}; allowed: different integers from 0")
+    if config.data.name == "mmsa" and len(config.data.modalities) < 2:
+        raise UserError(
+            f"config.data.modalities = {dict(config.data.modalities)}; allowed: at least two "
+            "pairs of a key in the file and a name"
+        )
+    modalities = len(config.data.modalities) or 3
+    for rate in config.evaluation.rates:
+        check_rate(rate, modalities)
+    for name, value in _numbers(config, "config"):
+        if value < 0 or (value == 0 and name.rsplit(".", 1)[1] in _POSITIVE):
+            raise UserError(f"{name} = {value}; allowed: a number above 0")
+    for name, width, heads in (
+        ("score", config.score.width, config.score.heads),
+        ("latents.channels and fusion", config.latents.channels, config.fusion.heads),
+    ):
+        if width % heads:
+            raise UserError(f"config.{name}: width {width} is not divisible by {heads} heads")
+    buckets = config.data.length_buckets
+    if not buckets or list(buckets) != sorted(set(buckets)) or buckets[-1] != config.latents.frames:
+        raise UserError(
+            f"config.data.length_buckets = {buckets}; allowed: increasing lengths that end with "
+            f"latents.frames = {config.latents.frames}"
+        )
+
+
+_POSITIVE = (
+    "train valid test frames channels layers heads width mlp time_features steps blocks reduction "
+    "epochs patience batch learning_rate clip rounds draws"
+).split()
+
+
+def _numbers(group, where: str):
+    for field in dataclasses.fields(group):
+        value, name = getattr(group, field.name), f"{where}.{field.name}"
+        if dataclasses.is_dataclass(value):
+            yield from _numbers(value, name)
+        elif isinstance(value, int | float):
+            yield name, value

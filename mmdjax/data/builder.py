@@ -1,0 +1,111 @@
+"""A tensorflow-datasets builder over any source, and its reader through grain."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import grain.python as grain
+import numpy as np
+import tensorflow_datasets as tfds
+
+from mmdjax.types import Batch
+
+logging.getLogger("absl").setLevel(logging.ERROR)  # "Using custom data configuration" and the like
+
+
+class Utterances(tfds.core.GeneratorBasedBuilder):
+    """Utterances of several modalities, one example each: features, frames, label, id."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, source: str, fingerprint: str, splits, data_dir: Path):
+        # Shapes are part of the description that tfds asks for while it is constructed.
+        self.name = source
+        self._batches = splits
+        config = tfds.core.BuilderConfig(name=fingerprint, version=self.VERSION)
+        super().__init__(data_dir=data_dir, config=config, file_format="array_record")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        train = self._batches["train"]
+        features = {
+            name: tfds.features.Tensor(shape=x.shape[1:], dtype=np.float32)
+            for name, x in train.features.items()
+        }
+        valid = {
+            name: tfds.features.Tensor(shape=v.shape[1:], dtype=np.bool_)
+            for name, v in train.valid.items()
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            # tfds sorts the keys of a dict; the order of the modalities is ours to keep.
+            metadata=tfds.core.MetadataDict(modalities=list(train.modalities)),
+            features=tfds.features.FeaturesDict(
+                {
+                    "features": features,
+                    "valid": valid,
+                    "label": tfds.features.Tensor(shape=(), dtype=np.float32),
+                    "id": tfds.features.Text(),
+                    "row": tfds.features.Tensor(shape=(), dtype=np.int32),
+                }
+            ),
+        )
+
+    def _split_generators(self, dl_manager):
+        return {split: self._examples(batch) for split, batch in self._batches.items()}
+
+    def _generate_examples(self):
+        raise AssertionError("the splits bring their own generators")
+
+    def _examples(self, batch: Batch):
+        for row in range(len(batch)):
+            yield row, {
+                "features": {name: x[row] for name, x in batch.features.items()},
+                "valid": {name: v[row] for name, v in batch.valid.items()},
+                "label": batch.label[row],
+                "id": str(batch.id[row]),
+                "row": row,
+            }
+
+
+def prepare(source: str, fingerprint: str, read: Callable[[], dict[str, Batch]], data_dir: Path):
+    """A builder whose files exist under data_dir / source / fingerprint; `read` runs if they do not.
+
+    tfds writes into a temporary folder and renames it, so an interrupted call leaves nothing.
+    """
+    folder = data_dir / source / fingerprint / "1.0.0"
+    if not folder.exists():
+        builder = Utterances(source, fingerprint, read(), data_dir)
+        tfds.disable_progress_bar()
+        # tfds announces a download; nothing is downloaded here.
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare()
+    return tfds.builder_from_directory(folder)
+
+
+def read_split(builder, split: str) -> Batch:
+    """A whole split as arrays in the source's order, read with threads."""
+    source = builder.as_data_source(split)
+    loader = grain.DataLoader(
+        data_source=source,
+        sampler=grain.SequentialSampler(len(source), shard_options=grain.NoSharding()),
+        operations=[grain.Batch(batch_size=min(256, len(source)))],
+        read_options=grain.ReadOptions(num_threads=2, prefetch_buffer_size=4),
+    )
+    batches = list(loader)
+    # tfds stores examples in the order of their hashed keys; `row` brings back the source's.
+    order = np.argsort(np.concatenate([batch["row"] for batch in batches]))
+
+    def join(pick):
+        return np.concatenate([pick(batch) for batch in batches])[order]
+
+    names = builder.info.metadata["modalities"]
+    return Batch(
+        {name: join(lambda batch, name=name: batch["features"][name]) for name in names},
+        {name: join(lambda batch, name=name: batch["valid"][name]) for name in names},
+        join(lambda batch: batch["label"]),
+        np.array([text.decode() for text in join(lambda batch: batch["id"])]),
+    )

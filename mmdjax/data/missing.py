@@ -1,0 +1,74 @@
+"""Which modalities are observed: availability patterns and missing rates, per sample, seeded."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmdjax.errors import UserError
+
+
+def patterns(modalities: int) -> np.ndarray:
+    """All 2^M - 1 availability patterns, (P, M) bool: one modality first, the complete set last."""
+    rows = [
+        [m in kept for m in range(modalities)]
+        for size in range(1, modalities + 1)
+        for kept in itertools.combinations(range(modalities), size)
+    ]
+    return np.array(rows, bool)
+
+
+def pattern_name(observed: Sequence[bool], modalities: Sequence[str]) -> str:
+    """First letters joined by '+': 'l', 'l+a'. Whole names where first letters are not unique."""
+    letters = [name[0] for name in modalities]
+    labels = letters if len(set(letters)) == len(letters) else modalities
+    return "+".join(label for label, kept in zip(labels, observed, strict=True) if kept)
+
+
+def check_rate(rate: float, modalities: int) -> float:
+    """The largest rate that keeps one modality, (M - 1) / M, may be given rounded up (0.7 for M = 3).
+
+    Returns:
+      The rate to realise.
+
+    Raises:
+      UserError: outside [0, (M - 1) / M rounded up to one decimal].
+    """
+    largest = (modalities - 1) / modalities
+    rounded = np.ceil(largest * 10 - 1e-9) / 10
+    if not 0 <= rate <= rounded + 1e-9:
+        raise UserError(
+            f"missing rate {rate} is not possible with {modalities} modalities; "
+            f"allowed: 0.0 to {rounded:.1f} (one modality is always kept)"
+        )
+    return min(rate, largest)
+
+
+def random_mask(samples: int, modalities: int, rate: float, seed: int) -> np.ndarray:
+    """Random protocol: (N, M) bool, at least one modality kept in each row.
+
+    round(rate N M) entries are missing, so the realised rate 1 - mean(mask) is within 1 / N of the
+    nominal one; they are a uniform choice among the entries but for one kept in each row, drawn
+    first.
+
+    Raises:
+      UserError: impossible rate.
+    """
+    rate = check_rate(rate, modalities)
+    rng = np.random.default_rng([seed, round(rate * 1e6), samples, modalities])
+    kept = rng.integers(modalities, size=samples)
+    removable = np.flatnonzero((np.arange(modalities) != kept[:, None]).ravel())
+    mask = np.ones(samples * modalities, bool)
+    mask[rng.choice(removable, round(rate * samples * modalities), replace=False)] = False
+    return mask.reshape(samples, modalities)
+
+
+def check_observed(observed: np.ndarray) -> None:
+    """Raises `UserError` where a row of observed (N, M) has nothing to go by."""
+    empty = np.flatnonzero(~observed.any(-1))
+    if empty.size:
+        raise UserError(
+            f"row {empty[0]} has no observed modality; allowed: at least one of {observed.shape[-1]}"
+        )

@@ -1,0 +1,117 @@
+"""Reads pickles of arrays, without a copy and without trust: nothing the file names ever runs."""
+
+import collections
+import math
+import os
+import pickle
+import re
+
+import numpy as np
+
+from mmdjax.errors import UserError
+
+_ALLOWED = "numpy arrays of bool, int, float, complex, str, bytes or object, and plain containers"
+_DTYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|c(8|16)|[SU][1-9]\d{0,5}|O8?)", re.ASCII)
+_REFUSED = "EXT1,EXT2,EXT4,PERSID,BINPERSID,OBJ,NEWOBJ,NEWOBJ_EX,NEXT_BUFFER,READONLY_BUFFER"
+
+
+def _require(condition, otherwise: str) -> None:
+    if not condition:
+        raise pickle.UnpicklingError(f"{otherwise} is refused")
+
+
+def _dtype(spec, align=False, copy=True) -> np.dtype:
+    _require(type(spec) is str, "numpy.dtype of something other than a str")
+    _require(_DTYPE.fullmatch(spec), f"numpy.dtype {spec[:60]!a}")
+    return np.dtype(spec, False, True)  # a copy: BUILD must not reach the dtypes numpy shares
+
+
+def _content(dtype, shape, raw) -> bytes | list:
+    """`raw`, if it is what `dtype` and `shape` need; numpy itself runs off a short list's end."""
+    typed = isinstance(dtype, np.dtype) and type(shape) is tuple
+    shaped = typed and all(type(n) is int and n >= 0 for n in shape)
+    _require(shaped, "numpy.ndarray without a proper dtype and shape")
+    raw = raw.encode("latin1") if type(raw) is str else raw  # python 2 wrote bytes as str
+    kind, unit = (list, 1) if dtype.hasobject else (bytes, dtype.itemsize)
+    fits = type(raw) is kind and len(raw) == math.prod(shape) * unit
+    _require(fits, "numpy.ndarray whose content does not fit its dtype and shape")
+    if dtype.kind == "U" and raw and np.frombuffer(raw, f"{dtype.str[0]}u4").max() > 0x10FFFF:
+        _require(False, "numpy.str_ beyond unicode")
+    return raw
+
+
+def _frombuffer(raw, dtype, shape, order="C", axis_order=None) -> np.ndarray:
+    flat = np.frombuffer(_content(dtype, shape, raw), dtype.str)
+    made = flat.reshape(shape, order="F" if order == "F" else "C")
+    return made if axis_order is None else made.transpose(axis_order)
+
+
+def _encode(text, codec) -> bytes:
+    _require(codec in ("latin1", "latin-1"), "_codecs.encode to other than latin1")
+    return str.encode(text, "latin1")
+
+
+_ADMITTED = {"numpy.ndarray": "numpy.ndarray", "numpy.dtype": _dtype, "_codecs.encode": _encode}
+_ADMITTED["collections.OrderedDict"] = collections.OrderedDict
+for _core in ("numpy.core", "numpy._core"):  # numpy 1 and numpy 2
+    # an ndarray whatever the subtype; BUILD gives it shape, dtype and content
+    _ADMITTED[f"{_core}.multiarray._reconstruct"] = lambda *_: np.empty(0, np.int8)
+    _ADMITTED[f"{_core}.multiarray.scalar"] = lambda dtype, raw: _frombuffer(raw, dtype, ())[()]
+    _ADMITTED[f"{_core}.numeric._frombuffer"] = _frombuffer
+for _builtins in ("builtins", "__builtin__"):  # python 3 and python 2
+    _ADMITTED |= {f"{_builtins}.{plain.__name__}": plain for plain in (set, frozenset, complex)}
+    _ADMITTED[f"{_builtins}.bytes"] = lambda: b""  # protocol 2 writes all others by encode
+
+
+class _Unpickler(pickle._Unpickler):
+    dispatch = dict(pickle._Unpickler.dispatch)  # noqa: RUF012
+    for _name in _REFUSED.split(","):
+        dispatch[getattr(pickle, _name)[0]] = lambda _, n=_name: _require(False, f"opcode {n}")
+    for _op in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
+        dispatch[_op[0]] = lambda self, usual=dispatch[_op[0]]: self.load_tuples(usual)
+    # a bytearray is only ever an array's buffer: bytes serve, and are read in place
+    dispatch[pickle.BYTEARRAY8[0]] = dispatch[pickle.BINBYTES8[0]]
+
+    def load_tuples(self, usual):
+        usual(self)
+        level = self.stack[-1:]
+        for _ in range(4):  # hashing a tuple a million deep overflows the C stack
+            level = {id(x): x for outer in level for x in outer if type(x) is tuple}.values()
+        _require(not level, "a tuple nested more than four deep")
+
+    def find_class(self, module, name):
+        _require((asked := f"{module}.{name}") in _ADMITTED, ascii(asked[:100])[1:-1])
+        return _ADMITTED[asked]
+
+    def load_build(self):
+        state, made = self.stack.pop(), self.stack[-1]
+        if type(made) is np.ndarray:
+            _, shape, dtype, fortran, raw = state
+            raw = _content(dtype, shape, raw)
+            return made.__setstate__((1, shape, np.dtype(dtype.str), bool(fortran), raw))
+        # attributes are never set; sizes, flags and fields of a dtype are numpy's to say
+        _require(isinstance(made, np.dtype), f"the state of a {type(made).__name__}")
+        states = [made.newbyteorder(order).__reduce__()[2] for order in "<>"]
+        _require(state in states, "numpy.dtype with a state of its own")
+        made.__setstate__(states[states.index(state)])
+
+    dispatch[pickle.BUILD[0]] = load_build
+
+
+def load(path: str | os.PathLike) -> object:
+    """The object in a pickle of any protocol, by python 2 or 3, numpy 1 or 2.
+
+    Raises `UserError` unless the file is a whole pickle of numpy arrays, scalars and
+    unstructured dtypes in plain containers (lists, tuples, sets, dicts, str, bytes, numbers).
+    """
+    try:
+        with open(path, "rb") as file:
+            return _Unpickler(file, encoding="latin1").load()
+    except OSError as error:
+        why = error.strerror
+    except pickle.UnpicklingError as error:
+        why = error
+    except Exception as error:  # a broken stream raises whatever its bytes happen to spell
+        known = {MemoryError: "more memory than there is", RecursionError: "nested too deeply"}
+        why = known.get(type(error), "truncated, corrupt or not a pickle")
+    raise UserError(f"{path}: {why}; allowed: a whole pickle of {_ALLOWED}")

@@ -1,0 +1,51 @@
+"""The field's metrics, in the conventions its code uses (DESIGN: both ACC2 conventions, named)."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial.distance import cdist
+from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error
+
+
+def sentiment_metrics(prediction: np.ndarray, label: np.ndarray) -> dict[str, float]:
+    """All metrics of predictions (N,) against labels (N,) in [-3, 3]; fractions, not percent.
+
+    `nonzero` drops label 0 and compares > 0 with > 0; `with_zero` compares >= 0 with >= 0. F1 is
+    weighted. ACC7 and ACC5 clip to +-3 and +-2 and round half to even. `corr` is Pearson's; 0
+    where either side is constant.
+    """
+    prediction, label = np.asarray(prediction, np.float64), np.asarray(label, np.float64)
+    kept = label != 0
+    result = {}
+    for name, yes, truth in (
+        ("nonzero", prediction[kept] > 0, label[kept] > 0),
+        ("with_zero", prediction >= 0, label >= 0),
+    ):
+        result[f"acc2_{name}"] = float(accuracy_score(truth, yes))
+        result[f"f1_{name}"] = float(f1_score(truth, yes, average="weighted"))
+    for classes, limit in ((7, 3), (5, 2)):
+        rounded = [np.round(np.clip(y, -limit, limit)) for y in (label, prediction)]
+        result[f"acc{classes}"] = float(accuracy_score(*rounded))
+    result["mae"] = float(mean_absolute_error(label, prediction))
+    constant = prediction.std() < 1e-12 or label.std() < 1e-12
+    result["corr"] = 0.0 if constant else float(np.corrcoef(prediction, label)[0, 1])
+    return result
+
+
+def energy_distance(drawn: np.ndarray, true: np.ndarray) -> float:
+    """2 E|X - Y| - E|X - X'| - E|Y - Y'| (Szekely & Rizzo 2013) over sqrt of the dimensions.
+
+    The unbiased form: pairs of a row with itself do not count, so it may fall just below 0.
+
+    Args:
+      drawn, true: (N, Q), (N', Q).
+    """
+    n, m = len(drawn), len(true)
+    cross = cdist(drawn, true).mean()
+    within = cdist(drawn, drawn).sum() / (n * (n - 1)), cdist(true, true).sum() / (m * (m - 1))
+    return float((2 * cross - sum(within)) / drawn.shape[1] ** 0.5)
+
+
+def rmse(filled: np.ndarray, true: np.ndarray, mask: np.ndarray) -> float:
+    """Root mean square error over entries (N, T, D) of valid frames mask (N, T)."""
+    return float(np.sqrt(((filled - true)[mask] ** 2).mean()))

@@ -1,0 +1,120 @@
+"""A run: data, training and evaluation of every seed, and the report in the work directory."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+import jax
+
+from mmdjax import config as configs
+from mmdjax.data import pipeline
+from mmdjax.errors import UserError
+from mmdjax.evaluation import report, tables
+from mmdjax.evaluation.evaluate import evaluate
+from mmdjax.methods.two_stage import TwoStage
+from mmdjax.files import load_arrays, save_arrays, write_json
+from mmdjax.training.progress import Reporter
+
+
+def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[dict]:
+    """Trains and evaluates every seed; goes on where an earlier run in `workdir` stopped.
+
+    Leaves config.json, checkpoints/, masks/, tensorboard/, results.json, report.md, report.html
+    and figures/ in `workdir`.
+
+    Returns:
+      The rows of results.json.
+
+    Raises:
+      UserError: see `mmdjax.errors`; nothing half-written is left behind.
+    """
+    raw = pipeline.load(config.data)
+    check_workdir(workdir, config)
+    write_json(workdir / "config.json", configs.to_dict(config))
+    reporter = Reporter(workdir / "tensorboard")
+    sizes = ", ".join(f"{name} {len(batch)}" for name, batch in raw.items())
+    reporter.print(f"{config.title}: {sizes} utterances; {', '.join(raw['train'].modalities)}")
+    started = time.monotonic()
+    system = TwoStage(config, pipeline.standardise(raw), reporter)
+    rows, history = [], {}
+    for seed in config.seeds:
+        trained = system.train(seed, workdir / "checkpoints" / f"seed_{seed}", may_train)
+        results, masks = evaluate(system, trained, seed, raw["test"])
+        keep_masks(workdir / "masks" / f"seed_{seed}.npz", masks)
+        rows += results
+        history |= {f"{phase}, seed {seed}": h for phase, h in trained.history.items()}
+    write_json(workdir / "results.json", rows)
+    minutes = (time.monotonic() - started) / 60
+    report.write_report(
+        workdir,
+        rows,
+        modalities=system.modalities,
+        title=config.title,
+        config=configs.to_dict(config),
+        machine=machine(),
+        history=history,
+        notes=[f"This run took {minutes:.1f} minutes."],
+    )
+    header, body = tables.main_table(rows)
+    reporter.print(tables.rich_table("Average over the availability patterns", header, body))
+    reporter.print(f"{minutes:.1f} min; report: {workdir / 'report.html'}")
+    reporter.close()
+    return rows
+
+
+def check_workdir(workdir: Path, config: configs.Config) -> None:
+    """Creates the work directory; refuses one that holds a run of another configuration."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"workdir {str(workdir)!r} cannot be made: {error.strerror}") from None
+    if not os.access(workdir, os.W_OK):
+        raise UserError(f"workdir {str(workdir)!r} is not writable; give another folder")
+    path = workdir / "config.json"
+    if not path.exists():
+        return
+    old, new = json.loads(path.read_text()), json.loads(json.dumps(configs.to_dict(config)))
+    different = sorted(differences(old, new))
+    if different:
+        raise UserError(
+            f"workdir {str(workdir)!r} holds a run with another config ({'; '.join(different)}); "
+            "give another folder, or the same config"
+        )
+
+
+def differences(old: dict, new: dict, where: str = "") -> list[str]:
+    result = []
+    for key in old.keys() | new.keys():
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            result += differences(a, b, f"{where}{key}.")
+        elif a != b:
+            result.append(f"{where}{key}: {a!r} there, {b!r} given")
+    return result
+
+
+def keep_masks(path: Path, masks: dict) -> None:
+    """Saves the masks once; later runs must have drawn the same ones."""
+    if path.exists():
+        old = load_arrays(path)
+        if any((old[rate] != mask).any() for rate, mask in masks.items()):
+            raise UserError(f"{path} holds other masks than this version draws; use a new workdir")
+        return
+    save_arrays(path, **masks)
+
+
+def machine() -> dict[str, str]:
+    """Where numbers were made."""
+    device = jax.devices()[0]
+    packages = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {
+        "processor": f"{platform.machine()}, {os.cpu_count()} cores",
+        "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
+        "python": sys.version.split()[0],
+    } | {name: importlib.metadata.version(name) for name in packages}

@@ -1,0 +1,75 @@
+"""python -m mmdjax.main --config=configs/NAME.py --workdir=DIR [--mode=train|evaluate] [--config.x=v]
+
+Modes:
+  train     train what is not trained yet, evaluate, write the report (the default)
+  evaluate  evaluate a finished run again; trains nothing
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from mmdjax.errors import UserError, choice
+
+MODES = ("train", "evaluate")
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written.")
+_MODE = flags.DEFINE_string("mode", "train", f"One of {', '.join(MODES)}.")
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise UserError(f"argument {argv[1]!r} is unknown; allowed: --config, --workdir, --mode")
+    choice("mode", _MODE.value, MODES)
+    if _CONFIG.value is None:
+        raise UserError(f"--config is missing; allowed: {known_configs()}")
+    if not _WORKDIR.value:
+        raise UserError("--workdir is missing; give a folder for checkpoints and results")
+
+    import jax
+
+    from mmdjax import config, experiment
+    from mmdjax.data.pipeline import cache_folder
+
+    checked = config.from_dict(_CONFIG.value.to_dict())
+    # Compiled programs outlive the process: a second start, or a resumed run, skips compiling.
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    experiment.run(checked, Path(_WORKDIR.value), may_train=_MODE.value == "train")
+
+
+def known_configs() -> str:
+    """The config files at hand, for messages."""
+    found = sorted(str(p) for p in Path("configs").glob("*.py") if p.stem not in ("base", "__init__"))
+    return ", ".join(found) or "a Python file with get_config()"
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """absl's parser, with mistakes told in one line and the configs at hand."""
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        text = str(error.args[0] if error.args else error)
+        raise UserError(" ".join(text.split())) from None
+    except (OSError, ImportError, SyntaxError) as error:
+        raise UserError(
+            f"--config cannot be read: {' '.join(str(error).split())}; allowed: {known_configs()}"
+        ) from None
+
+
+def console() -> None:
+    """Runs `main`; a `UserError` is one line on stderr and exit status 2."""
+    try:
+        app.run(main, flags_parser=parse_flags)
+    except UserError as error:
+        print(f"mmdjax: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    console()

@@ -1,0 +1,131 @@
+"""The three losses of the two stages, as `training.step` takes them.
+
+Each is (params, data, rows, weight, key, frames) -> scalar, a mean over rows weighted by `weight`
+(0 for padding); `frames` cuts the latents' time axis to a bucket that holds every row.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from mmdjax.diffusion.losses import denoising_score_matching, training_times
+from mmdjax.methods.system import Modules, align, filled_valid, others, raw
+
+
+def weighted_mean(values, weight):
+    return (values * weight).sum() / jnp.maximum(weight.sum(), 1.0)
+
+
+def classifier_loss(modules: Modules):
+    """Stage 1a: encoders and fusion on complete data, L1 (thesis eq. 5.22).
+
+    data: {'features': {m: (N, T_m, C_m)}, 'valid': {m: (N, T_m)}, 'label': (N,)}.
+    """
+
+    def loss(params, data, rows, weight, key, frames):
+        batch = jax.tree.map(lambda a: a[rows], data)
+        key_encoder, key_fusion = jax.random.split(key)
+        x, valid = modules.encoders.apply(
+            params["encoders"],
+            batch["features"],
+            batch["valid"],
+            deterministic=False,
+            rngs={"dropout": key_encoder},
+        )
+        prediction = modules.fusion.apply(
+            params["fusion"],
+            x[:, :, :frames],
+            valid[:, :, :frames],
+            deterministic=False,
+            rngs={"dropout": key_fusion},
+        )
+        return weighted_mean(jnp.abs(prediction - batch["label"]), weight)
+
+    return loss
+
+
+def random_conditions(key, batch: int, conditions: int):
+    """(B, C) bool: uniform over the non-empty subsets of C conditions."""
+    subset = jax.random.randint(key, (batch,), 1, 2**conditions)
+    return (subset[:, None] >> jnp.arange(conditions)) % 2 == 1
+
+
+def score_loss(modules: Modules):
+    """Stage 1b: denoising score matching for every modality at once, clean random conditions.
+
+    data: {'z': (N, M, T, D), 'valid': (N, M, T)}. Parameters are stacked over M.
+    """
+
+    def loss(params, data, rows, weight, key, frames):
+        z, valid = data["z"][rows, :, :frames], data["valid"][rows, :, :frames]
+        modalities, batch = z.shape[1], z.shape[0]
+
+        def of_target(params, target, condition_id, key):
+            keys = jax.random.split(key, 3)
+            kept = random_conditions(keys[0], batch, modalities - 1)
+            condition_mask = valid[:, condition_id] & kept[..., None]
+            # As in sampling: the target's frames are those of what it is conditioned on.
+            mask = condition_mask.any(1)
+            x0 = z[:, target]
+            t = training_times(keys[1], batch, modules.sde)
+            noise = jax.random.normal(keys[2], x0.shape)
+
+            def noise_fn(x, t):
+                return modules.score.apply(
+                    params, x, t, z[:, condition_id], condition_id, mask, condition_mask
+                )
+
+            counted = mask & valid[:, target]
+            error = denoising_score_matching(noise_fn, modules.sde, x0, counted, t, noise)
+            return weighted_mean(error, weight)
+
+        return jax.vmap(of_target)(
+            params, jnp.arange(modalities), others(modalities), jax.random.split(key, modalities)
+        ).mean()
+
+    return loss
+
+
+def completion_loss(modules: Modules, fill: str, align_weight: float):
+    """Stage 2: fusion, and the decoder where there are draws, under missing modalities.
+
+    L_task + lambda L_align (thesis eq. 5.23). Each row takes one of its R incomplete sets, or with
+    probability 1 / P the complete one, P the number of availability patterns.
+
+    Args:
+      fill: 'draws' (with the decoder), 'zero' or 'mean'.
+
+    data: {'z', 'valid', 'label', 'observed' (N, R, M), 'scale', 'fill'}; fill is (N, R, M, T, D)
+    for draws and (M, D) for a constant.
+    """
+
+    def loss(params, data, rows, weight, key, frames):
+        z, valid = data["z"][rows, :, :frames], data["valid"][rows, :, :frames]
+        batch, modalities = z.shape[:2]
+        keys = jax.random.split(key, 3)
+        round_ = jax.random.randint(keys[0], (batch,), 0, data["observed"].shape[1])
+        complete = jax.random.bernoulli(keys[1], 1 / (2**modalities - 1), (batch,))
+        observed = data["observed"][rows, round_] | complete[:, None]
+        if fill == "draws":
+            filler = data["fill"][rows, round_, :, :frames]
+        else:
+            filler = data["fill"][:, None]
+        filled = jnp.where(observed[..., None, None], z, filler)
+        mask = filled_valid(valid, observed)
+        filled = align(modules.decoder, params.get("decoder"), filled, mask, observed)
+        prediction = modules.fusion.apply(
+            params["fusion"],
+            raw(filled, mask, data["scale"]),
+            mask,
+            deterministic=False,
+            rngs={"dropout": keys[2]},
+        )
+        task = weighted_mean(jnp.abs(prediction - data["label"][rows]), weight)
+        if fill != "draws":
+            return task
+        counted = (mask & valid & ~observed[..., None])[..., None] * weight[:, None, None, None]
+        alignment = (jnp.abs(filled - z) * counted).sum()
+        return task + align_weight * alignment / jnp.maximum(counted.sum() * z.shape[-1], 1.0)
+
+    return loss

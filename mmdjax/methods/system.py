@@ -1,0 +1,107 @@
+"""The parts of the two-stage system, joined: modules, SDE, and the laws of completing a set.
+
+Latents are standardised per modality and channel (`Scale`) between the encoders and the fusion:
+score matching on raw latents would let an encoder collapse, and VP needs unit variance.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmdjax.diffusion import sde as sdes
+from mmdjax.networks.alignment import AlignmentDecoder
+from mmdjax.networks.encoders import Encoders
+from mmdjax.networks.fusion import MulT
+from mmdjax.networks.score_transformer import ScoreTransformer1D
+
+
+class Scale(NamedTuple):
+    """mean, std (M, D) of the training split's valid latent frames."""
+
+    mean: np.ndarray
+    std: np.ndarray
+
+
+class Modules(NamedTuple):
+    encoders: Encoders
+    fusion: MulT
+    score: ScoreTransformer1D
+    decoder: AlignmentDecoder
+    sde: sdes.SDE
+
+
+def build(config, modalities: tuple[str, ...]) -> Modules:
+    """The modules of `mmdjax.config.Config`; everything below takes plain numbers."""
+    fusion, score, decoder = config.fusion, config.score, config.decoder
+    return Modules(
+        Encoders(
+            modalities, config.latents.frames, config.latents.channels, config.latents.dropout
+        ),
+        MulT(fusion.layers, fusion.heads, fusion.attention_dropout, fusion.dropout),
+        ScoreTransformer1D(
+            len(modalities),
+            config.latents.frames,
+            score.width,
+            score.layers,
+            score.heads,
+            score.mlp,
+            score.time_features,
+            score.fourier_scale,
+        ),
+        AlignmentDecoder(decoder.channels, decoder.blocks, decoder.reduction),
+        sdes.REGISTRY[config.diffusion.sde](),
+    )
+
+
+def others(modalities: int) -> np.ndarray:
+    """(M, M - 1): for each modality the indices of the other ones."""
+    return np.array([[j for j in range(modalities) if j != i] for i in range(modalities)])
+
+
+def filled_valid(valid, observed):
+    """Frames of a completed set: an observed modality has its own, a missing one takes every frame
+    on which some observed modality exists. Its true length is hidden and never used.
+
+    Args:
+      valid: (..., M, T) bool; only entries of observed modalities are read.
+      observed: (..., M) bool.
+    """
+    xp = jnp if isinstance(valid, jax.Array) or isinstance(observed, jax.Array) else np
+    shown = valid & observed[..., None]
+    return xp.where(observed[..., None], valid, shown.any(-2, keepdims=True))
+
+
+def raw(z, valid, scale: Scale):
+    """Standardised latents z (..., M, T, D) -> what the fusion was trained on, 0 off `valid`."""
+    x = z * scale.std[:, None] + scale.mean[:, None]
+    return jnp.where(valid[..., None], x, 0.0)
+
+
+def align(decoder: AlignmentDecoder, params, z, valid, observed):
+    """Missing modalities through their own decoder; observed ones as they are.
+
+    Args:
+      params: decoder parameters stacked over M, or None for no decoder.
+      z: (B, M, T, D); valid: (B, M, T); observed: (B, M).
+    """
+    if params is None:
+        return z
+    decoded = jax.vmap(decoder.apply, in_axes=(0, 1, 1), out_axes=1)(params, z, valid)
+    return jnp.where(observed[..., None, None], z, decoded)
+
+
+def predict(modules: Modules, params, scale: Scale, z, valid, observed):
+    """Prediction (B,) from completed standardised latents.
+
+    Args:
+      params: {'fusion': ..., 'decoder': ... or absent}.
+      z: (B, M, T, D), filled where not observed.
+      valid: (B, M, T) from `filled_valid`.
+      observed: (B, M).
+    """
+    z = align(modules.decoder, params.get("decoder"), z, valid, observed)
+    return modules.fusion.apply(params["fusion"], raw(z, valid, scale), valid)

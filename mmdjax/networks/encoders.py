@@ -1,0 +1,87 @@
+"""Shallow encoders: from each modality's own frames and channels to a common latent shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+KERNEL = 3
+
+
+def resampling_matrix(source: int, target: int) -> np.ndarray:
+    """(target, source) weights that put `source` frames on a time axis of `target` frames.
+
+    Longer sequences are averaged over the part of the axis that a target frame covers, shorter
+    ones are interpolated linearly between frame centres. Rows sum to one.
+    """
+    if source >= target:
+        edges = np.arange(target + 1) * source / target
+        frame = np.arange(source)
+        overlap = np.minimum(edges[1:, None], frame + 1) - np.maximum(edges[:-1, None], frame)
+        weights = np.clip(overlap, 0, None)
+    else:
+        centre = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+        weights = np.clip(1 - np.abs(centre[:, None] - np.arange(source)), 0, None)
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+
+
+def resample(x: jax.Array, valid: jax.Array, frames: int) -> tuple[jax.Array, jax.Array]:
+    """Resamples x (B, T_m, C) to (B, frames, C) over valid frames only; valid likewise."""
+    if x.shape[1] == frames:
+        return jnp.where(valid[..., None], x, 0.0), valid
+    weights = resampling_matrix(x.shape[1], frames)
+    share = valid.astype(x.dtype) @ weights.T
+    total = weights @ jnp.where(valid[..., None], x, 0.0)
+    covered = share > 1e-6
+    return jnp.where(covered[..., None], total / jnp.maximum(share, 1e-6)[..., None], 0.0), covered
+
+
+class ModalityEncoder(nn.Module):
+    """One Conv1d of kernel 3 without padding (thesis 5.2.5): linear, so Gaussian laws stay Gaussian.
+
+    A sequence of `frames` + 2 frames (50 for the field's files) is convolved as it is; any other
+    length is resampled to that first. A latent frame is valid when any frame under it is.
+    """
+
+    frames: int
+    channels: int
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, x, valid, deterministic: bool = True):
+        """x (B, T_m, C_m), valid (B, T_m) -> (B, frames, channels), (B, frames)."""
+        x, valid = resample(x, valid, self.frames + KERNEL - 1)
+        x = nn.Dropout(self.dropout)(x, deterministic=deterministic)
+        y = nn.Conv(self.channels, (KERNEL,), padding="VALID", use_bias=False)(x)
+        covered = valid[:, :-2] | valid[:, 1:-1] | valid[:, 2:]
+        return jnp.where(covered[..., None], y, 0.0), covered
+
+
+class Encoders(nn.Module):
+    """All modalities side by side.
+
+    Attributes:
+      modalities: names, in the order of the modality axis.
+      frames, channels: T and D of the latents.
+      dropout: on the input features, by modality.
+    """
+
+    modalities: tuple[str, ...]
+    frames: int = 48
+    channels: int = 32
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, features: Mapping, valid: Mapping, deterministic: bool = True):
+        """features[m] (B, T_m, C_m), valid[m] (B, T_m) -> x (B, M, T, D), valid (B, M, T)."""
+        pairs = [
+            ModalityEncoder(self.frames, self.channels, self.dropout, name=name)(
+                features[name], valid[name], deterministic
+            )
+            for name in self.modalities
+        ]
+        return jnp.stack([x for x, _ in pairs], 1), jnp.stack([v for _, v in pairs], 1)

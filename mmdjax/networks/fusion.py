@@ -1,0 +1,104 @@
+"""MulT fusion: pairwise cross-modal transformers, memory transformers, last token, MLP.
+
+Source: Tsai et al. (2019), "Multimodal Transformer for Unaligned Multimodal Language Sequences";
+thesis eq. 5.19-5.21. The transformers of all pairs have one architecture, so their parameters are
+stacked on a leading axis and run as one batched program.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from mmdjax.networks.embeddings import sinusoidal_positions
+from mmdjax.networks.transformer import Layer, mask_bias
+
+
+class Stack(nn.Module):
+    """`layers` transformer layers over one source, and a final norm.
+
+    The layers are one scanned body: compile time does not grow with depth.
+    """
+
+    layers: int
+    heads: int
+    attention_dropout: float
+    dropout: float
+
+    @nn.compact
+    def __call__(self, target, source, source_valid, deterministic: bool = True):
+        """target (B, S, D); source (B, R, D), or None for self-attention -> (B, S, D)."""
+        bias = mask_bias(source_valid)
+
+        def layer(module, target, _):
+            # A memory transformer looks at itself: its source moves on with it.
+            memory = target if source is None else source
+            return module(target, memory, bias, deterministic), None
+
+        body = nn.scan(
+            layer,
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            length=self.layers,
+        )
+        width = target.shape[-1]
+        module = Layer(self.heads, 4 * width, self.attention_dropout, self.dropout, name="layers")
+        target, _ = body(module, target, None)
+        return nn.LayerNorm(name="norm")(target)
+
+
+def stacked(module, axis_size):
+    """The module with parameters and inputs stacked on a leading axis of `axis_size`."""
+    return nn.vmap(
+        module,
+        in_axes=(0, 0, 0, None),
+        variable_axes={"params": 0},
+        split_rngs={"params": True, "dropout": True},
+        axis_size=axis_size,
+    )
+
+
+class MulT(nn.Module):
+    """From latents of M >= 2 modalities to one number an utterance."""
+
+    layers: int = 4
+    heads: int = 8
+    attention_dropout: float = 0.2
+    dropout: float = 0.1
+
+    @nn.compact
+    def __call__(self, x, valid, deterministic: bool = True):
+        """x (B, M, T, D), valid (B, M, T) -> prediction (B,)."""
+        batch, modalities, frames, width = x.shape
+
+        def drop(y):
+            return nn.Dropout(self.dropout)(y, deterministic=deterministic)
+
+        positions = sinusoidal_positions(frames, width)
+        x = drop(jnp.where(valid[..., None], x * width**0.5 + positions, 0.0))
+        targets, sources = zip(
+            *((i, j) for i in range(modalities) for j in range(modalities) if i != j), strict=True
+        )
+        x, valid = jnp.moveaxis(x, 1, 0), jnp.moveaxis(valid, 1, 0)
+        sizes = dict(
+            layers=self.layers,
+            heads=self.heads,
+            attention_dropout=self.attention_dropout,
+            dropout=self.dropout,
+        )
+        cross = stacked(Stack, len(targets))(**sizes, name="cross")(
+            x[np.array(targets)], x[np.array(sources)], valid[np.array(sources)], deterministic
+        )
+        # (pairs, B, T, D) -> (M, B, T, (M - 1) D): what each modality took from the others.
+        joined = cross.reshape(modalities, modalities - 1, batch, frames, width)
+        joined = jnp.moveaxis(joined, 1, 3).reshape(modalities, batch, frames, -1)
+        memory = stacked(Stack, modalities)(**sizes, name="memory")(
+            joined, None, valid, deterministic
+        )
+        last = jnp.maximum(frames - 1 - jnp.argmax(valid[..., ::-1], axis=-1), 0)
+        token = jnp.take_along_axis(memory, last[..., None, None], axis=2)[:, :, 0]
+        h = jnp.moveaxis(token, 0, 1).reshape(batch, -1)
+        y = nn.Dense(h.shape[-1], name="mlp_in")(h)
+        h = h + nn.Dense(h.shape[-1], name="mlp_out")(drop(nn.relu(y)))
+        return nn.Dense(1, name="head")(h)[:, 0]

@@ -1,0 +1,661 @@
+"""Pickles: what hostile ones cannot do, and how the field's files become batches."""
+
+import collections
+import copyreg
+import logging
+import os
+import pathlib
+import pickle
+import struct
+
+import numpy as np
+import pytest
+
+from mmdjax.data import mmsa, safe_pickle
+from mmdjax.errors import UserError
+
+NAMES = {"text": "language", "audio": "acoustic", "vision": "timing"}
+REAL = pathlib.Path(__file__).parents[3] / "shared/data/mosi/aligned_50.pkl"
+
+
+def refusal(path, read=safe_pickle.load, *args) -> str:
+    """The message of the `UserError`, which is one line that names the file and what is allowed."""
+    with pytest.raises(UserError) as caught:
+        read(path, *args)
+    message = str(caught.value)
+    assert "\n" not in message and "allowed: " in message
+    return message
+
+
+# --- hostile pickles -------------------------------------------------------------------------
+
+
+class Call:
+    """Pickles as a call of `function`."""
+
+    def __init__(self, function, *args):
+        self.call = function, args
+
+    def __reduce__(self):
+        return self.call
+
+
+def text(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
+
+
+def push(module: str, name: str) -> bytes:
+    """STACK_GLOBAL, whose name may have dots: pickle itself would walk down the attributes."""
+    return text(module) + text(name) + b"\x93"
+
+
+def call(module: str, name: str, args: bytes) -> bytes:
+    return push(module, name) + args + b"R"
+
+
+def stream(body: bytes) -> bytes:
+    return b"\x80\x05" + body + b"."
+
+
+def dtype(spec: str, state: bytes = b"") -> bytes:
+    return call("numpy", "dtype", text(spec) + b"\x89\x88\x87") + state
+
+
+def array(dtype_: bytes, raw: bytes, shape: bytes = b"K\x02\x85") -> bytes:
+    core = "numpy._core.multiarray"
+    empty = call(core, "_reconstruct", push("numpy", "ndarray") + b"K\x00\x85C\x01b\x87")
+    return empty + b"(K\x01" + shape + dtype_ + b"\x89" + raw + b"tb"
+
+
+def touch(path) -> str:
+    return f"touch {path}"
+
+
+# Each builds a file from a sentinel's path; the second entry is what the message must name.
+RUNS = {
+    "os.system": (lambda s: pickle.dumps(Call(os.system, touch(s)), 4), "posix.system"),
+    "os.system, protocol 0": (lambda s: pickle.dumps(Call(os.system, touch(s)), 0), "posix.system"),
+    "builtins.eval": (
+        lambda s: pickle.dumps(Call(eval, f"open({str(s)!r}, 'w').close()"), 2),
+        "__builtin__.eval",
+    ),
+    "INST": (lambda s: b"(S'" + touch(s).encode() + b"'\nios\nsystem\n.", "os.system"),
+    "OBJ": (lambda s: b"(cos\nsystem\nS'" + touch(s).encode() + b"'\no.", "os.system"),
+    "numpy dotted name": (
+        lambda s: stream(
+            array(dtype("i8"), b"C\x10" + bytes(16))
+            + b"q\x000"
+            + call("numpy", "ndarray.tofile", b"h\x00" + text(str(s)) + b"\x86")
+        ),
+        "numpy.ndarray.tofile",
+    ),
+    "numpy function": (
+        lambda s: stream(call("numpy", "savetxt", text(str(s)) + b"]K\x01a\x86")),
+        "numpy.savetxt",
+    ),
+    "extension registry": (
+        lambda s: stream(b"\x82\xf0" + text(touch(s)) + b"\x85R"),
+        "opcode EXT1",
+    ),
+    "nested in data": (
+        lambda s: pickle.dumps({"train": [np.ones(3), Call(os.system, touch(s))]}, 5),
+        "posix.system",
+    ),
+}
+REFUSED = {
+    "persistent id": (b"Pname\n.", "opcode PERSID"),
+    "binary persistent id": (stream(text("name") + b"Q"), "opcode BINPERSID"),
+    "attributes of an admitted function": (
+        stream(push("numpy", "dtype") + b"}" + text("__code__") + b"NsN\x86b"),
+        "state of a function",
+    ),
+    "slots of an admitted function": (
+        stream(push("numpy", "dtype") + b"N}" + text("__defaults__") + b")s\x86b"),
+        "state of a function",
+    ),
+    "attributes of an admitted class": (
+        stream(push("collections", "OrderedDict") + b"}" + text("pop") + b"Nsb"),
+        "state of a type",
+    ),
+    "array interface on an instance": (
+        stream(call("collections", "OrderedDict", b")") + b"}" + text("__array_struct__") + b"Nsb"),
+        "state of a OrderedDict",
+    ),
+    "class beyond the admitted": (stream(push("numpy", "matrix")), "numpy.matrix"),
+    "NEWOBJ": (stream(push("builtins", "set") + b")\x81"), "opcode NEWOBJ"),
+    "NEWOBJ_EX": (stream(push("builtins", "set") + b")}\x92"), "opcode NEWOBJ_EX"),
+    "memoryview": (stream(b"C\x01a\x98"), "opcode READONLY_BUFFER"),
+    "attribute of an admitted name": (
+        stream(push("numpy", "dtype.__subclasses__")),
+        "numpy.dtype.__subclasses__",
+    ),
+    "codec that unpacks": (
+        stream(call("_codecs", "encode", text("a") + text("zlib") + b"\x86")),
+        "_codecs.encode",
+    ),
+    "name with line breaks": (stream(push("os\nname", "\x1b[2J")), r"os\nname.\x1b[2J"),
+    "structured dtype": (stream(dtype("O,i8")), "numpy.dtype 'O,i8'"),
+    "raw bytes dtype": (stream(dtype("V8")), "numpy.dtype 'V8'"),
+    "dtype from a list": (stream(call("numpy", "dtype", b"]\x85")), "numpy.dtype of something"),
+    "dtype with other flags": (
+        stream(dtype("S8", b"(K\x03" + text("|") + b"NNNK\x08K\x01K\x3ftb")),
+        "numpy.dtype with a state",
+    ),
+    "dtype with another size": (
+        stream(dtype("S1", b"(K\x03" + text("|") + b"NNNK\x63K\x01K\x00tb")),
+        "numpy.dtype with a state",
+    ),
+    "objects from raw bytes": (
+        stream(array(dtype("O"), b"C\x10" + b"A" * 16)),
+        "numpy.ndarray whose content",
+    ),
+    "objects from a short list": (stream(array(dtype("O"), b"]Na")), "numpy.ndarray whose content"),
+    "objects from a buffer": (
+        stream(
+            call(
+                "numpy._core.numeric",
+                "_frombuffer",
+                b"(C\x08" + bytes(8) + dtype("O") + b"K\x01\x85" + text("C") + b"t",
+            )
+        ),
+        "numpy.ndarray whose content",
+    ),
+    "object scalar": (
+        stream(call("numpy.core.multiarray", "scalar", dtype("O") + b"C\x08" + bytes(8) + b"\x86")),
+        "numpy.ndarray whose content",
+    ),
+    "negative shape": (
+        stream(array(dtype("i8"), b"C\x00", b"J\xff\xff\xff\xff\x85")),
+        "numpy.ndarray without a proper",
+    ),
+    "content too short": (stream(array(dtype("i8"), b"C\x01a")), "numpy.ndarray whose content"),
+    "characters beyond unicode": (
+        stream(array(dtype("U1"), b"C\x08" + b"\xff" * 8)),
+        "numpy.str_ beyond unicode",
+    ),
+    "tuple that overflows the stack": (stream(b"}" + b")" + b"\x85" * 10**5 + b"Ns"), "nested"),
+}
+BROKEN = {
+    "empty": b"",
+    "not a pickle": b"\x89HDF\r\n\x1a\n" + bytes(100),
+    "text": b"label,text\n1.0,good\n",
+    "frame beyond the end": b"\x80\x04\x95" + struct.pack("<Q", 2**60),
+    "bytes beyond the end": stream(b"\x8e" + struct.pack("<Q", 2**60)),
+    "buffer beyond the end": stream(b"\x96" + struct.pack("<Q", 2**40)),
+    "calling a string": stream(push("numpy", "ndarray") + b")R"),
+    "bytes of a huge number": stream(call("builtins", "bytes", b"J\xff\xff\xff\x7f\x85")),
+    "state of the wrong length": stream(
+        call("numpy._core.multiarray", "_reconstruct", b")") + b"K\x01\x85b"
+    ),
+}
+
+
+@pytest.fixture
+def registered():
+    """`os.system` in the extension registry's cache, which pickle trusts without a lookup."""
+    copyreg._extension_cache[0xF0] = os.system
+    yield
+    del copyreg._extension_cache[0xF0]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_hostile_pickle_runs_nothing(name, tmp_path, registered):
+    sentinel, path = tmp_path / "sentinel", tmp_path / "file.pkl"
+    build, named = RUNS[name]
+    path.write_bytes(build(sentinel))
+    message = refusal(path)
+    assert str(path) in message and named in message
+    assert not sentinel.exists()
+    pickle.loads(path.read_bytes())  # the attack is real: plain pickle falls for it
+    assert sentinel.exists()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_forbidden_content_is_named(name, tmp_path):
+    path = tmp_path / "file.pkl"
+    body, named = REFUSED[name]
+    path.write_bytes(body)
+    message = refusal(path)
+    assert str(path) in message and named in message and "refused" in message
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_file_is_one_clear_line(name, tmp_path):
+    path = tmp_path / "file.pkl"
+    path.write_bytes(BROKEN[name])
+    assert str(path) in refusal(path)
+
+
+def test_missing_file_and_directory_are_named(tmp_path):
+    assert "No such file" in refusal(tmp_path / "absent.pkl")
+    assert "directory" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(MemoryError, "memory"), (RecursionError, "nested too deeply")]
+)
+def test_exhaustion_is_one_clear_line(error, said, tmp_path, monkeypatch):
+    def fail(self):
+        raise error
+
+    path = tmp_path / "file.pkl"
+    path.write_bytes(pickle.dumps([]))
+    monkeypatch.setattr(safe_pickle._Unpickler, "load", fail)
+    assert said in refusal(path)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_truncated_file_is_refused_wherever_it_ends(protocol, tmp_path):
+    whole = pickle.dumps({"train": {"text": np.ones((2, 3, 4)), "id": ["a", "b"]}}, protocol)
+    path = tmp_path / "file.pkl"
+    for end in {*range(0, len(whole), 7), len(whole) - 1}:
+        path.write_bytes(whole[:end])
+        refusal(path)
+
+
+def test_flipped_bytes_give_an_object_or_a_user_error(tmp_path):
+    draw = np.random.default_rng(0)
+    tree = {"text": np.ones((2, 3)), "id": np.array(["a", "b"], object), "s": {1, 2}, "t": (1, 2)}
+    path = tmp_path / "file.pkl"
+    for trial in range(300):
+        data = bytearray(pickle.dumps(tree, (0, 2, 4, 5)[trial % 4]))
+        data[draw.integers(len(data))] = draw.integers(256)
+        path.write_bytes(data)
+        try:
+            safe_pickle.load(path)
+        except UserError as error:
+            assert "\n" not in str(error)
+
+
+def test_numpy_shared_dtypes_are_out_of_reach(tmp_path):
+    path = tmp_path / "file.pkl"
+    path.write_bytes(
+        stream(dtype("f4", b"(K\x03" + text(">") + b"NNN" + b"J\xff\xff\xff\xff" * 2 + b"K\x00tb"))
+    )
+    assert safe_pickle.load(path).byteorder == ">"
+    assert np.dtype("f4").isnative
+
+
+# --- honest pickles --------------------------------------------------------------------------
+
+PLAIN = {
+    "doubles": np.arange(3.0),
+    "halves": np.ones((2, 3, 4), np.float16),
+    "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    "transposed": np.arange(24).reshape(2, 3, 4).transpose(1, 2, 0),
+    "large": np.arange(5000, dtype=np.float32).reshape(50, 100),
+    "empty": np.zeros((0, 3)),
+    "big endian": np.arange(3, dtype=">i4"),
+    "objects": np.array(["word", None, 1.5], object),
+    "names": np.array(["ab", "é"]),
+    "bytes array": np.array([b"ab"]),
+    "zero-dimensional": np.array(2.0),
+    "scalar": np.float32(1.5),
+    "truth": np.bool_(True),
+    "name": np.str_("é"),
+    "dtype": np.dtype("f4"),
+    "ordered": collections.OrderedDict(b=1, a=[2]),
+    "set": {1, "a"},
+    "frozenset": frozenset([2]),
+    "numbers": (1, 2.5, 3j, True, None, 10**30),
+    "bytes": b"\x00\xff",
+    "no bytes": b"",
+    "nested": {"a": [(1, (2, 3)), {}]},
+}
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_plain_content_comes_back_at_every_protocol(protocol, tmp_path):
+    path = tmp_path / "file.pkl"
+    path.write_bytes(pickle.dumps(PLAIN, protocol))
+    loaded = safe_pickle.load(path)
+    assert list(loaded) == list(PLAIN)
+    for name, value in PLAIN.items():
+        assert type(loaded[name]) is type(value), name
+        np.testing.assert_array_equal(loaded[name], value, err_msg=name)
+        assert np.asarray(loaded[name]).dtype.newbyteorder("=") == np.asarray(
+            value
+        ).dtype.newbyteorder("="), name
+
+
+@pytest.mark.parametrize(("old", "protocol"), [(True, 2), (True, 3), (False, 2), (False, 3)])
+def test_both_numpy_spellings_load(old, protocol, tmp_path):
+    data = pickle.dumps([np.arange(4.0), np.float32(2)], protocol)  # no lengths or frames inside
+    modern, ancient = b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"
+    data = data.replace(modern, ancient) if old else data
+    assert (ancient in data) is old
+    path = tmp_path / "file.pkl"
+    path.write_bytes(data)
+    values, scalar = safe_pickle.load(path)
+    np.testing.assert_array_equal(values, np.arange(4.0))
+    assert scalar == 2
+
+
+def test_python_2_pickle_loads(tmp_path):
+    raw = np.array([1.0, -2.0], "<f8").tobytes()
+    python_2 = (  # byte strings everywhere, and numpy 1's name
+        b"\x80\x02}U\x01xcnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+        b"(K\x01K\x02\x85cnumpy\ndtype\nU\x02f8K\x00K\x01\x87R(K\x03U\x01<NNN"
+        b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x10" + raw + b"tbs."
+    )
+    path = tmp_path / "file.pkl"
+    path.write_bytes(python_2)
+    np.testing.assert_array_equal(safe_pickle.load(path)["x"], [1.0, -2.0])
+
+
+# --- the field's files -----------------------------------------------------------------------
+
+
+def split(rows: int, seed: int = 0, frames: int = 6) -> dict:
+    """An aligned split: row i has i % frames + 1 words."""
+    draw = np.random.default_rng(seed)
+    words = np.arange(rows) % frames + 1
+    here = (np.arange(frames) < words[:, None])[..., None]
+    part = {
+        key: np.where(here, draw.uniform(1, 2, (rows, frames, width)), 0).astype(kind)
+        for key, width, kind in (("text", 4, "f2"), ("audio", 3, "f4"), ("vision", 2, "f8"))
+    }
+    part["regression_labels"] = draw.uniform(-3, 3, rows)
+    part["id"] = [f"video{seed}$_${row}" for row in range(rows)]
+    part["raw_text"] = np.array(["words"] * rows, object)
+    return part
+
+
+@pytest.fixture
+def tree():
+    return {"train": split(8, 1), "valid": split(3, 2), "test": split(5, 3)}
+
+
+@pytest.fixture
+def read(tmp_path):
+    def written(tree, modalities=None, protocol=4):
+        path = tmp_path / "mosi.pkl"
+        path.write_bytes(pickle.dumps(tree, protocol))
+        return mmsa.read(path, NAMES if modalities is None else modalities)
+
+    return written
+
+
+def put(split_, key, value):
+    """An edit: `value` at `key`, or, for a function, what it makes of the value there."""
+
+    def edit(tree):
+        part = tree[split_]
+        part[key] = value(part[key]) if callable(value) else value
+
+    return edit
+
+
+def at(index, value):
+    def edit(array_):
+        array_ = np.array(array_)
+        array_[index] = value
+        return array_
+
+    return edit
+
+
+def drop(*keys):
+    def edit(tree):
+        for key in keys[:-1]:
+            tree = tree[key]
+        del tree[keys[-1]]
+
+    return edit
+
+
+BAD_FILES = {
+    "missing split": (drop("valid"), ["'valid'", "missing", "'train', 'test'"]),
+    "split is a list": (lambda tree: tree.update(test=[]), ["'test'", "list"]),
+    "NaN": (
+        put("train", "audio", at((5, 2, 1), np.nan)),
+        ["'train'", "'audio'", "row 5, frame 2, column 1", "nan"],
+    ),
+    "infinity": (
+        put("test", "text", at((4, 0, 3), np.inf)),
+        ["'test'", "'text'", "row 4, frame 0, column 3", "inf"],
+    ),
+    "beyond float32": (put("valid", "vision", at((2, 1, 0), 1e300)), ["row 2", "1e+300"]),
+    "label is NaN": (
+        put("valid", "regression_labels", at(1, np.nan)),
+        ["'valid'", "'regression_labels'", "row 1", "nan", "[-3, 3]"],
+    ),
+    "label beyond range": (
+        put("train", "regression_labels", at(6, 3.5)),
+        ["'train'", "row 6", "3.5", "[-3, 3]"],
+    ),
+    "label is a word": (put("test", "regression_labels", list("abcde")), ["row 0", "str"]),
+    "labels of rank 2": (put("test", "regression_labels", np.zeros((5, 2))), ["(5, 2)", "(N, 1)"]),
+    "labels are missing": (drop("test", "regression_labels"), ["'test'", "'regression_labels'"]),
+    "labels of other rows": (
+        put("test", "regression_labels", np.zeros(4)),
+        ["'regression_labels'", "4 rows", "allowed: 5"],
+    ),
+    "ids of other rows": (put("train", "id", ["a"]), ["'id'", "1 rows", "allowed: 8"]),
+    "id is a list": (put("valid", "id", [[1], [2], [3]]), ["'id'", "row 0", "list"]),
+    "wrong rank": (
+        put("train", "audio", np.zeros((8, 3))),
+        ["'train'", "'audio'", "2 dimensions", "(8, 3)", "(N, T, C)"],
+    ),
+    "rows differ": (
+        put("valid", "vision", np.zeros((2, 6, 2))),
+        ["'valid'", "'vision'", "2 rows", "allowed: 3", "'text'"],
+    ),
+    "T differs": (
+        put("test", "text", np.zeros((5, 7, 4))),
+        ["'test'", "'text'", "7 frames", "allowed: 6"],
+    ),
+    "C differs": (
+        put("valid", "audio", np.zeros((3, 6, 9))),
+        ["'valid'", "'audio'", "9 columns", "of 3"],
+    ),
+    "empty split": (lambda tree: tree.update(valid=split(0)), ["'valid'", "empty", "(0, 6, 4)"]),
+    "words for numbers": (
+        put("train", "audio", np.full((8, 6, 3), "a")),
+        ["'audio'", "<U1", "float16, float32 or float64"],
+    ),
+    "objects for numbers": (
+        put("train", "audio", np.full((8, 6, 3), None)),
+        ["'audio'", "object", "float16, float32 or float64"],
+    ),
+    "list for an array": (put("train", "audio", [[0.0]]), ["'audio'", "list"]),
+    "length beyond T": (
+        put("test", "audio_lengths", [1, 2, 7, 1, 1]),
+        ["'audio_lengths'", "row 2", "is 7", "0 to 6"],
+    ),
+    "length below zero": (
+        put("test", "audio_lengths", np.array([1, -1, 1, 1, 1])),
+        ["row 1 is -1"],
+    ),
+    "length and a half": (put("test", "audio_lengths", [1.5] * 5), ["row 0 is 1.5"]),
+    "lengths of other rows": (put("test", "audio_lengths", [1]), ["'audio_lengths'", "1 rows"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_file_is_refused_by_name(name, tree, read):
+    edit, pieces = BAD_FILES[name]
+    edit(tree)
+    message = refusal(tree, read)
+    for piece in ["mosi.pkl", *pieces]:
+        assert piece in message
+
+
+BAD_MAPPINGS = {
+    "empty": ({}, ["{}", "a mapping"]),
+    "a list": (["text"], ["['text']", "a mapping"]),
+    "same name twice": ({"text": "a", "audio": "a"}, ["'a'", "once"]),
+    "name is no name": ({"text": 3}, ["3", "a mapping"]),
+    "unknown key": ({"text": "a", "video": "b"}, ["'video'", "'text', 'audio', 'vision'"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD_MAPPINGS)
+def test_bad_mapping_is_refused_by_name(name, tree, read):
+    modalities, pieces = BAD_MAPPINGS[name]
+    message = refusal(tree, read, modalities)
+    for piece in pieces:
+        assert piece in message
+
+
+@pytest.mark.parametrize("value", [[], np.zeros(3), None])
+def test_top_level_must_be_a_dict(value, read):
+    message = refusal(value, read)
+    assert type(value).__name__ in message and "'train', 'valid', 'test'" in message
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_aligned_file_round_trip(protocol, tree, read):
+    batches = read(tree, protocol=protocol)
+    assert list(batches) == ["train", "valid", "test"]
+    for name, batch in batches.items():
+        part, rows = tree[name], len(tree[name]["id"])
+        assert batch.modalities == tuple(NAMES.values()) and len(batch) == rows
+        for key, modality in NAMES.items():
+            x = batch.features[modality]
+            assert x.dtype == np.float32 and x.flags.writeable
+            np.testing.assert_array_equal(x, part[key].astype(np.float32))
+            np.testing.assert_array_equal(batch.valid[modality].sum(1), np.arange(rows) % 6 + 1)
+        assert batch.label.dtype == np.float32 and batch.id.dtype.kind == "U"
+        np.testing.assert_allclose(batch.label, part["regression_labels"], rtol=1e-6)
+        assert batch.id.tolist() == part["id"]
+
+
+def test_order_and_choice_of_modalities_are_the_mappings(tree, read):
+    batch = read(tree, {"vision": "timing", "text": "language"})["test"]
+    assert batch.modalities == ("timing", "language")
+    assert batch.features["timing"].shape == (5, 6, 2)
+
+
+def test_blocks_do_not_show(tree, read, monkeypatch):
+    tree["train"]["audio"][3, 0, 1] = -np.inf
+    whole = read(tree)
+    monkeypatch.setattr(mmsa, "_BLOCK", 20)
+    for name, batch in read(tree).items():
+        for modality in batch.modalities:
+            np.testing.assert_allclose(
+                batch.features[modality], whole[name].features[modality], rtol=1e-6
+            )
+            np.testing.assert_array_equal(batch.valid[modality], whole[name].valid[modality])
+
+
+def test_one_array_under_two_keys_stays_two_modalities(tree, read):
+    for part in tree.values():
+        part["vision"] = part["audio"]
+        part["audio_lengths"] = [1] * len(part["id"])
+    batch = read(tree)["train"]
+    assert not batch.features["acoustic"][:, 1:].any()
+    assert batch.features["timing"][5, 1:].all()
+
+
+def test_only_trailing_zero_frames_are_padding(tree, read):
+    for key in NAMES:
+        tree["test"][key][3] = 0
+    tree["test"]["audio"][3, 2] = 1  # frames 0 and 1 are silent, but there
+    tree["test"]["audio"][4, :] = 0  # text and vision still have all of row 4's five frames
+    batch = read(tree)["test"]
+    for modality in batch.modalities:
+        np.testing.assert_array_equal(batch.valid[modality].sum(1), [1, 2, 3, 3, 5])
+
+
+def test_row_of_zeros_has_one_frame(tree, read):
+    for key in NAMES:
+        tree["valid"][key][1] = 0
+    np.testing.assert_array_equal(read(tree)["valid"].valid["language"].sum(1), [1, 1, 3])
+
+
+@pytest.mark.parametrize("kind", [list, np.array, lambda x: np.array(x, float)[:, None]])
+def test_unaligned_lengths_decide(kind, tree, read):
+    lengths = {"train": [9, 8, 7, 6, 5, 4, 3, 0], "valid": [1, 2, 9], "test": [2, 2, 2, 2, 2]}
+    for name, part in tree.items():
+        part["audio"] = np.ones((len(part["id"]), 9, 3), np.float32)
+        part["audio_lengths"] = kind(lengths[name])
+    for name, batch in read(tree).items():
+        frames = np.maximum(lengths[name], 1)
+        np.testing.assert_array_equal(batch.valid["acoustic"].sum(1), frames)
+        np.testing.assert_array_equal(batch.features["acoustic"].sum((1, 2)), 3 * frames)
+        words = np.arange(len(batch)) % 6 + 1
+        np.testing.assert_array_equal(batch.valid["language"].sum(1), words)
+
+
+def test_without_lengths_different_frame_counts_are_not_shared(tree, read):
+    for part in tree.values():
+        part["audio"] = np.zeros((len(part["id"]), 9, 3), np.float32)
+        part["audio"][:, 7] = 1
+    batch = read(tree)["valid"]
+    np.testing.assert_array_equal(batch.valid["acoustic"].sum(1), [8, 8, 8])
+    np.testing.assert_array_equal(batch.valid["language"].sum(1), [1, 2, 3])
+
+
+def test_minus_infinity_becomes_the_training_mean_and_is_logged(tree, read, caplog):
+    tree["train"]["audio"][2, 1, 0] = -np.inf
+    tree["test"]["audio"][4, 0, :] = -np.inf
+    words = np.arange(6) < (np.arange(8) % 6 + 1)[:, None]
+    finite = np.where(np.isfinite(tree["train"]["audio"]), tree["train"]["audio"], np.nan)
+    mean = np.nanmean(finite[words], axis=0)
+    with caplog.at_level(logging.WARNING, "mmdjax"):
+        batches = read(tree)
+    np.testing.assert_allclose(batches["train"].features["acoustic"][2, 1, 0], mean[0], rtol=1e-6)
+    np.testing.assert_allclose(batches["test"].features["acoustic"][4, 0], mean, rtol=1e-6)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 2 and all("'audio'" in line and "\n" not in line for line in lines)
+    assert "'train', key 'audio': 1 " in lines[0] and "'test', key 'audio': 3 " in lines[1]
+
+
+def test_minus_infinity_beyond_the_length_is_padding(tree, read, caplog):
+    tree["valid"]["audio_lengths"] = [1, 1, 1]
+    tree["valid"]["audio"][0, 5, 0] = -np.inf
+    assert not read(tree)["valid"].features["acoustic"][:, 1:].any()
+    assert not caplog.records
+
+
+def test_column_without_a_finite_training_entry_becomes_zero(tree, read):
+    tree["train"]["audio"][:, :, 1] = -np.inf
+    batch = read(tree)["train"]
+    assert not batch.features["acoustic"][..., 1].any()
+    assert batch.features["acoustic"][0, 0, 0] != 0
+
+
+def test_half_precision_minus_infinity_is_seen(tree, read):
+    tree["train"]["text"][0, 0, 2] = -np.inf
+    x = read(tree)["train"].features["language"]
+    assert x.dtype == np.float32 and 1 <= x[0, 0, 2] <= 2
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        (None, ["0", "1", "2"]),
+        (np.array([7, 8, 9]), ["7", "8", "9"]),
+        (np.array([["a"], ["b"], ["c"]]), ["a", "b", "c"]),
+        ([b"a", "b", 3], ["a", "b", "3"]),
+    ],
+)
+def test_ids_are_words_and_numbered_where_missing(value, names, tree, read):
+    del tree["valid"]["id"]
+    if value is not None:
+        tree["valid"]["id"] = value
+    assert read(tree)["valid"].id.tolist() == names
+
+
+def test_labels_may_be_a_column(tree, read):
+    tree["test"]["regression_labels"] = np.array([[-3], [3], [0], [1], [2]])
+    assert read(tree)["test"].label.tolist() == [-3, 3, 0, 1, 2]
+
+
+def test_real_aligned_mosi():
+    if not REAL.exists():
+        pytest.skip(f"the real file is not here: {REAL}")
+    batches = mmsa.read(REAL, NAMES)
+    assert {name: len(batch) for name, batch in batches.items()} == {
+        "train": 1284,
+        "valid": 229,
+        "test": 686,
+    }
+    frames = {name: batch.valid["language"].sum(1) for name, batch in batches.items()}
+    assert frames["train"].mean() == pytest.approx(11.985, abs=5e-4)
+    assert np.concatenate(list(frames.values())).mean() == pytest.approx(12.4, abs=0.05)
+    for batch in batches.values():
+        for modality in batch.modalities:
+            assert np.isfinite(batch.features[modality]).all()
+            assert not batch.features[modality][~batch.valid[modality]].any()
