@@ -11,8 +11,11 @@ def get_config():
     config.title = "mmdjax on synthetic emotions"
     config.seeds = (0, 1, 2)
     config.data.name = "synthetic"
-    config.data.length_buckets = (8,)
-    config.latents.frames = 8
+    config.data.train = 1536
+    config.data.valid = 384
+    config.data.test = 768
+    config.data.length_buckets = (6,)
+    config.latents.frames = 6
     config.latents.channels = 16
     config.fusion.layers = 1
     config.fusion.heads = 4
@@ -20,11 +23,11 @@ def get_config():
     config.fusion.dropout = 0.0
     config.score.width = 64
     config.score.layers = 2
-    config.score.heads = 4
+    config.score.heads = 2
     config.score.mlp = 128
     config.score.time_features = 64
-    config.diffusion.steps = 10
-    config.decoder.channels = 32
+    config.diffusion.steps = 8
+    config.decoder.channels = 16
     config.decoder.blocks = 2
     config.decoder.reduction = 8
     for phase in (config.classifier_training, config.score_training, config.stage2_training):
@@ -32,9 +35,9 @@ def get_config():
         phase.learning_rate = 2e-3
         phase.warmup = 50
     config.classifier_training.epochs = 15
-    config.score_training.epochs = 30
+    config.score_training.epochs = 24
     config.score_training.patience = 30
     config.score_training.ema = 0.99
-    config.stage2_training.epochs = 12
+    config.stage2_training.epochs = 10
     config.evaluation.batch = 512
     return config

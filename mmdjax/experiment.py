@@ -61,7 +61,7 @@ def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[d
         history=history,
         notes=[f"This run took {minutes:.1f} minutes."],
     )
-    header, body = tables.main_table(rows)
+    header, body = tables.main_table(rows, system.modalities)
     reporter.print(tables.rich_table("Average over the availability patterns", header, body))
     reporter.print(f"{minutes:.1f} min; report: {workdir / 'report.html'}")
     reporter.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from mmdjax.errors import UserError, choice
@@ -36,6 +36,8 @@ def main(argv: list[str]) -> None:
     from mmdjax import config, experiment
     from mmdjax.data.pipeline import cache_folder
 
+    # orbax and tensorflow-datasets log every save; a user reads progress instead.
+    logging.set_verbosity(logging.WARNING)
     checked = config.from_dict(_CONFIG.value.to_dict())
     # Compiled programs outlive the process: a second start, or a resumed run, skips compiling.
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))

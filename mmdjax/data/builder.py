@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +12,6 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mmdjax.types import Batch
-
-logging.getLogger("absl").setLevel(logging.ERROR)  # "Using custom data configuration" and the like
 
 
 class Utterances(tfds.core.GeneratorBasedBuilder):

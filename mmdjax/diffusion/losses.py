@@ -18,8 +18,23 @@ def training_times(key, batch: int, sde: SDE):
     return sde.t_min + (1 - sde.t_min) * jax.random.permutation(key_order, u)
 
 
-def denoising_score_matching(noise_fn, sde: SDE, x0, mask, t, noise):
-    """|| std s + z ||^2 = || z - noise_fn ||^2, thesis eq. 5.10 and 5.13, mean over valid entries.
+def noise_weight(sde: SDE, t):
+    """1: the noise is matched, every time counts alike (thesis eq. 5.13)."""
+    del sde
+    return jnp.ones_like(t)
+
+
+def velocity_weight(sde: SDE, t):
+    """1 / alpha^2: for VP the error in v = alpha z - std x(0) (Salimans & Ho 2022).
+
+    Matching the noise alone leaves E[x(0)] = (x - std noise) / alpha unguarded where alpha is small:
+    an error in the noise at t = 1 comes out 1 / alpha(1) = 150 times larger.
+    """
+    return 1 / sde.marginal(t)[0] ** 2
+
+
+def denoising_score_matching(noise_fn, sde: SDE, x0, mask, t, noise, weight=noise_weight):
+    """weight || std s + z ||^2 = weight || z - noise_fn ||^2, thesis eq. 5.10 and 5.13.
 
     Args:
       noise_fn: (x (B, T, D), t (B,)) -> predicted noise (B, T, D); -std times the score.
@@ -28,10 +43,12 @@ def denoising_score_matching(noise_fn, sde: SDE, x0, mask, t, noise):
       mask: (B, T) bool, frames that count.
       t: (B,).
       noise: (B, T, D) standard normal.
+      weight: (sde, t) -> (B,).
 
     Returns:
-      (B,) mean squared error over a sample's valid entries, 0 where it has none.
+      (B,) weighted mean squared error over a sample's valid entries, 0 where it has none.
     """
     predicted = noise_fn(perturb(sde, x0, noise, t), t)
     error = jnp.where(mask[..., None], predicted - noise, 0.0)
-    return (error**2).sum((1, 2)) / jnp.maximum(mask.sum(1) * x0.shape[-1], 1)
+    mean = (error**2).sum((1, 2)) / jnp.maximum(mask.sum(1) * x0.shape[-1], 1)
+    return weight(sde, t) * mean

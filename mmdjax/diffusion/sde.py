@@ -79,6 +79,12 @@ def noise_from_score(sde: SDE, score, t):
     return -expand(sde.marginal(t)[1], score) * score
 
 
+def noise_from_velocity(sde: SDE, x, velocity, t):
+    """z = alpha v + std x(t) for v = alpha z - std x(0), where alpha^2 + std^2 = 1 (VP)."""
+    alpha, std = sde.marginal(t)
+    return expand(alpha, x) * velocity + expand(std, x) * x
+
+
 def clean_from_noise(sde: SDE, x, noise, t):
     """E[x(0) | x(t)] = (x - std noise) / alpha (Tweedie)."""
     alpha, std = sde.marginal(t)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.diffusion import sample, time_grid
-from mmdjax.methods.system import Modules, filled_valid
+from mmdjax.methods.system import Modules, filled_valid, predict_noise
 
 
 class Drawer(NamedTuple):
@@ -43,7 +43,8 @@ def make_drawer(modules: Modules, diffusion) -> Drawer:
 
         def noise_fn(x, t):
             t = jnp.full(x.shape[0], t)
-            return modules.score.apply(params, x, t, condition, condition_id, mask, condition_mask)
+            conditions = (condition, condition_id, mask, condition_mask)
+            return predict_noise(modules, params, x, t, *conditions)
 
         shape = (condition.shape[2], condition.shape[3])
         x, nfe = sample(keys, shape, noise_fn, modules.sde, grid, diffusion.sampler)

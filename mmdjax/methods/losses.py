@@ -9,8 +9,12 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from mmdjax.diffusion.losses import denoising_score_matching, training_times
-from mmdjax.methods.system import Modules, align, filled_valid, others, raw
+from mmdjax.diffusion.losses import (
+    denoising_score_matching,
+    training_times,
+    velocity_weight,
+)
+from mmdjax.methods.system import Modules, align, filled_valid, others, predict_noise, raw
 
 
 def weighted_mean(values, weight):
@@ -72,12 +76,13 @@ def score_loss(modules: Modules):
             noise = jax.random.normal(keys[2], x0.shape)
 
             def noise_fn(x, t):
-                return modules.score.apply(
-                    params, x, t, z[:, condition_id], condition_id, mask, condition_mask
-                )
+                conditions = (z[:, condition_id], condition_id, mask, condition_mask)
+                return predict_noise(modules, params, x, t, *conditions)
 
             counted = mask & valid[:, target]
-            error = denoising_score_matching(noise_fn, modules.sde, x0, counted, t, noise)
+            error = denoising_score_matching(
+                noise_fn, modules.sde, x0, counted, t, noise, velocity_weight
+            )
             return weighted_mean(error, weight)
 
         return jax.vmap(of_target)(

@@ -57,6 +57,17 @@ def build(config, modalities: tuple[str, ...]) -> Modules:
     )
 
 
+def predict_noise(modules: Modules, params, x, t, *conditions):
+    """Noise prediction (B, T, D); the network itself predicts v (`losses.velocity_weight`).
+
+    Args:
+      params: of one modality's score network.
+      x, t, conditions: see `ScoreTransformer1D`.
+    """
+    velocity = modules.score.apply(params, x, t, *conditions)
+    return sdes.noise_from_velocity(modules.sde, x, velocity, t)
+
+
 def others(modalities: int) -> np.ndarray:
     """(M, M - 1): for each modality the indices of the other ones."""
     return np.array([[j for j in range(modalities) if j != i] for i in range(modalities)])

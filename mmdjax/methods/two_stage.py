@@ -61,6 +61,11 @@ class TwoStage:
         self._predict = jax.jit(
             lambda params, scale, *rows: predict(self.modules, params, scale, *rows)
         )
+        # Compiled: run operation by operation an init takes a second, for every seed.
+        self._init = {
+            name: jax.jit(module.init) for name, module in self.modules._asdict().items()
+            if name != "sde"
+        }
         # Lengths are those of the latents: encode once with any parameters to learn them.
         params = self._init_encoders(jax.random.key(0))
         self.bucket = {
@@ -89,7 +94,7 @@ class TwoStage:
     def _init_encoders(self, key):
         train = self.splits["train"]
         one = ({m: x[:1] for m, x in train.features.items()},)
-        return self.modules.encoders.init(key, *one, {m: v[:1] for m, v in train.valid.items()})
+        return self._init["encoders"](key, *one, {m: v[:1] for m, v in train.valid.items()})
 
     def encode(self, params, batch: Batch) -> Latents:
         """Latents of a split, not standardised."""
@@ -175,7 +180,7 @@ class TwoStage:
         latents = self.encode(encoders, Batch(*(_first(train, 1))))
         classifier = {
             "encoders": encoders,
-            "fusion": self.modules.fusion.init(key_fusion, latents.x, latents.valid),
+            "fusion": self._init["fusion"](key_fusion, latents.x, latents.valid),
         }
         classifier = run(
             "classifier",
@@ -248,12 +253,12 @@ class TwoStage:
         x, valid = jnp.asarray(latents.x[:1]), jnp.asarray(latents.valid[:1])
         arguments = (x[:, 0], jnp.ones(1), x[:, ids], ids, valid[:, 0], valid[:, ids])
         keys = jax.random.split(key, len(self.modalities))
-        return jax.vmap(lambda k: self.modules.score.init(k, *arguments))(keys)
+        return jax.vmap(lambda k: self._init["score"](k, *arguments))(keys)
 
     def _init_decoder(self, key, latents: Latents):
         keys = jax.random.split(key, len(self.modalities))
         x, valid = jnp.asarray(latents.x[:1, 0]), jnp.asarray(latents.valid[:1, 0])
-        return jax.vmap(lambda k: self.modules.decoder.init(k, x, valid))(keys)
+        return jax.vmap(lambda k: self._init["decoder"](k, x, valid))(keys)
 
     # Validation ------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from pathlib import Path
 
@@ -27,6 +28,7 @@ class Phase:
         self._console, self._writer = console, writer
         self._done, self._started, self._line = 0, time.monotonic(), time.monotonic()
         self._first, self._note = 0, ""
+        self._tag = re.sub(r"\W+", "_", name)  # what TensorBoard takes without complaint
         self._task = progress.add_task(name, total=total, note="", speed="")
 
     def start_at(self, done: int) -> None:
@@ -50,14 +52,20 @@ class Phase:
         self._note = f"epoch {epoch}  loss {train:.4f}  valid {valid:.4f}"
         self._progress.update(self._task, note=self._note)
         for tag, value in (("train", train), ("valid", valid)):
-            self._writer.add_scalar(f"{self._name}/{tag}", value, epoch)
+            self._writer.add_scalar(f"{self._tag}/{tag}", value, epoch)
+
+
+def terminal() -> Console:
+    """The terminal; as wide as the tables need where output goes to a file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=140)
 
 
 class Reporter:
     """Owns the terminal and the event file of a run."""
 
     def __init__(self, folder: Path | None = None, console: Console | None = None):
-        self.console = console or Console()
+        self.console = console or terminal()
         self._writer = _NoWriter()
         if folder is not None:
             from tensorboardX import SummaryWriter
