@@ -44,10 +44,16 @@ def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[d
     system = TwoStage(config, pipeline.standardise(raw), reporter)
     rows, history = [], {}
     for seed in config.seeds:
-        trained = system.train(seed, workdir / "checkpoints" / f"seed_{seed}", may_train)
-        results, masks = evaluate(system, trained, seed, raw["test"])
-        keep_masks(workdir / "masks" / f"seed_{seed}.npz", masks)
-        rows += results
+        folder = workdir / "checkpoints" / f"seed_{seed}"
+        trained = system.train(seed, folder, may_train)
+        finished = folder / "rows.json"
+        if may_train and finished.exists():
+            rows += json.loads(finished.read_text())
+        else:
+            results, masks = evaluate(system, trained, seed, raw["test"])
+            keep_masks(workdir / "masks" / f"seed_{seed}.npz", masks)
+            write_json(finished, results)
+            rows += results
         history |= {f"{phase}, seed {seed}": h for phase, h in trained.history.items()}
     write_json(workdir / "results.json", rows)
     minutes = (time.monotonic() - started) / 60

@@ -1,19 +1,20 @@
 """Drawing missing latents: the work list over rows, and the compiled draw it feeds.
 
-Only missing (row, modality) pairs are drawn, in full batches of one target and one set of
+Only missing (row, modality) pairs are drawn, in full batches of one target and one number of
 conditions, so no condition token is wasted on an absent modality. Parameters, modality ids and
 frame masks are data: for M modalities M - 1 programs a length bucket serve every pattern.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmdjax.data.missing import check_observed
 from mmdjax.diffusion import sample, time_grid
 from mmdjax.methods.system import Modules, filled_valid, predict_noise
 
@@ -22,8 +23,8 @@ class Drawer(NamedTuple):
     """A compiled draw of one target, and how missing modalities are coupled.
 
     Attributes:
-      draw: (score_params, target, z (B, C, T, D), ids (C,), mask (B, T), condition_mask (B, C, T),
-        keys (B,)) -> x (B, T, D), nfe.
+      draw: (score_params, target, condition (B, C, T, D), condition_id (B, C), mask (B, T),
+        condition_mask (B, C, T), keys (B,)) -> x (B, T, D), nfe.
       key_of: (key, ids (B,), draw index (B,), target) -> keys (B,).
       coupling: 'chain' or 'independent'.
     """
@@ -80,6 +81,50 @@ def bucket_of(valid: np.ndarray, buckets: Sequence[int]) -> np.ndarray:
     return np.searchsorted(np.asarray(buckets), np.where(valid.any((1, 2)), last, 1))
 
 
+class Item(NamedTuple):
+    """One draw call's worth of work: rows that miss `target` and know equally many modalities.
+
+    Attributes:
+      target: modality to draw. frames: T of the bucket.
+      rows: (R,) indices. known: (R, C) modalities each row is conditioned on.
+    """
+
+    target: int
+    frames: int
+    rows: np.ndarray
+    known: np.ndarray
+
+
+def work_list(observed, bucket, buckets: Sequence[int], coupling: str) -> Iterator[Item]:
+    """Every missing (row, modality) pair once; a row's later draws come after its earlier ones.
+
+    With coupling 'chain' a second missing modality is drawn given the first one's draw, which is
+    the joint law of both by the chain rule; 'independent' conditions each on the observed only.
+
+    Args:
+      observed: (R, M) bool. bucket: (R,) index into `buckets`.
+    """
+    known = observed.copy()
+    for target in range(observed.shape[1]):
+        missing = ~observed[:, target]
+        count = known.sum(1)
+        for size in np.unique(count[missing]):
+            for index, frames in enumerate(buckets):
+                rows = np.flatnonzero(missing & (count == size) & (bucket == index))
+                if rows.size:
+                    # The columns of the known ones: a stable sort puts them first, in order.
+                    order = np.argsort(~known[rows], axis=1, kind="stable")
+                    yield Item(target, frames, rows, order[:, :size].astype(np.int32))
+        if coupling == "chain":
+            known = known | (np.arange(observed.shape[1]) == target)
+
+
+def calls(observed, valid, buckets: Sequence[int], batch: int, coupling: str) -> int:
+    """How many compiled calls `draw_missing` will make."""
+    bucket = bucket_of(filled_valid(valid, observed), buckets)
+    return sum(-(-i.rows.size // batch) for i in work_list(observed, bucket, buckets, coupling))
+
+
 def draw_missing(
     drawer: Drawer,
     score_params,
@@ -91,12 +136,9 @@ def draw_missing(
     key,
     buckets: Sequence[int],
     batch: int,
-    advance: Callable[[int], None] = lambda calls: None,
+    advance: Callable[[], None] = lambda: None,
 ) -> tuple[np.ndarray, int]:
     """Completes every row.
-
-    With coupling 'chain' a second missing modality is drawn given the first one's draw, which is
-    the joint law of both by the chain rule; 'independent' conditions each on the observed only.
 
     Args:
       z: (R, M, T, D) standardised latents; entries of unobserved modalities are never read.
@@ -109,39 +151,34 @@ def draw_missing(
 
     Returns:
       z with missing modalities filled (zero where unobserved frames do not exist), and the NFE
-      that each drawn item took.
+      that each drawn item took (0 where nothing is missing).
+
+    Raises:
+      UserError: a row without any observed modality.
     """
+    check_observed(observed)
     filled = np.where(observed[..., None, None], z, 0.0).astype(np.float32)
-    frames_mask = filled_valid(valid, observed)
-    bucket, nfe = bucket_of(frames_mask, buckets), 0
-    pattern = observed @ (1 << np.arange(observed.shape[1]))
-    for code in np.unique(pattern):
-        kept = [m for m in range(observed.shape[1]) if code >> m & 1]
-        missing = [m for m in range(observed.shape[1]) if m not in kept]
-        for index, frames in enumerate(buckets):
-            rows = np.flatnonzero((pattern == code) & (bucket == index))
-            known = list(kept)
-            for target in missing if rows.size else ():
-                identity = np.array(known, np.int32)
+    mask = filled_valid(valid, observed)
+    nfe = 0
+    for item in work_list(observed, bucket_of(mask, buckets), buckets, drawer.coupling):
 
-                def call(condition, mask, condition_mask, row, k, target=target, ids_=identity):
-                    nonlocal nfe
-                    keys = drawer.key_of(key, row, k, target)
-                    x, count = drawer.draw(
-                        score_params, target, condition, ids_, mask, condition_mask, keys
-                    )
-                    nfe = int(count)
-                    advance(1)
-                    return x
+        def call(condition, known, target_mask, condition_mask, row, k, target=item.target):
+            nonlocal nfe
+            keys = drawer.key_of(key, row, k, target)
+            arguments = (condition, known, target_mask, condition_mask, keys)
+            x, count = drawer.draw(score_params, target, *arguments)
+            nfe = int(count)
+            advance()
+            return x
 
-                arrays = (
-                    filled[rows][:, known, :frames],
-                    frames_mask[rows, target, :frames],
-                    frames_mask[rows][:, known, :frames],
-                    ids[rows],
-                    draw_index[rows],
-                )
-                filled[rows, target, :frames] = in_batches(call, arrays, batch)
-                if drawer.coupling == "chain":
-                    known.append(target)
+        rows, columns = item.rows, (item.rows[:, None], item.known)
+        arrays = (
+            filled[columns][:, :, : item.frames],
+            item.known,
+            mask[rows, item.target, : item.frames],
+            mask[columns][:, :, : item.frames],
+            ids[rows],
+            draw_index[rows],
+        )
+        filled[rows, item.target, : item.frames] = in_batches(call, arrays, batch)
     return filled, nfe

@@ -17,7 +17,7 @@ import numpy as np
 
 from mmdjax.data.missing import patterns
 from mmdjax.methods import losses
-from mmdjax.methods.draw import bucket_of, draw_missing, in_batches, make_drawer
+from mmdjax.methods.draw import bucket_of, calls, draw_missing, in_batches, make_drawer
 from mmdjax.methods.system import Scale, build, filled_valid, others, predict
 from mmdjax.training.checkpoints import PhaseStore
 from mmdjax.training.loop import fit
@@ -127,8 +127,9 @@ class TwoStage:
 
     def draw(self, trained_score, latents: Latents, observed, ids, draw_index, key, name):
         """`draw_missing` on standardised latents, with a progress bar."""
-        missing, batch = int((~observed).sum()), self.config.evaluation.batch
-        with self.reporter.phase(name, -(-missing // batch)) as progress:
+        batch, coupling = self.config.evaluation.batch, self.drawer.coupling
+        total = calls(observed, latents.valid, self.buckets, batch, coupling)
+        with self.reporter.phase(name, total) as progress:
             return draw_missing(
                 self.drawer,
                 trained_score,

@@ -6,8 +6,28 @@ starts at zero, so an untrained decoder hands on the draw as it is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax.numpy as jnp
+
+
+class Conv3(nn.Module):
+    """Conv1d of kernel 3, zero-padded, as one matrix product over three shifted copies.
+
+    The same numbers as `nn.Conv`; its gradient is several times faster on a CPU.
+    """
+
+    channels: int
+    kernel_init: Callable = nn.initializers.lecun_normal()
+
+    @nn.compact
+    def __call__(self, x):
+        """(B, T, C) -> (B, T, channels)."""
+        before = jnp.pad(x[:, :-1], ((0, 0), (1, 0), (0, 0)))
+        after = jnp.pad(x[:, 1:], ((0, 0), (0, 1), (0, 0)))
+        window = jnp.concatenate([before, x, after], axis=-1)
+        return nn.Dense(self.channels, kernel_init=self.kernel_init, name="window")(window)
 
 
 class ChannelAttentionBlock(nn.Module):
@@ -19,8 +39,8 @@ class ChannelAttentionBlock(nn.Module):
     def __call__(self, x, mask):
         """x (B, T, C), mask (B, T, 1) of 0 and 1 -> (B, T, C)."""
         channels = x.shape[-1]
-        y = nn.relu(nn.Conv(channels, (3,), name="conv_in")(x * mask))
-        y = nn.Conv(channels, (3,), name="conv_out")(y * mask) * mask
+        y = nn.relu(Conv3(channels, name="conv_in")(x * mask))
+        y = Conv3(channels, name="conv_out")(y * mask) * mask
         pooled = y.sum(1) / jnp.maximum(mask.sum(1), 1.0)
         gate = nn.relu(nn.Dense(max(channels // self.reduction, 1), name="squeeze")(pooled))
         gate = nn.sigmoid(nn.Dense(channels, name="excite")(gate))
@@ -38,7 +58,7 @@ class AlignmentDecoder(nn.Module):
     def __call__(self, x, valid):
         """x (B, T, D), valid (B, T) -> (B, T, D), zero where not valid."""
         mask = valid[..., None].astype(x.dtype)
-        h = nn.Conv(self.channels, (3,), name="head")(x * mask)
+        h = Conv3(self.channels, name="head")(x * mask)
         # One scanned block: compile time does not grow with depth.
         body = nn.scan(
             ChannelAttentionBlock,
@@ -48,6 +68,6 @@ class AlignmentDecoder(nn.Module):
             length=self.blocks,
         )
         y, _ = body(self.reduction, name="blocks")(h, mask)
-        y = h + nn.Conv(self.channels, (3,), name="body_out")(y * mask)
-        tail = nn.Conv(x.shape[-1], (3,), kernel_init=nn.initializers.zeros, name="tail")
+        y = h + Conv3(self.channels, name="body_out")(y * mask)
+        tail = Conv3(x.shape[-1], nn.initializers.zeros, name="tail")
         return (x + tail(y * mask)) * mask

@@ -42,7 +42,7 @@ class ScoreTransformer1D(nn.Module):
           x: (B, T, D) noisy target. T may be less than `frames`: a prefix of the time axis.
           t: (B,) diffusion time.
           condition: (B, C, T, D) clean latents of C other modalities, C >= 0.
-          condition_id: (C,) int, which modality each of them is.
+          condition_id: (C,) or (B, C) int, which modality each of them is.
           mask: (B, T) bool, target frames that exist.
           condition_mask: (B, C, T) bool, condition frames that are observed; the rest has no
             influence, whatever it holds.
@@ -59,7 +59,7 @@ class ScoreTransformer1D(nn.Module):
 
         condition = jnp.where(condition_mask[..., None], condition, 0.0)
         condition = nn.Dense(self.width, name="condition_in")(condition)
-        condition = condition + position + modality[condition_id][:, None]
+        condition = condition + position + modality[condition_id][..., None, :]
         z = jnp.concatenate([target, condition.reshape(batch, -1, self.width)], axis=1)
         bias = mask_bias(jnp.concatenate([mask, condition_mask.reshape(batch, -1)], axis=1))
 
