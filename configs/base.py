@@ -6,4 +6,4 @@ from mmdjax import config
 
 
 def get_config() -> ml_collections.ConfigDict:
-    return ml_collections.ConfigDict(config.to_dict(config.Config()), sort_keys=False)
+    return ml_collections.ConfigDict(config.to_dict(config.Config()))

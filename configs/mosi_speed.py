@@ -15,7 +15,7 @@ def get_config(size: str = "compact"):
     config.title = f"mmdjax on CMU-MOSI, DDIM 30, {size} score networks"
     config.seeds = (0, 1, 2)
     config.data.name = "mmsa"
-    config.data.modalities = {"text": "language", "audio": "acoustic", "vision": "timing"}
+    config.data.modalities = ("text:language", "audio:acoustic", "vision:timing")
     config.data.length_buckets = (12, 24, 48)
     config.latents.dropout = 0.3
     config.score.update(SIZES[size])

@@ -21,19 +21,24 @@ class Data:
     Attributes:
       name: 'synthetic' or 'mmsa'.
       path: the user's file (mmsa).
-      modalities: key in the file -> the modality's name, in order (mmsa).
+      modalities: 'key:name' for each modality, its key in the file and its name here (mmsa). The
+        order is that of the modality axis, of pattern names and of chained draws.
       train, valid, test, seed: sizes and law of the synthetic set.
       length_buckets: latents are cut to the shortest of these lengths that holds the utterance.
     """
 
     name: str = "synthetic"
     path: str = ""
-    modalities: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    modalities: tuple[str, ...] = ()
     train: int = 2048
     valid: int = 512
     test: int = 1024
     seed: int = 0
     length_buckets: tuple[int, ...] = (48,)
+
+    def names_by_key(self) -> dict[str, str]:
+        """key in the file -> the modality's name, in order."""
+        return dict(pair.split(":", 1) for pair in self.modalities)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,12 +185,10 @@ def _convert(kind, value, where: str):
     origin = typing.get_origin(kind)
     if origin is tuple:
         item = typing.get_args(kind)[0]
-        values = (value,) if isinstance(value, int | float) else value
+        values = (value,) if isinstance(value, int | float | str) else value
         if not isinstance(values, tuple | list):
             raise UserError(f"{where} = {value!r} is not a list of {item.__name__}")
         return tuple(_convert(item, v, where) for v in values)
-    if origin is not None:  # Mapping[str, str]
-        return {str(k): _convert(str, v, where) for k, v in value.items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
@@ -209,10 +212,13 @@ def _check(config: Config) -> None:
         raise UserError("config.seeds is empty; give at least one integer")
     if len(set(config.seeds)) != len(config.seeds) or min(config.seeds) < 0:
         raise UserError(f"config.seeds = {config.seeds}; allowed: different integers from 0")
-    if config.data.name == "mmsa" and len(config.data.modalities) < 2:
+    for pair in config.data.modalities:
+        if not all(pair.partition(":")):
+            raise UserError(f"config.data.modalities has {pair!r}; allowed: 'key in file:name'")
+    if config.data.name == "mmsa" and len(config.data.names_by_key()) < 2:
         raise UserError(
-            f"config.data.modalities = {dict(config.data.modalities)}; allowed: at least two "
-            "pairs of a key in the file and a name"
+            f"config.data.modalities = {config.data.modalities}; allowed: at least two different "
+            "'key in file:name'"
         )
     modalities = len(config.data.modalities) or 3
     for rate in config.evaluation.rates:

@@ -40,7 +40,7 @@ def _read_synthetic(data) -> dict[str, Batch]:
 def _read_mmsa(data) -> dict[str, Batch]:
     from mmdjax.data import mmsa
 
-    return mmsa.read(data.path, data.modalities)
+    return mmsa.read(data.path, data.names_by_key())
 
 
 # name -> (config.data) -> splits. A new source is one file and one line here.
@@ -52,7 +52,7 @@ SOURCES: dict[str, Callable[..., dict[str, Batch]]] = {
 
 def fingerprint(data) -> str:
     """Names what a prepared data set was made from, so that another never takes its place."""
-    facts = {"name": data.name, "modalities": dict(data.modalities), "format": 1}
+    facts = {"name": data.name, "modalities": data.modalities, "format": 1}
     if data.path:
         path = Path(data.path).resolve()
         if not path.is_file():
