@@ -3,8 +3,8 @@
 from configs import base
 
 SIZES = {
-    "compact": dict(width=96, layers=3, heads=4, mlp=192, time_features=128),
-    "thesis": dict(width=256, layers=6, heads=8, mlp=512, time_features=256),
+    "compact": {"width": 96, "layers": 3, "heads": 4, "mlp": 192, "time_features": 128},
+    "thesis": {"width": 256, "layers": 6, "heads": 8, "mlp": 512, "time_features": 256},
 }
 
 

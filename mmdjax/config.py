@@ -154,6 +154,10 @@ class Config:
     evaluation: Evaluation = Evaluation()
 
 
+_FRACTIONS = {"dropout", "attention_dropout", "ema"}
+_MAY_BE_ZERO = {"seed", "save_seconds", "warmup", "weight", "weight_decay"}
+
+
 def from_dict(values: Mapping[str, Any]) -> Config:
     """Checks a config file's values.
 
@@ -224,7 +228,10 @@ def _check(config: Config) -> None:
     for rate in config.evaluation.rates:
         check_rate(rate, modalities)
     for name, value in _numbers(config, "config"):
-        if value < 0 or (value == 0 and name.rsplit(".", 1)[1] in _POSITIVE):
+        field = name.rsplit(".", 1)[1]
+        if field in _FRACTIONS and not 0 <= value < 1:
+            raise UserError(f"{name} = {value}; allowed: at least 0 and below 1")
+        if value < 0 or (value == 0 and field not in _FRACTIONS | _MAY_BE_ZERO):
             raise UserError(f"{name} = {value}; allowed: a number above 0")
     for name, width, heads in (
         ("score", config.score.width, config.score.heads),
@@ -238,12 +245,6 @@ def _check(config: Config) -> None:
             f"config.data.length_buckets = {buckets}; allowed: increasing lengths that end with "
             f"latents.frames = {config.latents.frames}"
         )
-
-
-_POSITIVE = (
-    "train valid test frames channels layers heads width mlp time_features steps blocks reduction "
-    "epochs patience batch learning_rate clip rounds draws"
-).split()
 
 
 def _numbers(group, where: str):

@@ -17,8 +17,9 @@ from mmdjax.data import pipeline
 from mmdjax.errors import UserError
 from mmdjax.evaluation import report, tables
 from mmdjax.evaluation.evaluate import evaluate
-from mmdjax.methods.two_stage import TwoStage
 from mmdjax.files import load_arrays, save_arrays, write_json
+from mmdjax.methods.stages import Stages
+from mmdjax.methods.two_stage import TwoStage
 from mmdjax.training.progress import Reporter
 
 
@@ -42,10 +43,11 @@ def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[d
     reporter.print(f"{config.title}: {sizes} utterances; {', '.join(raw['train'].modalities)}")
     started = time.monotonic()
     system = TwoStage(config, pipeline.standardise(raw), reporter)
+    stages = Stages(system)
     rows, history = [], {}
     for seed in config.seeds:
         folder = workdir / "checkpoints" / f"seed_{seed}"
-        trained = system.train(seed, folder, may_train)
+        trained = stages.train(seed, folder, may_train)
         finished = folder / "rows.json"
         if may_train and finished.exists():
             rows += json.loads(finished.read_text())

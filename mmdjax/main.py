@@ -1,4 +1,4 @@
-"""python -m mmdjax.main --config=configs/NAME.py --workdir=DIR [--mode=train|evaluate] [--config.x=v]
+"""python -m mmdjax.main --config=configs/NAME.py --workdir=DIR [--mode=MODE] [--config.x.y=v]
 
 Modes:
   train     train what is not trained yet, evaluate, write the report (the default)
@@ -47,7 +47,9 @@ def main(argv: list[str]) -> None:
 
 def known_configs() -> str:
     """The config files at hand, for messages."""
-    found = sorted(str(p) for p in Path("configs").glob("*.py") if p.stem not in ("base", "__init__"))
+    found = sorted(
+        str(p) for p in Path("configs").glob("*.py") if p.stem not in ("base", "__init__")
+    )
     return ", ".join(found) or "a Python file with get_config()"
 
 

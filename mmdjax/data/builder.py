@@ -59,17 +59,20 @@ class Utterances(tfds.core.GeneratorBasedBuilder):
 
     def _examples(self, batch: Batch):
         for row in range(len(batch)):
-            yield row, {
-                "features": {name: x[row] for name, x in batch.features.items()},
-                "valid": {name: v[row] for name, v in batch.valid.items()},
-                "label": batch.label[row],
-                "id": str(batch.id[row]),
-                "row": row,
-            }
+            yield (
+                row,
+                {
+                    "features": {name: x[row] for name, x in batch.features.items()},
+                    "valid": {name: v[row] for name, v in batch.valid.items()},
+                    "label": batch.label[row],
+                    "id": str(batch.id[row]),
+                    "row": row,
+                },
+            )
 
 
 def prepare(source: str, fingerprint: str, read: Callable[[], dict[str, Batch]], data_dir: Path):
-    """A builder whose files exist under data_dir / source / fingerprint; `read` runs if they do not.
+    """A builder whose files exist in data_dir / source / fingerprint; `read` runs if they do not.
 
     tfds writes into a temporary folder and renames it, so an interrupted call leaves nothing.
     """

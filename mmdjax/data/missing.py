@@ -28,7 +28,7 @@ def pattern_name(observed: Sequence[bool], modalities: Sequence[str]) -> str:
 
 
 def check_rate(rate: float, modalities: int) -> float:
-    """The largest rate that keeps one modality, (M - 1) / M, may be given rounded up (0.7 for M = 3).
+    """The largest rate, (M - 1) / M, keeps one modality; it may be given rounded up (0.7 at M = 3).
 
     Returns:
       The rate to realise.
@@ -70,5 +70,6 @@ def check_observed(observed: np.ndarray) -> None:
     empty = np.flatnonzero(~observed.any(-1))
     if empty.size:
         raise UserError(
-            f"row {empty[0]} has no observed modality; allowed: at least one of {observed.shape[-1]}"
+            f"row {empty[0]} has no observed modality; "
+            f"allowed: at least one of {observed.shape[-1]}"
         )

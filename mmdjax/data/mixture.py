@@ -43,7 +43,9 @@ class Conditional:
         noise = rng.standard_normal((rows, self.mean.shape[-1]))
         factor = np.linalg.cholesky(self.cov + 1e-12 * np.eye(self.cov.shape[-1]))
         draw = self.mean[np.arange(rows), component]
-        return draw + np.einsum("npq,nq->np", factor[component], noise)
+        for g in range(components):
+            draw[component == g] += noise[component == g] @ factor[g].T
+        return draw
 
     def score(self, x, alpha, std):
         """Score of the law of alpha x(0) + std z at x (N, Q): exact at every diffusion time."""

@@ -27,8 +27,8 @@ def noise_weight(sde: SDE, t):
 def velocity_weight(sde: SDE, t):
     """1 / alpha^2: for VP the error in v = alpha z - std x(0) (Salimans & Ho 2022).
 
-    Matching the noise alone leaves E[x(0)] = (x - std noise) / alpha unguarded where alpha is small:
-    an error in the noise at t = 1 comes out 1 / alpha(1) = 150 times larger.
+    Matching the noise alone leaves E[x(0)] = (x - std noise) / alpha unguarded where alpha is
+    small: an error in the noise at t = 1 comes out 1 / alpha(1) = 150 times larger.
     """
     return 1 / sde.marginal(t)[0] ** 2
 

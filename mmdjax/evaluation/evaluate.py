@@ -12,7 +12,6 @@ from mmdjax.data.synthetic import Law
 from mmdjax.evaluation.metrics import energy_distance, rmse
 from mmdjax.evaluation.protocols import prediction_rows, random_masks, row
 from mmdjax.methods import linear_probe
-from mmdjax.methods.system import align, filled_valid
 from mmdjax.types import Batch, Latents
 
 
@@ -30,7 +29,8 @@ def evaluate(system, trained, seed: int, raw_test: Batch) -> tuple[list[dict], d
     count = config.evaluation.draws
     names = [f"diffusion_k{count}", "diffusion_k1", f"diffusion_complete_k{count}"]
     predictions = {
-        name: [] for name in (*names, "zero_trained", "mean_trained", "zero", "mean", "linear_probe")
+        name: []
+        for name in (*names, "zero_trained", "mean_trained", "zero", "mean", "linear_probe")
     }
     rows, started = [], time.monotonic()
     key = jax.random.fold_in(jax.random.key(seed), 200)
@@ -61,9 +61,14 @@ def evaluate(system, trained, seed: int, raw_test: Batch) -> tuple[list[dict], d
             drawn = drawn.reshape(*shape, *drawn.shape[1:])
             first, mean = drawn[:, 0], drawn.mean(1)
             rows += imputation_rows("diffusion", first, mean, z, pattern, modalities, seed)
-            aligned = _aligned(system, trained, first, z.valid, observed)
-            rows += imputation_rows("diffusion_aligned", aligned, None, z, pattern, modalities, seed)
-            rows.append(row("diffusion", "cost", pattern_name(pattern, modalities), seed, "nfe", nfe))
+            decoder = trained.stage2["draws"]["decoder"]
+            aligned = system.align(decoder, first, z.valid, observed)
+            rows += imputation_rows(
+                "diffusion_aligned", aligned, None, z, pattern, modalities, seed
+            )
+            rows.append(
+                row("diffusion", "cost", pattern_name(pattern, modalities), seed, "nfe", nfe)
+            )
     predictions["linear_probe"] = linear_probe.predictions(system.splits, system.patterns)
     if config.data.name == "synthetic":
         law = Law(config.data.seed)
@@ -85,23 +90,13 @@ def _draws(system, trained, z: Latents, pattern, count: int, key, seed: int):
     size = len(z.label)
     return system.draw(
         trained.score,
-        Latents(np.repeat(z.x, count, 0), np.repeat(z.valid, count, 0), None),
+        Latents(*(np.repeat(a, count, axis=0) for a in z)),
         np.tile(pattern, (size * count, 1)),
         np.repeat(np.arange(size), count),
         np.tile(np.arange(count), size),
         key,
         f"seed {seed}: {count} draws, observed {pattern_name(pattern, system.modalities)}",
     )
-
-
-def _aligned(system, trained, filled, valid, observed) -> np.ndarray:
-    """Draws after the alignment decoder."""
-    from mmdjax.methods.draw import in_batches
-
-    mask = filled_valid(valid, observed)
-    params = trained.stage2["draws"]["decoder"]
-    decode = jax.jit(lambda *a: align(system.modules.decoder, params, *a))
-    return in_batches(decode, (filled, mask, observed), system.config.evaluation.batch)
 
 
 def imputation_rows(method, one, average, z: Latents, pattern, modalities, seed) -> list[dict]:

@@ -62,16 +62,21 @@ def make_drawer(modules: Modules, diffusion) -> Drawer:
     return Drawer(draw, key_of, diffusion.coupling)
 
 
-def in_batches(function: Callable, arrays: Sequence[np.ndarray], batch: int) -> np.ndarray:
-    """function over rows in batches of one shape; the last is filled up with repeated rows."""
+def in_batches(function: Callable, arrays: Sequence[np.ndarray], batch: int):
+    """function over rows in batches of one shape; the last is filled up with repeated rows.
+
+    Returns:
+      What `function` returns, a pytree of arrays, joined over all rows.
+    """
     parts = []
     for start in range(0, len(arrays[0]), batch):
         part = [a[start : start + batch] for a in arrays]
         size = len(part[0])
         if size < batch:
             part = [a[np.resize(np.arange(size), batch)] for a in part]
-        parts.append(np.asarray(function(*part))[:size])
-    return np.concatenate(parts)
+        result = function(*part)
+        parts.append(jax.tree.map(lambda a, size=size: np.asarray(a)[:size], result))
+    return jax.tree.map(lambda *a: np.concatenate(a), *parts)
 
 
 def bucket_of(valid: np.ndarray, buckets: Sequence[int]) -> np.ndarray:

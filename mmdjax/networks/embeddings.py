@@ -13,7 +13,7 @@ def fourier_frequencies(features: int, scale: float, seed: int = 0) -> np.ndarra
 
 
 def fourier_features(t: jax.Array, frequencies: np.ndarray) -> jax.Array:
-    """[sin(2 pi W t), cos(2 pi W t)] (Tancik et al. 2020; thesis eq. 5.16). t (B,) -> (B, features)."""
+    """[sin(2 pi W t), cos(2 pi W t)], thesis eq. 5.16: t (B,) -> (B, features)."""
     angle = 2 * jnp.pi * t[:, None] * frequencies
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 

@@ -41,7 +41,7 @@ def resample(x: jax.Array, valid: jax.Array, frames: int) -> tuple[jax.Array, ja
 
 
 class ModalityEncoder(nn.Module):
-    """One Conv1d of kernel 3 without padding (thesis 5.2.5): linear, so Gaussian laws stay Gaussian.
+    """One Conv1d of kernel 3 without padding (thesis 5.2.5): linear, so Gaussians stay Gaussian.
 
     A sequence of `frames` + 2 frames (50 for the field's files) is convolved as it is; any other
     length is resampled to that first. A latent frame is valid when any frame under it is.

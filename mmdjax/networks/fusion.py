@@ -81,19 +81,14 @@ class MulT(nn.Module):
             *((i, j) for i in range(modalities) for j in range(modalities) if i != j), strict=True
         )
         x, valid = jnp.moveaxis(x, 1, 0), jnp.moveaxis(valid, 1, 0)
-        sizes = dict(
-            layers=self.layers,
-            heads=self.heads,
-            attention_dropout=self.attention_dropout,
-            dropout=self.dropout,
-        )
-        cross = stacked(Stack, len(targets))(**sizes, name="cross")(
+        sizes = (self.layers, self.heads, self.attention_dropout, self.dropout)
+        cross = stacked(Stack, len(targets))(*sizes, name="cross")(
             x[np.array(targets)], x[np.array(sources)], valid[np.array(sources)], deterministic
         )
         # (pairs, B, T, D) -> (M, B, T, (M - 1) D): what each modality took from the others.
         joined = cross.reshape(modalities, modalities - 1, batch, frames, width)
         joined = jnp.moveaxis(joined, 1, 3).reshape(modalities, batch, frames, -1)
-        memory = stacked(Stack, modalities)(**sizes, name="memory")(
+        memory = stacked(Stack, modalities)(*sizes, name="memory")(
             joined, None, valid, deterministic
         )
         last = jnp.maximum(frames - 1 - jnp.argmax(valid[..., ::-1], axis=-1), 0)

@@ -37,7 +37,7 @@ def attend(query, key, value, bias, dropout=None):
 
 
 class Attention(nn.Module):
-    """Multi-head attention (Vaswani et al. 2017): `target` (B, S, D) looks at `source` (B, R, D)."""
+    """Multi-head attention: `target` (B, S, D) looks at `source` (B, R, D)."""
 
     heads: int
     dropout: float = 0.0

@@ -1,0 +1,164 @@
+"""Training the two-stage system and its constant-fill rivals for one seed.
+
+Stage 1: (a) encoders + fusion on complete data; (b) score networks on the frozen, standardised
+latents. Stage 2: missing latents are drawn once, then decoder + fusion are trained on completed
+sets. `zero` and `mean` go through the same stage 2 with a constant instead of draws.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmdjax.methods import completion, losses
+from mmdjax.methods.system import others
+from mmdjax.methods.two_stage import Trained, TwoStage
+from mmdjax.training.checkpoints import PhaseStore
+from mmdjax.training.loop import fit
+from mmdjax.training.step import Trainer, make_trainer, steps_per_epoch
+from mmdjax.types import Latents
+
+FILLS = ("draws", "zero", "mean")
+# Which part of a seed's randomness each phase owns.
+STREAMS = ("classifier", "score", *FILLS)
+VALIDATION_REPEATS = 4
+
+
+class Stages:
+    """The compiled training steps of a system; `train` runs them for a seed."""
+
+    def __init__(self, system: TwoStage):
+        self.system, config, modules = system, system.config, system.modules
+
+        def trainer(loss, settings) -> Trainer:
+            steps = steps_per_epoch(system.bucket["train"], settings.batch)
+            return make_trainer(loss, settings, steps * settings.epochs)
+
+        score_loss = losses.score_loss(modules)
+        self._score_valid = jax.jit(score_loss, static_argnames="frames")
+        self._trainers = {
+            "classifier": trainer(losses.classifier_loss(modules), config.classifier_training),
+            "score": trainer(score_loss, config.score_training),
+        } | {
+            fill: trainer(
+                losses.completion_loss(modules, fill, config.decoder.weight),
+                config.stage2_training,
+            )
+            for fill in FILLS
+        }
+
+    def train(self, seed: int, folder: Path, may_train: bool = True) -> Trained:
+        """Both stages for one seed, resumed from `folder` where they stopped.
+
+        Raises:
+          UserError: a loss is not finite, or a phase is unfinished and may not be trained.
+        """
+        system, config = self.system, self.system.config
+        train, root = system.splits["train"], jax.random.key(seed)
+        keys = {name: jax.random.fold_in(root, k) for k, name in enumerate(STREAMS)}
+        history = {}
+
+        def run(name, title, init, data, validate, settings):
+            fitted = fit(
+                f"seed {seed}: {title}",
+                self._trainers[name],
+                init,
+                jax.tree.map(jnp.asarray, data),
+                system.bucket["train"],
+                system.buckets,
+                validate,
+                settings,
+                jax.random.fold_in(keys[name], 1),
+                seed,
+                PhaseStore(folder / name, config.save_seconds),
+                system.reporter,
+                may_train,
+            )
+            history[name] = fitted.history
+            return fitted.params
+
+        data = {"features": dict(train.features), "valid": dict(train.valid), "label": train.label}
+        classifier = run(
+            "classifier",
+            "classifier on complete data",
+            self._init_classifier(keys["classifier"]),
+            data,
+            self._validate_classifier,
+            config.classifier_training,
+        )
+        scale, z = system.standardised_latents(classifier["encoders"])
+        score = run(
+            "score",
+            "score networks",
+            self._init_score(keys["score"], z["train"]),
+            {"z": z["train"].x, "valid": z["train"].valid},
+            self._score_validation(z["valid"]),
+            config.score_training,
+        )
+        complete, stage2 = {"fusion": classifier["fusion"]}, {}
+        for fill in FILLS:
+            sets = completion.training_sets(system, seed, fill, scale, z, score, folder)
+            init = dict(complete)
+            if fill == "draws":
+                init["decoder"] = self._init_decoder(keys["draws"], z["train"])
+            stage2[fill] = run(
+                fill,
+                f"stage 2, {fill}",
+                init,
+                sets.data,
+                sets.validate,
+                config.stage2_training,
+            )
+        return Trained(classifier["encoders"], scale, score, complete, stage2, history)
+
+    def _init_classifier(self, key) -> dict:
+        key_encoders, key_fusion = jax.random.split(key)
+        system = self.system
+        shape = (1, len(system.modalities), system.config.latents.frames)
+        x = jnp.zeros((*shape, system.config.latents.channels))
+        return {
+            "encoders": system.init_encoders(key_encoders),
+            "fusion": system.init["fusion"](key_fusion, x, jnp.ones(shape, bool)),
+        }
+
+    def _init_score(self, key, latents: Latents):
+        ids = others(len(self.system.modalities))[0]
+        x, valid = jnp.asarray(latents.x[:1]), jnp.asarray(latents.valid[:1])
+        arguments = (x[:, 0], jnp.ones(1), x[:, ids], ids, valid[:, 0], valid[:, ids])
+        keys = jax.random.split(key, len(self.system.modalities))
+        return jax.vmap(lambda k: self.system.init["score"](k, *arguments))(keys)
+
+    def _init_decoder(self, key, latents: Latents):
+        keys = jax.random.split(key, len(self.system.modalities))
+        x, valid = jnp.asarray(latents.x[:1, 0]), jnp.asarray(latents.valid[:1, 0])
+        return jax.vmap(lambda k: self.system.init["decoder"](k, x, valid))(keys)
+
+    def _validate_classifier(self, params) -> float:
+        """Mean absolute error on complete validation data."""
+        latents = self.system.encode(params["encoders"], self.system.splits["valid"])
+        observed = np.ones(latents.x.shape[:2], bool)
+        rows = (latents.x, latents.valid, observed)
+        prediction = self.system.predict(params, self.system.identity_scale(), *rows)
+        return float(np.abs(prediction - latents.label).mean())
+
+    def _score_validation(self, latents: Latents):
+        """The denoising loss on fixed times, noise and conditions."""
+        data = {"z": jnp.asarray(latents.x), "valid": jnp.asarray(latents.valid)}
+        bucket, size = self.system.bucket["valid"], len(latents.label)
+
+        def validate(params) -> float:
+            total = 0.0
+            for repeat in range(VALIDATION_REPEATS):
+                for index, frames in enumerate(self.system.buckets):
+                    rows = np.flatnonzero(bucket == index).astype(np.int32)
+                    if rows.size:
+                        key = jax.random.fold_in(jax.random.key(repeat), index)
+                        arguments = (data, rows, np.ones(rows.size, np.float32), key)
+                        loss = self._score_valid(params, *arguments, frames=frames)
+                        total += float(loss) * rows.size
+            return total / (VALIDATION_REPEATS * size)
+
+        return validate

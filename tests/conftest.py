@@ -1,0 +1,53 @@
+"""Strict mode for every test, and the small pieces that many tests share."""
+
+import os
+import tempfile
+
+# Before jax starts: a cache of our own, so that tests neither use nor fill the user's.
+os.environ.setdefault("MMDJAX_CACHE", os.path.join(tempfile.gettempdir(), "mmdjax-test-cache"))
+
+import jax
+import numpy as np
+import pytest
+
+from mmdjax import config as configs
+from mmdjax.data import pipeline
+from mmdjax.methods.two_stage import TwoStage
+from mmdjax.training.progress import Reporter
+
+jax.config.update("jax_compilation_cache_dir", os.path.join(os.environ["MMDJAX_CACHE"], "compiled"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+TINY = {
+    "data": {"train": 48, "valid": 16, "test": 24, "length_buckets": (4,)},
+    "latents": {"frames": 4, "channels": 8},
+    "fusion": {"layers": 1, "heads": 2},
+    "score": {"width": 16, "layers": 2, "heads": 2, "mlp": 16, "time_features": 8},
+    "diffusion": {"steps": 3},
+    "decoder": {"channels": 8, "blocks": 2, "reduction": 4},
+    "evaluation": {"draws": 2, "batch": 16},
+}
+
+
+@pytest.fixture(autouse=True)
+def strict_numerics():
+    """NaN raises where a compiled function makes one."""
+    with jax.debug_nans(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> configs.Config:
+    return configs.from_dict(TINY)
+
+
+@pytest.fixture(scope="session")
+def tiny_system(tiny_config, tmp_path_factory) -> TwoStage:
+    """A small untrained system on a small synthetic set."""
+    raw = pipeline.load(tiny_config.data, tmp_path_factory.mktemp("cache"))
+    return TwoStage(tiny_config, pipeline.standardise(raw), Reporter())
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)

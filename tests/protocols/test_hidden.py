@@ -1,0 +1,146 @@
+"""What is not observed never reaches a model: NaN there changes no output bit."""
+
+import jax
+import numpy as np
+import pytest
+
+from mmdjax.data import pipeline
+from mmdjax.data.missing import patterns
+from mmdjax.methods.draw import draw_missing, make_drawer
+from mmdjax.methods.stages import Stages
+from mmdjax.methods.system import Scale
+from mmdjax.types import Batch, Latents
+
+
+@pytest.fixture(scope="module")
+def parts(tiny_system):
+    """Random parameters, standardised latents of a few utterances, every pattern once or more."""
+    system, stages = tiny_system, Stages(tiny_system)
+    encoders = system.init_encoders(jax.random.key(0))
+    scale, z = system.standardised_latents(encoders)
+    score = stages._init_score(jax.random.key(1), z["train"])
+    fusion = stages._init_classifier(jax.random.key(2))["fusion"]
+    decoder = stages._init_decoder(jax.random.key(3), z["train"])
+    rows = Latents(*(a[:14] for a in z["train"]))
+    observed = np.tile(patterns(3), (2, 1))
+    return system, scale, score, {"fusion": fusion, "decoder": decoder}, rows, observed
+
+
+def complete_and_predict(parts, z, valid, observed, rows=slice(None), batch=16):
+    system, scale, score, params, _, _ = parts
+    ids = np.arange(len(observed))[rows]
+    filled, _ = draw_missing(
+        system.drawer,
+        score,
+        z[rows],
+        valid[rows],
+        observed[rows],
+        ids,
+        np.zeros_like(ids),
+        jax.random.key(5),
+        system.buckets,
+        batch,
+    )
+    return filled, system.predict(params, scale, filled, valid[rows], observed[rows])
+
+
+def test_nan_in_every_unobserved_entry_changes_no_output_bit(parts):
+    latents, observed = parts[4], parts[5]
+    hidden = np.where(observed[..., None, None], latents.x, np.nan)
+    # The length of what is hidden is hidden as well.
+    valid = latents.valid & observed[..., None]
+    with jax.debug_nans(False):
+        got = complete_and_predict(parts, hidden, valid, observed)
+    for a, b in zip(got, complete_and_predict(parts, *latents[:2], observed), strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert np.isfinite(a).all()
+
+
+def test_nan_in_hidden_features_reaches_no_observed_latent(tiny_system):
+    """The same from the file's side: encoders do not mix modalities."""
+    system = tiny_system
+    encoders = system.init_encoders(jax.random.key(0))
+    test = system.splits["test"]
+    broken = Batch(
+        dict(test.features) | {"vision": np.full_like(test.features["vision"], np.nan)},
+        test.valid,
+        test.label,
+        test.id,
+    )
+    with jax.debug_nans(False):
+        a, b = system.encode(encoders, broken), system.encode(encoders, test)
+    np.testing.assert_array_equal(a.x[:, :2], b.x[:, :2])
+
+
+@pytest.mark.parametrize("batch", [1, 7, 32])
+def test_draws_do_not_depend_on_batch_size(parts, batch):
+    latents, observed = parts[4], parts[5]
+    whole = complete_and_predict(parts, *latents[:2], observed, batch=16)
+    part = complete_and_predict(parts, *latents[:2], observed, batch=batch)
+    for a, b in zip(part, whole, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+
+
+def test_draws_do_not_depend_on_order_or_on_the_rest_of_the_file(parts):
+    latents, observed = parts[4], parts[5]
+    whole = complete_and_predict(parts, *latents[:2], observed)
+    for rows in (np.arange(14)[::-1], np.array([3, 11, 4])):
+        part = complete_and_predict(parts, *latents[:2], observed, rows)
+        for a, b in zip(part, whole, strict=True):
+            np.testing.assert_allclose(a, b[rows], atol=2e-5)
+
+
+def test_observed_latents_come_back_bit_identical(parts):
+    latents, observed = parts[4], parts[5]
+    filled, _ = complete_and_predict(parts, *latents[:2], observed)
+    np.testing.assert_array_equal(filled[observed], latents.x[observed])
+    assert (filled[~observed] != 0).any()
+
+
+def test_chained_draws_read_the_earlier_draw_and_independent_ones_do_not(parts, tiny_config):
+    """Noise in the first drawn modality's key changes the second draw only where it is chained."""
+    import dataclasses
+
+    system, _, score, _, latents, _ = parts
+    observed = np.zeros((4, 3), bool)
+    observed[:, 0] = True
+
+    def run(coupling, change):
+        diffusion = dataclasses.replace(tiny_config.diffusion, coupling=coupling)
+        params = jax.tree.map(lambda a: a.at[1].add(change), score)
+        args = (latents.x[:4], latents.valid[:4], observed, np.arange(4), np.zeros(4, int))
+        drawer = make_drawer(system.modules, diffusion)
+        return draw_missing(drawer, params, *args, jax.random.key(0), system.buckets, 4)[0]
+
+    for coupling, depends in (("chain", True), ("independent", False)):
+        a, b = run(coupling, 0.0), run(coupling, 0.05)
+        assert (a[:, 1] != b[:, 1]).any()
+        assert (a[:, 2] != b[:, 2]).any() == depends
+
+
+def test_standardisation_uses_valid_training_frames_only(rng):
+    valid = {"m": np.arange(5) < np.array([[5], [2]])}
+    train = Batch(
+        {"m": rng.standard_normal((2, 5, 3)).astype(np.float32) * 7 + 3},
+        valid,
+        np.zeros(2),
+        np.array(["a", "b"]),
+    )
+    loud = Batch({"m": train.features["m"] * 100}, valid, train.label, train.id)
+    padded = Batch(
+        {"m": np.where(valid["m"][..., None], train.features["m"], 1e9).astype(np.float32)},
+        valid,
+        train.label,
+        train.id,
+    )
+    one = pipeline.standardise({"train": train, "test": loud})
+    two = pipeline.standardise({"train": padded, "test": train})
+    frames = one["train"].features["m"][valid["m"]]
+    np.testing.assert_allclose(frames.mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose(frames.std(0), 1, atol=1e-5)
+    np.testing.assert_array_equal(one["train"].features["m"], two["train"].features["m"])
+
+
+def test_identity_scale_leaves_latents_alone(tiny_system):
+    scale = tiny_system.identity_scale()
+    assert isinstance(scale, Scale) and (scale.mean == 0).all() and (scale.std == 1).all()
