@@ -56,14 +56,18 @@ def known_configs() -> str:
 def parse_flags(argv: list[str]) -> list[str]:
     """absl's parser, with mistakes told in one line and the configs at hand."""
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
+        if _CONFIG.value is not None:
+            _CONFIG.value.to_dict()  # a file that failed to load says so only when it is read
+        return rest
+    except OSError:
+        given = next((a for a in argv if a.startswith("--config=")), "--config")
+        raise UserError(f"{given} is not a readable file; allowed: {known_configs()}") from None
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         text = str(error.args[0] if error.args else error)
         raise UserError(" ".join(text.split())) from None
-    except (OSError, ImportError, SyntaxError) as error:
-        raise UserError(
-            f"--config cannot be read: {' '.join(str(error).split())}; allowed: {known_configs()}"
-        ) from None
+    except Exception as error:  # whatever else a user's own config file raises
+        raise UserError(f"--config failed with {type(error).__name__}: {error}") from None
 
 
 def console() -> None:

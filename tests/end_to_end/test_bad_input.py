@@ -1,0 +1,104 @@
+"""Every mistake of a user: one line that names the value and what is allowed, exit status 2."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmdjax import config as configs
+from mmdjax.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_main(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "mmdjax.main", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Broken data files by name."""
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "truncated.pkl").write_bytes(pickle.dumps({"train": list(range(1000))})[:-30])
+    (folder / "hostile.pkl").write_bytes(b"cos\nsystem\n(S'touch sentinel'\ntR.")
+    return folder
+
+
+SYNTHETIC = "--config=configs/synthetic.py"
+MOSI = "--config=configs/mosi_speed.py"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["--config is missing", "configs/synthetic.py"]),
+        (["--config=configs/nothing.py", "--workdir=W"], ["configs/nothing.py", "configs/synthetic.py"]),
+        ([SYNTHETIC], ["--workdir is missing"]),
+        ([SYNTHETIC, "--workdir=W", "--mode=tune"], ["'tune'", "train, evaluate"]),
+        ([SYNTHETIC, "--workdir=W", "--config.nothing=1"], ["nothing"]),
+        ([SYNTHETIC, "--workdir=W", "--config.seeds=('a',)"], ["seeds", "'a'"]),
+        ([SYNTHETIC, "--workdir=W", "--config.diffusion.sampler=ode"], ["'ode'", "ddim"]),
+        ([SYNTHETIC, "--workdir=W", "--config.data.name=mosei"], ["'mosei'", "synthetic, mmsa"]),
+        ([SYNTHETIC, "--workdir=W", "--config.evaluation.rates=(0.8,)"], ["0.8", "0.0 to 0.7"]),
+        ([SYNTHETIC, "--workdir=W", "extra"], ["'extra'", "--config"]),
+        (["--config=configs/mosi_speed.py:huge", "--workdir=W"], ["huge", "compact, thesis"]),
+        ([MOSI, "--workdir=W"], ["data.path is empty"]),
+        ([MOSI, "--workdir=W", "--config.data.path=none.pkl"], ["'none.pkl'", "not a file"]),
+        ([MOSI, "--workdir=W", "--config.data.path=F/truncated.pkl"], ["truncated.pkl"]),
+        ([MOSI, "--workdir=W", "--config.data.path=F/hostile.pkl"], ["os.system", "numpy"]),
+        (
+            [MOSI, "--workdir=W", "--config.data.modalities=('text',)"],
+            ["'text'", "'key in file:name'"],
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_status_2(arguments, words, files, tmp_path):
+    workdir = tmp_path / "run"
+    arguments = [a.replace("=F/", f"={files}/").replace("=W", f"={workdir}") for a in arguments]
+    done = run_main(*arguments)
+    assert done.returncode == 2, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("mmdjax: "), done.stderr
+    for word in words:
+        assert word in lines[0]
+    assert not workdir.exists()  # nothing half-written
+    assert not (ROOT / "sentinel").exists() and not Path("sentinel").exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"dat": {}}, "config field 'dat' is unknown; allowed: title"),
+        ({"data": {"pth": ""}}, "config.data field 'pth' is unknown; allowed: name, path"),
+        ({"data": 3}, "config.data = 3 is not a group of fields"),
+        ({"score": {"width": 30, "heads": 4}}, "width 30 is not divisible by 4 heads"),
+        ({"score": {"width": "wide"}}, "config.score.width = 'wide' is not of type int"),
+        ({"score": {"width": True}}, "config.score.width = True is not of type int"),
+        ({"diffusion": {"steps": 0}}, "config.diffusion.steps = 0; allowed: a number above 0"),
+        ({"fusion": {"dropout": 1.0}}, "config.fusion.dropout = 1.0; allowed: at least 0"),
+        ({"seeds": ()}, "config.seeds is empty"),
+        ({"seeds": (1, 1)}, "config.seeds = (1, 1); allowed: different"),
+        ({"diffusion": {"grid": "x"}}, "'x' is unknown; allowed: uniform, quadratic"),
+        ({"diffusion": {"coupling": "x"}}, "'x' is unknown; allowed: chain, independent"),
+        ({"data": {"length_buckets": (8, 4)}}, "allowed: increasing lengths"),
+    ],
+)
+def test_a_wrong_value_in_a_config_is_refused(values, words):
+    with pytest.raises(UserError) as error:
+        configs.from_dict(values)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_config_survives_the_way_to_json_and_back():
+    config = configs.from_dict({"seeds": (3, 4), "data": {"modalities": ("a:b", "c:d", "e:f")}})
+    assert configs.from_dict(configs.to_dict(config)) == config

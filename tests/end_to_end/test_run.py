@@ -1,0 +1,148 @@
+"""A whole run on a small synthetic set: outputs, evaluation again, kill -9 and going on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mmdjax import config as configs
+from mmdjax import experiment
+from mmdjax.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+SMALL = """
+from configs import synthetic
+
+def get_config():
+    config = synthetic.get_config()
+    config.title = "small"
+    config.seeds = (0, 1)
+    config.save_seconds = 0.0
+    config.data.update(train=96, valid=32, test=48)
+    config.score.update(width=16, mlp=16, time_features=8)
+    config.diffusion.steps = 3
+    config.evaluation.draws = 2
+    config.evaluation.batch = 64
+    for phase in (config.classifier_training, config.score_training, config.stage2_training):
+        phase.batch = 16
+        phase.epochs = 3
+    return config
+"""
+
+
+@pytest.fixture(scope="module")
+def small_config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "small.py"
+    path.write_text(SMALL)
+    return path
+
+
+def start(config, workdir, *more):
+    return subprocess.Popen(
+        [sys.executable, "-m", "mmdjax.main", f"--config={config}", f"--workdir={workdir}", *more],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process) -> str:
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+    return output
+
+
+def numbers(workdir) -> dict:
+    """Everything in results.json but the clock's readings."""
+    rows = json.loads((workdir / "results.json").read_text())
+    keys = ("method", "protocol", "condition", "seed", "metric")
+    return {tuple(r[k] for k in keys): r["value"] for r in rows if r["metric"] != "seconds"}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(small_config, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    return workdir, finish(start(small_config, workdir))
+
+
+def test_a_run_leaves_everything_it_promises(uninterrupted):
+    workdir, output = uninterrupted
+    assert "diffusion, K = 2" in output and "Bayes optimum" in output
+    for name in ("config.json", "results.json", "report.md", "report.html"):
+        assert (workdir / name).stat().st_size > 0
+    assert list((workdir / "tensorboard").glob("events*"))
+    assert len(list((workdir / "figures").glob("*.png"))) >= 3
+    assert not [p for p in workdir.rglob("*") if "tmp" in p.name]
+    rows = numbers(workdir)
+    methods = {key[0] for key in rows if key[1] == "fixed"}
+    assert methods == {
+        "diffusion_k2",
+        "diffusion_k1",
+        "diffusion_complete_k2",
+        "zero",
+        "mean",
+        "zero_trained",
+        "mean_trained",
+        "linear_probe",
+        "bayes",
+    }
+    # Rate 0 hides nothing, so it is the complete pattern; both protocols share their draws.
+    for method in methods:
+        for seed in (0, 1):
+            whole = rows[method, "fixed", "l+a+v", seed, "mae"]
+            assert rows[method, "random", "0.0", seed, "mae"] == whole
+            assert (
+                rows["bayes", "fixed", "l", seed, "mae"]
+                <= rows[method, "fixed", "l", seed, "mae"] + 0.1
+            )
+    assert rows["diffusion", "cost", "l", 0, "nfe"] == 3
+    assert abs(rows["protocol", "random", "0.5", 0, "missing_rate"] - 0.5) <= 1 / 48
+
+
+def test_evaluating_a_finished_run_again_gives_the_same_numbers(uninterrupted, small_config):
+    workdir, _ = uninterrupted
+    before = numbers(workdir)
+    (workdir / "results.json").unlink()
+    finish(start(small_config, workdir, "--mode=evaluate"))
+    assert numbers(workdir) == before
+
+
+def test_killed_and_restarted_a_run_ends_with_the_same_numbers(
+    uninterrupted, small_config, tmp_path
+):
+    """kill -9 in the middle of each kind of phase, then once more to the end."""
+    workdir = tmp_path / "killed"
+    checkpoints = workdir / "checkpoints" / "seed_0"
+    for phase in ("classifier", "score", "zero"):
+        process = start(small_config, workdir)
+        deadline = time.monotonic() + 240
+        while not list(checkpoints.glob(f"{phase}/[0-9]*")):
+            assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert not (workdir / "results.json").exists()
+    finish(start(small_config, workdir))
+    assert numbers(workdir) == numbers(uninterrupted[0])
+
+
+def test_another_config_in_the_same_workdir_is_refused(uninterrupted, tiny_config):
+    workdir, _ = uninterrupted
+    before = (workdir / "config.json").read_text()
+    with pytest.raises(UserError, match=r"another config .*diffusion.steps: 3 there"):
+        experiment.check_workdir(workdir, configs.from_dict({"diffusion": {"steps": 4}}))
+    assert (workdir / "config.json").read_text() == before
+
+
+def test_evaluating_what_was_never_trained_is_refused(small_config, tmp_path):
+    process = start(small_config, tmp_path / "empty", "--mode=evaluate")
+    output = process.communicate(timeout=240)[0]
+    assert process.returncode == 2
+    assert "not trained to the end" in output and "Traceback" not in output
