@@ -25,7 +25,7 @@ def get_config(size: str = "compact"):
     config.classifier_training.epochs = 25
     config.score_training.learning_rate = 2e-3
     config.score_training.ema = 0.99
-    config.score_training.epochs = 30
+    config.score_training.epochs = 25
     config.stage2_training.learning_rate = 3e-4
     config.stage2_training.epochs = 20
     return config

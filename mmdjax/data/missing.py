@@ -38,7 +38,7 @@ def check_rate(rate: float, modalities: int) -> float:
     """
     largest = (modalities - 1) / modalities
     rounded = np.ceil(largest * 10 - 1e-9) / 10
-    if not 0 <= rate <= rounded + 1e-9:
+    if not (0 <= rate <= largest + 1e-9 or abs(rate - rounded) < 1e-9):
         raise UserError(
             f"missing rate {rate} is not possible with {modalities} modalities; "
             f"allowed: 0.0 to {rounded:.1f} (one modality is always kept)"

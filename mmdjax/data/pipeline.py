@@ -60,6 +60,9 @@ def fingerprint(data) -> str:
         stat = path.stat()
         facts |= {"path": str(path), "bytes": stat.st_size, "changed": stat.st_mtime_ns}
     else:
+        from mmdjax.data.synthetic import Law
+
+        facts["law"] = Law(data.seed).fingerprint()
         facts |= {key: getattr(data, key) for key in ("train", "valid", "test", "seed")}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -15,6 +15,7 @@ filling with a constant is not.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -86,6 +87,11 @@ class Law:
             cov[part, part] += m.disturbance**2 * loading @ loading.T
             start += len(loading)
         self.mixture = mixture.Mixture(FREQUENCY, mean, np.tile(cov, (len(FREQUENCY), 1, 1)))
+
+    def fingerprint(self) -> str:
+        """Changes with any number of the law."""
+        parts = (self.mixture.weight, self.mixture.mean, self.mixture.cov)
+        return hashlib.sha256(b"".join(a.round(9).tobytes() for a in parts)).hexdigest()
 
     def indices(self, modalities: Sequence[str]) -> np.ndarray:
         """Where the modalities stand in the joint vector; the label stands at -1."""

@@ -14,6 +14,8 @@ from mmdjax.evaluation.protocols import prediction_rows, random_masks, row
 from mmdjax.methods import linear_probe
 from mmdjax.types import Batch, Latents
 
+TEST_STREAM = 200  # of a seed's randomness, apart from training's
+
 
 def evaluate(system, trained, seed: int, raw_test: Batch) -> tuple[list[dict], dict]:
     """Rows for `results.json`, and the masks of the random protocol.
@@ -24,51 +26,15 @@ def evaluate(system, trained, seed: int, raw_test: Batch) -> tuple[list[dict], d
       seed: of training and of the masks.
       raw_test: the test split before standardisation, for the exact law of synthetic data.
     """
-    config, modalities = system.config, system.modalities
+    started, config, modalities = time.monotonic(), system.config, system.modalities
     z = system.standardised_latents(trained.encoders)[1]["test"]
-    count = config.evaluation.draws
-    names = [f"diffusion_k{count}", "diffusion_k1", f"diffusion_complete_k{count}"]
-    predictions = {
-        name: []
-        for name in (*names, "zero_trained", "mean_trained", "zero", "mean", "linear_probe")
-    }
-    rows, started = [], time.monotonic()
-    key = jax.random.fold_in(jax.random.key(seed), 200)
+    rows, predictions = [], {}
     for pattern in system.patterns:
-        observed = np.tile(pattern, (len(z.label), 1))
-
-        def predict(params, filled, observed=observed):
-            return system.predict(params, trained.scale, filled, z.valid, observed)
-
-        for fill in ("zero", "mean"):
-            constant = system.constant(fill, trained.scale)[:, None]
-            filled = np.where(observed[..., None, None], z.x, constant)
-            predictions[fill].append(predict(trained.complete, filled))
-            predictions[f"{fill}_trained"].append(predict(trained.stage2[fill], filled))
-            rows += imputation_rows(fill, filled, filled, z, pattern, modalities, seed)
-        drawn, nfe = _draws(system, trained, z, pattern, count, key, seed)
-        many = np.repeat(observed, count, axis=0)
-        shape = (len(z.label), count)
-        if pattern.all():
-            drawn, many, shape = z.x, observed, (len(z.label), 1)
-        valid = np.repeat(z.valid, shape[1], axis=0)
-        for name, params in (("", trained.stage2["draws"]), ("_complete", trained.complete)):
-            each = system.predict(params, trained.scale, drawn, valid, many).reshape(shape)
-            predictions[f"diffusion{name}_k{count}"].append(each.mean(1))
-            if not name:
-                predictions["diffusion_k1"].append(each[:, 0])
-        if not pattern.all():
-            drawn = drawn.reshape(*shape, *drawn.shape[1:])
-            first, mean = drawn[:, 0], drawn.mean(1)
-            rows += imputation_rows("diffusion", first, mean, z, pattern, modalities, seed)
-            decoder = trained.stage2["draws"]["decoder"]
-            aligned = system.align(decoder, first, z.valid, observed)
-            rows += imputation_rows(
-                "diffusion_aligned", aligned, None, z, pattern, modalities, seed
-            )
-            rows.append(
-                row("diffusion", "cost", pattern_name(pattern, modalities), seed, "nfe", nfe)
-            )
+        for part in (constant_fills, diffusion):
+            more, predicted = part(system, trained, z, pattern, seed)
+            rows += more
+            for method, values in predicted.items():
+                predictions.setdefault(method, []).append(values)
     predictions["linear_probe"] = linear_probe.predictions(system.splits, system.patterns)
     if config.data.name == "synthetic":
         law = Law(config.data.seed)
@@ -83,20 +49,64 @@ def evaluate(system, trained, seed: int, raw_test: Batch) -> tuple[list[dict], d
     return rows, masks
 
 
-def _draws(system, trained, z: Latents, pattern, count: int, key, seed: int):
-    """K draws an utterance, (N K, M, T, D); a pattern with nothing missing takes no evaluation."""
+def constant_fills(system, trained, z: Latents, pattern, seed: int):
+    """`zero` and `mean`: classifier of complete data, and the one trained with that fill.
+
+    Returns:
+      Rows on imputation, and method -> predictions (N,).
+    """
+    observed, rows, predictions = np.tile(pattern, (len(z.label), 1)), [], {}
+    for fill in ("zero", "mean"):
+        constant = system.constant(fill, trained.scale)[:, None]
+        filled = np.where(observed[..., None, None], z.x, constant)
+        for method, params in ((fill, trained.complete), (f"{fill}_trained", trained.stage2[fill])):
+            arguments = (params, trained.scale, filled, z.valid, observed)
+            predictions[method] = system.predict(*arguments)
+        rows += imputation_rows(fill, filled, filled, z, pattern, system.modalities, seed)
+    return rows, predictions
+
+
+def diffusion(system, trained, z: Latents, pattern, seed: int):
+    """Draws into stage 2 (K averaged, and one alone) and into the classifier of complete data.
+
+    Returns:
+      Rows on imputation and NFE, and method -> predictions (N,).
+    """
+    size, modalities = len(z.label), system.modalities
+    # With nothing missing every draw is the utterance itself.
+    count = 1 if pattern.all() else system.config.evaluation.draws
+    many = Latents(*(np.repeat(a, count, axis=0) for a in z))
+    observed, drawn, nfe = np.tile(pattern, (size * count, 1)), many.x, 0
+    if not pattern.all():
+        drawn, nfe = system.draw(
+            trained.score,
+            many,
+            observed,
+            np.repeat(np.arange(size), count),
+            np.tile(np.arange(count), size),
+            jax.random.fold_in(jax.random.key(seed), TEST_STREAM),
+            f"seed {seed}: {count} draws, observed {pattern_name(pattern, modalities)}",
+        )
+
+    def predict(params):
+        arguments = (params, trained.scale, drawn, many.valid, observed)
+        return system.predict(*arguments).reshape(size, count)
+
+    draws, each = system.config.evaluation.draws, predict(trained.stage2["draws"])
+    predictions = {
+        "diffusion_k1": each[:, 0],
+        f"diffusion_k{draws}": each.mean(1),
+        f"diffusion_complete_k{draws}": predict(trained.complete).mean(1),
+    }
     if pattern.all():
-        return z.x, 0
-    size = len(z.label)
-    return system.draw(
-        trained.score,
-        Latents(*(np.repeat(a, count, axis=0) for a in z)),
-        np.tile(pattern, (size * count, 1)),
-        np.repeat(np.arange(size), count),
-        np.tile(np.arange(count), size),
-        key,
-        f"seed {seed}: {count} draws, observed {pattern_name(pattern, system.modalities)}",
-    )
+        return [], predictions
+    drawn = drawn.reshape(size, count, *drawn.shape[1:])
+    first, given = drawn[:, 0], pattern_name(pattern, modalities)
+    decoder, alone = trained.stage2["draws"]["decoder"], np.tile(pattern, (size, 1))
+    aligned = system.align(decoder, first, z.valid, alone)
+    rows = imputation_rows("diffusion", first, drawn.mean(1), z, pattern, modalities, seed)
+    rows += imputation_rows("diffusion_aligned", aligned, None, z, pattern, modalities, seed)
+    return [*rows, row("diffusion", "cost", given, seed, "nfe", nfe)], predictions
 
 
 def imputation_rows(method, one, average, z: Latents, pattern, modalities, seed) -> list[dict]:
@@ -112,14 +122,14 @@ def imputation_rows(method, one, average, z: Latents, pattern, modalities, seed)
         truth, mask = z.x[:, m], z.valid[:, m]
         values = {
             "energy_distance": energy_distance(*(_flat(x, mask) for x in (one[:, m], truth))),
-            "rmse": rmse(np.broadcast_to(one[:, m], truth.shape), truth, mask),
+            "rmse": rmse(one[:, m], truth, mask),
         }
         if average is not None:
-            values["rmse_mean"] = rmse(np.broadcast_to(average[:, m], truth.shape), truth, mask)
+            values["rmse_mean"] = rmse(average[:, m], truth, mask)
         rows += [row(method, "imputation", condition, seed, k, v) for k, v in values.items()]
     return rows
 
 
 def _flat(x, mask):
-    x = np.where(mask[..., None], x, 0.0)
-    return x.reshape(len(x), -1)
+    """(N, T D), zero off the mask."""
+    return np.where(mask[..., None], x, 0.0).reshape(len(x), -1)

@@ -35,15 +35,19 @@ def sentiment_metrics(prediction: np.ndarray, label: np.ndarray) -> dict[str, fl
 def energy_distance(drawn: np.ndarray, true: np.ndarray) -> float:
     """2 E|X - Y| - E|X - X'| - E|Y - Y'| (Szekely & Rizzo 2013) over sqrt of the dimensions.
 
-    The unbiased form: pairs of a row with itself do not count, so it may fall just below 0.
+    The unbiased form: no row is paired with itself nor, since row i of both belongs to utterance i,
+    with its own counterpart. So it may fall just below 0.
 
     Args:
-      drawn, true: (N, Q), (N', Q).
+      drawn, true: (N, Q), paired by row.
     """
-    n, m = len(drawn), len(true)
-    cross = cdist(drawn, true).mean()
-    within = cdist(drawn, drawn).sum() / (n * (n - 1)), cdist(true, true).sum() / (m * (m - 1))
-    return float((2 * cross - sum(within)) / drawn.shape[1] ** 0.5)
+
+    def mean_distance(x, y):
+        distance = cdist(x, y)
+        return (distance.sum() - np.trace(distance)) / (len(x) * (len(x) - 1))
+
+    twice = 2 * mean_distance(drawn, true) - mean_distance(drawn, drawn) - mean_distance(true, true)
+    return float(twice / drawn.shape[1] ** 0.5)
 
 
 def rmse(filled: np.ndarray, true: np.ndarray, mask: np.ndarray) -> float:

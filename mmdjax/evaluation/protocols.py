@@ -25,9 +25,14 @@ def row(method: str, protocol: str, condition: str, seed: int, metric: str, valu
     }
 
 
+def rate_name(rate: float) -> str:
+    """'0.3'; more decimals where the rate has them."""
+    return f"{rate:.1f}" if round(rate, 1) == rate else f"{rate:g}"
+
+
 def random_masks(samples: int, modalities: int, rates, seed: int) -> dict[str, np.ndarray]:
     """rate as text -> (N, M) bool; the same for every method."""
-    return {f"{rate:.1f}": random_mask(samples, modalities, rate, seed) for rate in rates}
+    return {rate_name(rate): random_mask(samples, modalities, rate, seed) for rate in rates}
 
 
 def prediction_rows(

@@ -26,7 +26,7 @@ class Sets(NamedTuple):
 
 def incomplete_sets(patterns: np.ndarray, size: int, rounds: int, seed: int) -> np.ndarray:
     """(N, R, M) bool: each utterance meets every incomplete pattern once before any again."""
-    incomplete, rng = patterns[:-1], np.random.default_rng([seed, 2])
+    incomplete, rng = patterns[:-1], np.random.default_rng([seed, DRAW_STREAM])
     repeats = -(-rounds // len(incomplete))
     order = [
         rng.permuted(np.tile(np.arange(len(incomplete)), (size, 1)), axis=1) for _ in range(repeats)

@@ -21,7 +21,9 @@ def pooled(batch: Batch, names: list[str]) -> np.ndarray:
     columns = []
     for name in names:
         mask = batch.valid[name][..., None]
-        columns.append((batch.features[name] * mask).sum(1) / np.maximum(mask.sum(1), 1))
+        columns.append(
+            np.where(mask, batch.features[name], 0.0).sum(1) / np.maximum(mask.sum(1), 1)
+        )
     return np.concatenate(columns, axis=1)
 
 

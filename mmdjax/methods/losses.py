@@ -1,7 +1,7 @@
 """The three losses of the two stages, as `training.step` takes them.
 
-Each is (params, data, rows, weight, key, frames) -> scalar, a mean over rows weighted by `weight`
-(0 for padding); `frames` cuts the latents' time axis to a bucket that holds every row.
+Each is (params, data, rows, weight, key, frames) -> scalar, the sum over rows of weight 1 (padding
+has 0) over the batch's size; `frames` cuts the latents' time axis to a bucket that holds every row.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from mmdjax.methods.system import Modules, align, filled_valid, others, predict_
 
 
 def weighted_mean(values, weight):
-    return (values * weight).sum() / jnp.maximum(weight.sum(), 1.0)
+    """Over the batch's size, padding included: a row weighs the same in a short last batch."""
+    return (values * weight).sum() / weight.size
 
 
 def classifier_loss(modules: Modules):
@@ -79,9 +80,10 @@ def score_loss(modules: Modules):
                 conditions = (z[:, condition_id], condition_id, mask, condition_mask)
                 return predict_noise(modules, params, x, t, *conditions)
 
-            counted = mask & valid[:, target]
+            # Frames of the mask that the target lacks (unequal lengths) are learned as 0, since
+            # sampling, which must not know the target's length, draws them too.
             error = denoising_score_matching(
-                noise_fn, modules.sde, x0, counted, t, noise, velocity_weight
+                noise_fn, modules.sde, x0, mask, t, noise, velocity_weight
             )
             return weighted_mean(error, weight)
 
@@ -129,8 +131,9 @@ def completion_loss(modules: Modules, fill: str, align_weight: float):
         task = weighted_mean(jnp.abs(prediction - data["label"][rows]), weight)
         if fill != "draws":
             return task
-        counted = (mask & valid & ~observed[..., None])[..., None] * weight[:, None, None, None]
-        alignment = (jnp.abs(filled - z) * counted).sum()
-        return task + align_weight * alignment / jnp.maximum(counted.sum() * z.shape[-1], 1.0)
+        counted = (mask & valid & ~observed[..., None])[..., None]
+        error = jnp.where(counted, jnp.abs(filled - z), 0.0).sum((1, 2, 3))
+        alignment = error / jnp.maximum(counted.sum((1, 2, 3)) * z.shape[-1], 1)
+        return task + align_weight * weighted_mean(alignment, weight)
 
     return loss

@@ -58,7 +58,9 @@ class Stages:
         """
         system, config = self.system, self.system.config
         train, root = system.splits["train"], jax.random.key(seed)
-        keys = {name: jax.random.fold_in(root, k) for k, name in enumerate(STREAMS)}
+        pairs = {n: jax.random.split(jax.random.fold_in(root, k)) for k, n in enumerate(STREAMS)}
+        keys = {name: pair[0] for name, pair in pairs.items()}
+        train_keys = {name: pair[1] for name, pair in pairs.items()}
         history = {}
 
         def run(name, title, init, data, validate, settings):
@@ -71,8 +73,8 @@ class Stages:
                 system.buckets,
                 validate,
                 settings,
-                jax.random.fold_in(keys[name], 1),
-                seed,
+                train_keys[name],
+                (seed, STREAMS.index(name)),
                 PhaseStore(folder / name, config.save_seconds),
                 system.reporter,
                 may_train,

@@ -57,8 +57,9 @@ class AlignmentDecoder(nn.Module):
     @nn.compact
     def __call__(self, x, valid):
         """x (B, T, D), valid (B, T) -> (B, T, D), zero where not valid."""
+        x = jnp.where(valid[..., None], x, 0.0)
         mask = valid[..., None].astype(x.dtype)
-        h = Conv3(self.channels, name="head")(x * mask)
+        h = Conv3(self.channels, name="head")(x)
         # One scanned block: compile time does not grow with depth.
         body = nn.scan(
             ChannelAttentionBlock,

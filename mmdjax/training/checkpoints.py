@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,13 @@ class PhaseStore:
         if not force and time.monotonic() - self._last < self._save_seconds:
             return
         self._last = time.monotonic()
+        # The loop goes on while this is written: `values` must be a copy, or it would be newer
+        # than the arrays.
         self._manager.save(
             epoch,
             args=ocp.args.Composite(
-                arrays=ocp.args.StandardSave(arrays), values=ocp.args.JsonSave(values)
+                arrays=ocp.args.StandardSave(arrays),
+                values=ocp.args.JsonSave(copy.deepcopy(values)),
             ),
         )
 

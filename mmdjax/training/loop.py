@@ -32,7 +32,7 @@ def fit(
     validate: Callable,
     settings,
     key,
-    seed: int,
+    seed: Sequence[int],
     store: PhaseStore,
     reporter,
     may_train: bool = True,
@@ -50,7 +50,7 @@ def fit(
       bucket, buckets: see `plan_epoch`.
       validate: params -> float, lower is better; called on the averaged parameters.
       settings: `mmdjax.config.Training`.
-      key, seed: of this phase.
+      key, seed: of this phase, for noise and for the order of batches.
       store: where checkpoints go.
       reporter: `mmdjax.training.progress.Reporter`.
       may_train: False in evaluation, where an unfinished phase is an error.
@@ -73,7 +73,9 @@ def fit(
         progress.start_at(values["epoch"] * steps_per_epoch(bucket, settings.batch))
         while not values["done"]:
             started, epoch = time.monotonic(), values["epoch"]
-            plan = plan_epoch(bucket, buckets, settings.batch, np.random.default_rng([seed, epoch]))
+            plan = plan_epoch(
+                bucket, buckets, settings.batch, np.random.default_rng([*seed, epoch])
+            )
             epoch_key, losses = jax.random.fold_in(key, epoch), []
             for index, rows in enumerate(plan):
                 step_key = jax.random.fold_in(epoch_key, index)
@@ -82,7 +84,8 @@ def fit(
                 )
                 losses.append(loss)
                 progress.advance()
-            train, valid = float(np.mean(jax.device_get(losses))), float(validate(state.average))
+            train = float(np.sum(jax.device_get(losses))) * settings.batch / len(bucket)
+            valid = float(validate(state.average))
             if not (math.isfinite(train) and math.isfinite(valid)):
                 raise UserError(
                     f"{name}: loss {train}, validation {valid} in epoch {epoch + 1}; it must be "

@@ -13,11 +13,12 @@ import optax
 
 
 class State(NamedTuple):
-    """params; their moving average (equal to params without averaging); optimiser state."""
+    """params; their moving average (equal to params without averaging); optimiser state; steps."""
 
     params: dict
     average: dict
     optimiser: tuple
+    steps: jax.Array
 
 
 class Rows(NamedTuple):
@@ -77,16 +78,18 @@ def make_trainer(loss_fn, settings, total_steps: int) -> Trainer:
     )
 
     def init(params) -> State:
-        return State(params, jax.tree.map(jnp.copy, params), optimiser.init(params))
+        return State(params, jax.tree.map(jnp.copy, params), optimiser.init(params), jnp.int32(0))
 
     @functools.partial(jax.jit, static_argnames="frames", donate_argnums=0)
     def step(state, data, rows, weight, key, frames):
         loss, gradient = jax.value_and_grad(loss_fn)(state.params, data, rows, weight, key, frames)
         updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
         params = optax.apply_updates(state.params, updates)
+        # A short memory at first, so that the average forgets where it started.
+        decay = jnp.minimum(settings.ema, (1 + state.steps) / (10 + state.steps))
         average = jax.tree.map(
-            lambda old, new: settings.ema * old + (1 - settings.ema) * new, state.average, params
+            lambda old, new: decay * old + (1 - decay) * new, state.average, params
         )
-        return State(params, average, optimiser_state), loss
+        return State(params, average, optimiser_state, state.steps + 1), loss
 
     return Trainer(init, step)

@@ -115,8 +115,9 @@ def test_alignment_decoder_starts_as_the_identity_and_keeps_to_valid_frames(late
     params = jax.jit(net.init)(jax.random.key(0), x, valid)
     np.testing.assert_allclose(net.apply(params, x, valid), np.where(valid[..., None], x, 0))
     params = jax.tree.map(lambda a: a + 0.1, params)
-    changed = np.where(valid[..., None], x, 7.0)
-    np.testing.assert_array_equal(net.apply(params, changed, valid), net.apply(params, x, valid))
+    hidden = np.where(valid[..., None], x, np.nan)
+    with jax.debug_nans(False):
+        np.testing.assert_array_equal(net.apply(params, hidden, valid), net.apply(params, x, valid))
     gradients = every_gradient(params, lambda p: (net.apply(p, x, valid) ** 2).sum())
     assert all(gradients.values()), gradients
 

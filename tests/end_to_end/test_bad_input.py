@@ -42,7 +42,10 @@ MOSI = "--config=configs/mosi_speed.py"
     ("arguments", "words"),
     [
         ([], ["--config is missing", "configs/synthetic.py"]),
-        (["--config=configs/nothing.py", "--workdir=W"], ["configs/nothing.py", "configs/synthetic.py"]),
+        (
+            ["--config=configs/nothing.py", "--workdir=W"],
+            ["configs/nothing.py", "configs/synthetic.py"],
+        ),
         ([SYNTHETIC], ["--workdir is missing"]),
         ([SYNTHETIC, "--workdir=W", "--mode=tune"], ["'tune'", "train, evaluate"]),
         ([SYNTHETIC, "--workdir=W", "--config.nothing=1"], ["nothing"]),

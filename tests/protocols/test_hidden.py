@@ -21,6 +21,7 @@ def parts(tiny_system):
     score = stages._init_score(jax.random.key(1), z["train"])
     fusion = stages._init_classifier(jax.random.key(2))["fusion"]
     decoder = stages._init_decoder(jax.random.key(3), z["train"])
+    decoder = jax.tree.map(lambda a: a + 0.05, decoder)  # not the identity it starts as
     rows = Latents(*(a[:14] for a in z["train"]))
     observed = np.tile(patterns(3), (2, 1))
     return system, scale, score, {"fusion": fusion, "decoder": decoder}, rows, observed

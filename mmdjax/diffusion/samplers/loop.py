@@ -42,18 +42,19 @@ def sample(keys, shape, noise_fn, sde, grid, method: str = "ddim") -> Draw:
         return noise_fn(x, t)
 
     sampler = registry.make(method, sde, counted)
-    keys = jax.vmap(lambda key: jax.random.split(key, len(grid)))(keys)
+    keys = jax.vmap(lambda key: jax.random.split(key, len(grid) + 1))(keys)
     x = sde.prior_std * jax.vmap(lambda key: jax.random.normal(key, shape))(keys[:, 0])
-    carry = sampler.init(x, keys[:, 0])
+    carry = sampler.init(x, keys[:, 1])
+    first = calls
 
     def step(carry, inputs):
         return sampler.step(carry, *inputs), None
 
     grid = jnp.asarray(grid)
-    inputs = (grid[:-1], grid[1:], keys[:, 1:].T)
+    inputs = (grid[:-1], grid[1:], keys[:, 2:].T)
     # NFE is counted, not declared: the calls in one trace of the step, times the steps.
     calls = 0
     jax.eval_shape(step, carry, jax.tree.map(lambda a: a[0], inputs))
-    nfe = calls * (len(grid) - 1)
+    nfe = first + calls * (len(grid) - 1)
     carry, _ = jax.lax.scan(step, carry, inputs)
     return Draw(sampler.state(carry), nfe)

@@ -1,0 +1,121 @@
+"""Batches, averaging and checkpoints of the one training loop."""
+
+import dataclasses
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmdjax import config as configs
+from mmdjax.errors import UserError
+from mmdjax.training.checkpoints import PhaseStore
+from mmdjax.training.loop import fit
+from mmdjax.training.progress import Reporter
+from mmdjax.training.step import make_trainer, plan_epoch
+
+SETTINGS = configs.Training(epochs=6, patience=6, batch=4, warmup=1, learning_rate=0.1, ema=0.5)
+BUCKET = np.array([0] * 7 + [1] * 3)
+
+
+def quadratic(params, data, rows, weight, key, frames):
+    """Pulls params towards the mean of the data; noise makes the result depend on the keys."""
+    target = data["y"][rows] + 0.1 * jax.random.normal(key, rows.shape) + 0 * frames
+    return (((params["w"] - target) ** 2) * weight).sum() / weight.size
+
+
+def run(folder, settings=SETTINGS, loss=quadratic, validate=None, trainer=None, **more):
+    trainer = trainer or make_trainer(loss, settings, 18)
+    data = {"y": jnp.arange(10.0)}
+    validate = validate or (lambda p: abs(float(p["w"]) - 4.5))
+    arguments = ({"w": jnp.float32(0)}, data, BUCKET, (4, 8), validate, settings)
+    arguments += (jax.random.key(1), (0, 1), PhaseStore(folder, 0.0), Reporter())
+    return fit("test", trainer, *arguments, **more)
+
+
+def test_an_epoch_holds_every_sample_once_in_batches_of_one_bucket(rng):
+    plan = plan_epoch(BUCKET, (4, 8), 4, rng)
+    real = np.concatenate([p.rows[p.weight == 1] for p in plan])
+    assert sorted(real) == list(range(10)) and all(len(p.rows) == 4 for p in plan)
+    for batch in plan:
+        assert set(BUCKET[batch.rows]) == {(4, 8).index(batch.frames)}
+
+
+def test_a_row_of_a_short_batch_weighs_as_much_as_any_other(rng):
+    def gradient(batch):
+        data = {"y": jnp.eye(10)}
+        loss = lambda w: ((w @ data["y"][batch.rows].T) * batch.weight).sum() / batch.weight.size  # noqa: E731
+        return jax.grad(loss)(jnp.zeros(10))
+
+    total = sum(gradient(b) for b in plan_epoch(BUCKET, (4, 8), 4, rng))
+    np.testing.assert_allclose(total, 0.25)
+
+
+def test_an_interrupted_fit_ends_as_an_uninterrupted_one(tmp_path):
+    whole = run(tmp_path / "whole")
+    calls = 0
+
+    def stops(params):
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        return abs(float(params["w"]) - 4.5)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", validate=stops)
+    again = run(tmp_path / "cut")
+    np.testing.assert_array_equal(again.params["w"], whole.params["w"])
+    for field in ("epoch", "train", "valid", "best"):
+        assert again.history[field] == whole.history[field]
+
+
+def test_a_checkpoint_holds_the_values_of_its_own_epoch(tmp_path, monkeypatch):
+    """Saving is asynchronous: what changes after the call must not get into the file."""
+    store, gate = PhaseStore(tmp_path, 0.0), threading.Event()
+    import json
+
+    slow = json.dumps
+    monkeypatch.setattr(json, "dumps", lambda *a, **k: (gate.wait(5), slow(*a, **k))[1])
+    values = {"epoch": 1, "history": [1]}
+    store.save(1, {"w": jnp.ones(2)}, values, force=True)
+    values["epoch"] = 2
+    values["history"].append(2)
+    gate.set()
+    store.close()
+    monkeypatch.undo()
+    restored = PhaseStore(tmp_path, 0.0).restore({"w": jnp.zeros(2)})
+    assert restored[1] == {"epoch": 1, "history": [1]}
+
+
+def test_early_stopping_keeps_the_best_parameters(tmp_path):
+    values = iter([3.0, 1.0, 2.0, 2.0, 2.0, 2.0])
+    seen = []
+
+    def validate(params):
+        seen.append(float(params["w"]))
+        return next(values)
+
+    fitted = run(tmp_path, dataclasses.replace(SETTINGS, patience=2), validate=validate)
+    assert len(seen) == 4 and fitted.history["best"] == 2
+    assert float(fitted.params["w"]) == seen[1]
+
+
+def test_an_unfinished_phase_may_not_be_evaluated_and_nan_stops_training(tmp_path):
+    with pytest.raises(UserError, match="test is not trained to the end"):
+        run(tmp_path / "a", may_train=False)
+    with pytest.raises(UserError, match=r"test: loss .* in epoch 1; it must be finite"):
+        run(tmp_path / "b", validate=lambda p: float("nan"))
+
+
+def test_the_average_forgets_where_it_started():
+    settings = dataclasses.replace(SETTINGS, ema=0.999, learning_rate=1e-9)
+    trainer = make_trainer(quadratic, settings, 18)
+    state = trainer.init({"w": jnp.float32(5)})
+    state = state._replace(average={"w": jnp.float32(-100)})
+    rows = np.arange(4, dtype=np.int32)
+    for _ in range(40):
+        arguments = ({"y": jnp.arange(10.0)}, rows, np.ones(4, np.float32), jax.random.key(0))
+        state, _ = trainer.step(state, *arguments, frames=4)
+    assert abs(float(state.average["w"]) - 5) < 0.05

@@ -1,0 +1,69 @@
+"""Metrics against their definitions, and the losses' weighting."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mmdjax.data.missing import patterns
+from mmdjax.evaluation.metrics import energy_distance, rmse, sentiment_metrics
+from mmdjax.evaluation.protocols import prediction_rows, rate_name
+
+
+def test_sentiment_metrics_follow_both_conventions():
+    label = np.array([0.0, 1.0, -2.0, 2.5, 0.0, -0.4])
+    prediction = np.array([-0.1, 0.6, -3.7, 3.4, 0.0, 0.2])
+    values = sentiment_metrics(prediction, label)
+    assert values["acc2_nonzero"] == 3 / 4  # labels 1, -2, 2.5, -0.4; the last is wrong
+    assert values["acc2_with_zero"] == 4 / 6  # -0.1 for 0 is wrong too, 0.0 for 0 is right
+    # Half to even after clipping: 2.5 -> 2 but 3.4 -> 3 -> 3; -3.7 -> -3, not -2; -0.4 -> 0.
+    assert values["acc7"] == 4 / 6
+    np.testing.assert_allclose(values["mae"], np.abs(prediction - label).mean())
+    np.testing.assert_allclose(values["corr"], stats.pearsonr(prediction, label)[0])
+    assert sentiment_metrics(np.zeros(6), label)["corr"] == 0
+
+
+def test_weighted_f1_of_the_non_zero_convention():
+    label = np.array([1.0, 1.0, 1.0, -1.0])
+    prediction = np.array([1.0, 1.0, -1.0, -1.0])
+    # F1 of the positives 0.8 with weight 3/4, of the negatives 2/3 with weight 1/4.
+    expected = 0.75 * 0.8 + 0.25 * 2 / 3
+    np.testing.assert_allclose(sentiment_metrics(prediction, label)["f1_nonzero"], expected)
+
+
+def test_energy_distance_is_unbiased_for_one_law_even_when_rows_are_dependent(rng):
+    same, shifted = [], []
+    for _ in range(200):
+        x = rng.standard_normal((40, 3))
+        y = 0.9 * x + np.sqrt(1 - 0.81) * rng.standard_normal((40, 3))
+        same.append(energy_distance(y, x))
+        shifted.append(energy_distance(y + 1, x))
+    assert abs(np.mean(same)) < 4 * np.std(same) / np.sqrt(200)
+    assert np.mean(shifted) > 0.3
+
+
+def test_rmse_counts_valid_frames_only():
+    filled, true = np.zeros((1, 2, 3)), np.full((1, 2, 3), 2.0)
+    true[0, 1] = 100
+    assert rmse(filled, true, np.array([[True, False]])) == 2.0
+
+
+def test_each_utterance_is_scored_by_the_pattern_its_mask_names():
+    rows = patterns(3)
+    label = np.array([1.0, -1.0, 2.0])
+    # Only pattern 'a' is right about utterance 1, only 'l+v' about utterance 2.
+    prediction = np.tile(-label, (7, 1))
+    names = ["l", "a", "v", "l+a", "l+v", "a+v", "l+a+v"]
+    prediction[names.index("a"), 1] = -1.0
+    prediction[names.index("l+v"), 2] = 2.0
+    mask = np.array([[True, True, True], [False, True, False], [True, False, True]])
+    result = prediction_rows(
+        {"m": prediction}, label, rows, ("language", "acoustic", "vision"), {"0.5": mask}, 0
+    )
+    got = {(r["protocol"], r["condition"], r["metric"]): r["value"] for r in result}
+    assert got["random", "0.5", "acc2_nonzero"] == pytest.approx(2 / 3)
+    assert got["fixed", "a", "acc2_nonzero"] == pytest.approx(1 / 3)
+    assert got["random", "0.5", "missing_rate"] == pytest.approx(3 / 9)
+
+
+def test_rates_with_more_decimals_keep_them():
+    assert [rate_name(r) for r in (0.0, 0.3, 0.25)] == ["0.0", "0.3", "0.25"]
