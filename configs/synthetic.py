@@ -11,11 +11,11 @@ def get_config():
     config.title = "mmdjax on synthetic emotions"
     config.seeds = (0, 1, 2)
     config.data.name = "synthetic"
-    config.data.train = 1536
-    config.data.valid = 384
-    config.data.test = 768
-    config.data.length_buckets = (6,)
-    config.latents.frames = 6
+    config.data.train = 1280
+    config.data.valid = 256
+    config.data.test = 512
+    config.data.length_buckets = (4,)
+    config.latents.frames = 4
     config.latents.channels = 16
     config.fusion.layers = 1
     config.fusion.heads = 4
@@ -26,7 +26,7 @@ def get_config():
     config.score.heads = 2
     config.score.mlp = 128
     config.score.time_features = 64
-    config.diffusion.steps = 16
+    config.diffusion.steps = 10
     config.decoder.channels = 16
     config.decoder.blocks = 2
     config.decoder.reduction = 8
@@ -34,10 +34,10 @@ def get_config():
         phase.batch = 128
         phase.learning_rate = 2e-3
         phase.warmup = 50
-    config.classifier_training.epochs = 15
-    config.score_training.epochs = 24
-    config.score_training.patience = 30
+    config.classifier_training.epochs = 12
+    config.score_training.epochs = 20
+    config.score_training.patience = 20
     config.score_training.ema = 0.99
-    config.stage2_training.epochs = 10
-    config.evaluation.batch = 512
+    config.stage2_training.epochs = 8
+    config.evaluation.batch = 1024
     return config
