@@ -10,6 +10,7 @@ from pathlib import Path
 import grain.python as grain
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging
 
 from mmdjax.types import Batch
 
@@ -78,12 +79,23 @@ def prepare(source: str, fingerprint: str, read: Callable[[], dict[str, Batch]],
     """
     folder = data_dir / source / fingerprint / "1.0.0"
     if not folder.exists():
-        builder = Utterances(source, fingerprint, read(), data_dir)
+        splits = read()
         tfds.disable_progress_bar()
-        # tfds announces a download; nothing is downloaded here.
-        with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare()
+        with _quiet():
+            Utterances(source, fingerprint, splits, data_dir).download_and_prepare()
     return tfds.builder_from_directory(folder)
+
+
+@contextlib.contextmanager
+def _quiet():
+    """tfds announces a download (there is none) and warns that our configuration is our own."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def read_split(builder, split: str) -> Batch:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
-import uuid
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mmdjax.evaluation import tables
+from mmdjax.files import write_bytes
 
 INK, QUIET, RULE = "#1c1c1c", "#6b6b6b", "#e4e4e4"
 TRAIN, VALID = "#8a8a8a", "#0b5cad"
@@ -181,19 +180,8 @@ def bars_per_pattern(rows: tables.Rows, metric: str, modalities: tables.Names = 
     return figure
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """A reader sees the old file or the new one, never half of one."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # same disk, so one rename
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def save(figure: Figure, path: Path) -> None:
     """Writes a PNG at 150 dots an inch, atomically."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
-    write_atomically(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())

@@ -23,7 +23,12 @@ Names = Sequence[str] | None
 MISSING = "–"
 OUTSIDE = ("linear_probe", "bayes")  # yardsticks, not contestants: last, never bold
 ORDER = ("diffusion_k8", "diffusion_k1", "zero_trained", "mean_trained", "zero", "mean", *OUTSIDE)
-LABELS = {"bayes": "Bayes optimum", "linear_probe": "linear probe"}
+LABELS = {
+    "bayes": "Bayes optimum",
+    "linear_probe": "linear probe",
+    "diffusion": "diffusion, one draw",
+    "diffusion_aligned": "diffusion, one draw, aligned",
+}
 HIGHER = ("acc", "f1", "corr")  # better when higher; every other metric is better when lower
 MAIN = ("acc2_nonzero", "f1_nonzero", "acc7", "mae", "corr", "regret_acc2")
 
@@ -46,6 +51,7 @@ def method_label(method: str) -> str:
 def metric_label(metric: str, arrow: bool = False) -> str:
     """`acc2_nonzero` -> `ACC2 non-zero (%)`; with `arrow` also the direction that is better."""
     unit = " (%)" if is_fraction(metric) else " (points)" if metric == "regret_acc2" else ""
+    metric = metric.replace("rmse_mean", "rmse of the mean of K draws")
     name = metric.replace("nonzero", "non-zero").replace("corr", "correlation").replace("_", " ")
     name = re.sub(r"\b(acc\d|f1|mae|rmse|nfe)\b", lambda found: found[0].upper(), name) + unit
     return f"{name} {'↑' if metric.startswith(HIGHER) else '↓'}" if arrow else name

@@ -79,7 +79,7 @@ class Stages:
                 system.reporter,
                 may_train,
             )
-            history[name] = fitted.history
+            history[title] = fitted.history
             return fitted.params
 
         data = {"features": dict(train.features), "valid": dict(train.valid), "label": train.label}

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from mmdjax import files
 from mmdjax.evaluation import figures, report, tables
+from mmdjax.files import write_bytes
 
 MODALITIES = ("language", "acoustic", "vision")
 PATTERNS = ("l", "a", "v", "l+a", "l+v", "a+v", "l+a+v")
@@ -287,13 +289,13 @@ def test_colours_are_fixed_and_distinct():
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / "a.md"
-    figures.write_atomically(path, b"old")
+    write_bytes(path, b"old")
 
     def refuse(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(figures.os, "replace", refuse)
+    monkeypatch.setattr(files.os, "replace", refuse)
     with pytest.raises(OSError, match="disk full"):
-        figures.write_atomically(path, b"new")
+        write_bytes(path, b"new")
     assert [p.name for p in tmp_path.iterdir()] == ["a.md"]
     assert path.read_bytes() == b"old"
