@@ -74,8 +74,8 @@ READING = (  # what the rows must hold, and what the reader then has to know
     ("", "diffusion, K: what is missing is drawn K times and the predictions are averaged; "
      "complete: the draws go to the classifier trained on complete data. zero and mean fill; "
      "trained: their classifier was trained with such gaps."),
-    ("bayes", "The Bayes optimum is exact, the data being synthetic: the posterior median of the label, "
-     "optimal for ACC2 and MAE (not for ACC7 or correlation). Regret: the distance to it."),
+    ("bayes", "The Bayes optimum is exact, the data being synthetic: the posterior median of the "
+     "label, optimal for ACC2 and MAE (not for ACC7 or correlation). Regret: the distance to it."),
     ("random", "A missing rate hides modalities sample by sample and always keeps one, so the "
      "realised rate may be lower than the nominal one."),
     ("imputation", "l+a>v: v drawn from l and a. The energy distance compares distributions; "
