@@ -91,6 +91,16 @@ def test_draws_do_not_depend_on_order_or_on_the_rest_of_the_file(parts):
             np.testing.assert_allclose(a, b[rows], atol=2e-5)
 
 
+def test_length_buckets_change_the_work_and_not_the_draws(parts):
+    system, _, score, _, latents, observed = parts
+    valid = latents.valid & (np.arange(4) < np.where(np.arange(14) % 2, 2, 4)[:, None, None])
+    z = np.where(valid[..., None], latents.x, 0.0)
+    ids = np.arange(14)
+    args = (system.drawer, score, z, valid, observed, ids, 0 * ids, jax.random.key(5))
+    one, two = draw_missing(*args, (4,), 8)[0], draw_missing(*args, (2, 4), 8)[0]
+    np.testing.assert_allclose(one, two, atol=2e-5)
+
+
 def test_observed_latents_come_back_bit_identical(parts):
     latents, observed = parts[4], parts[5]
     filled, _ = complete_and_predict(parts, *latents[:2], observed)
