@@ -35,6 +35,10 @@ def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[d
     Raises:
       UserError: see `mmdjax.errors`; nothing half-written is left behind.
     """
+    if not may_train and not (workdir / "config.json").exists():
+        raise UserError(
+            f"workdir {str(workdir)!r} holds no run to evaluate; run --mode=train first"
+        )
     raw = pipeline.load(config.data)
     check_workdir(workdir, config)
     write_json(workdir / "config.json", configs.to_dict(config))

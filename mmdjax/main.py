@@ -77,6 +77,9 @@ def console() -> None:
     except UserError as error:
         print(f"mmdjax: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("mmdjax: interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

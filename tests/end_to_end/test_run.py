@@ -145,4 +145,5 @@ def test_evaluating_what_was_never_trained_is_refused(small_config, tmp_path):
     process = start(small_config, tmp_path / "empty", "--mode=evaluate")
     output = process.communicate(timeout=240)[0]
     assert process.returncode == 2
-    assert "not trained to the end" in output and "Traceback" not in output
+    assert "holds no run to evaluate" in output and "Traceback" not in output
+    assert not (tmp_path / "empty").exists()
