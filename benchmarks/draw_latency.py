@@ -3,8 +3,9 @@
 Command: python -m benchmarks.draw_latency --workdir=DIR [--smoke]
 
 One missing modality given the two others, ScoreTransformer1D of the published size (256 wide, 6
-layers, 48 frames; --smoke: 32 wide, 2 layers), float32, random parameters. Each row: seconds to
-compile, then the median and quartiles of a draw. Writes draw_latency.json, .md and .png.
+layers, 48 frames; --smoke: 32 wide, 2 layers), float32, random parameters. Each row: seconds of the
+first call, which compiles, then the median and quartiles of a draw. Writes draw_latency.json, .md
+and .png.
 """
 
 from __future__ import annotations
@@ -80,6 +81,10 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--smoke", action="store_true", help="a small network, within a minute")
     options = parser.parse_args()
+    try:
+        options.workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--workdir {str(options.workdir)!r} cannot be made: {error.strerror}")
     steps, batches, repeats = ((2, 4), (1, 4), 3) if options.smoke else ((1, 10, 30), (1, 32), 5)
     rows = []
     for batch in batches:
@@ -88,8 +93,8 @@ def main() -> None:
                 row = measure(sampler, count, batch, repeats, options.smoke)
                 print("{sampler}, batch {batch}, NFE {nfe}: {seconds:.4f} s".format(**row))
                 rows.append(row)
-    options.workdir.mkdir(parents=True, exist_ok=True)
-    command = "python -m benchmarks.draw_latency" + (" --smoke" if options.smoke else "")
+    smoke = " --smoke" if options.smoke else ""
+    command = f"python -m benchmarks.draw_latency --workdir=DIR{smoke}"
     result = {"command": command, "machine": machine(), "rows": rows}
     write_json(options.workdir / "draw_latency.json", result)
     header = ["sampler", "batch", "NFE", "first call (s)", "median (s)", "quartiles (s)"]

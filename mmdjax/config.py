@@ -1,7 +1,7 @@
 """Every setting of a run: its name, default and meaning. Checked once, then frozen.
 
 Config files return `ml_collections.ConfigDict`; `from_dict` turns one into the dataclasses below.
-Only `methods`, `training` and `main` see them; the mathematics takes plain numbers.
+`diffusion` and `networks` never see them: the mathematics takes plain numbers.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class Fusion:
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """ScoreTransformer1D."""
+    """ScoreTransformer1D: width, layers, heads and MLP width of the transformer; number of Gaussian
+    Fourier features of t, and the standard deviation of their frequencies."""
 
     width: int = 256
     layers: int = 6
@@ -92,7 +93,8 @@ class Diffusion:
 
 @dataclasses.dataclass(frozen=True)
 class Decoder:
-    """RCAN-1D alignment decoder, and the weight lambda of its loss (thesis eq. 5.23)."""
+    """RCAN-1D alignment decoder: channels inside, number of residual blocks, reduction of the
+    channel attention, and the weight lambda of its loss (thesis eq. 5.23)."""
 
     channels: int = 64
     blocks: int = 20
@@ -109,7 +111,7 @@ class Training:
       patience: epochs without a better validation loss before it stops.
       batch: samples a step.
       learning_rate: at its peak.
-      warmup: steps of linear warm-up.
+      warmup: steps of linear warm-up; at most half of all steps.
       weight_decay: decoupled (AdamW).
       clip: largest global norm of the gradient.
       ema: decay of the averaged parameters that are validated and kept; 0 is no averaging.
@@ -136,7 +138,14 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A whole run. `rounds`: incomplete patterns drawn for each training utterance in stage 2."""
+    """A whole run.
+
+    Attributes:
+      title: of the report.
+      seeds: the run is trained and evaluated once for each.
+      rounds: incomplete patterns drawn for each training utterance in stage 2.
+      save_seconds: checkpoints are at least this far apart; the last of a phase is always saved.
+    """
 
     title: str = "mmdjax"
     seeds: tuple[int, ...] = (0,)
@@ -219,12 +228,17 @@ def _check(config: Config) -> None:
     for pair in config.data.modalities:
         if not all(pair.partition(":")):
             raise UserError(f"config.data.modalities has {pair!r}; allowed: 'key in file:name'")
-    if config.data.name == "mmsa" and len(config.data.names_by_key()) < 2:
+    pairs, names = config.data.modalities, config.data.names_by_key()
+    if config.data.name == "synthetic":
+        if pairs or config.data.path:
+            raise UserError(
+                "config.data.path and modalities are fixed for synthetic data; drop them"
+            )
+    elif not 2 <= len(pairs) == len(names) == len(set(names.values())):
         raise UserError(
-            f"config.data.modalities = {config.data.modalities}; allowed: at least two different "
-            "'key in file:name'"
+            f"config.data.modalities = {pairs}; allowed: at least two different 'key in file:name'"
         )
-    modalities = len(config.data.modalities) or 3
+    modalities = len(pairs) or 3
     for rate in config.evaluation.rates:
         check_rate(rate, modalities)
     for name, value in _numbers(config, "config"):
@@ -239,6 +253,10 @@ def _check(config: Config) -> None:
     ):
         if width % heads:
             raise UserError(f"config.{name}: width {width} is not divisible by {heads} heads")
+    if config.score.time_features % 2:
+        raise UserError(
+            f"config.score.time_features = {config.score.time_features}; allowed: an even number"
+        )
     buckets = config.data.length_buckets
     if not buckets or list(buckets) != sorted(set(buckets)) or buckets[-1] != config.latents.frames:
         raise UserError(

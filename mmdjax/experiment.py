@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from mmdjax import config as configs
 from mmdjax.data import pipeline
@@ -33,15 +34,16 @@ def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[d
       The rows of results.json.
 
     Raises:
-      UserError: see `mmdjax.errors`; nothing half-written is left behind.
+      UserError: bad data, another run in `workdir`, a loss that is not finite.
     """
     if not may_train and not (workdir / "config.json").exists():
         raise UserError(
             f"workdir {str(workdir)!r} holds no run to evaluate; run --mode=train first"
         )
     raw = pipeline.load(config.data)
-    check_workdir(workdir, config)
-    write_json(workdir / "config.json", configs.to_dict(config))
+    written = configs.to_dict(config) | {"data_fingerprint": pipeline.fingerprint(config.data)}
+    check_workdir(workdir, written)
+    write_json(workdir / "config.json", written)
     reporter = Reporter(workdir / "tensorboard")
     sizes = ", ".join(f"{name} {len(batch)}" for name, batch in raw.items())
     reporter.print(f"{config.title}: {sizes} utterances; {', '.join(raw['train'].modalities)}")
@@ -71,7 +73,7 @@ def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[d
         config=configs.to_dict(config),
         machine=machine(),
         history=history,
-        notes=[f"This run took {minutes:.1f} minutes."],
+        notes=[f"The command that wrote this report took {minutes:.1f} minutes."],
     )
     header, body = tables.main_table(rows, system.modalities)
     reporter.print(tables.rich_table("Average over the availability patterns", header, body))
@@ -80,8 +82,15 @@ def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[d
     return rows
 
 
-def check_workdir(workdir: Path, config: configs.Config) -> None:
-    """Creates the work directory; refuses one that holds a run of another configuration."""
+def check_workdir(workdir: Path, written: dict) -> None:
+    """Creates the work directory; refuses one that holds a run of another configuration.
+
+    Args:
+      written: what config.json is to hold.
+
+    Raises:
+      UserError: it cannot be made or written, or holds something else.
+    """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -91,8 +100,12 @@ def check_workdir(workdir: Path, config: configs.Config) -> None:
     path = workdir / "config.json"
     if not path.exists():
         return
-    old, new = json.loads(path.read_text()), json.loads(json.dumps(configs.to_dict(config)))
-    different = sorted(differences(old, new))
+    try:
+        different = sorted(
+            differences(json.loads(path.read_text()), json.loads(json.dumps(written)))
+        )
+    except (ValueError, AttributeError):
+        raise UserError(f"{str(path)!r} is not the config of a run; give another folder") from None
     if different:
         raise UserError(
             f"workdir {str(workdir)!r} holds a run with another config ({'; '.join(different)}); "
@@ -101,6 +114,7 @@ def check_workdir(workdir: Path, config: configs.Config) -> None:
 
 
 def differences(old: dict, new: dict, where: str = "") -> list[str]:
+    """'a.b: 1 there, 2 given' for each value that differs between two trees."""
     result = []
     for key in old.keys() | new.keys():
         a, b = old.get(key), new.get(key)
@@ -112,10 +126,10 @@ def differences(old: dict, new: dict, where: str = "") -> list[str]:
 
 
 def keep_masks(path: Path, masks: dict) -> None:
-    """Saves the masks once; later runs must have drawn the same ones."""
+    """Saves the masks once; raises `UserError` where a later run draws other ones."""
     if path.exists():
         old = load_arrays(path)
-        if any((old[rate] != mask).any() for rate, mask in masks.items()):
+        if any(not np.array_equal(old.get(rate), mask) for rate, mask in masks.items()):
             raise UserError(f"{path} holds other masks than this version draws; use a new workdir")
         return
     save_arrays(path, **masks)

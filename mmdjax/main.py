@@ -67,7 +67,8 @@ def parse_flags(argv: list[str]) -> list[str]:
         text = str(error.args[0] if error.args else error)
         raise UserError(" ".join(text.split())) from None
     except Exception as error:  # whatever else a user's own config file raises
-        raise UserError(f"--config failed with {type(error).__name__}: {error}") from None
+        text = " ".join(str(error).split())
+        raise UserError(f"--config failed with {type(error).__name__}: {text}") from None
 
 
 def console() -> None:
@@ -76,6 +77,9 @@ def console() -> None:
         app.run(main, flags_parser=parse_flags)
     except UserError as error:
         print(f"mmdjax: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:  # an unwritable cache, a full disk
+        print(f"mmdjax: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("mmdjax: interrupted; the same command goes on from here", file=sys.stderr)

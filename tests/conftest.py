@@ -1,10 +1,11 @@
-"""Strict mode for every test, and the small pieces that many tests share."""
+"""NaN raises in every test; and the small pieces that many tests share."""
 
+import getpass
 import os
 import tempfile
 
-# Before jax starts: a cache of our own, so that tests neither use nor fill the user's.
-os.environ.setdefault("MMDJAX_CACHE", os.path.join(tempfile.gettempdir(), "mmdjax-test-cache"))
+# A cache of the tests' own, kept between runs: they neither use nor fill the user's.
+os.environ["MMDJAX_CACHE"] = f"{tempfile.gettempdir()}/mmdjax-tests-{getpass.getuser()}"
 
 import jax
 import numpy as np

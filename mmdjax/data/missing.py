@@ -34,14 +34,14 @@ def check_rate(rate: float, modalities: int) -> float:
       The rate to realise.
 
     Raises:
-      UserError: outside [0, (M - 1) / M rounded up to one decimal].
+      UserError: neither in [0, (M - 1) / M] nor its upper end rounded up to one decimal.
     """
     largest = (modalities - 1) / modalities
     rounded = np.ceil(largest * 10 - 1e-9) / 10
     if not (0 <= rate <= largest + 1e-9 or abs(rate - rounded) < 1e-9):
         raise UserError(
             f"missing rate {rate} is not possible with {modalities} modalities; "
-            f"allowed: 0.0 to {rounded:.1f} (one modality is always kept)"
+            f"allowed: 0.0 to {largest:.3f}, or {rounded:.1f} for exactly one kept"
         )
     return min(rate, largest)
 

@@ -27,8 +27,9 @@ LARGEST_DEVIATION = 10.0
 
 def cache_folder() -> Path:
     """Prepared data sets and compiled programs live here: $MMDJAX_CACHE or the user's cache."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mmdjax"
-    return Path(os.environ.get("MMDJAX_CACHE", default))
+    if given := os.environ.get("MMDJAX_CACHE"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmdjax"
 
 
 def _read_synthetic(data) -> dict[str, Batch]:
@@ -43,7 +44,7 @@ def _read_mmsa(data) -> dict[str, Batch]:
     return mmsa.read(data.path, data.names_by_key())
 
 
-# name -> (config.data) -> splits. A new source is one file and one line here.
+# name -> (config.data) -> splits. A new source is one file with a `read`, and one entry here.
 SOURCES: dict[str, Callable[..., dict[str, Batch]]] = {
     "synthetic": _read_synthetic,
     "mmsa": _read_mmsa,
@@ -51,9 +52,13 @@ SOURCES: dict[str, Callable[..., dict[str, Batch]]] = {
 
 
 def fingerprint(data) -> str:
-    """Names what a prepared data set was made from, so that another never takes its place."""
+    """Names what a prepared data set was made from, so that another never takes its place.
+
+    Raises:
+      UserError: `data.path` is not a file.
+    """
     facts = {"name": data.name, "modalities": data.modalities, "format": 1}
-    if data.path:
+    if data.name != "synthetic":
         path = Path(data.path).resolve()
         if not path.is_file():
             raise UserError(f"data.path {data.path!r} is not a file; give the data set's pickle")
@@ -84,7 +89,15 @@ def load(data, folder: Path | None = None) -> dict[str, Batch]:
 
     root = (folder or cache_folder()) / "datasets"
     made = builder.prepare(data.name, fingerprint(data), lambda: SOURCES[data.name](data), root)
-    return {split: builder.read_split(made, split) for split in SPLITS}
+    splits = {split: builder.read_split(made, split) for split in SPLITS}
+    for split, batch in splits.items():
+        if len(batch) < 2 or not batch.label.any():
+            raise UserError(
+                f"split {split!r} has {len(batch)} utterances and "
+                f"{(batch.label != 0).sum()} labels other than 0; "
+                "allowed: at least two utterances, one of them not neutral"
+            )
+    return splits
 
 
 def standardise(splits: Mapping[str, Batch]) -> dict[str, Batch]:

@@ -108,11 +108,6 @@ class Law:
         parts = [np.asarray(features[m], np.float64).reshape(rows, -1) for m in modalities]
         return np.concatenate(parts or [np.zeros((rows, 0))], axis=1)
 
-    def conditional(self, target: Sequence[str], given: Sequence[str], features):
-        """Exact law of the target modalities given others, a `mixture.Conditional` of N rows."""
-        values = self.flatten(features, given)
-        return self.mixture.condition(self.indices(target), self.indices(given), values)
-
     def label_posterior(self, given: Sequence[str], features):
         """Exact law of the unclipped label given the modalities, one-dimensional."""
         last = np.array([self.mixture.mean.shape[1] - 1])

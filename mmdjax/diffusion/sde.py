@@ -65,7 +65,7 @@ def expand(t, x):
 
 
 def perturb(sde: SDE, x0, noise, t):
-    """x(t) = alpha x(0) + std noise."""
+    """x(t) = alpha x(0) + std noise; x0, noise (B, ...), t () or (B,), as everywhere below."""
     alpha, std = sde.marginal(t)
     return expand(alpha, x0) * x0 + expand(std, x0) * noise
 

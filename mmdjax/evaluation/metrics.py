@@ -1,4 +1,4 @@
-"""The field's metrics, in the conventions its code uses (DESIGN: both ACC2 conventions, named)."""
+"""The field's metrics, in the conventions its code uses; both ACC2 conventions, named."""
 
 from __future__ import annotations
 

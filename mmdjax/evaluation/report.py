@@ -247,7 +247,9 @@ def write_report(
     """
     folder = Path(workdir) / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    letters = ", ".join(f"{name[:1]} = {name}" for name in modalities)
+    letters = ", ".join(modalities)  # patterns use first letters where these are unique
+    if len({name[:1] for name in modalities}) == len(modalities):
+        letters = ", ".join(f"{name[:1]} = {name}" for name in modalities)
     made, images = _figures(rows, history, modalities, letters), {}
     for name, (figure, _) in made.items():
         figures.save(figure, folder / f"{name}.png")

@@ -59,6 +59,10 @@ def random_conditions(key, batch: int, conditions: int):
 def score_loss(modules: Modules):
     """Stage 1b: denoising score matching for every modality at once, clean random conditions.
 
+    The thesis noises the conditions as well, in training with the target's noise and in sampling
+    with fresh noise. The exact score given such conditions draws from the wrong law (for a true
+    correlation of 0.6 it gives -0.39), and more steps do not mend it; so conditions stay clean.
+
     data: {'z': (N, M, T, D), 'valid': (N, M, T)}. Parameters are stacked over M.
     """
 

@@ -25,6 +25,7 @@ FILLS = ("draws", "zero", "mean")
 # Which part of a seed's randomness each phase owns.
 STREAMS = ("classifier", "score", *FILLS)
 VALIDATION_REPEATS = 4
+VALIDATION_ROWS = 256  # a call: bounds memory, whatever the size of the split
 
 
 class Stages:
@@ -64,21 +65,22 @@ class Stages:
         history = {}
 
         def run(name, title, init, data, validate, settings):
-            fitted = fit(
-                f"seed {seed}: {title}",
-                self._trainers[name],
-                init,
-                jax.tree.map(jnp.asarray, data),
-                system.bucket["train"],
-                system.buckets,
-                validate,
-                settings,
-                train_keys[name],
-                (seed, STREAMS.index(name)),
-                PhaseStore(folder / name, config.save_seconds),
-                system.reporter,
-                may_train,
-            )
+            with PhaseStore(folder / name, config.save_seconds) as store:
+                fitted = fit(
+                    f"seed {seed}: {title}",
+                    self._trainers[name],
+                    init,
+                    jax.tree.map(jnp.asarray, data),
+                    system.bucket["train"],
+                    system.buckets,
+                    validate,
+                    settings,
+                    train_keys[name],
+                    (seed, STREAMS.index(name)),
+                    store,
+                    system.reporter,
+                    may_train,
+                )
             history[title] = fitted.history
             return fitted.params
 
@@ -155,9 +157,11 @@ class Stages:
             total = 0.0
             for repeat in range(VALIDATION_REPEATS):
                 for index, frames in enumerate(self.system.buckets):
-                    rows = np.flatnonzero(bucket == index).astype(np.int32)
-                    if rows.size:
-                        key = jax.random.fold_in(jax.random.key(repeat), index)
+                    everything = np.flatnonzero(bucket == index).astype(np.int32)
+                    for start in range(0, everything.size, VALIDATION_ROWS):
+                        rows = everything[start : start + VALIDATION_ROWS]
+                        stream = index + start  # start is 0 or beyond every index
+                        key = jax.random.fold_in(jax.random.key(repeat), stream)
                         arguments = (data, rows, np.ones(rows.size, np.float32), key)
                         loss = self._score_valid(params, *arguments, frames=frames)
                         total += float(loss) * rows.size

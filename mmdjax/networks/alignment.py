@@ -37,7 +37,7 @@ class ChannelAttentionBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x, mask):
-        """x (B, T, C), mask (B, T, 1) of 0 and 1 -> (B, T, C)."""
+        """x (B, T, C), mask (B, T, 1) of 0 and 1 -> ((B, T, C), None), as a scan wants."""
         channels = x.shape[-1]
         y = nn.relu(Conv3(channels, name="conv_in")(x * mask))
         y = Conv3(channels, name="conv_out")(y * mask) * mask

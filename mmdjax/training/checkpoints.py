@@ -54,7 +54,10 @@ class PhaseStore:
             ),
         )
 
-    def close(self) -> None:
-        """Waits for a save under way."""
+    def __enter__(self) -> PhaseStore:
+        return self
+
+    def __exit__(self, *_) -> None:
+        """Waits for a save under way, however the phase ended."""
         self._manager.wait_until_finished()
         self._manager.close()

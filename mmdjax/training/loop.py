@@ -89,7 +89,7 @@ def fit(
             if not (math.isfinite(train) and math.isfinite(valid)):
                 raise UserError(
                     f"{name}: loss {train}, validation {valid} in epoch {epoch + 1}; it must be "
-                    "finite (the last good checkpoint is kept; try a lower learning_rate)"
+                    "finite (use a lower learning_rate, in a new workdir)"
                 )
             for field, value in (("epoch", epoch + 1), ("train", train), ("valid", valid)):
                 history[field].append(value)
@@ -105,5 +105,4 @@ def fit(
             store.save(
                 values["epoch"], {"state": state, "best": best}, values, force=values["done"]
             )
-    store.close()
     return Fitted(best, history | {"seconds": values["seconds"]})

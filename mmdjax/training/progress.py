@@ -35,8 +35,8 @@ class Phase:
         self._first = self._done = done
         self._progress.update(self._task, completed=done)
 
-    def advance(self, amount: int = 1) -> None:
-        self._done += amount
+    def advance(self) -> None:
+        self._done += 1
         elapsed = max(time.monotonic() - self._started, 1e-9)
         speed = (self._done - self._first) / elapsed
         self._progress.update(self._task, completed=self._done, speed=f"{speed:.1f}/s")
@@ -45,7 +45,8 @@ class Phase:
             left = (self._total - self._done) / max(speed, 1e-9)
             self._console.print(
                 f"{self._name}: {self._done}/{self._total}  {speed:.1f}/s  "
-                f"at most {left:.0f} s left  {self._note}"
+                f"at most {left:.0f} s left  {self._note}",
+                markup=False,
             )
 
     def epoch(self, epoch: int, train: float, valid: float) -> None:
@@ -64,8 +65,8 @@ def terminal() -> Console:
 class Reporter:
     """Owns the terminal and the event file of a run."""
 
-    def __init__(self, folder: Path | None = None, console: Console | None = None):
-        self.console = console or terminal()
+    def __init__(self, folder: Path | None = None):
+        self.console = terminal()
         self._writer = _NoWriter()
         if folder is not None:
             from tensorboardX import SummaryWriter
@@ -90,10 +91,11 @@ class Reporter:
             yield phase
         took = time.monotonic() - started
         if took > 1:
-            self.console.print(f"{name}: {took:.0f} s  {phase._note}", highlight=False)
+            self.print(f"{name}: {took:.0f} s  {phase._note}")
 
-    def print(self, *things) -> None:
-        self.console.print(*things, highlight=False)
+    def print(self, thing) -> None:
+        """A table, or a line of text as it is."""
+        self.console.print(thing, highlight=False, markup=False)
 
     def close(self) -> None:
         self._writer.close()

@@ -52,7 +52,10 @@ MOSI = "--config=configs/mosi_speed.py"
         ([SYNTHETIC, "--workdir=W", "--config.seeds=('a',)"], ["seeds", "'a'"]),
         ([SYNTHETIC, "--workdir=W", "--config.diffusion.sampler=ode"], ["'ode'", "ddim"]),
         ([SYNTHETIC, "--workdir=W", "--config.data.name=mosei"], ["'mosei'", "synthetic, mmsa"]),
-        ([SYNTHETIC, "--workdir=W", "--config.evaluation.rates=(0.8,)"], ["0.8", "0.0 to 0.7"]),
+        (
+            [SYNTHETIC, "--workdir=W", "--config.evaluation.rates=(0.8,)"],
+            ["0.8", "0.0 to 0.667, or 0.7"],
+        ),
         ([SYNTHETIC, "--workdir=W", "extra"], ["'extra'", "--config"]),
         (["--config=configs/mosi_speed.py:huge", "--workdir=W"], ["huge", "compact, thesis"]),
         ([MOSI, "--workdir=W"], ["data.path is empty"]),
@@ -94,6 +97,10 @@ def test_a_mistake_is_one_line_and_exit_status_2(arguments, words, files, tmp_pa
         ({"diffusion": {"grid": "x"}}, "'x' is unknown; allowed: uniform, quadratic"),
         ({"diffusion": {"coupling": "x"}}, "'x' is unknown; allowed: chain, independent"),
         ({"data": {"length_buckets": (8, 4)}}, "allowed: increasing lengths"),
+        ({"data": {"path": "x.pkl"}}, "fixed for synthetic data"),
+        ({"data": {"name": "mmsa", "modalities": ("a:x", "a:y")}}, "at least two different"),
+        ({"data": {"name": "mmsa", "modalities": ("a:x", "b:x")}}, "at least two different"),
+        ({"score": {"time_features": 9}}, "config.score.time_features = 9; allowed: an even"),
     ],
 )
 def test_a_wrong_value_in_a_config_is_refused(values, words):
@@ -103,5 +110,7 @@ def test_a_wrong_value_in_a_config_is_refused(values, words):
 
 
 def test_a_config_survives_the_way_to_json_and_back():
-    config = configs.from_dict({"seeds": (3, 4), "data": {"modalities": ("a:b", "c:d", "e:f")}})
+    config = configs.from_dict(
+        {"seeds": (3, 4), "data": {"name": "mmsa", "modalities": ("a:b", "c:d", "e:f")}}
+    )
     assert configs.from_dict(configs.to_dict(config)) == config

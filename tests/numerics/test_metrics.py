@@ -1,4 +1,4 @@
-"""Metrics against their definitions, and the losses' weighting."""
+"""Metrics and the rows of both protocols against their definitions."""
 
 import numpy as np
 import pytest

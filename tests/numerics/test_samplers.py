@@ -18,6 +18,8 @@ SDE = VP()
 STEPS = {"ddim": 400, "euler_maruyama": 400}
 # Theoretical order of the global error in the largest step: ODE for ddim, weak for Euler-Maruyama.
 ORDER = {"ddim": 1, "euler_maruyama": 1}
+# Variance of the noise that a step from t to t_next adds, for the stochastic samplers.
+NOISE = {"euler_maruyama": lambda t, t_next: (t - t_next) * SDE.diffusion(t) ** 2}
 
 
 def exact_noise_fn(law: mixture.Conditional):
@@ -81,20 +83,23 @@ def test_error_falls_with_the_theoretical_order(method):
         variance = alpha**2 * target_std**2 + std**2
         return std * (x - alpha * target_mean) / variance
 
+    keys = jax.random.split(jax.random.key(0), 1)
+
     def error(steps):
         grid = np.linspace(0.7, 0.2, steps + 1)
         sampler = registry.make(method, SDE, noise_fn)
         alpha, std = SDE.marginal(grid[0])
         mean, variance = alpha * target_mean, alpha**2 * target_std**2 + std**2
         for t, t_next in itertools.pairwise(grid):
-            step = lambda x, t=t, t_next=t_next: sampler.step(  # noqa: E731
-                jnp.asarray([x]), t, t_next, jax.random.split(jax.random.key(0), 1)
-            )[0]
-            # A step is x -> a x + b + c z; a by differentiation, c from what the noise adds.
+
+            def step(x, t=t, t_next=t_next):
+                carry = sampler.init(jnp.asarray([x]), keys)
+                return sampler.state(sampler.step(carry, t, t_next, keys))[0]
+
+            # A step is x -> a x + b + c z: a by differentiation, c from the table, z from its key.
+            c2 = NOISE[method](t, t_next) if method in NOISE else 0.0
             slope = jax.grad(step)(jnp.asarray(0.0))
-            noise = jax.random.normal(jax.random.split(jax.random.key(0), 1)[0], ())
-            c2 = -(t_next - t) * SDE.diffusion(t) ** 2 if method == "euler_maruyama" else 0.0
-            shift = step(jnp.asarray(0.0)) - jnp.sqrt(c2) * noise
+            shift = step(jnp.asarray(0.0)) - jnp.sqrt(c2) * jax.random.normal(keys[0], ())
             mean, variance = slope * mean + shift, slope**2 * variance + c2
         alpha, std = SDE.marginal(grid[-1])
         exact = alpha**2 * target_std**2 + std**2

@@ -30,7 +30,7 @@ def test_masks_follow_the_seed_and_treat_modalities_alike():
 
 @pytest.mark.parametrize("rate", [-0.1, 0.68, 0.71, 1.0, float("nan")])
 def test_an_impossible_rate_is_refused_with_what_is_allowed(rate):
-    with pytest.raises(UserError, match=r"missing rate .* allowed: 0.0 to 0.7"):
+    with pytest.raises(UserError, match=r"missing rate .* allowed: 0.0 to 0.667, or 0.7"):
         random_mask(10, 3, rate, 0)
 
 

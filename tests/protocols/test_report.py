@@ -284,7 +284,6 @@ def test_loss_curves_are_logarithmic_only_where_positive():
 
 def test_colours_are_fixed_and_distinct():
     assert len({figures.colour(m) for m in figures.COLOURS}) == len(figures.COLOURS)
-    assert figures.colour("another") == figures.colour("another")
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):

@@ -16,9 +16,9 @@ class Sampler(NamedTuple):
     """One way to go from noise to data.
 
     Attributes:
-      init: (x (B, ...), keys (B,)) -> carry, a pytree whose first leaf is the state x.
+      init: (x (B, ...), keys (B,)) -> carry, a pytree.
       step: (carry, t, t_next, keys (B,)) -> carry at t_next; t and t_next are scalars.
-      state: carry -> x.
+      state: carry -> x; by default the carry is the state itself.
     """
 
     init: Callable

@@ -1,0 +1,91 @@
+"""The losses at known answers, and the randomness that they draw."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmdjax.data.missing import patterns
+from mmdjax.diffusion import VP, denoising_score_matching
+from mmdjax.diffusion.losses import training_times, velocity_weight
+from mmdjax.methods.completion import incomplete_sets
+from mmdjax.methods.losses import random_conditions
+from mmdjax.methods.system import filled_valid
+
+SDE = VP()
+
+
+@pytest.fixture
+def batch(rng):
+    x0, noise = rng.standard_normal((2, 6, 4, 3)).astype(np.float32)
+    mask = np.arange(4) < np.array([4, 4, 3, 2, 1, 0])[:, None]
+    return x0, noise, mask, jnp.linspace(0.05, 1.0, 6)
+
+
+def test_the_loss_is_zero_at_the_exact_noise_and_counts_valid_frames_only(batch):
+    x0, noise, mask, t = batch
+    exact = denoising_score_matching(lambda x, t: noise, SDE, x0, mask, t, noise)
+    np.testing.assert_array_equal(exact, 0)
+    off = np.where(mask[..., None], noise + 2.0, 1e6)
+    error = denoising_score_matching(lambda x, t: off, SDE, x0, mask, t, noise)
+    np.testing.assert_allclose(error, [4, 4, 4, 4, 4, 0], rtol=1e-5)
+
+
+def test_the_velocity_weight_measures_the_error_in_velocity(batch, rng):
+    x0, noise, mask, t = batch
+    alpha, std = (a[:, None, None] for a in SDE.marginal(t))
+    guess = rng.standard_normal(x0.shape).astype(np.float32)  # a predicted velocity
+
+    def noise_fn(x, t):
+        return alpha * guess + std * x
+
+    loss = denoising_score_matching(noise_fn, SDE, x0, mask, t, noise, velocity_weight)
+    error = (guess - (alpha * noise - std * x0)) ** 2
+    expected = (error * mask[..., None]).sum((1, 2)) / np.maximum(3 * mask.sum(1), 1)
+    np.testing.assert_allclose(loss, expected, rtol=2e-3)
+
+
+def test_the_exact_score_reaches_the_known_floor_of_the_loss():
+    """N(0, s^2): the best noise prediction leaves alpha^2 s^2 / total unexplained."""
+    count, s = 200_000, 0.7
+    keys = jax.random.split(jax.random.key(0), 2)
+    x0 = s * jax.random.normal(keys[0], (count, 1, 1))
+    noise = jax.random.normal(keys[1], (count, 1, 1))
+    for time in (0.1, 0.4, 0.8):
+        alpha, std = SDE.marginal(time)
+        total = alpha**2 * s**2 + std**2
+        t = jnp.full(count, time)
+        mask = np.ones((count, 1), bool)
+
+        def exact(x, t, gain=std / total):
+            return gain * x
+
+        loss = denoising_score_matching(exact, SDE, x0, mask, t, noise)
+        assert abs(loss.mean() / (alpha**2 * s**2 / total) - 1) < 0.02
+
+
+def test_training_times_fall_one_into_each_of_b_equal_parts_in_random_order():
+    t = np.asarray(training_times(jax.random.key(3), 10, SDE))
+    part = (t - SDE.t_min) / (1 - SDE.t_min) * 10
+    assert sorted(np.floor(part).astype(int)) == list(range(10))
+    assert (np.diff(t) < 0).any() and (np.diff(t) > 0).any()
+
+
+def test_random_conditions_are_uniform_over_non_empty_subsets():
+    kept = np.asarray(random_conditions(jax.random.key(0), 9000, 2))
+    codes, counts = np.unique(kept @ [1, 2], return_counts=True)
+    assert codes.tolist() == [1, 2, 3] and (abs(counts - 3000) < 200).all()
+
+
+def test_each_utterance_meets_every_incomplete_pattern_before_any_again():
+    rows = incomplete_sets(patterns(3), 20, 9, seed=0)
+    assert rows.shape == (20, 9, 3)
+    codes = rows @ [1, 2, 4]
+    assert all(len(set(c[:6])) == 6 and len(set(c[6:])) == 3 for c in codes)
+    assert not (codes == 7).any() and len({tuple(c[:6]) for c in codes}) > 10
+
+
+def test_a_missing_modality_takes_the_frames_of_the_observed_ones():
+    valid = np.array([[[1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]], bool)
+    got = filled_valid(valid, np.array([[True, True, False]]))
+    np.testing.assert_array_equal(got[0], [[1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 0]])
