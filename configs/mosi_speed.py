@@ -1,4 +1,20 @@
-"""CMU-MOSI, speed recipe."""
+"""CMU-MOSI in the field's pickle layout: the speed recipe, DDIM with 30 evaluations.
+
+Command: python -m mmdjax.main --config=configs/mosi_speed.py --workdir=runs/mosi_speed \\
+    --config.data.path=aligned_50.pkl
+Time: about 40 minutes a seed on two cores (measured while they did other work as well).
+Expect: over the four patterns that hold language, diffusion with K = 8 at 80.3 % ACC2 (non-zero),
+none below 79.3; `zero_trained` 80.6, linear probe 78.9. One seed, 686 test utterances: one standard
+error is 1.6 points, so these do not differ. Other features than the README's, other scores.
+
+The third slot of the file measured here holds speech timing, not video; rename it with
+--config.data.modalities. Score networks are compact (96 wide, 3 layers, 0.25 million parameters
+each) so that two cores suffice; `mosi_speed.py:thesis` has the published size (256 wide, 6
+layers, 3.2 million), for a GPU. Changed from the thesis' starting point (Adam 2e-3, weight decay
+5e-3): warm-up, cosine decay and gradient clipping everywhere; 5e-4 for the classifier, and 3e-4
+in stage 2, which starts from it; dropout 0.3 on the features; an average of the score networks'
+parameters (0.99); a quadratic time grid. For deviations give --config.seeds='(0,1,2)'.
+"""
 
 from configs import base
 
@@ -13,7 +29,7 @@ def get_config(size: str = "compact"):
         raise ValueError(f"size {size!r} is unknown; allowed: {', '.join(SIZES)}")
     config = base.get_config()
     config.title = f"mmdjax on CMU-MOSI, DDIM 30, {size} score networks"
-    config.seeds = (0, 1)
+    config.seeds = (0,)
     config.data.name = "mmsa"
     config.data.modalities = ("text:language", "audio:acoustic", "vision:timing")
     config.data.length_buckets = (12, 24, 48)
