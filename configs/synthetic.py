@@ -14,7 +14,7 @@ from configs import base
 def get_config():
     config = base.get_config()
     config.title = "mmdjax on synthetic emotions"
-    config.seeds = (0, 1, 2)
+    config.seeds = (0, 1)
     config.data.name = "synthetic"
     config.data.train = 1280
     config.data.valid = 256
