@@ -30,7 +30,7 @@ SMOKE = {"score": {"width": 32, "layers": 2, "heads": 2, "mlp": 64, "time_featur
 
 
 def measure(sampler: str, steps: int, batch: int, repeats: int, small: bool) -> dict:
-    values = {"diffusion": {"sampler": sampler, "steps": steps}} | (SMOKE if small else {})
+    values = {"diffusion": {"sampler": sampler, "nfe": steps}} | (SMOKE if small else {})
     config = configs.from_dict(values)
     modules = build(config, MODALITIES)
     drawer = make_drawer(modules, config.diffusion)
@@ -48,7 +48,7 @@ def measure(sampler: str, steps: int, batch: int, repeats: int, small: bool) -> 
     keys = jax.random.split(jax.random.key(1), batch)
 
     def draw():
-        return jax.block_until_ready(drawer.draw(params, 0, *arguments, keys))
+        return jax.block_until_ready(drawer.draw(params, 0, *arguments, keys, drawer.guidance))
 
     started = time.perf_counter()
     nfe = int(draw()[1])

@@ -15,5 +15,5 @@ def get_config(size: str = "compact"):
     config.title = f"mmdjax on CMU-MOSI, Euler-Maruyama 100, {size} score networks"
     config.diffusion.sampler = "euler_maruyama"
     config.diffusion.grid = "uniform"
-    config.diffusion.steps = 100
+    config.diffusion.nfe = 100
     return config

@@ -36,7 +36,7 @@ def get_config(size: str = "compact"):
     config.latents.dropout = 0.3
     config.score.update(SIZES[size])
     config.diffusion.sampler = "ddim"
-    config.diffusion.steps = 30
+    config.diffusion.nfe = 30
     config.classifier_training.learning_rate = 5e-4
     config.classifier_training.epochs = 20
     config.score_training.learning_rate = 2e-3

@@ -31,7 +31,7 @@ def get_config():
     config.score.heads = 2
     config.score.mlp = 128
     config.score.time_features = 64
-    config.diffusion.steps = 10
+    config.diffusion.nfe = 10
     config.decoder.channels = 16
     config.decoder.blocks = 2
     config.decoder.reduction = 8

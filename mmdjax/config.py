@@ -78,17 +78,43 @@ class Diffusion:
     """How missing latents are drawn.
 
     Attributes:
-      sde: forward process.
-      sampler, grid, steps: solver, time grid and number of its steps.
+      sde: forward process: vp, vp_cosine, sub_vp, ve, ve_geometric, edm or rectified_flow.
+      sampler, grid: solver and time grid, see `diffusion/samplers` and `diffusion/time_grids.py`.
+      sampler_options: the solver's own settings as 'name=number', such as 'eta=0.5' of ddim.
+      nfe: network evaluations of a draw (twice as many with guidance); the solver has to be able
+        to spend them exactly. 0 for 'adaptive', which chooses for itself.
+      conditioning: what the score network sees of the observed modalities: 'clean', or noised
+        ('independent', 'shared') to reproduce published systems, see `diffusion/conditioning.py`.
+      weighting: of the score loss over time: v, noise, likelihood, edm or min_snr.
+      unconditional: probability that training drops every condition; guidance needs some.
+      guidance: scale of classifier-free guidance; 1 is none and samples the conditional law.
       coupling: how two missing modalities of an utterance are drawn: 'chain' (the second given the
         first: the joint law) or 'independent' (each given the observed ones: the thesis).
     """
 
     sde: str = "vp"
     sampler: str = "ddim"
+    sampler_options: tuple[str, ...] = ()
     grid: str = "quadratic"
-    steps: int = 30
+    nfe: int = 30
+    conditioning: str = "clean"
+    weighting: str = "v"
+    unconditional: float = 0.0
+    guidance: float = 1.0
     coupling: str = "chain"
+
+    def options(self) -> dict[str, float]:
+        """The solver's settings as keyword arguments; raises `UserError` for what is no number."""
+        result = {}
+        for text in self.sampler_options:
+            name, _, value = text.partition("=")
+            try:
+                result[name] = int(value) if value.lstrip("-").isdigit() else float(value)
+            except ValueError:
+                raise UserError(
+                    f"config.diffusion.sampler_options has {text!r}; allowed: 'name=number'"
+                ) from None
+        return result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,8 +189,8 @@ class Config:
     evaluation: Evaluation = Evaluation()
 
 
-_FRACTIONS = {"dropout", "attention_dropout", "ema"}
-_MAY_BE_ZERO = {"seed", "save_seconds", "warmup", "weight", "weight_decay"}
+_FRACTIONS = {"dropout", "attention_dropout", "ema", "unconditional"}
+_MAY_BE_ZERO = {"seed", "save_seconds", "warmup", "weight", "weight_decay", "nfe", "guidance"}
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:
@@ -213,14 +239,9 @@ def _check(config: Config) -> None:
     """Ranges that types do not say. Names are checked where their registries are."""
     from mmdjax.data.missing import check_rate
     from mmdjax.data.pipeline import SOURCES
-    from mmdjax.diffusion import sde, time_grids
-    from mmdjax.diffusion.samplers import registry
 
     choice("config.data.name", config.data.name, tuple(SOURCES))
-    choice("config.diffusion.sde", config.diffusion.sde, tuple(sde.REGISTRY))
-    choice("config.diffusion.sampler", config.diffusion.sampler, registry.names())
-    choice("config.diffusion.grid", config.diffusion.grid, tuple(time_grids.REGISTRY))
-    choice("config.diffusion.coupling", config.diffusion.coupling, ("chain", "independent"))
+    _check_diffusion(config.diffusion)
     if not config.seeds:
         raise UserError("config.seeds is empty; give at least one integer")
     if len(set(config.seeds)) != len(config.seeds) or min(config.seeds) < 0:
@@ -262,6 +283,30 @@ def _check(config: Config) -> None:
         raise UserError(
             f"config.data.length_buckets = {buckets}; allowed: increasing lengths that end with "
             f"latents.frames = {config.latents.frames}"
+        )
+
+
+def _check_diffusion(diffusion: Diffusion) -> None:
+    from mmdjax.diffusion import conditioning, losses, sde, time_grids
+    from mmdjax.diffusion.samplers import registry
+
+    names = {
+        "sde": tuple(sde.REGISTRY),
+        "grid": tuple(time_grids.REGISTRY),
+        "sampler": registry.names(),
+        "conditioning": conditioning.MODES,
+        "weighting": tuple(losses.WEIGHTS),
+        "coupling": ("chain", "independent"),
+    }
+    for field, allowed in names.items():
+        choice(f"config.diffusion.{field}", getattr(diffusion, field), allowed)
+    options = diffusion.options()
+    registry.make(diffusion.sampler, sde.REGISTRY[diffusion.sde](), None, **options)
+    registry.steps_for(diffusion.sampler, diffusion.nfe, **options)
+    if diffusion.guidance != 1 and diffusion.unconditional == 0:
+        raise UserError(
+            f"config.diffusion.guidance = {diffusion.guidance} needs a network that was trained "
+            "without conditions too; give config.diffusion.unconditional above 0, such as 0.1"
         )
 
 

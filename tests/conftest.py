@@ -13,6 +13,7 @@ import pytest
 
 from mmdjax import config as configs
 from mmdjax.data import pipeline
+from mmdjax.diffusion import time_grids
 from mmdjax.methods.two_stage import TwoStage
 from mmdjax.training.progress import Reporter
 
@@ -24,7 +25,7 @@ TINY = {
     "latents": {"frames": 4, "channels": 8},
     "fusion": {"layers": 1, "heads": 2},
     "score": {"width": 16, "layers": 2, "heads": 2, "mlp": 16, "time_features": 8},
-    "diffusion": {"steps": 3},
+    "diffusion": {"nfe": 3},
     "decoder": {"channels": 8, "blocks": 2, "reduction": 4},
     "evaluation": {"draws": 2, "batch": 16},
 }
@@ -35,6 +36,24 @@ def strict_numerics():
     """NaN raises where a compiled function makes one."""
     with jax.debug_nans(True):
         yield
+
+
+TABLE = pytest.StashKey[dict]()
+
+
+@pytest.fixture(scope="session")
+def accuracy_table(request) -> dict:
+    """SDE -> lines of a table that is printed at the end of the run."""
+    return request.config.stash.setdefault(TABLE, {})
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for sde, lines in config.stash.get(TABLE, {}).items():
+        terminalreporter.section(f"{sde}: slope, error at 10, 30, 100 NFE")
+        grids = "".join(f"{grid:32s}" for grid in time_grids.REGISTRY)
+        terminalreporter.write_line(f"{'sampler':20s}{grids}")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -9,28 +9,57 @@ from mmdjax.diffusion.sde import SDE, perturb
 
 
 def training_times(key, batch: int, sde: SDE):
-    """(B,) times in [t_min, 1], stratified: one in each of B equal parts, in random order.
+    """(B,) times in [t_min, t_max], stratified: one in each of B equal parts, in random order.
 
     Each time is uniform on its own, so the loss keeps its expectation; its variance falls.
     """
     key_offset, key_order = jax.random.split(key)
     u = (jnp.arange(batch) + jax.random.uniform(key_offset, (batch,))) / batch
-    return sde.t_min + (1 - sde.t_min) * jax.random.permutation(key_order, u)
+    return sde.t_min + (sde.t_max - sde.t_min) * jax.random.permutation(key_order, u)
 
 
 def noise_weight(sde: SDE, t):
-    """1: the noise is matched, every time counts alike (thesis eq. 5.13)."""
+    """1: the noise is matched, every time counts alike (thesis eq. 5.13): lambda = std^2."""
     del sde
     return jnp.ones_like(t)
 
 
-def velocity_weight(sde: SDE, t):
-    """1 / alpha^2: for VP the error in v = alpha z - std x(0) (Salimans & Ho 2022).
+def likelihood_weight(sde: SDE, t):
+    """g^2 / std^2: lambda = g^2, a bound on the likelihood (Song, Durkan et al. 2021, theorem 1)."""
+    return (sde.diffusion(t) / sde.marginal(t)[1]) ** 2
+
+
+def v_weight(sde: SDE, t):
+    """1 + std^2 / alpha^2: the error in v of `predictions.py` (Salimans & Ho 2022).
 
     Matching the noise alone leaves E[x(0)] = (x - std noise) / alpha unguarded where alpha is
     small: an error in the noise at t = 1 comes out 1 / alpha(1) = 150 times larger.
     """
-    return 1 / sde.marginal(t)[0] ** 2
+    alpha, std = sde.marginal(t)
+    return 1 + (std / alpha) ** 2
+
+
+def edm_weight(sde: SDE, t, data_std: float = 1.0):
+    """(sigma^2 + data_std^2) / data_std^2: lambda of Karras et al. (2022), table 1, which weights the
+    error in x(0), sigma = std / alpha. For data of unit variance it is `v_weight`."""
+    alpha, std = sde.marginal(t)
+    return 1 + (std / (alpha * data_std)) ** 2
+
+
+def min_snr_weight(sde: SDE, t, gamma: float = 5.0):
+    """min(SNR, gamma) / SNR: Hang et al. (2023), eq. 9, min(SNR, gamma) on the error in x(0)."""
+    alpha, std = sde.marginal(t)
+    return jnp.minimum(1.0, gamma * (std / alpha) ** 2)
+
+
+# On the squared error of the noise; that of x(0) is std^2 / alpha^2 times as large.
+WEIGHTS = {
+    "noise": noise_weight,
+    "likelihood": likelihood_weight,
+    "v": v_weight,
+    "edm": edm_weight,
+    "min_snr": min_snr_weight,
+}
 
 
 def denoising_score_matching(noise_fn, sde: SDE, x0, mask, t, noise, weight=noise_weight):

@@ -1,12 +1,14 @@
 """Forward SDEs dx = f(x, t) dt + g(t) dw, and what follows from their marginals.
 
 x(t) given x(0) is N(alpha(t) x(0), std(t)^2 I). Time runs from 0 (data) to 1 (noise).
-Times are scalars or (B,); `expand` puts a (B,) time in front of a (B, ...) state.
+Times are scalars or (B,); `expand` puts a (B,) time in front of a (B, ...) state. Everything that
+is not the definition of one SDE is derived below, once, for all of them.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Protocol
 
 import jax
@@ -14,24 +16,36 @@ import jax.numpy as jnp
 
 
 class SDE(Protocol):
-    """What a forward process has to say; everything else is derived from it below."""
+    """What a forward process has to say.
 
-    prior_std: float  # std of x(1) that sampling starts from
-    t_min: float  # sampling ends here, training starts here: std(0) = 0
+    Attributes:
+      prior_std: std of the Gaussian at t_max that sampling starts from.
+      t_min: sampling ends here and training starts here, since std(0) = 0.
+      t_max: sampling starts here; below 1 where f and g are infinite at 1.
+      bounded: f and g stay moderate up to t_max, so that explicit steps of the SDE make sense.
+    """
+
+    prior_std: float
+    t_min: float
+    t_max: float
+    bounded: bool
 
     def marginal(self, t) -> tuple[jax.Array, jax.Array]:
         """(alpha, std) at time t."""
 
     def drift(self, x, t) -> jax.Array:
-        """f(x, t)."""
+        """f(x, t), linear in x."""
 
     def diffusion(self, t) -> jax.Array:
         """g(t)."""
 
+    def time(self, sigma) -> jax.Array:
+        """The t at which std / alpha = sigma."""
+
 
 @dataclasses.dataclass(frozen=True)
 class VP:
-    """Variance preserving SDE of Song et al. (2021) with linear beta; thesis eq. 5.7-5.9.
+    """Variance preserving SDE of Song et al. (2021), eq. 11, with linear beta; thesis eq. 5.7-5.9.
 
     dx = -1/2 beta(t) x dt + sqrt(beta(t)) dw, beta(t) = beta_min + t (beta_max - beta_min).
     """
@@ -39,13 +53,18 @@ class VP:
     beta_min: float = 0.1
     beta_max: float = 20.0
     t_min: float = 1e-3
+    t_max: float = 1.0
     prior_std: float = 1.0
+    bounded: bool = True
 
     def beta(self, t):
         return self.beta_min + t * (self.beta_max - self.beta_min)
 
+    def log_alpha(self, t):
+        return -0.25 * t**2 * (self.beta_max - self.beta_min) - 0.5 * t * self.beta_min
+
     def marginal(self, t):
-        log_alpha = -0.25 * t**2 * (self.beta_max - self.beta_min) - 0.5 * t * self.beta_min
+        log_alpha = self.log_alpha(t)
         return jnp.exp(log_alpha), jnp.sqrt(-jnp.expm1(2 * log_alpha))
 
     def drift(self, x, t):
@@ -54,8 +73,221 @@ class VP:
     def diffusion(self, t):
         return jnp.sqrt(self.beta(t))
 
+    def time(self, sigma):
+        return self._time_of_decay(jnp.log1p(sigma**2))
 
-REGISTRY = {"vp": VP}
+    def _time_of_decay(self, decay):
+        """t at which -2 log alpha = decay: the root of slope t^2 + 2 beta_min t = 2 decay."""
+        slope = self.beta_max - self.beta_min
+        return 2 * decay / (self.beta_min + jnp.sqrt(self.beta_min**2 + 2 * slope * decay))
+
+
+@dataclasses.dataclass(frozen=True)
+class SubVP(VP):
+    """Sub-VP SDE of Song et al. (2021), eq. 13: the drift of VP, std = 1 - alpha^2."""
+
+    def marginal(self, t):
+        log_alpha = self.log_alpha(t)
+        return jnp.exp(log_alpha), -jnp.expm1(2 * log_alpha)
+
+    def diffusion(self, t):
+        return jnp.sqrt(-self.beta(t) * jnp.expm1(4 * self.log_alpha(t)))
+
+    def time(self, sigma):
+        # (1 - alpha^2) / alpha = sigma.
+        alpha = 2 / (sigma + jnp.sqrt(sigma**2 + 4))
+        return self._time_of_decay(-2 * jnp.log(alpha))
+
+
+@dataclasses.dataclass(frozen=True)
+class VPCosine:
+    """VP with the cosine schedule of Nichol & Dhariwal (2021), eq. 17.
+
+    alpha = cos(angle(t)) / cos(angle(0)), angle = pi/2 (t + s) / (1 + s). beta is infinite at 1, so
+    sampling starts at 0.9946, as in the DPM-Solver paper (Lu et al. 2022, appendix D.4).
+    """
+
+    s: float = 0.008
+    t_min: float = 1e-3
+    t_max: float = 0.9946
+    prior_std: float = 1.0
+    bounded: bool = True
+
+    def _angle(self, t):
+        return 0.5 * math.pi * (t + self.s) / (1 + self.s)
+
+    def marginal(self, t):
+        # 1 - alpha^2 = sin(a - a0) sin(a + a0) / cos(a0)^2, without cancellation at t = 0.
+        angle, start = self._angle(t), self._angle(0.0)
+        gap = 0.5 * math.pi * t / (1 + self.s)
+        variance = jnp.sin(gap) * jnp.sin(angle + start)
+        return jnp.cos(angle) / math.cos(start), jnp.sqrt(variance) / math.cos(start)
+
+    def beta(self, t):
+        return math.pi / (1 + self.s) * jnp.tan(self._angle(t))
+
+    def drift(self, x, t):
+        return -0.5 * expand(self.beta(t), x) * x
+
+    def diffusion(self, t):
+        return jnp.sqrt(self.beta(t))
+
+    def time(self, sigma):
+        angle = jnp.arccos(math.cos(self._angle(0.0)) / jnp.sqrt(1 + sigma**2))
+        return 2 / math.pi * (1 + self.s) * angle - self.s
+
+
+@dataclasses.dataclass(frozen=True)
+class VE:
+    """Variance exploding SDE of IMDer and of the thesis (eq. 5.6): dx = sigma^t dw, sigma = 25.
+
+    std^2 = (sigma^(2 t) - 1) / (2 log sigma); the prior's std is std(1) = 9.85.
+    """
+
+    sigma: float = 25.0
+    t_min: float = 1e-4
+    t_max: float = 1.0
+    bounded: bool = True
+
+    @property
+    def prior_std(self) -> float:
+        return math.sqrt(
+            math.expm1(2 * self.t_max * math.log(self.sigma)) / (2 * math.log(self.sigma))
+        )
+
+    def marginal(self, t):
+        log = math.log(self.sigma)
+        return jnp.ones_like(t), jnp.sqrt(jnp.expm1(2 * log * t) / (2 * log))
+
+    def drift(self, x, t):
+        return jnp.zeros_like(x)
+
+    def diffusion(self, t):
+        return jnp.exp(math.log(self.sigma) * t)
+
+    def time(self, sigma):
+        log = math.log(self.sigma)
+        return jnp.log1p(2 * log * sigma**2) / (2 * log)
+
+
+@dataclasses.dataclass(frozen=True)
+class VEGeometric:
+    """Variance exploding SDE of Song et al. (2021), eq. 30: std = sigma_min (sigma_max/sigma_min)^t.
+
+    std(0) = sigma_min, so t_min may be 0 in all but name.
+    """
+
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+    t_min: float = 1e-5
+    t_max: float = 1.0
+    bounded: bool = True
+
+    @property
+    def prior_std(self) -> float:
+        return self.sigma_max
+
+    @property
+    def _log_ratio(self) -> float:
+        return math.log(self.sigma_max / self.sigma_min)
+
+    def marginal(self, t):
+        return jnp.ones_like(t), self.sigma_min * jnp.exp(self._log_ratio * t)
+
+    def drift(self, x, t):
+        return jnp.zeros_like(x)
+
+    def diffusion(self, t):
+        return math.sqrt(2 * self._log_ratio) * self.marginal(t)[1]
+
+    def time(self, sigma):
+        return jnp.log(sigma / self.sigma_min) / self._log_ratio
+
+
+@dataclasses.dataclass(frozen=True)
+class EDM:
+    """The process of Karras et al. (2022): alpha = 1, noise levels 0.002 to 80.
+
+    Their time is std itself; here it is warped to (0, 1] by their own schedule (eq. 5, rho = 7), so
+    that uniform times are sensible for training and sampling. Laws and paths are the same.
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+    t_min: float = 1e-5
+    t_max: float = 1.0
+    bounded: bool = True
+
+    @property
+    def prior_std(self) -> float:
+        return self.sigma_max
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        return self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+
+    def marginal(self, t):
+        low, high = self._ends
+        return jnp.ones_like(t), (low + t * (high - low)) ** self.rho
+
+    def drift(self, x, t):
+        return jnp.zeros_like(x)
+
+    def diffusion(self, t):
+        # g^2 = (std^2)' = 2 std std'.
+        low, high = self._ends
+        root = low + t * (high - low)
+        return jnp.sqrt(2 * self.rho * (high - low) * root ** (2 * self.rho - 1))
+
+    def time(self, sigma):
+        low, high = self._ends
+        return (sigma ** (1 / self.rho) - low) / (high - low)
+
+
+@dataclasses.dataclass(frozen=True)
+class RectifiedFlow:
+    """The linear interpolant x(t) = (1 - t) x(0) + t z (Liu et al. 2023; Lipman et al. 2023).
+
+    The SDE with these marginals has f = -x / (1 - t), g^2 = 2 t / (1 - t): infinite at 1, so
+    sampling starts at t_max and methods that step f and g themselves do not support it.
+    """
+
+    t_min: float = 1e-3
+    t_max: float = 0.999
+    bounded: bool = False
+
+    @property
+    def prior_std(self) -> float:
+        return self.t_max
+
+    def marginal(self, t):
+        return 1 - t, t * jnp.ones_like(t)
+
+    def drift(self, x, t):
+        return -x / expand(1 - t, x)
+
+    def diffusion(self, t):
+        return jnp.sqrt(2 * t / (1 - t))
+
+    def time(self, sigma):
+        return sigma / (1 + sigma)
+
+
+REGISTRY = {
+    "vp": VP,
+    "vp_cosine": VPCosine,
+    "sub_vp": SubVP,
+    "ve": VE,
+    "ve_geometric": VEGeometric,
+    "edm": EDM,
+    "rectified_flow": RectifiedFlow,
+}
+
+
+def name_of(sde: SDE) -> str:
+    """The registered name, or the class' own for one that is not registered."""
+    return next((k for k, kind in REGISTRY.items() if kind is type(sde)), type(sde).__name__)
 
 
 def expand(t, x):
@@ -70,27 +302,24 @@ def perturb(sde: SDE, x0, noise, t):
     return expand(alpha, x0) * x0 + expand(std, x0) * noise
 
 
-def score_from_noise(sde: SDE, noise, t):
-    """score = -noise / std: the score of x(t) from the predicted noise."""
-    return -noise / expand(sde.marginal(t)[1], noise)
-
-
-def noise_from_score(sde: SDE, score, t):
-    return -expand(sde.marginal(t)[1], score) * score
-
-
-def noise_from_velocity(sde: SDE, x, velocity, t):
-    """z = alpha v + std x(t) for v = alpha z - std x(0), where alpha^2 + std^2 = 1 (VP)."""
+def log_snr(sde: SDE, t):
+    """log(alpha / std): half the logarithm of the signal-to-noise ratio (Lu et al. 2022)."""
     alpha, std = sde.marginal(t)
-    return expand(alpha, x) * velocity + expand(std, x) * x
+    return jnp.log(alpha / std)
 
 
-def clean_from_noise(sde: SDE, x, noise, t):
-    """E[x(0) | x(t)] = (x - std noise) / alpha (Tweedie)."""
-    alpha, std = sde.marginal(t)
-    return (x - expand(std, x) * noise) / expand(alpha, x)
+def transition(sde: SDE, s, t):
+    """(scale, std) of x(t) given x(s), s < t: x(t) = scale x(s) + std z."""
+    (alpha_s, std_s), (alpha_t, std_t) = sde.marginal(s), sde.marginal(t)
+    scale = alpha_t / alpha_s
+    return scale, jnp.sqrt(jnp.maximum(std_t**2 - (scale * std_s) ** 2, 0))
 
 
 def reverse_drift(sde: SDE, x, score, t):
     """f - g^2 score: drift of the reverse-time SDE (Anderson 1982), to be used with dt < 0."""
     return sde.drift(x, t) - expand(sde.diffusion(t), x) ** 2 * score
+
+
+def probability_flow(sde: SDE, x, score, t):
+    """f - 1/2 g^2 score: dx/dt of the ODE with the SDE's marginals (Song et al. 2021, eq. 13)."""
+    return sde.drift(x, t) - 0.5 * expand(sde.diffusion(t), x) ** 2 * score

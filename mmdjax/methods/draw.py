@@ -16,6 +16,10 @@ import numpy as np
 
 from mmdjax.data.missing import check_observed
 from mmdjax.diffusion import sample, time_grid
+from mmdjax.diffusion.conditioning import in_sampling
+from mmdjax.diffusion.guidance import classifier_free
+from mmdjax.diffusion.predictions import scaled
+from mmdjax.diffusion.samplers.registry import steps_for
 from mmdjax.methods.system import Modules, filled_valid, predict_noise
 
 
@@ -24,31 +28,50 @@ class Drawer(NamedTuple):
 
     Attributes:
       draw: (score_params, target, condition (B, C, T, D), condition_id (B, C), mask (B, T),
-        condition_mask (B, C, T), keys (B,)) -> x (B, T, D), nfe.
+        condition_mask (B, C, T), keys (B,), guidance ()) -> x (B, T, D), nfe.
       key_of: (key, ids (B,), draw index (B,), target) -> keys (B,).
       coupling: 'chain' or 'independent'.
+      guidance: scale of classifier-free guidance, data for `draw`.
     """
 
     draw: Callable
     key_of: Callable
     coupling: str
+    guidance: float = 1.0
 
 
 def make_drawer(modules: Modules, diffusion) -> Drawer:
     """Compiles on first use. diffusion: `mmdjax.config.Diffusion`."""
-    grid = time_grid(diffusion.grid, modules.sde, diffusion.steps)
+    sde, options = modules.sde, diffusion.options()
+    steps = steps_for(diffusion.sampler, diffusion.nfe, **options)
+    # Only an optimised grid depends on who uses it.
+    aim = {"method": diffusion.sampler, **options} if diffusion.grid == "optimised" else {}
+    grid = time_grid(diffusion.grid, sde, steps, **aim)
 
     @jax.jit
-    def draw(score_params, target, condition, condition_id, mask, condition_mask, keys):
+    def draw(score_params, target, condition, condition_id, mask, condition_mask, keys, guidance):
         params = jax.tree.map(lambda a: a[target], score_params)
 
-        def noise_fn(x, t):
-            t = jnp.full(x.shape[0], t)
-            conditions = (condition, condition_id, mask, condition_mask)
-            return predict_noise(modules, params, x, t, *conditions)
+        def predict(x, t, condition_mask):
+            shown = condition
+            if diffusion.conditioning != "clean":
+                noise_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+                shown = in_sampling(diffusion.conditioning, sde, condition, t, noise_keys)
+                shown = scaled(sde, shown, t)[0]
+            t = jnp.broadcast_to(t, x.shape[:1])
+            given = (shown, condition_id, mask, condition_mask)
+            return predict_noise(modules, params, x, t, *given)
 
+        def noise_fn(x, t):
+            return predict(x, t, condition_mask)
+
+        def unconditional(x, t):
+            return predict(x, t, jnp.zeros_like(condition_mask))
+
+        if diffusion.guidance != 1:
+            noise_fn = classifier_free(noise_fn, unconditional, guidance)
         shape = (condition.shape[2], condition.shape[3])
-        x, nfe = sample(keys, shape, noise_fn, modules.sde, grid, diffusion.sampler)
+        x, nfe = sample(keys, shape, noise_fn, sde, grid, diffusion.sampler, **options)
         return jnp.where(mask[..., None], x, 0.0), nfe
 
     @jax.jit
@@ -59,7 +82,7 @@ def make_drawer(modules: Modules, diffusion) -> Drawer:
 
         return jax.vmap(one)(ids, draw_index)
 
-    return Drawer(draw, key_of, diffusion.coupling)
+    return Drawer(draw, key_of, diffusion.coupling, diffusion.guidance)
 
 
 def in_batches(function: Callable, arrays: Sequence[np.ndarray], batch: int):
@@ -170,7 +193,7 @@ def draw_missing(
         def call(condition, known, target_mask, condition_mask, row, k, target=item.target):
             nonlocal nfe
             keys = drawer.key_of(key, row, k, target)
-            arguments = (condition, known, target_mask, condition_mask, keys)
+            arguments = (condition, known, target_mask, condition_mask, keys, drawer.guidance)
             x, count = drawer.draw(score_params, target, *arguments)
             nfe = int(count)
             advance()

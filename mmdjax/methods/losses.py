@@ -9,11 +9,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from mmdjax.diffusion.losses import (
-    denoising_score_matching,
-    training_times,
-    velocity_weight,
-)
+from mmdjax.diffusion import conditioning
+from mmdjax.diffusion.losses import WEIGHTS, denoising_score_matching, training_times
+from mmdjax.diffusion.predictions import scaled
 from mmdjax.methods.system import Modules, align, filled_valid, others, predict_noise, raw
 
 
@@ -56,12 +54,14 @@ def random_conditions(key, batch: int, conditions: int):
     return (subset[:, None] >> jnp.arange(conditions)) % 2 == 1
 
 
-def score_loss(modules: Modules):
-    """Stage 1b: denoising score matching for every modality at once, clean random conditions.
+def score_loss(modules: Modules, weighting="v", conditions="clean", unconditional=0.0):
+    """Stage 1b: denoising score matching for every modality at once, given random conditions.
 
-    The thesis noises the conditions as well, in training with the target's noise and in sampling
-    with fresh noise. The exact score given such conditions draws from the wrong law (for a true
-    correlation of 0.6 it gives -0.39), and more steps do not mend it; so conditions stay clean.
+    Args:
+      weighting: of `diffusion.losses.WEIGHTS`.
+      conditions: of `diffusion.conditioning.MODES`, as in sampling. The thesis noises them, in
+        training with the target's noise; the default leaves them clean.
+      unconditional: probability that a row has no condition at all, for guidance.
 
     data: {'z': (N, M, T, D), 'valid': (N, M, T)}. Parameters are stacked over M.
     """
@@ -76,18 +76,28 @@ def score_loss(modules: Modules):
             condition_mask = valid[:, condition_id] & kept[..., None]
             # As in sampling: the target's frames are those of what it is conditioned on.
             mask = condition_mask.any(1)
-            x0 = z[:, target]
+            if unconditional:
+                key_drop = jax.random.fold_in(keys[0], 1)
+                dropped = jax.random.bernoulli(key_drop, unconditional, (batch, 1, 1))
+                condition_mask = condition_mask & ~dropped
+            x0, condition = z[:, target], z[:, condition_id]
             t = training_times(keys[1], batch, modules.sde)
             noise = jax.random.normal(keys[2], x0.shape)
+            key_condition = jax.random.fold_in(keys[2], 1)
+            shown = conditioning.in_training(
+                conditions, modules.sde, condition, t, noise[:, None], key_condition
+            )
+            if conditions != "clean":
+                shown = scaled(modules.sde, shown, t)[0]
 
             def noise_fn(x, t):
-                conditions = (z[:, condition_id], condition_id, mask, condition_mask)
-                return predict_noise(modules, params, x, t, *conditions)
+                given = (shown, condition_id, mask, condition_mask)
+                return predict_noise(modules, params, x, t, *given)
 
             # Frames of the mask that the target lacks (unequal lengths) are learned as 0, since
             # sampling, which must not know the target's length, draws them too.
             error = denoising_score_matching(
-                noise_fn, modules.sde, x0, mask, t, noise, velocity_weight
+                noise_fn, modules.sde, x0, mask, t, noise, WEIGHTS[weighting]
             )
             return weighted_mean(error, weight)
 

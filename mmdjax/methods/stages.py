@@ -38,7 +38,10 @@ class Stages:
             steps = steps_per_epoch(system.bucket["train"], settings.batch)
             return make_trainer(loss, settings, steps * settings.epochs)
 
-        score_loss = losses.score_loss(modules)
+        diffusion = config.diffusion
+        score_loss = losses.score_loss(
+            modules, diffusion.weighting, diffusion.conditioning, diffusion.unconditional
+        )
         self._score_valid = jax.jit(score_loss, static_argnames="frames")
         self._trainers = {
             "classifier": trainer(losses.classifier_loss(modules), config.classifier_training),

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.diffusion import sde as sdes
+from mmdjax.diffusion.predictions import scaled
 from mmdjax.networks.alignment import AlignmentDecoder
 from mmdjax.networks.encoders import Encoders
 from mmdjax.networks.fusion import MulT
@@ -58,14 +59,15 @@ def build(config, modalities: tuple[str, ...]) -> Modules:
 
 
 def predict_noise(modules: Modules, params, x, t, *conditions):
-    """Noise prediction (B, T, D); the network itself predicts v (`losses.velocity_weight`).
+    """Noise prediction (B, T, D); the network sees x at unit variance and predicts v of
+    `diffusion/predictions.py`, so that one network serves every SDE.
 
     Args:
       params: of one modality's score network.
       x, t, conditions: see `ScoreTransformer1D`.
     """
-    velocity = modules.score.apply(params, x, t, *conditions)
-    return sdes.noise_from_velocity(modules.sde, x, velocity, t)
+    x, alpha, std = scaled(modules.sde, x, t)
+    return alpha * modules.score.apply(params, x, t, *conditions) + std * x
 
 
 def others(modalities: int) -> np.ndarray:

@@ -24,7 +24,7 @@ def get_config():
     config.save_seconds = 0.0
     config.data.update(train=96, valid=32, test=48)
     config.score.update(width=16, mlp=16, time_features=8)
-    config.diffusion.steps = 3
+    config.diffusion.nfe = 3
     config.evaluation.draws = 2
     config.evaluation.batch = 64
     for phase in (config.classifier_training, config.score_training, config.stage2_training):
@@ -135,7 +135,7 @@ def test_killed_and_restarted_a_run_ends_with_the_same_numbers(
 def test_another_config_in_the_same_workdir_is_refused(uninterrupted):
     workdir, _ = uninterrupted
     before = (workdir / "config.json").read_text()
-    with pytest.raises(UserError, match=r"another config .*diffusion.steps: 3 there"):
+    with pytest.raises(UserError, match=r"another config .*diffusion.nfe: 3 there"):
         written = json.loads(before)
         written["diffusion"]["steps"] = 4
         experiment.check_workdir(workdir, written)

@@ -7,7 +7,8 @@ import pytest
 
 from mmdjax.data.missing import patterns
 from mmdjax.diffusion import VP, denoising_score_matching
-from mmdjax.diffusion.losses import training_times, velocity_weight
+from mmdjax.diffusion.losses import WEIGHTS, training_times, v_weight
+from mmdjax.diffusion.sde import EDM, REGISTRY
 from mmdjax.methods.completion import incomplete_sets
 from mmdjax.methods.losses import random_conditions
 from mmdjax.methods.system import filled_valid
@@ -31,15 +32,15 @@ def test_the_loss_is_zero_at_the_exact_noise_and_counts_valid_frames_only(batch)
     np.testing.assert_allclose(error, [4, 4, 4, 4, 4, 0], rtol=1e-5)
 
 
-def test_the_velocity_weight_measures_the_error_in_velocity(batch, rng):
+def test_the_v_weight_measures_the_error_in_v(batch, rng):
     x0, noise, mask, t = batch
     alpha, std = (a[:, None, None] for a in SDE.marginal(t))
-    guess = rng.standard_normal(x0.shape).astype(np.float32)  # a predicted velocity
+    guess = rng.standard_normal(x0.shape).astype(np.float32)  # a predicted v
 
     def noise_fn(x, t):
         return alpha * guess + std * x
 
-    loss = denoising_score_matching(noise_fn, SDE, x0, mask, t, noise, velocity_weight)
+    loss = denoising_score_matching(noise_fn, SDE, x0, mask, t, noise, v_weight)
     error = (guess - (alpha * noise - std * x0)) ** 2
     expected = (error * mask[..., None]).sum((1, 2)) / np.maximum(3 * mask.sum(1), 1)
     np.testing.assert_allclose(loss, expected, rtol=2e-3)
@@ -62,6 +63,34 @@ def test_the_exact_score_reaches_the_known_floor_of_the_loss():
 
         loss = denoising_score_matching(exact, SDE, x0, mask, t, noise)
         assert abs(loss.mean() / (alpha**2 * s**2 / total) - 1) < 0.02
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_weights_on_the_noise_are_the_published_weights_on_their_own_targets(name):
+    sde = REGISTRY[name]()
+    t = jnp.linspace(sde.t_min, sde.t_max, 11)
+    alpha, std = sde.marginal(t)
+    snr = (alpha / std) ** 2
+    # An error e in the noise is e / std in the score and e std / alpha in x(0).
+    published = {
+        "noise": std**2 / std**2,
+        "likelihood": sde.diffusion(t) ** 2 / std**2,
+        "edm": ((std / alpha) ** 2 + 1) / (std / alpha) ** 2 / snr,
+        "min_snr": jnp.minimum(snr, 5.0) / snr,
+        "v": (alpha**2 + std**2) / alpha**2,
+    }
+    assert set(published) == set(WEIGHTS)
+    for key, weight in published.items():
+        np.testing.assert_allclose(WEIGHTS[key](sde, t), weight, rtol=1e-4)
+
+
+def test_the_v_weight_makes_the_loss_of_any_sde_that_of_the_preconditioned_network():
+    """EDM's lambda c_out^2 = 1 (Karras et al. 2022, eq. 8): the weighted noise error is v's own."""
+    t = jnp.linspace(0.05, 1.0, 5)
+    sigma = EDM().marginal(t)[1]
+    c_out, clean_weight = sigma / jnp.sqrt(sigma**2 + 1), (sigma**2 + 1) / sigma**2
+    np.testing.assert_allclose(clean_weight * c_out**2, 1, rtol=1e-5)
+    np.testing.assert_allclose(v_weight(EDM(), t), clean_weight * sigma**2, rtol=1e-5)
 
 
 def test_training_times_fall_one_into_each_of_b_equal_parts_in_random_order():

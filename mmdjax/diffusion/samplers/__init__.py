@@ -1,1 +1,1 @@
-"""One file a sampler; `loop.py` owns the scan, `registry.py` the names."""
+"""One file a sampler; `loop.py` owns the scan, `registry.py` the names, `multistep.py` the past."""

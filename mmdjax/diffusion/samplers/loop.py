@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mmdjax.diffusion.samplers import registry
+from mmdjax.errors import UserError
 
 
 class Draw(NamedTuple):
@@ -17,7 +19,9 @@ class Draw(NamedTuple):
     nfe: int
 
 
-def sample(keys, shape, noise_fn, sde, grid, method: str = "ddim") -> Draw:
+def sample(
+    keys, shape, noise_fn, sde, grid, method: str = "ddim", *, dtype=jnp.float32, **options
+) -> Draw:
     """Draws one x for each key from the law whose noise prediction is `noise_fn`.
 
     Every row has its own key, split before the scan, so a draw depends on nothing but its key
@@ -26,35 +30,68 @@ def sample(keys, shape, noise_fn, sde, grid, method: str = "ddim") -> Draw:
     Args:
       keys: (B,) typed keys.
       shape: shape of one draw, without the batch.
-      noise_fn: (x (B, *shape), t ()) -> predicted noise = -std(t) * score, same shape as x.
+      noise_fn: (x (B, *shape), t) -> predicted noise = -std(t) * score, same shape as x; t is a
+        scalar, for method 'adaptive' (B,). One with an attribute `evaluations` counts as so many.
       sde: see `mmdjax.diffusion.sde.SDE`.
       grid: (steps + 1,) decreasing times, see `time_grids`.
-      method: a registered sampler.
+      method: a registered sampler; options: its own, such as eta of 'ddim'.
+      dtype: what the network sees and what is returned. The state itself is never below float32:
+        small steps would be lost in it.
 
     Raises:
-      UserError: unknown sampler.
+      UserError: unknown sampler or option, an SDE that it does not support, a grid that does not
+        decrease or leaves (0, t_max].
     """
-    calls = 0
+    check_grid(grid, sde)
+    precise = jnp.promote_types(dtype, jnp.float32)
 
-    def counted(x, t):
-        nonlocal calls
-        calls += 1
-        return noise_fn(x, t)
+    def network(x, t):
+        return jnp.asarray(noise_fn(x.astype(dtype), t), precise)
 
-    sampler = registry.make(method, sde, counted)
-    keys = jax.vmap(lambda key: jax.random.split(key, len(grid) + 1))(keys)
-    x = sde.prior_std * jax.vmap(lambda key: jax.random.normal(key, shape))(keys[:, 0])
-    carry = sampler.init(x, keys[:, 1])
-    first = calls
+    sampler = registry.make(method, sde, network, **options)
+    grid = jnp.asarray(grid, precise)
+    keys = jax.vmap(lambda key: jax.random.split(key, len(grid)))(keys)
+    x = sde.prior_std * jax.vmap(lambda key: jax.random.normal(key, shape, precise))(keys[:, 0])
+
+    def normals(keys):
+        z = (sampler.normals, *shape)
+        return jnp.moveaxis(jax.vmap(lambda k: jax.random.normal(k, z, precise))(keys), 1, 0)
+
+    carry = solve(sampler, x, grid, keys[:, 1:].T, normals)
+    if sampler.evaluations is None:
+        nfe = sampler.nfe * (len(grid) - 1)
+    else:
+        nfe = sampler.evaluations(carry)
+    return Draw(sampler.state(carry).astype(dtype), nfe * getattr(noise_fn, "evaluations", 1))
+
+
+def solve(sampler: registry.Sampler, x, grid, sources, normals=lambda z: z):
+    """The carry after every step of `grid`, from x at its first time.
+
+    Args:
+      sources: (steps, ...) whatever `normals` makes a step's standard normals from; with its
+        default the normals (steps, sampler.normals, B, ...) themselves.
+    """
 
     def step(carry, inputs):
-        return sampler.step(carry, *inputs), None
+        t, t_next, source = inputs
+        return sampler.step(carry, t, t_next, normals(source)), None
 
-    grid = jnp.asarray(grid)
-    inputs = (grid[:-1], grid[1:], keys[:, 2:].T)
-    # NFE is counted, not declared: the calls in one trace of the step, times the steps.
-    calls = 0
-    jax.eval_shape(step, carry, jax.tree.map(lambda a: a[0], inputs))
-    nfe = first + calls * (len(grid) - 1)
-    carry, _ = jax.lax.scan(step, carry, inputs)
-    return Draw(sampler.state(carry), nfe)
+    inputs = (grid[:-1], grid[1:], sources)
+    return jax.lax.scan(step, sampler.init(x, grid[0]), inputs)[0]
+
+
+def check_grid(grid, sde) -> None:
+    """Raises `UserError` for a grid that does not decrease or leaves (0, t_max]; traced ones pass."""
+    if isinstance(grid, jax.core.Tracer):
+        return
+    grid = np.asarray(grid)
+    if grid.ndim != 1 or len(grid) < 2:
+        raise UserError(f"time grid of shape {grid.shape}; allowed: at least two times in one row")
+    outside = grid[~((grid > 0) & (grid <= np.float32(sde.t_max)))]
+    if outside.size:
+        raise UserError(f"time grid holds t = {outside[0]:g}; allowed: (0, {sde.t_max:g}]")
+    rising = np.flatnonzero(np.diff(grid) >= 0)
+    if rising.size:
+        now, after = grid[rising[0] : rising[0] + 2]
+        raise UserError(f"time grid holds {after:g} after {now:g}; allowed: decreasing times")

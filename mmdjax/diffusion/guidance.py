@@ -1,0 +1,67 @@
+"""Guidance: noise predictions made of others, for any sampler.
+
+Scales are data: arrays () or (B,), so another scale never compiles again. What a guided prediction
+costs stands in its attribute `evaluations`, which `sample` counts.
+"""
+
+from __future__ import annotations
+
+import jax
+
+from mmdjax.diffusion.predictions import clean_from_noise
+from mmdjax.diffusion.sde import expand
+
+
+def classifier_free(conditional, unconditional, scale):
+    """Ho & Salimans (2022), eq. 6 with scale = 1 + w: unconditional + scale (conditional - unconditional).
+
+    Scale 1 is the conditional prediction, 0 the unconditional one. Two evaluations. For scale > 1 the
+    draws leave the conditional law, for one that is narrower and shifted away from the rest.
+
+    Args:
+      conditional, unconditional: noise_fn(x, t).
+      scale: () or (B,).
+    """
+
+    def noise_fn(x, t):
+        base = unconditional(x, t)
+        return base + expand(scale, x) * (conditional(x, t) - base)
+
+    noise_fn.evaluations = 2
+    return noise_fn
+
+
+def classifier(noise_fn, sde, log_prob, scale):
+    """Dhariwal & Nichol (2021), Algorithm 2: noise - scale std grad log p(y | x(t)).
+
+    With the exact log p(y | x(t)) and scale 1 draws follow the law of x given y.
+
+    Args:
+      log_prob: (x (B, ...), t) -> (B,), rows independent; see `through_clean`.
+      scale: () or (B,).
+    """
+
+    def guided(x, t):
+        gradient = jax.grad(lambda x: log_prob(x, t).sum())(x)
+        std = sde.marginal(t)[1]
+        return noise_fn(x, t) - expand(scale, x) * expand(std, x) * gradient
+
+    guided.evaluations = getattr(noise_fn, "evaluations", 1) + getattr(log_prob, "evaluations", 0)
+    return guided
+
+
+def through_clean(noise_fn, sde, log_prob):
+    """log p(y | x(t)) by way of the predicted x(0): log_prob(E[x(0) | x(t)]).
+
+    For classifiers that know clean data only. An approximation (Chung et al. 2023, eq. 11): it takes
+    the expectation inside the logarithm. One more evaluation, differentiated.
+
+    Args:
+      log_prob: (x(0) (B, ...)) -> (B,).
+    """
+
+    def of_noisy(x, t):
+        return log_prob(clean_from_noise(sde, x, noise_fn(x, t), t))
+
+    of_noisy.evaluations = getattr(noise_fn, "evaluations", 1)
+    return of_noisy

@@ -1,0 +1,46 @@
+"""The reference: the probability flow solved to a tolerance, Song et al. (2021), appendix D.2.
+
+Dormand-Prince 5(4) (`ode.py`) on dy/dangle = v (as in `heun`), from each time of the grid to the
+next; a grid of one step gives it the whole way. It chooses its evaluations itself: they are
+counted as it runs, the same for all rows of a call, which wait for the slowest. The network is
+called with times (B,). Rows that do not arrive within 1000 steps are NaN: the flow is not smooth.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from mmdjax.diffusion.ode import integrate
+from mmdjax.diffusion.predictions import v_from_noise
+from mmdjax.diffusion.samplers.adams_bashforth import polar
+from mmdjax.diffusion.samplers.registry import Sampler, register
+from mmdjax.diffusion.sde import expand
+
+
+@register("adaptive")
+def adaptive(sde, noise_fn, rtol: float = 1e-5, atol: float = 1e-5) -> Sampler:
+    def field(y, angle):
+        t = jnp.clip(sde.time(jnp.tan(angle)), sde.t_min, sde.t_max)
+        x = expand(polar(sde, t)[1], y) * y
+        return v_from_noise(sde, x, noise_fn(x, t), t)
+
+    def init(x, t):
+        return x, jnp.zeros((), jnp.int32)
+
+    def step(carry, t, t_next, z):
+        del z
+        x, evaluations = carry
+        (angle, radius), (angle_next, radius_next) = polar(sde, t), polar(sde, t_next)
+        y = x / expand(radius, x)
+        solution = integrate(field, y, angle, angle_next, rtol, atol)
+        x = expand(radius_next, x) * solution.y
+        return x, evaluations + solution.evaluations
+
+    return Sampler(
+        init,
+        step,
+        nfe=0,
+        order=None,
+        state=lambda carry: carry[0],
+        evaluations=lambda carry: carry[1],
+    )

@@ -1,0 +1,76 @@
+"""What multistep methods share: past network outputs, and their polynomial's integral.
+
+With m the network's output and p the polynomial through the last k of them at nodes s_j, a step needs
+int p(s) w(s) ds = sum_j m_j int l_j(s) w(s) ds with Lagrange's l_j. The integrals are taken by
+Gauss-Legendre quadrature: no cancellation for small steps, unlike the closed forms with
+(exp(-h) - 1 + h) / h^2, and any number of nodes at any distances.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmdjax.errors import UserError
+
+_POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(8)
+
+
+def check_order(name: str, order, most: int) -> None:
+    """Raises `UserError` unless order is a whole number from 1 to `most`."""
+    if order not in range(1, most + 1):
+        raise UserError(f"{name}: order = {order}; allowed: 1 to {most}")
+
+
+class History(NamedTuple):
+    """The last outputs, newest first: nodes (k,), values (k, B, ...), and how many there are."""
+
+    nodes: jax.Array
+    values: jax.Array
+    count: jax.Array
+
+
+def empty(x, node, size: int) -> History:
+    """No outputs yet; the nodes are distinct so that no weight is ever 0 / 0."""
+    nodes = node + 1 + jnp.arange(size, dtype=x.dtype)
+    return History(nodes, jnp.zeros((size, *x.shape), x.dtype), jnp.zeros((), jnp.int32))
+
+
+def push(history: History, node, value) -> History:
+    nodes = jnp.roll(history.nodes, 1).at[0].set(node)
+    values = jnp.roll(history.values, 1, axis=0).at[0].set(value)
+    return History(nodes, values, history.count + 1)
+
+
+def quadrature(a, b):
+    """Points and weights (8,) of the integral from a to b."""
+    return a + (b - a) * 0.5 * (1 + _POINTS), 0.5 * (b - a) * _WEIGHTS
+
+
+def integral(history: History, order: int, points, weights):
+    """int p(s) w(s) ds, p through the newest min(order, count) outputs.
+
+    Args:
+      points: (P,) where p is needed, in the nodes' coordinate. weights: (P,) of the quadrature,
+        times w there.
+    """
+    rows = []
+    for k in range(1, order + 1):
+        row = [
+            (weights * _lagrange(history.nodes[:k], j, points)).sum() if j < k else jnp.zeros(())
+            for j in range(order)
+        ]
+        rows.append(jnp.stack([r.astype(history.nodes.dtype) for r in row]))
+    used = jnp.stack(rows)[jnp.clip(history.count, 1, order) - 1]
+    return jnp.tensordot(used, history.values[:order], axes=1)
+
+
+def _lagrange(nodes, j: int, s):
+    product = jnp.ones_like(s)
+    for i in range(len(nodes)):
+        if i != j:
+            product = product * (s - nodes[i]) / (nodes[j] - nodes[i])
+    return product

@@ -1,0 +1,108 @@
+"""Orders of convergence, from the samplers' own declarations, and the table that pytest prints.
+
+Mean and variance of Gaussian data are propagated through the compiled steps (`diffusion/exact.py`), in
+float64 and without sampling noise, so a wrong law of any sampler on any SDE would show as a slope.
+"""
+
+import jax
+import numpy as np
+import pytest
+
+from mmdjax.diffusion import exact, time_grid
+from mmdjax.diffusion import sde as sdes
+from mmdjax.diffusion.samplers import registry
+from mmdjax.diffusion.time_grids import REGISTRY as GRIDS
+from mmdjax.diffusion.time_grids import find_warp, log_snr
+
+# Unit variance altogether, a narrow and a wide direction.
+MEAN, VARIANCE = (0.8, -0.3, 0.1), (1.0, 0.25, 0.05)
+# Each with the options whose order is another, or comes about in another way.
+VARIANTS = [
+    ("adams_bashforth", {}),
+    ("adams_bashforth", {"order": 2}),
+    ("adams_bashforth", {"order": 4}),
+    ("ancestral", {}),
+    ("ancestral", {"resample": 3}),
+    ("ddim", {}),
+    ("ddim", {"eta": 0.5}),
+    ("deis", {}),
+    ("deis", {"order": 2}),
+    ("dpmpp_1s", {}),
+    ("dpmpp_2m", {}),
+    ("dpmpp_3m", {}),
+    ("euler_maruyama", {}),
+    ("heun", {}),
+    ("heun", {"churn": 1.0}),
+    ("heun_sde", {}),
+    # A large signal-to-noise ratio: the step is the predictor's, which vanishes with the grid's.
+    ("predictor_corrector", {"snr": 0.5}),
+    ("predictor_corrector", {"snr": 0.5, "correctors": 2}),
+    ("sde_dpmpp_2m", {}),
+    ("unipc", {}),
+    ("unipc", {"order": 2}),
+]
+NFE = (10, 30, 100)
+SDES = {name: kind() for name, kind in sdes.REGISTRY.items()}
+CASES = [
+    pytest.param(name, method, options, id=f"{name}-{method}-{options or ''}")
+    for name, sde in SDES.items()
+    for method, options in VARIANTS
+    if registry.supports(method, sde)
+]
+
+
+def interior(sde):
+    """Equal steps in log(alpha / std), the first nine growing from 1/256 of one.
+
+    Multistep methods start with lower orders; on this grid what that costs is out of sight.
+    """
+
+    def grid(steps: int):
+        start = [0.0, *2.0 ** np.arange(-8, 0)]
+        s = np.concatenate([start, np.arange(1, steps - 7)])
+        with jax.enable_x64(True):
+            return np.asarray(sde.time(np.exp(2 - 4 * s / s[-1])))
+
+    return grid
+
+
+def test_every_sampler_but_the_adaptive_one_has_its_order_tested():
+    assert {method for method, _ in VARIANTS} == set(registry.names()) - {"adaptive"}
+
+
+@pytest.mark.parametrize(("name", "method", "options"), CASES)
+def test_the_law_converges_with_the_declared_order(name, method, options):
+    sde = SDES[name]
+    order = registry.make(method, sde, None, **options).order
+    measured = exact.slope(method, sde, interior(sde), MEAN, VARIANCE, **options)
+    assert measured == pytest.approx(order, abs=0.15)
+
+
+@pytest.mark.parametrize("name", SDES)
+def test_table_of_slopes_and_errors(name, accuracy_table):
+    """Not only inside: from t_max to t_min on every grid the error falls to the floor."""
+    sde, lines = SDES[name], []
+    data = (MEAN, VARIANCE)
+    prior = exact.exact_law(sde, sde.t_max, *(np.array(a) for a in data))
+    missing = exact.wasserstein(prior, (np.zeros(3), np.full(3, sde.prior_std**2)))
+    floor = missing / sde.prior_std + 3 * float(sde.marginal(sde.t_min)[1])
+    for method in registry.names():
+        if not registry.supports(method, sde) or method == "adaptive":
+            continue
+        each = registry.make(method, sde, None).nfe
+        warp = find_warp(sde, 10 // each, method, *data)
+        cells = []
+        for grid in GRIDS:
+
+            def times(steps, grid=grid, warp=warp):
+                if grid == "optimised":  # for 10 evaluations, then refined
+                    return log_snr(sde, steps, warp)
+                return time_grid(grid, sde, steps)
+
+            slope = exact.slope(method, sde, times, *data)
+            errors = [exact.relative_error(method, sde, times(n // each), *data) for n in NFE]
+            limit = exact.relative_error(method, sde, times(2000), *data)
+            assert limit < floor + 0.01, (method, grid)
+            cells.append(f"{slope:5.2f} " + " ".join(f"{min(e, 99):7.4f}" for e in errors))
+        lines.append(f"{method:20s}" + " |".join(cells))
+    accuracy_table[name] = lines
