@@ -132,3 +132,23 @@ def slope(method: str, sde, grid, mean, variance, evaluations=(256, 512, 1024), 
         if fine > ROUNDING
     ]
     return float(slopes[-1]) if slopes else float("nan")
+
+
+def exact_conditional_noise(mode: str, sde, x, shown, correlation: float, t):
+    """Exact noise prediction for unit Gaussians of that correlation, given what `conditioning` shows.
+
+    x (target at t) and the shown condition are jointly Gaussian with the noise; the best prediction
+    is its regression on them. x, shown: broadcast; t: ().
+    """
+    alpha, std = sde.marginal(t)
+    noisy = mode != "clean"
+    scale, spread = (alpha, std) if noisy else (1.0, 0.0)
+    var_x, var_c = alpha**2 + std**2, scale**2 + spread**2
+    shared = std * spread if mode == "shared" else 0.0
+    cov = alpha * scale * correlation + shared
+    # Covariances of the noise with x and with the shown condition.
+    with_x, with_c = std, spread if mode == "shared" else 0.0
+    determinant = var_x * var_c - cov**2
+    gain_x = (with_x * var_c - with_c * cov) / determinant
+    gain_c = (with_c * var_x - with_x * cov) / determinant
+    return gain_x * x + gain_c * shown

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmdjax.diffusion import VP, sample, time_grid
+from mmdjax.diffusion import VP, as_noise, sample, time_grid
 from mmdjax.diffusion.guidance import classifier_free
 from mmdjax.diffusion.held import hold
 from mmdjax.diffusion.samplers import loop, registry
@@ -16,14 +16,11 @@ VARIANTS = [
     ("adams_bashforth", {}),
     ("adams_bashforth", {"order": 2}),
     ("adaptive", {}),
-    ("adaptive", {"rtol": 1e-3, "atol": 1e-3}),
     ("ancestral", {}),
     ("ancestral", {"resample": 3}),
     ("ddim", {}),
     ("ddim", {"eta": 0.5}),
-    ("ddim", {"eta": 1}),
     ("deis", {}),
-    ("deis", {"order": 4}),
     ("dpmpp_1s", {}),
     ("dpmpp_2m", {}),
     ("dpmpp_3m", {}),
@@ -71,19 +68,66 @@ def draw(variant, keys, noise_fn, sde=SDE, steps=STEPS, dtype=jnp.float32):
     return sample(keys, SHAPE, noise_fn, sde, grid, name, dtype=dtype, **options)
 
 
-def conditional(variant):
-    """(keys (B,), condition (B, ...), mask (B, ...), scale) -> Draw: guided, and held by the mask."""
+def evaluations(variant) -> int:
+    """Evaluations a step; 0 for 'adaptive'."""
+    name, options = variant
+    return registry.make(name, SDE, None, **options).nfe
+
+
+def quick(function):
+    return jax.jit(function, compiler_options=QUICK)
+
+
+def op_by_op(variant):
+    """No jit at all, which compiles least. 'adaptive' cannot: the NaN it keeps for rows that fail
+    raises when it stands alone."""
+    return jax.disable_jit(variant[0] != "adaptive")
+
+
+def cheap_keys(batch):
+    """Keys of the generator that is fastest op by op, for tests that need no independent rows."""
+    return jax.random.split(jax.random.key(0, impl="unsafe_rbg"), batch)
+
+
+class Probe:
+    """Counts its own calls at run time, from inside of compiled programs too."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def _count(self):
+        self.calls += 1
+
+    def __call__(self):
+        jax.debug.callback(self._count)
+
+    def counted(self, function, *arguments):
+        """function(*arguments), and how often it called the probe."""
+        jax.effects_barrier()
+        before = self.calls
+        result = jax.block_until_ready(function(*arguments))
+        jax.effects_barrier()
+        return result, self.calls - before
+
+
+def conditional(variant, probe=lambda: None):
+    """(keys (B,), condition (B, 3), mask (B, 3), scale) -> Draw: guided, and held by the mask."""
 
     def run(keys, condition, mask, scale):
-        guided = classifier_free(network(condition), network(-condition), scale)
-        return draw(variant, keys, hold(guided, SDE, condition, mask))
+        predictions = network(condition, probe=probe), network(-condition, probe=probe)
+        return draw(variant, keys, hold(classifier_free(*predictions, scale), SDE, condition, mask))
 
     return run
 
 
 @pytest.fixture(scope="module")
-def jitted(variant):
-    return jax.jit(conditional(variant), compiler_options=QUICK)
+def probe():
+    return Probe()
+
+
+@pytest.fixture(scope="module")
+def jitted(variant, probe):
+    return quick(conditional(variant, probe))
 
 
 def inputs(batch, seed=0):
@@ -99,55 +143,59 @@ def rows(arguments, index):
     return *(a[index] for a in batched), scale
 
 
+def near(x, y):
+    np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-4)
+
+
 def test_every_registered_sampler_has_a_variant_here():
     assert {name for name, _ in VARIANTS} == set(registry.names())
 
 
-def test_nfe_reported_is_what_a_probe_inside_the_network_counts(variant):
-    seen = []
-
-    def probe():
-        jax.debug.callback(lambda: seen.append(1))
-
-    def counted(guided: bool):
-        noise_fn = network(1.0, probe=probe)
-        if guided:
-            noise_fn = classifier_free(noise_fn, noise_fn, 2.0)
-        run = jax.jit(lambda keys: draw(variant, keys, noise_fn), compiler_options=QUICK)
-        seen.clear()
-        result = jax.block_until_ready(run(inputs(2)[0]))
-        jax.effects_barrier()
-        assert int(result.nfe) == len(seen) > 0
-        return len(seen)
-
-    assert counted(guided=True) == 2 * counted(guided=False)
-
-
-def test_a_grid_of_steps_for_an_nfe_spends_exactly_that(variant):
+def test_nfe_asked_for_is_nfe_reported_is_what_a_probe_inside_the_network_counts(variant):
     name, options = variant
-    nfe = 0 if name == "adaptive" else 12
-    steps = registry.steps_for(name, nfe, **options)
-    spent = jax.eval_shape(lambda k: draw(variant, k, network(0.0), steps=steps), inputs(2)[0]).nfe
-    assert name == "adaptive" or spent == nfe
+    asked = STEPS * evaluations(variant)
+    steps = registry.steps_for(name, asked, **options)
+    probe = Probe()
+    run = quick(lambda keys: draw(variant, keys, network(0.5, probe=probe), steps=steps))
+    with op_by_op(variant):
+        result, calls = probe.counted(run, cheap_keys(3))
+    assert result.nfe == calls == (asked or calls) > 0
 
 
-def test_jit_changes_nothing(variant, jitted):
-    with jax.disable_jit():
-        plain = conditional(variant)(*inputs(8))
-    compiled = jitted(*inputs(8))
-    np.testing.assert_allclose(compiled.x, plain.x, atol=2e-5)
-    assert compiled.nfe == plain.nfe
+def test_guidance_counts_both_of_its_predictions(variant, jitted, probe):
+    result, calls = probe.counted(jitted, *inputs(8))
+    assert result.nfe == calls == (2 * STEPS * evaluations(variant) or calls) > 0
+
+
+def test_evaluations_of_predictions_made_of_others_add_up():
+    calls = []
+    base = network(0.5, probe=lambda: calls.append(1))
+    twice = classifier_free(base, base, 2.0)
+    for noise_fn in (as_noise(twice, SDE, "v"), classifier_free(twice, base, 2.0)):
+        calls.clear()
+        with jax.disable_jit():
+            assert draw(("ddim", {}), cheap_keys(3), noise_fn).nfe == len(calls)
+
+
+def test_three_rows_without_jit_draw_the_first_three_of_eight_with_it(variant, jitted):
+    with op_by_op(variant):
+        few = conditional(variant)(*rows(inputs(8), slice(3))).x
+    near(few, jitted(*inputs(8)).x[:3])
 
 
 def test_vmap_over_keys_and_guidance_scales_is_a_loop_over_them(variant, jitted):
     keys = jax.random.split(jax.random.key(5), (2, 8))
-    scales = jnp.array([0.5, 3.0])
-    _, condition, mask, _ = inputs(8)
-    mapped = jax.vmap(conditional(variant), in_axes=(0, None, None, 0))
-    result = jax.jit(mapped, compiler_options=QUICK)(keys, condition, mask, scales)
+    scales = np.array([0.5, 3.0], np.float32)
+    condition = inputs(8)[1]
+
+    def run(keys, scale):
+        guided = classifier_free(network(condition), network(-condition), scale)
+        return draw(variant, keys, guided)
+
+    result = quick(jax.vmap(run))(keys, scales)
     for i in range(2):
-        one = jitted(keys[i], condition, mask, float(scales[i]))
-        np.testing.assert_allclose(result.x[i], one.x, atol=2e-5)
+        one = jitted(keys[i], condition, np.zeros((8, *SHAPE), bool), float(scales[i]))
+        near(result.x[i], one.x)
         assert result.nfe[i] == one.nfe
 
 
@@ -157,32 +205,20 @@ def test_permuted_keys_and_conditions_permute_the_draws_bit_by_bit(jitted):
     np.testing.assert_array_equal(jitted(*rows(inputs(8), order)).x, whole[order])
 
 
-def test_a_batch_of_three_draws_the_first_three_of_eight(variant, jitted):
-    with jax.disable_jit():
-        few = conditional(variant)(*rows(inputs(8), slice(3))).x
-    np.testing.assert_allclose(few, jitted(*inputs(8)).x[:3], atol=2e-5)
-
-
 def test_different_keys_give_different_draws(jitted):
     keys, _, _, scale = inputs(8)
     same = np.ones((8, *SHAPE), np.float32)
-    x = np.asarray(jitted(keys, same, np.zeros((8, *SHAPE), bool), scale).x)
+    x = np.asarray(jitted(keys, same, same < 0, scale).x)
     assert all(np.unique(column).size == 8 for column in x.T)
 
 
 def test_a_row_of_the_condition_moves_its_own_draw_only(jitted):
     keys, condition, mask, scale = inputs(8)
-    before = jitted(keys, condition, mask, scale).x
-    condition[4] += 1
-    after = jitted(keys, condition, mask, scale).x
-    assert (np.flatnonzero((before != after).any(1)) == [4]).all()
-    assert (before[4] != after[4]).all()
-
-
-def test_held_entries_end_near_their_values_and_the_rest_does_not(jitted):
-    keys, condition, mask, scale = inputs(8)
-    error = np.abs(jitted(keys, condition, mask, scale).x - condition)
-    assert error[mask].max() < 5 * SDE.marginal(SDE.t_min)[1] < error[~mask].max()
+    before = np.asarray(jitted(keys, condition, mask, scale).x)
+    moved = condition + (np.arange(8) == 4)[:, None].astype(np.float32)
+    after = np.asarray(jitted(keys, moved, mask, scale).x)
+    np.testing.assert_array_equal((before != after).all(1), np.arange(8) == 4)
+    np.testing.assert_array_equal((before != after).any(1), np.arange(8) == 4)
 
 
 def test_new_keys_conditions_masks_and_scales_compile_nothing(jitted):
@@ -207,24 +243,19 @@ def test_the_network_is_traced_as_often_for_5_as_for_50_steps(variant):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
-@pytest.mark.parametrize("x64", [False, True])
-def test_the_network_sees_and_the_draw_has_the_dtype_asked_for(variant, dtype, x64):
-    if dtype == "float64" and not x64:
-        pytest.skip("JAX has no float64 without x64")
+def test_with_x64_the_network_sees_and_the_draw_has_the_dtype_asked_for(variant, dtype):
     seen = set()
 
     def noise_fn(x, t):
         seen.add(x.dtype.name)
         return network(0.0)(x, t)
 
-    with jax.enable_x64(x64):
+    with jax.enable_x64(True):
         x = jax.eval_shape(lambda k: draw(variant, k, noise_fn, dtype=dtype).x, inputs(2)[0])
     assert x.dtype == dtype and x.shape == (2, *SHAPE) and seen == {dtype}
 
 
-def test_bfloat16_rounds_in_the_network_only(variant):
-    keys = inputs(4)[0]
-
+def test_bfloat16_rounds_what_the_network_sees_and_says_and_nothing_else(variant):
     def rounding(x, t):
         return network(0.5)(x.astype(jnp.bfloat16), t)
 
@@ -232,42 +263,40 @@ def test_bfloat16_rounds_in_the_network_only(variant):
         low = draw(variant, keys, network(0.5), dtype=jnp.bfloat16).x
         return low, draw(variant, keys, rounding).x
 
-    low, rounded = jax.jit(both, compiler_options=QUICK)(keys)
-    print(np.abs(low-rounded).max(), np.abs(rounded).max())
-    exact = draw(variant, keys, network(0.5)).x
-    print(np.abs(low-exact).max(), np.abs(rounded).max())
-    assert 0
+    with op_by_op(variant):
+        low, rounded = quick(both)(cheap_keys(3))
+    assert low.dtype == jnp.bfloat16 and rounded.dtype == jnp.float32
+    np.testing.assert_allclose(low.astype(jnp.float32), rounded, rtol=2**-8, atol=1e-3)
 
 
 def test_float64_is_near_float32_for_the_same_normals(variant):
     name, options = variant
     rng = np.random.default_rng(0)
-    normals = registry.make(name, SDE, network(0.5), **options).normals
-    start = rng.standard_normal((4, *SHAPE), np.float32)
-    sources = rng.standard_normal((STEPS, normals, 4, *SHAPE), np.float32)
-    grid = time_grid("quadratic", SDE, STEPS)
+    sampler = registry.make(name, SDE, network(0.5), **options)
+    x = rng.standard_normal((4, *SHAPE), np.float32)
+    normals = rng.standard_normal((STEPS, sampler.normals, 4, *SHAPE), np.float32)
 
     def solved(dtype):
-        sampler = registry.make(name, SDE, network(0.5), **options)
-        given = (jnp.asarray(a, dtype) for a in (start, grid, sources))
-        with jax.disable_jit():
-            return sampler.state(loop.solve(sampler, *given))
+        given = (jnp.asarray(a, dtype) for a in (x, time_grid("quadratic", SDE, STEPS), normals))
+        return quick(lambda *given: sampler.state(loop.solve(sampler, *given)))(*given)
 
     with jax.enable_x64(True):
-        precise = solved(jnp.float64)
-        assert precise.dtype == jnp.float64
-    np.testing.assert_allclose(solved(jnp.float32), precise, atol=2e-4)
+        precise = np.asarray(solved(jnp.float64))
+    assert precise.dtype == np.float64
+    near(solved(jnp.float32), precise)
 
 
 @pytest.mark.parametrize("sde", REGISTRY)
 def test_draws_are_finite_on_every_sde_supported_and_others_are_refused(variant, sde):
-    name = variant[0]
     sde = REGISTRY[sde]()
-    keys = inputs(2)[0]
-    if not registry.supports(name, sde):
-        with pytest.raises(UserError, match=f"sampler '{name}' does not support the SDE"):
-            draw(variant, keys, network(0.5, sde), sde)
+
+    def run(keys):
+        return draw(variant, keys, network(0.5, sde), sde).x
+
+    if not registry.supports(variant[0], sde):
+        with pytest.raises(UserError, match=f"sampler '{variant[0]}' does not support the SDE"):
+            run(cheap_keys(3))
         return
-    with jax.disable_jit():
-        x = draw(variant, keys, network(0.5, sde), sde, steps=2).x
-    assert x.shape == (2, *SHAPE) and np.isfinite(x).all()
+    with op_by_op(variant):
+        x = quick(run)(cheap_keys(3))
+    assert x.shape == (3, *SHAPE) and np.isfinite(x).all()

@@ -13,7 +13,6 @@ from scipy import stats
 
 from mmdjax.data.mixture import Conditional, Mixture
 from mmdjax.diffusion import EDM, VP, RectifiedFlow, sample, time_grid
-from mmdjax.diffusion.predictions import noise_from_score
 from mmdjax.diffusion.samplers import loop, registry
 
 DRAWS = 100_000
@@ -23,11 +22,16 @@ FIRST = ("euler_maruyama", "ddim", "ancestral", "dpmpp_1s", "predictor_corrector
 VARIANTS = [*((name, {}) for name in registry.names())]
 VARIANTS += [("heun", {"churn": 1.0}), ("ddim", {"eta": 0.5}), ("ancestral", {"resample": 2})]
 VARIANTS += [("predictor_corrector", {"correctors": 2})]
+# All on VP; on the two others, whose orders are proven exactly as well, some of every kind.
+OTHERS = {
+    "edm": ("euler_maruyama", "heun_sde", "predictor_corrector", "sde_dpmpp_2m", "dpmpp_3m"),
+    "rectified_flow": ("heun", "ancestral", "unipc", "adams_bashforth", "adaptive"),
+}
 CASES = [
     pytest.param(sde, method, options, id=f"{sde}-{method}-{options or ''}")
     for sde in SDES
     for method, options in VARIANTS
-    if registry.supports(method, SDES[sde])
+    if sde == "vp" or (method in OTHERS[sde] and not options)
 ]
 
 
@@ -55,36 +59,64 @@ def at_time(law: Conditional, sde, t) -> Conditional:
 def steps_of(method, options):
     if method == "adaptive":
         return 1
-    return (800 if method in FIRST else 120) // registry.make(method, VP(), None, **options).nfe
+    return (400 if method in FIRST else 120) // registry.make(method, VP(), None, **options).nfe
+
+
+def exact_noise_fn(sde, law):
+    """Noise prediction for `law` on states (2, N): rows last, so that it is fast; written apart
+    from `Conditional.score` and checked against it below."""
+    log_weight, mean = law.log_weight.T, np.moveaxis(law.mean, 0, -1)  # (G, N), (G, 2, N)
+    log_weight, mean = jnp.asarray(log_weight, jnp.float32), jnp.asarray(mean, jnp.float32)
+
+    def noise_fn(x, t):
+        alpha, std = sde.marginal(t)
+        logs, pulls = [], []
+        for g, ((a, b), (_, d)) in enumerate(law.cov):
+            a, b, d = alpha**2 * a + std**2, alpha**2 * b, alpha**2 * d + std**2
+            determinant = a * d - b**2
+            gap = x - alpha * mean[g]
+            pull = jnp.stack([d * gap[0] - b * gap[1], a * gap[1] - b * gap[0]]) / determinant
+            pulls.append(pull)
+            logs.append(log_weight[g] - 0.5 * (gap * pull).sum(0) - 0.5 * jnp.log(determinant))
+        weight = jax.nn.softmax(jnp.stack(logs), 0)
+        return std * sum(w * pull for w, pull in zip(weight, pulls, strict=True))
+
+    return noise_fn
 
 
 def drawn(sde, method, options, law, start):
-    grid = time_grid("log_snr", sde, steps_of(method, options)).astype(np.float32)
+    """Draws (N, 2). The state of the solver is (2, N), but for 'adaptive', whose rows come first."""
+    grid_name = "log_snr" if isinstance(sde, EDM) else "quadratic"
+    grid = time_grid(grid_name, sde, steps_of(method, options)).astype(np.float32)
+    exact = exact_noise_fn(sde, law)
+    rows_first = method == "adaptive"
+
+    def noise_fn(x, t):
+        return exact(x.T, t).T if rows_first else exact(x, t)
 
     @jax.jit
-    def run(start, log_weight, mean):
-        rows = Conditional(log_weight, mean, law.cov)
-
-        def noise_fn(x, t):
-            alpha, std = sde.marginal(t)
-            if method == "adaptive":  # times by row
-                alpha, std = alpha[:, None], std[:, None]
-                score = jax.vmap(
-                    lambda x, w, m, a, s: Conditional(w[None], m[None], law.cov).score(
-                        x[None], a[0], s[0]
-                    )[0]
-                )(x, log_weight, mean, alpha, std)
-                return -std * score
-            return noise_from_score(sde, x, rows.score(x, alpha, std), t)
-
+    def run(start):
         sampler = registry.make(method, sde, noise_fn, **options)
         keys = jax.random.split(jax.random.key(1), len(grid) - 1)
         shape = (sampler.normals, *start.shape)
         carry = loop.solve(sampler, start, grid, keys, lambda k: jax.random.normal(k, shape))
         return sampler.state(carry)
 
-    single = [jnp.asarray(a, jnp.float32) for a in (start, law.log_weight, law.mean)]
-    return np.asarray(run(*single), np.float64)
+    x = run(jnp.asarray(start if rows_first else start.T, jnp.float32))
+    return np.asarray(x if rows_first else x.T, np.float64)
+
+
+def test_the_exact_score_is_that_of_the_closed_form(truth):
+    law = truth[1]
+    few = Conditional(law.log_weight[:50], law.mean[:50], law.cov)
+    x, sde = np.random.default_rng(0).standard_normal((50, 2)), VP()
+    alpha, std = sde.marginal(0.3)
+    np.testing.assert_allclose(
+        exact_noise_fn(sde, few)(jnp.asarray(x.T), 0.3).T,
+        -std * few.score(x, alpha, std),
+        rtol=1e-3,
+        atol=1e-4,
+    )
 
 
 def energy_distances(x, other):
@@ -116,7 +148,7 @@ def test_draws_follow_the_exact_conditional_law(name, method, options, truth):
     total = cov.mean(0) + np.cov(mean.T)
     deviation = np.sqrt(np.diag(total))
     error = 4.5 * deviation / np.sqrt(DRAWS)
-    assert (np.abs((x - mean).mean(0)) < error + 0.004 * deviation).all()
+    assert (np.abs((x - mean).mean(0)) < error + 0.006 * deviation).all()
     np.testing.assert_allclose(np.cov(x.T), total, atol=0.03 * deviation.max() ** 2)
     # Correlation with the condition, overall and given the components' regression.
     joint = np.hstack([condition, x])
