@@ -1,7 +1,8 @@
 """Gaussian data, for which everything is known: the exact score, and the exact law of any sampler.
 
 With a Gaussian target the score is linear, so every sampler here with fixed steps is an affine
-map of the prior draw and of its normals. Its mean and variance are propagated through the very steps
+map of the prior draw and of its normals. Its mean and variance are propagated through the very
+steps
 that are compiled for use, by differentiating them: no draws, no sampling error. A Gaussian with any
 covariance splits into independent directions, its eigenvectors.
 """
@@ -19,12 +20,12 @@ from mmdjax.diffusion.samplers import registry
 
 
 def gaussian_noise(sde, x, mean, variance, t):
-    """Exact noise prediction for data from N(mean, variance), elementwise; shapes broadcast to x."""
+    """Exact noise prediction for data from N(mean, variance), elementwise; all broadcast to x."""
     alpha, std = sde.marginal(t)
     return std * (x - alpha * mean) / (alpha**2 * variance + std**2)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _propagator(method: str, sde, options: tuple):
     """Compiled (grid (N + 1,), steps, start, mean, variance) -> moments; one for every length."""
 
@@ -107,14 +108,14 @@ def relative_error(method: str, sde, grid, mean, variance, **options) -> float:
 
 
 def discretisation_error(method: str, sde, grid, mean, variance, **options) -> float:
-    """The same without prior and remaining noise: from the exact law at grid[0] to that at its end."""
+    """The same without prior and remaining noise: from the exact law at grid[0] to that at the end."""
     law = law_of_draws(method, sde, grid, mean, variance, exact_start=True, **options)
     exact = exact_law(sde, grid[-1], np.asarray(mean), np.asarray(variance))
     return wasserstein(law, exact) / np.sqrt(np.sum(variance))
 
 
 def slope(method: str, sde, grid, mean, variance, evaluations=(256, 512, 1024), **options) -> float:
-    """Measured order: by how many powers of two `discretisation_error` falls from doubling to doubling.
+    """Measured order: by how many powers of two `discretisation_error` falls when NFE doubles.
 
     Args:
       grid: steps -> times. evaluations: increasing; the last pair above rounding counts.
@@ -135,7 +136,7 @@ def slope(method: str, sde, grid, mean, variance, evaluations=(256, 512, 1024), 
 
 
 def exact_conditional_noise(mode: str, sde, x, shown, correlation: float, t):
-    """Exact noise prediction for unit Gaussians of that correlation, given what `conditioning` shows.
+    """Exact noise prediction for correlated unit Gaussians, given what `conditioning` shows.
 
     x (target at t) and the shown condition are jointly Gaussian with the noise; the best prediction
     is its regression on them. x, shown: broadcast; t: ().

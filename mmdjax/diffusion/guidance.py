@@ -13,10 +13,10 @@ from mmdjax.diffusion.sde import expand
 
 
 def classifier_free(conditional, unconditional, scale):
-    """Ho & Salimans (2022), eq. 6 with scale = 1 + w: unconditional + scale (conditional - unconditional).
+    """unconditional + scale (conditional - unconditional): Ho & Salimans (2022), eq. 6, scale = 1 + w.
 
-    Scale 1 is the conditional prediction, 0 the unconditional one. Two evaluations. For scale > 1 the
-    draws leave the conditional law, for one that is narrower and shifted away from the rest.
+    Scale 1 is the conditional prediction, 0 the unconditional one. Two evaluations. For scale > 1
+    the draws leave the conditional law, for one that is narrower and shifted away from the rest.
 
     Args:
       conditional, unconditional: noise_fn(x, t).
@@ -53,8 +53,8 @@ def classifier(noise_fn, sde, log_prob, scale):
 def through_clean(noise_fn, sde, log_prob):
     """log p(y | x(t)) by way of the predicted x(0): log_prob(E[x(0) | x(t)]).
 
-    For classifiers that know clean data only. An approximation (Chung et al. 2023, eq. 11): it takes
-    the expectation inside the logarithm. One more evaluation, differentiated.
+    For classifiers that know clean data only. An approximation (Chung et al. 2023, eq. 11): it
+    takes the expectation inside the logarithm. One more evaluation, differentiated.
 
     Args:
       log_prob: (x(0) (B, ...)) -> (B,).

@@ -2,9 +2,10 @@
 
 Two ways. `hold` needs no training: the known entries of x(t) follow the exact process that ends in
 their values, and the network sees them at their right noise level (replacement: Song et al. 2021,
-appendix I.2). The rest is drawn by a score that knows the noisy values only, so its law is not quite the
-conditional one; 'ancestral' with `resample` = U mends most of it (RePaint, Lugmayr et al. 2022). The
-other way is to give the network the clean values and their mask (mask tokens) and to train it so.
+appendix I.2). The rest is drawn by a score that knows the noisy values only, so its law is not
+quite the conditional one; 'ancestral' with `resample` = U mends most of it (RePaint, Lugmayr et al.
+2022). The other way is to give the network the clean values and their mask (mask tokens) and to
+train it so.
 Both end with the values to the last bit: `restore`.
 """
 

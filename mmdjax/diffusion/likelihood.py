@@ -31,7 +31,8 @@ def log_likelihood(
 ) -> Likelihood:
     """log p of x at t_min: the prior's at t_max plus the divergence along the probability flow.
 
-    x is taken as x(t_min): data with noise of std(t_min) in it. NaN where the solver does not arrive.
+    x is taken as x(t_min): data with noise of std(t_min) in it. NaN where the solver does not
+    arrive.
 
     Args:
       x: (B, ...).

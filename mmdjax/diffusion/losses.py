@@ -25,7 +25,7 @@ def noise_weight(sde: SDE, t):
 
 
 def likelihood_weight(sde: SDE, t):
-    """g^2 / std^2: lambda = g^2, a bound on the likelihood (Song, Durkan et al. 2021, theorem 1)."""
+    """g^2 / std^2: lambda = g^2 bounds the likelihood (Song, Durkan et al. 2021, theorem 1)."""
     return (sde.diffusion(t) / sde.marginal(t)[1]) ** 2
 
 
@@ -40,8 +40,8 @@ def v_weight(sde: SDE, t):
 
 
 def edm_weight(sde: SDE, t, data_std: float = 1.0):
-    """(sigma^2 + data_std^2) / data_std^2: lambda of Karras et al. (2022), table 1, which weights the
-    error in x(0), sigma = std / alpha. For data of unit variance it is `v_weight`."""
+    """1 + sigma^2 / data_std^2, sigma = std / alpha: lambda of Karras et al. (2022), table 1, which
+    weights the error in x(0). For data of unit variance it is `v_weight`."""
     alpha, std = sde.marginal(t)
     return 1 + (std / (alpha * data_std)) ** 2
 

@@ -39,7 +39,7 @@ def noise_from_clean(sde: SDE, x, clean, t):
 
 
 def scaled(sde: SDE, x, t):
-    """(x / c, alpha / c, std / c): the state as a network wants it, of unit variance if the data is."""
+    """(x / c, alpha / c, std / c): the state at unit variance, if the data has it."""
     alpha, std = sde.marginal(t)
     c = jnp.sqrt(alpha**2 + std**2)
     return x / expand(c, x), expand(alpha / c, x), expand(std / c, x)

@@ -172,9 +172,9 @@ class VE:
 
 @dataclasses.dataclass(frozen=True)
 class VEGeometric:
-    """Variance exploding SDE of Song et al. (2021), eq. 30: std = sigma_min (sigma_max/sigma_min)^t.
+    """Variance exploding SDE of Song et al. (2021), eq. 30: a geometric sequence of noise levels.
 
-    std(0) = sigma_min, so t_min may be 0 in all but name.
+    std = sigma_min (sigma_max / sigma_min)^t. std(0) = sigma_min, so t_min may be 0 in all but name.
     """
 
     sigma_min: float = 0.01

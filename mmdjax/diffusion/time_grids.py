@@ -62,7 +62,7 @@ def optimised(
     return log_snr(sde, steps, find_warp(sde, steps, method, mean, variance, **options))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def find_warp(sde, steps: int, method: str, mean, variance, **options) -> tuple[float, ...]:
     """The warp (c_1, ..., c_4) of `log_snr` that `optimised` uses; see there."""
 

@@ -90,7 +90,10 @@ def test_a_mistake_is_one_line_and_exit_status_2(arguments, words, files, tmp_pa
         ({"score": {"width": 30, "heads": 4}}, "width 30 is not divisible by 4 heads"),
         ({"score": {"width": "wide"}}, "config.score.width = 'wide' is not of type int"),
         ({"score": {"width": True}}, "config.score.width = True is not of type int"),
-        ({"diffusion": {"nfe": 0}}, "sampler 'ddim' cannot spend NFE 0 exactly; allowed: a positive number"),
+        (
+            {"diffusion": {"nfe": 0}},
+            "sampler 'ddim' cannot spend NFE 0 exactly; allowed: a positive number",
+        ),
         ({"fusion": {"dropout": 1.0}}, "config.fusion.dropout = 1.0; allowed: at least 0"),
         ({"seeds": ()}, "config.seeds is empty"),
         ({"seeds": (1, 1)}, "config.seeds = (1, 1); allowed: different"),

@@ -1,7 +1,8 @@
 """Orders of convergence, from the samplers' own declarations, and the table that pytest prints.
 
-Mean and variance of Gaussian data are propagated through the compiled steps (`diffusion/exact.py`), in
-float64 and without sampling noise, so a wrong law of any sampler on any SDE would show as a slope.
+Mean and variance of Gaussian data are propagated through the compiled steps (`diffusion/exact.py`),
+in float64 and without sampling noise, so a wrong law of any sampler on any SDE would show as a
+slope.
 """
 
 import jax

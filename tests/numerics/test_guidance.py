@@ -58,7 +58,10 @@ def test_classifier_guidance_with_the_exact_classifier_draws_from_the_posterior(
 
     def log_prob(x, t):
         alpha, std = SDE.marginal(t)
-        mean, variance = alpha * x[:, 0], std**2 + noise  # E and Var of y given x(t), alpha^2+std^2=1
+        mean, variance = (
+            alpha * x[:, 0],
+            std**2 + noise,
+        )  # E and Var of y given x(t), alpha^2+std^2=1
         return -0.5 * (y - mean) ** 2 / variance
 
     guided = classifier(unconditional, SDE, log_prob, 1.0)

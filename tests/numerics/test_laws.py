@@ -85,7 +85,7 @@ def exact_noise_fn(sde, law):
 
 
 def drawn(sde, method, options, law, start):
-    """Draws (N, 2). The state of the solver is (2, N), but for 'adaptive', whose rows come first."""
+    """Draws (N, 2). The solver's state is (2, N), but for 'adaptive', whose rows come first."""
     grid_name = "log_snr" if isinstance(sde, EDM) else "quadratic"
     grid = time_grid(grid_name, sde, steps_of(method, options)).astype(np.float32)
     exact = exact_noise_fn(sde, law)

@@ -1,4 +1,4 @@
-"""Beyond the final law: strong convergence of paths, and what the Langevin corrector leaves alone."""
+"""Beyond the final law: strong convergence of paths; what the Langevin corrector leaves alone."""
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +81,7 @@ def test_the_corrector_alone_leaves_the_exact_law_invariant_as_its_step_goes_to_
 
 
 def test_the_corrector_keeps_the_weights_of_a_mixture():
-    """10^5 exact draws, 200 small Langevin steps: weights and moments stay within sampling error."""
+    """10^5 exact draws, 200 small Langevin steps: weights and moments stay as they were."""
     count, t = 100_000, 0.15
     alpha, std = (float(m) for m in SDE.marginal(t))
     rng = np.random.default_rng(0)

@@ -10,7 +10,9 @@ import pytest
 from mmdjax.diffusion import predictions
 from mmdjax.diffusion import sde as sdes
 
-EVERY = pytest.mark.parametrize("sde", [kind() for kind in sdes.REGISTRY.values()], ids=sdes.name_of)
+EVERY = pytest.mark.parametrize(
+    "sde", [kind() for kind in sdes.REGISTRY.values()], ids=sdes.name_of
+)
 
 
 @pytest.fixture(autouse=True)

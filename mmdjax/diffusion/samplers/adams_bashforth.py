@@ -1,8 +1,9 @@
-"""Adams-Bashforth on the probability flow in v: Hairer, Norsett & Wanner (1993), section III.1, III.5.
+"""Adams-Bashforth on the probability flow in v: Hairer, Norsett & Wanner (1993), chapter III.
 
-In y = x / sqrt(alpha^2 + std^2) and angle = arctan(std / alpha) the flow is dy/dangle = v (as in `heun`);
-v is extrapolated by a polynomial in the angle through its last `order` values. One evaluation a
-step. Order `order` where it has its outputs; it starts with one step of order 1, at the noise end.
+In y = x / sqrt(alpha^2 + std^2) and angle = arctan(std / alpha) the flow is dy/dangle = v (as in
+`heun`); v is extrapolated by a polynomial in the angle through its last `order` values. One
+evaluation a step. Order `order` where it has its outputs; it starts with one step of order 1, at
+the noise end.
 The multistep method for very few evaluations: v hardly changes over the noisy half of the way.
 """
 

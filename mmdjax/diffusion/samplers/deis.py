@@ -1,8 +1,8 @@
 """tAB-DEIS: Zhang & Chen (2023), eq. 11-15.
 
-y = x / alpha follows dy/dsigma = noise, sigma = std / alpha; the noise is extrapolated by a polynomial
-in t through its last `order` values and integrated over sigma. One evaluation a step. Order `order`
-where it has its outputs; it starts with one step of order 1 (DDIM), at the noise end.
+y = x / alpha follows dy/dsigma = noise, sigma = std / alpha; the noise is extrapolated by a
+polynomial in t through its last `order` values and integrated over sigma. One evaluation a step.
+Order `order` where it has its outputs; it starts with one step of order 1 (DDIM), at the noise end.
 """
 
 from __future__ import annotations

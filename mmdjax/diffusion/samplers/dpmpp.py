@@ -6,7 +6,8 @@ dpmpp_1s  x0 constant over a step; the update is DDIM's. Order 1.
 dpmpp_2m  Algorithm 2: x0 from the last two outputs. Order 2.
 dpmpp_3m  the quadratic through the last three outputs, integrated exactly. Order 3 where it has its
           three outputs; it starts with one step of order 1 and one of order 2, at the noise end.
-          The formula in circulation takes D2 = (D1_0 - D1_1) / (r0 + r1) for h^2 x0'', which is half
+          The formula in circulation takes D2 = (D1_0 - D1_1) / (r0 + r1) for h^2 x0'', which is
+          half
           of it: measured with `exact.py`, that method has order 2, not 3.
 All multistep: one evaluation a step.
 """

@@ -1,9 +1,9 @@
 """What multistep methods share: past network outputs, and their polynomial's integral.
 
-With m the network's output and p the polynomial through the last k of them at nodes s_j, a step needs
-int p(s) w(s) ds = sum_j m_j int l_j(s) w(s) ds with Lagrange's l_j. The integrals are taken by
-Gauss-Legendre quadrature: no cancellation for small steps, unlike the closed forms with
-(exp(-h) - 1 + h) / h^2, and any number of nodes at any distances.
+With m the network's output and p the polynomial through the last k of them at nodes s_j, a step
+needs int p(s) w(s) ds = sum_j m_j int l_j(s) w(s) ds with Lagrange's l_j. The integrals are taken
+by Gauss-Legendre quadrature: no cancellation for small steps, unlike the closed forms with (exp(-h)
+- 1 + h) / h^2, and any number of nodes at any distances.
 """
 
 from __future__ import annotations

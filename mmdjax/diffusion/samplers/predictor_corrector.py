@@ -2,8 +2,8 @@
 
 Predictor Euler-Maruyama, then `correctors` (J) Langevin steps at the new time; 1 + J evaluations a
 step; weak order 1. The Langevin step follows from the signal-to-noise ratio r:
-epsilon = 2 (r |z| / |score|)^2. Here the norms are their expectations, |z| / |score| = std: with the
-norms of the very draw, epsilon depends on the state, and the corrector leaves another law
+epsilon = 2 (r |z| / |score|)^2. Here the norms are their expectations, |z| / |score| = std: with
+the norms of the very draw, epsilon depends on the state, and the corrector leaves another law
 invariant (density p / epsilon); with norms averaged over a batch, rows depend on each other.
 epsilon never exceeds the predictor's own variance g^2 |dt|, which leaves practical grids as they
 are and makes the bias of the discrete Langevin steps, of order epsilon, vanish with dt.
@@ -39,6 +39,4 @@ def predictor_corrector(sde, noise_fn, correctors: int = 1, snr: float = 0.16) -
         return x
 
     evaluations = 1 + correctors
-    return Sampler(
-        init=lambda x, t: x, step=step, nfe=evaluations, order=1, normals=evaluations
-    )
+    return Sampler(init=lambda x, t: x, step=step, nfe=evaluations, order=1, normals=evaluations)

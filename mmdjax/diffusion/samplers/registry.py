@@ -101,7 +101,9 @@ def steps_for(name: str, nfe: int, **given) -> int:
     each = make(name, sdes.VP(), None, **given).nfe
     if each == 0:
         if nfe != 0:
-            raise UserError(f"sampler {name!r} chooses its evaluations itself: NFE {nfe} given; allowed: 0")
+            raise UserError(
+                f"sampler {name!r} chooses its evaluations itself: NFE {nfe} given; allowed: 0"
+            )
         return 1
     if nfe < 1 or nfe % each:
         rule = "a positive number" if each == 1 else f"a positive multiple of {each}"
