@@ -6,7 +6,7 @@
                  IMDer does. Training and sampling see different laws.
 
 With the last two no number of steps reaches the conditional law, even with the exact score: for a
-true correlation of 0.6 they end at 0.36 and, with IMDer's VE, at -0.39, with VP at -0.31
+true correlation of 0.6 Euler-Maruyama ends at 0.36 and, with IMDer's VE, at -0.39, with VP at -0.31
 (`tests/numerics/test_conditioning.py`).
 They are here to reproduce published systems.
 """

@@ -19,7 +19,7 @@ def training_times(key, batch: int, sde: SDE):
 
 
 def noise_weight(sde: SDE, t):
-    """1: the noise is matched, every time counts alike (thesis eq. 5.13): lambda = std^2."""
+    """1: the noise is matched, every time counts alike (thesis eq. 5.10): lambda = std^2."""
     del sde
     return jnp.ones_like(t)
 
@@ -63,7 +63,7 @@ WEIGHTS = {
 
 
 def denoising_score_matching(noise_fn, sde: SDE, x0, mask, t, noise, weight=noise_weight):
-    """weight || std s + z ||^2 = weight || z - noise_fn ||^2, thesis eq. 5.10 and 5.13.
+    """weight || std s + z ||^2 = weight || z - noise_fn ||^2, thesis eq. 5.10.
 
     Args:
       noise_fn: (x (B, T, D), t (B,)) -> predicted noise (B, T, D); -std times the score.

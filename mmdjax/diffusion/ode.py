@@ -34,7 +34,7 @@ def integrate(field, y, start, end, rtol: float, atol: float, most_steps: int = 
     """dy/dt = field(y, t) from start to end, which may be the smaller.
 
     Rows are solved side by side with steps of their own, so a row's solution does not depend on
-    the others; rows that have arrived wait.
+    the others; rows that have arrived wait. Not differentiable in reverse (a while loop).
 
     Args:
       field: (y (B, ...), t (B,)) -> dy/dt (B, ...).
@@ -66,6 +66,7 @@ def integrate(field, y, start, end, rtol: float, atol: float, most_steps: int = 
         last = field(new, start + span * (s + h))
         size = atol + rtol * jnp.maximum(jnp.abs(y), jnp.abs(new))
         error = jnp.sqrt(jnp.mean((move(_ERROR, [*slopes, last]) / size) ** 2, axes))
+        error = jnp.where(jnp.isnan(error), jnp.inf, error)  # outside the field's domain
         # A step that cannot be made smaller is taken.
         accepted = (error <= 1) | (h <= smallest)
         factor = jnp.clip(0.9 * jnp.maximum(error, 1e-10) ** -0.2, 0.2, 5.0)
@@ -75,6 +76,8 @@ def integrate(field, y, start, end, rtol: float, atol: float, most_steps: int = 
         slope = jnp.where(where, last, slope)
         # Exactly 1 at the end: 1 - s loses nothing there.
         s = jnp.where(keep, jnp.where(h >= 1 - s, 1.0, s + h), s)
+        # A row that is lost does not hold up the others.
+        s = jnp.where(jnp.isfinite(y).all(axes), s, 1.0)
         h = jnp.where(s < 1, jnp.maximum(h * factor, smallest), h)
         return y, slope, s, h, taken + 1, evaluations + 6
 

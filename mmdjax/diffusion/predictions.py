@@ -108,4 +108,5 @@ def as_noise(predict, sde: SDE, source: str):
     def noise_fn(x, t):
         return convert(sde, x, predict(x, t), t, source, "noise")
 
+    noise_fn.evaluations = getattr(predict, "evaluations", 1)
     return noise_fn

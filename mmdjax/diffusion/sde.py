@@ -84,7 +84,7 @@ class VP:
 
 @dataclasses.dataclass(frozen=True)
 class SubVP(VP):
-    """Sub-VP SDE of Song et al. (2021), eq. 13: the drift of VP, std = 1 - alpha^2."""
+    """Sub-VP SDE of Song et al. (2021), eq. 12: the drift of VP, std = 1 - alpha^2."""
 
     def marginal(self, t):
         log_alpha = self.log_alpha(t)
@@ -94,9 +94,8 @@ class SubVP(VP):
         return jnp.sqrt(-self.beta(t) * jnp.expm1(4 * self.log_alpha(t)))
 
     def time(self, sigma):
-        # (1 - alpha^2) / alpha = sigma.
-        alpha = 2 / (sigma + jnp.sqrt(sigma**2 + 4))
-        return self._time_of_decay(-2 * jnp.log(alpha))
+        # sigma = 1 / alpha - alpha = 2 sinh(-log alpha).
+        return self._time_of_decay(2 * jnp.arcsinh(sigma / 2))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,13 +132,15 @@ class VPCosine:
         return jnp.sqrt(self.beta(t))
 
     def time(self, sigma):
-        angle = jnp.arccos(math.cos(self._angle(0.0)) / jnp.sqrt(1 + sigma**2))
+        # tan(angle) of cos(angle) = cos(start) / sqrt(1 + sigma^2): arccos would cancel near 0.
+        start = self._angle(0.0)
+        angle = jnp.arctan(jnp.sqrt(sigma**2 + math.sin(start) ** 2) / math.cos(start))
         return 2 / math.pi * (1 + self.s) * angle - self.s
 
 
 @dataclasses.dataclass(frozen=True)
 class VE:
-    """Variance exploding SDE of IMDer and of the thesis (eq. 5.6): dx = sigma^t dw, sigma = 25.
+    """Variance exploding SDE of IMDer and of the thesis (eq. 5.4, 5.5): dx = 25^t dw.
 
     std^2 = (sigma^(2 t) - 1) / (2 log sigma); the prior's std is std(1) = 9.85.
     """
@@ -174,7 +175,7 @@ class VE:
 class VEGeometric:
     """Variance exploding SDE of Song et al. (2021), eq. 30: a geometric sequence of noise levels.
 
-    std = sigma_min (sigma_max / sigma_min)^t. std(0) = sigma_min, so t_min may be 0 in all but name.
+    std = sigma_min (sigma_max / sigma_min)^t. std(0) = sigma_min, so t_min is 0 in all but name.
     """
 
     sigma_min: float = 0.01

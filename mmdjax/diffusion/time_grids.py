@@ -26,8 +26,9 @@ def log_snr(sde, steps: int, warp: tuple[float, ...] = ()) -> np.ndarray:
     """Equal steps in log(alpha / std) (Lu et al. 2022), or in a smooth warp of it.
 
     Args:
-      warp: c_1, c_2, ...; the density of grid points over the range, from noise (0) to data (1),
-        is proportional to exp(-sum_k c_k cos(k pi s)).
+      warp: c_1, c_2, ...; the spacing of the grid in log(alpha / std), as a function of the
+      fraction u of
+        the steps taken, is proportional to exp(sum_k c_k cos(k pi u)).
     """
     start, end = np.log(_sigmas(sde))
     fine = np.linspace(0, 1, 4097)

@@ -39,7 +39,11 @@ SDE = VP()
 SHAPE = (3,)
 STEPS = 3
 # Compiling takes most of these tests' time, and none of them is about XLA's optimisations.
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
 
 
 def title(variant) -> str:
@@ -143,7 +147,7 @@ def test_every_registered_sampler_has_a_variant_here():
     assert {name for name, _ in VARIANTS} == set(registry.names())
 
 
-def test_nfe_asked_for_is_nfe_reported_is_what_a_probe_inside_the_network_counts(variant):
+def test_a_probe_inside_the_network_counts_the_nfe_reported_and_asked_for(variant):
     name, options = variant
     asked = 2 * evaluations(variant)
     steps = registry.steps_for(name, asked, **options)
@@ -272,19 +276,16 @@ def test_float64_is_near_float32_for_the_same_normals(variant):
         near(solved(jnp.float32), precise)
 
 
-@pytest.mark.parametrize("sde", REGISTRY)
-def test_draws_are_finite_on_every_sde_supported_and_others_are_refused(variant, sde):
+@pytest.mark.parametrize("sde", [name for name in REGISTRY if REGISTRY[name] != VP])
+def test_draws_are_finite_on_other_sdes_too_or_the_sde_is_refused(variant, sde):
     sde = REGISTRY[sde]()
-
-    def run(keys):
-        return draw(variant, keys, network(0.5, sde), sde, steps=2).x
-
+    run = quick(lambda keys: draw(variant, keys, network(0.5, sde), sde, steps=2).x)
     if not registry.supports(variant[0], sde):
         with pytest.raises(UserError, match=f"sampler '{variant[0]}' does not support the SDE"):
             run(cheap_keys(3))
         return
     with op_by_op(variant):
-        x = quick(run)(cheap_keys(3))
+        x = run(cheap_keys(3))
     assert x.shape == (3, *SHAPE) and np.isfinite(x).all()
 
 

@@ -53,14 +53,14 @@ CASES = [
 
 
 def interior(sde):
-    """Equal steps in log(alpha / std), the first nine growing from 1/256 of one.
+    """Equal steps in log(alpha / std), the first twenty growing from 1/256 of one.
 
     Multistep methods start with lower orders; on this grid what that costs is out of sight.
     """
 
     def grid(steps: int):
-        start = [0.0, *2.0 ** np.arange(-8, 0)]
-        s = np.concatenate([start, np.arange(1, steps - 7)])
+        lengths = np.minimum(1.32 ** np.arange(-20, steps - 20), 1.0)
+        s = np.concatenate([[0.0], np.cumsum(lengths)])
         with jax.enable_x64(True):
             return np.asarray(sde.time(np.exp(2 - 4 * s / s[-1])))
 
@@ -76,7 +76,8 @@ def test_the_law_converges_with_the_declared_order(name, method, options):
     sde = SDES[name]
     order = registry.make(method, sde, None, **options).order
     measured = exact.slope(method, sde, interior(sde), MEAN, VARIANCE, **options)
-    assert measured == pytest.approx(order, abs=0.15)
+    # The first steps are of the grid's number, but not of its length.
+    assert measured == pytest.approx(order, abs=0.1 + 0.04 * order)
 
 
 @pytest.mark.parametrize("name", SDES)

@@ -3,8 +3,9 @@
 In y = x / sqrt(alpha^2 + std^2) and angle = arctan(std / alpha) the flow is dy/dangle = v (as in
 `heun`); v is extrapolated by a polynomial in the angle through its last `order` values. One
 evaluation a step. Order `order` where it has its outputs; it starts with one step of order 1, at
-the noise end.
-The multistep method for very few evaluations: v hardly changes over the noisy half of the way.
+the noise end. On grids that are even in the angle, such as 'quadratic' (VP) or 'uniform' (rectified
+flow), the multistep method for very few evaluations, with networks that predict v: errors of a
+noise prediction come into v multiplied by sqrt(alpha^2 + std^2) / alpha.
 """
 
 from __future__ import annotations

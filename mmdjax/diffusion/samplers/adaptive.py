@@ -1,4 +1,4 @@
-"""The reference: the probability flow solved to a tolerance, Song et al. (2021), appendix D.2.
+"""The reference: the probability flow solved to a tolerance, Song et al. (2021), appendix D.4.
 
 Dormand-Prince 5(4) (`ode.py`) on dy/dangle = v (as in `heun`), from each time of the grid to the
 next; a grid of one step gives it the whole way. It chooses its evaluations itself: they are

@@ -14,11 +14,6 @@ from mmdjax.diffusion.sde import expand, transition
 from mmdjax.errors import UserError
 
 
-def posterior_std(sde, t, t_next):
-    """Std of x(t_next) given x(t) and x(0): std_next / std times that of x(t) given x(t_next)."""
-    return sde.marginal(t_next)[1] / sde.marginal(t)[1] * transition(sde, t_next, t)[1]
-
-
 @register("ddim")
 def ddim(sde, noise_fn, eta: float = 0.0) -> Sampler:
     if not 0 <= eta <= 1:
@@ -28,9 +23,14 @@ def ddim(sde, noise_fn, eta: float = 0.0) -> Sampler:
         noise = noise_fn(x, t)
         clean = clean_from_noise(sde, x, noise, t)
         alpha, std = sde.marginal(t_next)
-        fresh = eta * posterior_std(sde, t, t_next) if eta else jnp.zeros_like(std)
-        direction = jnp.sqrt(jnp.maximum(std**2 - fresh**2, 0)) if eta else std
+        if eta == 0:
+            return expand(alpha, x) * clean + expand(std, x) * noise
+        scale, jump = transition(sde, t_next, t)
+        # Posterior std, and sqrt(std_next^2 - fresh^2) without cancellation.
+        shrink = std / sde.marginal(t)[1]
+        fresh = eta * shrink * jump
+        direction = shrink * jnp.hypot((1 - eta**2) ** 0.5 * jump, scale * std)
         mean = expand(alpha, x) * clean + expand(direction, x) * noise
-        return mean + expand(fresh, x) * z[0] if eta else mean
+        return mean + expand(fresh, x) * z[0]
 
     return Sampler(init=lambda x, t: x, step=step, nfe=1, order=1, normals=int(eta > 0))

@@ -7,8 +7,7 @@ dpmpp_2m  Algorithm 2: x0 from the last two outputs. Order 2.
 dpmpp_3m  the quadratic through the last three outputs, integrated exactly. Order 3 where it has its
           three outputs; it starts with one step of order 1 and one of order 2, at the noise end.
           The formula in circulation takes D2 = (D1_0 - D1_1) / (r0 + r1) for h^2 x0'', which is
-          half
-          of it: measured with `exact.py`, that method has order 2, not 3.
+          half of it: measured with `exact.py`, that method has order 2, not 3.
 All multistep: one evaluation a step.
 """
 

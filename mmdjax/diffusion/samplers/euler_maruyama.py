@@ -1,4 +1,4 @@
-"""Euler-Maruyama on the reverse-time SDE: Song et al. (2021), eq. 6 and appendix D.
+"""Euler-Maruyama on the reverse-time SDE: Song et al. (2021), eq. 6.
 
 One evaluation a step. Weak order 1; strong order 1, since the noise is additive (g depends on t
 only). Backwards in time dt < 0, so the score's term is added: the thesis' Algorithm 1 subtracts it

@@ -2,17 +2,15 @@
 
 Their Algorithm 1 leaves the schedule sigma(t) and the scaling s(t) free; here sigma = tan(angle)
 and s = cos(angle), whatever the SDE. So y = x / sqrt(alpha^2 + std^2) keeps unit variance if the
-data has it, and the flow is dy/dangle = v, the bounded v of `predictions.py`. (In their preferred
-sigma itself the error at 10 to 30 evaluations is ten times larger for VP and the rectified flow.)
-Two evaluations a
-step, the last one too: it ends at t_min, not at sigma = 0. Order 2.
+data has it, and the flow is dy/dangle = v, the bounded v of `predictions.py`. (In sigma itself,
+which they prefer, the error at 10 to 30 evaluations is several times larger on most grids.) Two
+evaluations a step, the last one too: it ends at t_min, not at sigma = 0. Order 2.
 
 `churn` first raises the noise level, sigma -> sigma (1 + gamma), by adding noise, then steps down.
 Their gamma = S_churn / N depends on the number of steps; here gamma = churn (1 - sigma_next /
-sigma),
-which has a limit: their SDE (eq. 6) with beta(t) = churn sigma' / sigma. churn = 1 is the reverse
-SDE of Song et al. (2021), 0 the probability flow. At most gamma = sqrt(2) - 1, as there. Adding
-noise is exact, so the law keeps order 2.
+sigma), which has a limit: their SDE (eq. 6) with beta(t) = churn sigma' / sigma. churn = 1 is the
+reverse SDE of Song et al. (2021), 0 the probability flow. At most gamma = sqrt(2) - 1, as there.
+Adding noise is exact, so the law keeps order 2.
 """
 
 from __future__ import annotations

@@ -3,8 +3,7 @@
 Predict with Euler-Maruyama, average the drifts at both ends, the same noise in both. Two
 evaluations a step. The noise is additive with amplitude g(t); its variance over a step, int g^2 dt,
 is met to third order by the mean of both ends' g, and the drift of the noisy predictor meets the
-covariance
-of drift and noise to third order too: weak order 2. Strong order 1.
+covariance of drift and noise to third order too: weak order 2. Strong order 1.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """Predictor-corrector: Song et al. (2021), Algorithm 1 with the correctors of Algorithms 4 and 5.
 
 Predictor Euler-Maruyama, then `correctors` (J) Langevin steps at the new time; 1 + J evaluations a
-step; weak order 1. The Langevin step follows from the signal-to-noise ratio r:
-epsilon = 2 (r |z| / |score|)^2. Here the norms are their expectations, |z| / |score| = std: with
-the norms of the very draw, epsilon depends on the state, and the corrector leaves another law
-invariant (density p / epsilon); with norms averaged over a batch, rows depend on each other.
-epsilon never exceeds the predictor's own variance g^2 |dt|, which leaves practical grids as they
-are and makes the bias of the discrete Langevin steps, of order epsilon, vanish with dt.
+step; weak order 1. The Langevin step follows from the signal-to-noise ratio r: epsilon = 2 (r |z| /
+|score|)^2, with std for |z| / |score|, which it is for the score -z / std of x(t) given x(0): never
+more than Song's, and less where the data is smooth. With the norms of the very draw, epsilon would
+depend on the state, and the corrector would leave another law invariant (density p / epsilon); with
+norms averaged over a batch, rows would depend on each other. epsilon never exceeds the predictor's
+own variance g^2 |dt|, which leaves practical grids as they are and makes the bias of the discrete
+Langevin steps, of order epsilon, vanish with dt.
 """
 
 from __future__ import annotations

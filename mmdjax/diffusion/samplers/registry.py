@@ -19,8 +19,9 @@ class Sampler(NamedTuple):
       init: (x (B, ...), first t) -> carry, a pytree.
       step: (carry, t, t_next, z (normals, B, ...)) -> carry at t_next; t and t_next are scalars.
       nfe: network evaluations a step; 0 if the method chooses them itself.
-      order: p in 'the error of the final law falls as the p-th power of the step'; None if the
-        method controls its error itself. For a stochastic method this is its weak order.
+      order: p in 'the error of the final law falls as the p-th power of the step', for a stochastic
+        method its weak order. A multistep method starts with lower orders, whose errors are tiny at
+        the noise end but outlive its own as the step goes to 0. None: it controls its own error.
       normals: standard normals of x's shape that a step needs.
       strong: order of the path's error for given Brownian increments, where the method claims one.
       state: carry -> x; by default the carry is the state itself.

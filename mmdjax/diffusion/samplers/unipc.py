@@ -5,8 +5,7 @@ predictor), then predicts the next one (UniP), so both cost one evaluation a ste
 those of exact polynomials in lambda: the paper's B(h) cancels out of them. `order` p is that of the
 predictor; the corrected method has order p + 1 where it has its outputs. It starts with one output,
 corrected to a local error of h^3, at the noise end. The last point is not corrected, as in the
-paper.
-Not for less than 8 evaluations: extrapolation over long steps overshoots.
+paper. Not for less than 8 evaluations: extrapolation over long steps overshoots.
 """
 
 from __future__ import annotations
