@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mmdjax.diffusion.sde import expand
 
@@ -20,7 +19,7 @@ _STAGES = (
 )
 _FIFTH = (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84)
 _FOURTH = (5179 / 57600, 0.0, 7571 / 16695, 393 / 640, -92097 / 339200, 187 / 2100, 1 / 40)
-_ERROR = np.subtract((*_FIFTH, 0.0), _FOURTH)
+_ERROR = tuple(fifth - fourth for fifth, fourth in zip((*_FIFTH, 0.0), _FOURTH, strict=True))
 
 
 class Solution(NamedTuple):
@@ -44,7 +43,7 @@ def integrate(field, y, start, end, rtol: float, atol: float, most_steps: int = 
     start, end = jnp.asarray(start, y.dtype), jnp.asarray(end, y.dtype)
     span = end - start
     axes = tuple(range(1, y.ndim))
-    smallest = 8 * jnp.finfo(y.dtype).eps
+    smallest = 8 * float(jnp.finfo(y.dtype).eps)
 
     def unfinished(state):
         _, _, s, _, taken, _ = state

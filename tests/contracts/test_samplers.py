@@ -37,7 +37,7 @@ VARIANTS = [
 ]
 SDE = VP()
 SHAPE = (3,)
-STEPS = 3
+STEPS = 2
 # Compiling takes most of these tests' time, and none of them is about XLA's optimisations.
 QUICK = {
     "xla_backend_optimization_level": 0,
@@ -112,54 +112,47 @@ def counted(function, *arguments):
 
 
 def conditional(variant):
-    """(keys (B,), condition (B, 3), mask (B, 3), scale) -> Draw: guided, and held by the mask."""
+    """(keys (B,), condition (B, 3), mask (B, 3), scale) -> x: guided, and held by the mask."""
 
     def run(keys, condition, mask, scale):
-        predictions = network(condition, probe=probe), network(-condition, probe=probe)
-        return draw(variant, keys, hold(classifier_free(*predictions, scale), SDE, condition, mask))
+        guided = classifier_free(network(condition), network(-condition), scale)
+        return draw(variant, keys, hold(guided, SDE, condition, mask)).x
 
     return run
 
 
 @pytest.fixture(scope="module")
 def jitted(variant):
-    return quick(conditional(variant))
+    """`conditional` under vmap and jit: keys (2, B), condition, mask, scale (2,) -> x (2, B, 3)."""
+    return quick(jax.vmap(conditional(variant), in_axes=(0, None, None, 0)))
 
 
-def inputs(batch, seed=0):
-    """keys, condition, mask and scale for `conditional`."""
+def inputs(seed=0):
+    """What `jitted` takes, B = 8."""
     rng = np.random.default_rng(seed)
-    condition = rng.standard_normal((batch, *SHAPE), np.float32)
-    mask = rng.random((batch, *SHAPE)) < 0.3
-    return jax.random.split(jax.random.key(seed), batch), condition, mask, 1.5 + seed
-
-
-def rows(arguments, index):
-    *batched, scale = arguments
-    return *(a[index] for a in batched), scale
-
-
-def near(x, y):
-    np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-4)
+    keys = jax.random.split(jax.random.key(seed), (2, 8))
+    condition = rng.standard_normal((8, *SHAPE), np.float32)
+    mask = rng.random((8, *SHAPE)) < 0.3
+    return keys, condition, mask, np.array([1.5, 3.0 + seed], np.float32)
 
 
 def test_every_registered_sampler_has_a_variant_here():
     assert {name for name, _ in VARIANTS} == set(registry.names())
 
 
-def test_a_probe_inside_the_network_counts_the_nfe_reported_and_asked_for(variant):
+def test_a_probe_inside_the_network_counts_the_nfe_asked_for_and_twice_that_if_guided(variant):
     name, options = variant
-    asked = 2 * evaluations(variant)
+    asked = STEPS * evaluations(variant)
     steps = registry.steps_for(name, asked, **options)
-    run = quick(lambda keys: draw(variant, keys, network(0.5, probe=probe), steps=steps))
-    with op_by_op(variant):
-        result, calls = counted(run, cheap_keys(3))
-    assert result.nfe == calls == (asked or calls) > 0
-
-
-def test_guidance_counts_both_of_its_predictions(variant, jitted):
-    result, calls = counted(jitted, *inputs(8))
-    assert result.nfe == calls == (2 * STEPS * evaluations(variant) or calls) > 0
+    plain = network(0.5, probe=probe)
+    reported = []
+    for noise_fn in (plain, classifier_free(plain, plain, 2.0)):
+        run = quick(lambda keys, noise_fn=noise_fn: draw(variant, keys, noise_fn, steps=steps))
+        with op_by_op(variant):
+            result, calls = counted(run, cheap_keys(3))
+        assert result.nfe == calls > 0
+        reported.append(calls)
+    assert reported == [asked or calls // 2, 2 * reported[0]]
 
 
 def test_evaluations_of_predictions_made_of_others_add_up():
@@ -171,53 +164,39 @@ def test_evaluations_of_predictions_made_of_others_add_up():
         assert result.nfe == calls
 
 
-def test_three_rows_without_jit_draw_the_first_three_of_eight_with_it(variant, jitted):
+def test_three_rows_without_jit_or_vmap_draw_the_first_three_of_eight_with_both(variant, jitted):
+    keys, condition, mask, scale = inputs()
     with op_by_op(variant):
-        few = conditional(variant)(*rows(inputs(8), slice(3))).x
-    near(few, jitted(*inputs(8)).x[:3])
-
-
-def test_vmap_over_keys_and_guidance_scales_is_a_loop_over_them(variant, jitted):
-    keys = jax.random.split(jax.random.key(5), (2, 8))
-    scales = np.array([0.5, 3.0], np.float32)
-    condition = inputs(8)[1]
-
-    def run(keys, scale):
-        guided = classifier_free(network(condition), network(-condition), scale)
-        return draw(variant, keys, guided)
-
-    result = quick(jax.vmap(run))(keys, scales)
-    for i in range(2):
-        one = jitted(keys[i], condition, np.zeros((8, *SHAPE), bool), float(scales[i]))
-        near(result.x[i], one.x)
-        assert result.nfe[i] == one.nfe
+        few = conditional(variant)(keys[1, :3], condition[:3], mask[:3], scale[1])
+    np.testing.assert_allclose(jitted(*inputs())[1, :3], few, rtol=2e-4, atol=2e-4)
 
 
 def test_permuted_keys_and_conditions_permute_the_draws_bit_by_bit(jitted):
+    keys, condition, mask, scale = inputs()
     order = np.random.default_rng(1).permutation(8)
-    whole = jitted(*inputs(8)).x
-    np.testing.assert_array_equal(jitted(*rows(inputs(8), order)).x, whole[order])
+    permuted = jitted(keys[:, order], condition[order], mask[order], scale)
+    np.testing.assert_array_equal(permuted, jitted(*inputs())[:, order])
 
 
 def test_different_keys_give_different_draws(jitted):
-    keys, _, _, scale = inputs(8)
+    keys, _, _, scale = inputs()
     same = np.ones((8, *SHAPE), np.float32)
-    x = np.asarray(jitted(keys, same, same < 0, scale).x)
-    assert all(np.unique(column).size == 8 for column in x.T)
+    x = np.asarray(jitted(keys, same, same < 0, scale))
+    assert all(np.unique(x[..., i]).size == 16 for i in range(SHAPE[0]))
 
 
 def test_a_row_of_the_condition_moves_its_own_draw_only(jitted):
-    keys, condition, mask, scale = inputs(8)
-    before = np.asarray(jitted(keys, condition, mask, scale).x)
-    moved = condition + (np.arange(8) == 4)[:, None].astype(np.float32)
-    after = np.asarray(jitted(keys, moved, mask, scale).x)
-    np.testing.assert_array_equal((before != after).all(1), np.arange(8) == 4)
-    np.testing.assert_array_equal((before != after).any(1), np.arange(8) == 4)
+    keys, condition, mask, scale = inputs()
+    only = np.arange(8) == 4
+    before = jitted(keys, condition, mask, scale)
+    after = jitted(keys, condition + only[:, None].astype(np.float32), mask, scale)
+    moved = np.asarray(before != after)
+    np.testing.assert_array_equal(moved, np.broadcast_to(only[:, None], moved.shape))
 
 
 def test_new_keys_conditions_masks_and_scales_compile_nothing(jitted):
     for seed in range(3):
-        jitted(*inputs(8, seed))
+        jitted(*inputs(seed))
     assert jitted._cache_size() == 1
 
 
@@ -225,7 +204,7 @@ def test_the_network_is_traced_as_often_for_5_as_for_50_steps(variant):
     def traces(steps):
         traced = []
         noise_fn = network(0.0, probe=lambda: traced.append(1))
-        jax.eval_shape(lambda keys: draw(variant, keys, noise_fn, steps=steps).x, inputs(2)[0])
+        jax.eval_shape(lambda keys: draw(variant, keys, noise_fn, steps=steps).x, cheap_keys(2))
         return len(traced)
 
     assert traces(5) == traces(50) > 0
@@ -240,7 +219,7 @@ def test_with_x64_the_network_sees_and_the_draw_has_the_dtype_asked_for(variant,
         return network(0.0)(x, t)
 
     with jax.enable_x64(True):
-        x = jax.eval_shape(lambda k: draw(variant, k, noise_fn, dtype=dtype).x, inputs(2)[0])
+        x = jax.eval_shape(lambda k: draw(variant, k, noise_fn, dtype=dtype).x, cheap_keys(2))
     assert x.dtype == dtype and x.shape == (2, *SHAPE) and seen == {dtype}
 
 
@@ -249,8 +228,8 @@ def test_bfloat16_rounds_what_the_network_sees_and_says_and_nothing_else(variant
         return network(0.5)(x.astype(jnp.bfloat16), t)
 
     def both(keys):
-        low = draw(variant, keys, network(0.5), steps=2, dtype=jnp.bfloat16).x
-        return low, draw(variant, keys, rounding, steps=2).x
+        low = draw(variant, keys, network(0.5), dtype=jnp.bfloat16).x
+        return low, draw(variant, keys, rounding).x
 
     with op_by_op(variant):
         low, rounded = quick(both)(cheap_keys(3))
@@ -263,23 +242,24 @@ def test_float64_is_near_float32_for_the_same_normals(variant):
     rng = np.random.default_rng(0)
     sampler = registry.make(name, SDE, network(0.5), **options)
     x = rng.standard_normal((3, *SHAPE), np.float32)
-    normals = rng.standard_normal((STEPS, sampler.normals, 3, *SHAPE), np.float32)
+    grid = time_grid("quadratic", SDE, 4)
+    normals = rng.standard_normal((4, sampler.normals, 3, *SHAPE), np.float32)
 
     def solved(dtype):
-        given = (jnp.asarray(a, dtype) for a in (x, time_grid("quadratic", SDE, STEPS), normals))
+        given = (jnp.asarray(a, dtype) for a in (x, grid, normals))
         return quick(lambda *given: sampler.state(loop.solve(sampler, *given)))(*given)
 
     with jax.enable_x64(True):
         precise = np.asarray(solved(jnp.float64))
     assert precise.dtype == np.float64
     with op_by_op(variant):
-        near(solved(jnp.float32), precise)
+        np.testing.assert_allclose(solved(jnp.float32), precise, rtol=2e-4, atol=2e-4)
 
 
 @pytest.mark.parametrize("sde", [name for name in REGISTRY if REGISTRY[name] != VP])
 def test_draws_are_finite_on_other_sdes_too_or_the_sde_is_refused(variant, sde):
     sde = REGISTRY[sde]()
-    run = quick(lambda keys: draw(variant, keys, network(0.5, sde), sde, steps=2).x)
+    run = quick(lambda keys: draw(variant, keys, network(0.5, sde), sde).x)
     if not registry.supports(variant[0], sde):
         with pytest.raises(UserError, match=f"sampler '{variant[0]}' does not support the SDE"):
             run(cheap_keys(3))

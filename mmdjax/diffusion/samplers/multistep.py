@@ -16,7 +16,7 @@ import numpy as np
 
 from mmdjax.errors import UserError
 
-_POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(8)
+_POINTS, _WEIGHTS = (a.tolist() for a in np.polynomial.legendre.leggauss(8))
 
 
 def check_order(name: str, order, most: int) -> None:
@@ -47,7 +47,9 @@ def push(history: History, node, value) -> History:
 
 def quadrature(a, b):
     """Points and weights (8,) of the integral from a to b."""
-    return a + (b - a) * 0.5 * (1 + _POINTS), 0.5 * (b - a) * _WEIGHTS
+    dtype = jnp.result_type(a, b)  # explicit: with float64 enabled numpy's own would spread
+    points, weights = jnp.asarray(_POINTS, dtype), jnp.asarray(_WEIGHTS, dtype)
+    return a + (b - a) * 0.5 * (1 + points), 0.5 * (b - a) * weights
 
 
 # Sum of |weights| over |sum of weights| beyond which extrapolation blows up what is wrong in the
