@@ -108,6 +108,8 @@ class Diffusion:
         result = {}
         for text in self.sampler_options:
             name, _, value = text.partition("=")
+            if name in result:
+                raise UserError(f"config.diffusion.sampler_options names {name!r} twice")
             try:
                 result[name] = int(value) if value.lstrip("-").isdigit() else float(value)
             except ValueError:

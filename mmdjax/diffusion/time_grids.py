@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 
 import jax
 import numpy as np
@@ -113,11 +114,16 @@ def time_grid(name: str, sde, steps: int, **options) -> np.ndarray:
         `variance` of 'optimised'.
 
     Raises:
-      UserError: unknown grid, less than one step.
+      UserError: unknown grid or option, less than one step.
     """
     choice("time grid", name, REGISTRY)
-    if steps < 1:
+    if not isinstance(steps, int | np.integer) or steps < 1:
         raise UserError(f"time grid of {steps} steps; allowed: 1, 2, ...")
+    allowed = list(inspect.signature(REGISTRY[name]).parameters)[2:]
+    for option in options:
+        if option not in allowed and "options" not in allowed:
+            known = ", ".join(allowed) or "none"
+            raise UserError(f"time grid {name!r} has no option {option!r}; allowed: {known}")
     return REGISTRY[name](sde, steps, **options)
 
 

@@ -1,6 +1,7 @@
 """Every mistake in asking for a draw is one line that names what was given and what is allowed."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -214,3 +215,35 @@ def test_an_unknown_name_or_a_missing_key_is_refused(act, words):
 )
 def test_a_config_that_asks_for_an_impossible_draw_is_refused(diffusion, words):
     refused(lambda: configs.from_dict({"diffusion": diffusion}), *words)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "words"),
+    [
+        ("deis", {"order": 2.0}, "deis: order = 2.0; allowed: 1 to 4"),
+        ("unipc", {"order": True}, "unipc: order = True; allowed: 1 to 3"),
+        ("heun", {"churn": float("nan")}, "heun: churn = nan; allowed: 0 or more, finite"),
+        ("heun", {"churn": float("inf")}, "heun: churn = inf; allowed: 0 or more, finite"),
+        ("predictor_corrector", {"snr": -1.0}, "snr = -1.0; allowed: 0 to 10"),
+        ("adaptive", {"rtol": -1.0}, "adaptive: rtol = -1.0; allowed: above 0 to 1"),
+        ("ddim", {"eta": "x"}, "ddim: eta = x; allowed: 0 to 1"),
+    ],
+)
+def test_an_option_of_the_wrong_kind_is_refused_by_name(method, options, words):
+    with pytest.raises(UserError) as error:
+        registry.make(method, VP(), None, **options)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_dtype_that_cannot_be_had_is_refused():
+    keys, grid = jax.random.split(jax.random.key(0), 1), np.array([1.0, 0.5])
+    for dtype, words in (("int32", "dtype int32; allowed"), ("float64", "jax_enable_x64 is off")):
+        with pytest.raises(UserError, match=words):
+            sample(keys, (1,), lambda x, t: x, VP(), grid, dtype=jnp.dtype(dtype))
+
+
+def test_a_grid_is_refused_options_that_it_does_not_have():
+    with pytest.raises(UserError, match="time grid 'karras' has no option 'warp'; allowed: rho"):
+        time_grid("karras", VP(), 4, warp=(1.0,))
+    with pytest.raises(UserError, match=r"time grid of 2.5 steps; allowed: 1, 2"):
+        time_grid("uniform", VP(), 2.5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmdjax.diffusion import VP, as_noise, sample, time_grid
-from mmdjax.diffusion.guidance import classifier_free
+from mmdjax.diffusion.guidance import classifier, classifier_free
 from mmdjax.diffusion.held import hold
 from mmdjax.diffusion.samplers import loop, registry
 from mmdjax.diffusion.sde import REGISTRY, expand
@@ -158,7 +158,12 @@ def test_a_probe_inside_the_network_counts_the_nfe_asked_for_and_twice_that_if_g
 def test_evaluations_of_predictions_made_of_others_add_up():
     base = network(0.5, probe=probe)
     twice = classifier_free(base, base, 2.0)
-    for noise_fn in (as_noise(twice, SDE, "v"), classifier_free(twice, base, 2.0)):
+    for noise_fn in (
+        as_noise(twice, SDE, "v"),
+        classifier_free(twice, base, 2.0),
+        hold(twice, SDE, np.ones((3, *SHAPE)), np.ones((3, *SHAPE), bool)),
+        classifier(twice, SDE, lambda x, t: -(x**2).sum(-1), 1.0),
+    ):
         with jax.disable_jit():
             result, calls = counted(draw, ("ddim", {}), cheap_keys(3), noise_fn)
         assert result.nfe == calls

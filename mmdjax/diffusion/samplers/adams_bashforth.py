@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from mmdjax.diffusion.predictions import v_from_noise
 from mmdjax.diffusion.samplers import multistep
-from mmdjax.diffusion.samplers.registry import Sampler, register
+from mmdjax.diffusion.samplers.registry import Sampler, register, whole
 from mmdjax.diffusion.sde import expand
 
 
@@ -26,7 +26,7 @@ def polar(sde, t):
 
 @register("adams_bashforth")
 def adams_bashforth(sde, noise_fn, order: int = 3) -> Sampler:
-    multistep.check_order("adams_bashforth", order, 4)
+    whole("adams_bashforth", "order", order, 1, 4)
 
     def init(x, t):
         return x, multistep.empty(x, polar(sde, t)[0], order)

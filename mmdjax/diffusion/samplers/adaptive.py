@@ -4,6 +4,7 @@ Dormand-Prince 5(4) (`ode.py`) on dy/dangle = v (as in `heun`), from each time o
 next; a grid of one step gives it the whole way. It chooses its evaluations itself: they are
 counted as it runs, the same for all rows of a call, which wait for the slowest. The network is
 called with times (B,). Rows that do not arrive within 1000 steps are NaN: the flow is not smooth.
+With a bfloat16 network the tolerances should not be below its rounding, 1e-2.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import jax.numpy as jnp
 from mmdjax.diffusion.ode import integrate
 from mmdjax.diffusion.predictions import v_from_noise
 from mmdjax.diffusion.samplers.adams_bashforth import polar
-from mmdjax.diffusion.samplers.registry import Sampler, register
+from mmdjax.diffusion.samplers.registry import Sampler, real, register
 from mmdjax.diffusion.sde import expand
 
 
 @register("adaptive")
 def adaptive(sde, noise_fn, rtol: float = 1e-5, atol: float = 1e-5) -> Sampler:
+    for option, value in (("rtol", rtol), ("atol", atol)):
+        real("adaptive", option, value, 1e-14, 1, "above 0 to 1")
+
     def field(y, angle):
         t = jnp.clip(sde.time(jnp.tan(angle)), sde.t_min, sde.t_max)
         x = expand(polar(sde, t)[1], y) * y

@@ -11,15 +11,13 @@ import jax
 import jax.numpy as jnp
 
 from mmdjax.diffusion.predictions import clean_from_noise
-from mmdjax.diffusion.samplers.registry import Sampler, register
+from mmdjax.diffusion.samplers.registry import Sampler, register, whole
 from mmdjax.diffusion.sde import expand, transition
-from mmdjax.errors import UserError
 
 
 @register("ancestral")
 def ancestral(sde, noise_fn, resample: int = 1) -> Sampler:
-    if not isinstance(resample, int) or resample < 1:
-        raise UserError(f"ancestral: resample = {resample}; allowed: 1, 2, ...")
+    whole("ancestral", "resample", resample, 1)
 
     def down(x, t, t_next, z):
         clean = clean_from_noise(sde, x, noise_fn(x, t), t)

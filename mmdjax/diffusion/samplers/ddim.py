@@ -9,15 +9,13 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from mmdjax.diffusion.predictions import clean_from_noise
-from mmdjax.diffusion.samplers.registry import Sampler, register
+from mmdjax.diffusion.samplers.registry import Sampler, real, register
 from mmdjax.diffusion.sde import expand, transition
-from mmdjax.errors import UserError
 
 
 @register("ddim")
 def ddim(sde, noise_fn, eta: float = 0.0) -> Sampler:
-    if not 0 <= eta <= 1:
-        raise UserError(f"ddim: eta = {eta}; allowed: 0 to 1")
+    real("ddim", "eta", eta, 0, 1, "0 to 1")
 
     def step(x, t, t_next, z):
         noise = noise_fn(x, t)

@@ -8,13 +8,13 @@ Order `order` where it has its outputs; it starts with one step of order 1 (DDIM
 from __future__ import annotations
 
 from mmdjax.diffusion.samplers import multistep
-from mmdjax.diffusion.samplers.registry import Sampler, register
+from mmdjax.diffusion.samplers.registry import Sampler, register, whole
 from mmdjax.diffusion.sde import expand
 
 
 @register("deis")
 def deis(sde, noise_fn, order: int = 3) -> Sampler:
-    multistep.check_order("deis", order, 4)
+    whole("deis", "order", order, 1, 4)
 
     def init(x, t):
         return x, multistep.empty(x, t, order)

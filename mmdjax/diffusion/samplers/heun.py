@@ -19,15 +19,13 @@ import jax.numpy as jnp
 
 from mmdjax.diffusion.predictions import v_from_noise
 from mmdjax.diffusion.samplers.adams_bashforth import polar
-from mmdjax.diffusion.samplers.registry import Sampler, register
+from mmdjax.diffusion.samplers.registry import Sampler, real, register
 from mmdjax.diffusion.sde import expand
-from mmdjax.errors import UserError
 
 
 @register("heun")
 def heun(sde, noise_fn, churn: float = 0.0) -> Sampler:
-    if churn < 0:
-        raise UserError(f"heun: churn = {churn}; allowed: 0 or more")
+    real("heun", "churn", churn, 0, 1e6, "0 or more, finite")
 
     def raised(x, t, t_next, z):
         """x and t at the raised noise level; as they are where that would be beyond t_max."""

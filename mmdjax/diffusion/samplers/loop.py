@@ -36,13 +36,20 @@ def sample(
       grid: (steps + 1,) decreasing times, see `time_grids`.
       method: a registered sampler; options: its own, such as eta of 'ddim'.
       dtype: what the network sees and what is returned. The state itself is never below float32:
-        small steps would be lost in it.
+        small steps would be lost in it. float64 draws other normals than float32 for the same keys.
 
     Raises:
       UserError: unknown sampler or option, an SDE that it does not support, a grid that does not
-        decrease or leaves (0, t_max].
+        decrease or leaves (0, t_max], a dtype that is none of floats.
     """
     check_grid(grid, sde)
+    dtype = jnp.dtype(dtype)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise UserError(f"dtype {dtype}; allowed: bfloat16, float16, float32, float64")
+    if dtype == jnp.float64 and not jax.config.jax_enable_x64:
+        raise UserError(
+            "dtype float64 while jax_enable_x64 is off; allowed: float32, or turn it on"
+        )
     precise = jnp.promote_types(dtype, jnp.float32)
 
     def network(x, t):

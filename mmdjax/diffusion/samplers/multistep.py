@@ -14,15 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdjax.errors import UserError
-
 _POINTS, _WEIGHTS = (a.tolist() for a in np.polynomial.legendre.leggauss(8))
-
-
-def check_order(name: str, order, most: int) -> None:
-    """Raises `UserError` unless order is a whole number from 1 to `most`."""
-    if order not in range(1, most + 1):
-        raise UserError(f"{name}: order = {order}; allowed: 1 to {most}")
 
 
 class History(NamedTuple):

@@ -16,8 +16,7 @@ import jax.numpy as jnp
 
 from mmdjax.diffusion.predictions import score_from_noise
 from mmdjax.diffusion.samplers.euler_maruyama import euler_step
-from mmdjax.diffusion.samplers.registry import Sampler, register
-from mmdjax.errors import UserError
+from mmdjax.diffusion.samplers.registry import Sampler, real, register, whole
 
 
 def langevin_step(sde, noise_fn, x, t, z, epsilon):
@@ -28,8 +27,8 @@ def langevin_step(sde, noise_fn, x, t, z, epsilon):
 
 @register("predictor_corrector", explicit=True)
 def predictor_corrector(sde, noise_fn, correctors: int = 1, snr: float = 0.16) -> Sampler:
-    if not isinstance(correctors, int) or correctors < 1:
-        raise UserError(f"predictor_corrector: correctors = {correctors}; allowed: 1, 2, ...")
+    whole("predictor_corrector", "correctors", correctors, 1)
+    real("predictor_corrector", "snr", snr, 0, 10, "0 to 10")
 
     def step(x, t, t_next, z):
         x = euler_step(sde, noise_fn(x, t), x, t, t_next, z[0])

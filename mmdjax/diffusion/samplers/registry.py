@@ -93,6 +93,21 @@ def make(name: str, sde, noise_fn, **given) -> Sampler:
     return _CONSTRUCTORS[name](sde, noise_fn, **given)
 
 
+def whole(sampler: str, option: str, value, least: int, most: int | None = None) -> None:
+    """Raises `UserError` unless value is a whole number from `least` to `most`."""
+    fine = isinstance(value, int) and not isinstance(value, bool)
+    if not (fine and value >= least and (most is None or value <= most)):
+        rule = f"{least}, {least + 1}, ..." if most is None else f"{least} to {most}"
+        raise UserError(f"{sampler}: {option} = {value}; allowed: {rule}")
+
+
+def real(sampler: str, option: str, value, least: float, most: float, rule: str) -> None:
+    """Raises `UserError` unless value is a number from `least` to `most`, as `rule` says."""
+    fine = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (fine and least <= value <= most):
+        raise UserError(f"{sampler}: {option} = {value}; allowed: {rule}")
+
+
 def steps_for(name: str, nfe: int, **given) -> int:
     """Steps of the time grid that spend exactly `nfe` evaluations.
 

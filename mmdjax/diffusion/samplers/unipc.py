@@ -13,13 +13,13 @@ from __future__ import annotations
 from mmdjax.diffusion.predictions import clean_from_noise
 from mmdjax.diffusion.samplers import multistep
 from mmdjax.diffusion.samplers.dpmpp import advance, exponential
-from mmdjax.diffusion.samplers.registry import Sampler, register
+from mmdjax.diffusion.samplers.registry import Sampler, register, whole
 from mmdjax.diffusion.sde import log_snr
 
 
 @register("unipc")
 def unipc(sde, noise_fn, order: int = 3) -> Sampler:
-    multistep.check_order("unipc", order, 3)
+    whole("unipc", "order", order, 1, 3)
 
     def init(x, t):
         return x, x, t, multistep.empty(x, log_snr(sde, t), order + 1)
