@@ -28,8 +28,7 @@ def log_snr(sde, steps: int, warp: tuple[float, ...] = ()) -> np.ndarray:
 
     Args:
       warp: c_1, c_2, ...; the spacing of the grid in log(alpha / std), as a function of the
-      fraction u of
-        the steps taken, is proportional to exp(sum_k c_k cos(k pi u)).
+        fraction u of the steps taken, is proportional to exp(sum_k c_k cos(k pi u)).
     """
     start, end = np.log(_sigmas(sde))
     fine = np.linspace(0, 1, 4097)
@@ -61,6 +60,9 @@ def optimised(
     `spectrum` reads them off samples. The default is data of unit variance with directions
     that the condition determines more and more.
     """
+    if steps == 1:  # nothing between the ends
+        return log_snr(sde, steps)
+    mean, variance = (tuple(float(v) for v in values) for values in (mean, variance))
     return log_snr(sde, steps, find_warp(sde, steps, method, mean, variance, **options))
 
 

@@ -22,8 +22,7 @@ def label_log_prob(
     Args:
       params: {'fusion': ..., 'decoder': ... or absent}.
       z: (B, M, T, D) standardised latents; what is drawn takes the place of modality `target`,
-      every
-        other modality has to be there already.
+        every other modality has to be there already.
       valid: (B, M, T); observed: (B, M), False at `target`.
       label: () or (B,) wanted prediction. std: how near it should come.
 
