@@ -14,7 +14,7 @@ evaluations, from the exact law at t_max to that at t_min; beside them the order
 A last part shows conditioning: the error that remains when the condition is noised as well, with
 the exact score given the noisy condition (`diffusion/conditioning.py`), from 40,000 draws.
 
-Writes accuracy_vs_nfe.json, .md and .png.
+Writes accuracy_vs_nfe.json, .md and .png. About 14 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def chart(rows: list[dict], conditioned: list[dict]) -> Figure:
     for axes in panels[len(names) + 1 :]:
         axes.set_visible(False)
     for axes in panels[: len(names) + 1]:
-        axes.set(xscale="log", yscale="log", ylim=(2e-4, 3), xlim=(3.5, 130))
+        axes.set(xscale="log", yscale="log", ylim=(2e-4, 50), xlim=(3.5, 130))
         axes.set_xticks([4, 6, 10, 20, 30, 60, 100], ["4", "6", "10", "20", "30", "60", "100"])
         axes.minorticks_off()
         axes.spines[["top", "right"]].set_visible(False)
