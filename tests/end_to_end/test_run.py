@@ -137,7 +137,7 @@ def test_another_config_in_the_same_workdir_is_refused(uninterrupted):
     before = (workdir / "config.json").read_text()
     with pytest.raises(UserError, match=r"another config .*diffusion.nfe: 3 there"):
         written = json.loads(before)
-        written["diffusion"]["steps"] = 4
+        written["diffusion"]["nfe"] = 4
         experiment.check_workdir(workdir, written)
     assert (workdir / "config.json").read_text() == before
 
