@@ -14,7 +14,7 @@ evaluations, from the exact law at t_max to that at t_min; beside them the order
 A last part shows conditioning: the error that remains when the condition is noised as well, with
 the exact score given the noisy condition (`diffusion/conditioning.py`), from 40,000 draws.
 
-Writes accuracy_vs_nfe.json, .md and .png. About 14 minutes on two cores.
+Writes accuracy_vs_nfe.json, .md and .png. About 20 minutes on two cores.
 """
 
 from __future__ import annotations
