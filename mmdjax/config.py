@@ -62,8 +62,16 @@ class Fusion:
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """ScoreTransformer1D: width, layers, heads and MLP width of the transformer; number of Gaussian
-    Fourier features of t, and the standard deviation of their frequencies."""
+    """ScoreTransformer1D.
+
+    Attributes:
+      width, layers, heads, mlp: of the transformer.
+      time_features, fourier_scale: number of Gaussian Fourier features of t, and the standard
+        deviation of their frequencies.
+      attention: 'joint' (the thesis) or 'prefix': condition tokens attend to each other only, and
+        are computed once a draw instead of at every evaluation.
+      patch: frames to a token.
+    """
 
     width: int = 256
     layers: int = 6
@@ -71,6 +79,8 @@ class Score:
     mlp: int = 512
     time_features: int = 256
     fourier_scale: float = 16.0
+    attention: str = "joint"
+    patch: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +89,12 @@ class Diffusion:
 
     Attributes:
       sde: forward process: vp, vp_cosine, sub_vp, ve, ve_geometric, edm or rectified_flow.
+      recipe: of `methods/recipes.py`: fast-4, fast-8, quality-16, thesis-speed, thesis-quality or
+        imder; it stands for sampler, grid, their options and nfe. '' for one's own.
       sampler, grid: solver and time grid, see `diffusion/samplers` and `diffusion/time_grids.py`.
       sampler_options: the solver's own settings as 'name=number', such as 'eta=0.5' of ddim.
+      grid_options: the grid's, as 'name=number' or 'name=number,number,...', such as
+        'warp=0.8,-0.2' of log_snr.
       nfe: network evaluations of a draw (twice as many with guidance); the solver has to be able
         to spend them exactly. 0 for 'adaptive', which chooses for itself.
       conditioning: what the score network sees of the observed modalities: 'clean', or noised
@@ -93,30 +107,49 @@ class Diffusion:
     """
 
     sde: str = "vp"
+    recipe: str = ""
     sampler: str = "ddim"
     sampler_options: tuple[str, ...] = ()
     grid: str = "quadratic"
+    grid_options: tuple[str, ...] = ()
     nfe: int = 30
     conditioning: str = "clean"
     weighting: str = "v"
     unconditional: float = 0.0
     guidance: float = 1.0
     coupling: str = "chain"
+    dtype: str = "float32"
 
     def options(self) -> dict[str, float]:
         """The solver's settings as keyword arguments; raises `UserError` for what is no number."""
-        result = {}
-        for text in self.sampler_options:
-            name, _, value = text.partition("=")
-            if name in result:
-                raise UserError(f"config.diffusion.sampler_options names {name!r} twice")
-            try:
-                result[name] = int(value) if value.lstrip("-").isdigit() else float(value)
-            except ValueError:
-                raise UserError(
-                    f"config.diffusion.sampler_options has {text!r}; allowed: 'name=number'"
-                ) from None
+        given = _assignments("sampler_options", self.sampler_options)
+        return {name: values[0] for name, values in given.items()}
+
+    def grid_arguments(self) -> dict[str, Any]:
+        """The grid's settings as keyword arguments; an optimised grid aims at the solver."""
+        given = _assignments("grid_options", self.grid_options)
+        result = {name: v if name == "warp" else v[0] for name, v in given.items()}
+        if self.grid == "optimised":
+            result |= {"method": self.sampler, **self.options()}
         return result
+
+
+def _assignments(field: str, texts: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
+    """name -> numbers, of 'name=number,number'."""
+    result = {}
+    for text in texts:
+        name, _, values = text.partition("=")
+        if name in result:
+            raise UserError(f"config.diffusion.{field} names {name!r} twice")
+        try:
+            parts = values.split(",")
+            numbers = [int(v) if v.lstrip("-").isdigit() else float(v) for v in parts]
+        except ValueError:
+            raise UserError(
+                f"config.diffusion.{field} has {text!r}; allowed: 'name=number'"
+            ) from None
+        result[name] = tuple(numbers)
+    return result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,8 +235,32 @@ def from_dict(values: Mapping[str, Any]) -> Config:
       UserError: an unknown field, a wrong type, a value out of range.
     """
     config = _build(Config, values, "config")
+    config = dataclasses.replace(config, diffusion=with_recipe(config.diffusion))
     _check(config)
     return config
+
+
+def with_recipe(diffusion: Diffusion) -> Diffusion:
+    """The recipe's fields filled in.
+
+    Raises:
+      UserError: an unknown recipe, or a field that says something else than it does.
+    """
+    from mmdjax.methods.recipes import FIELDS, RECIPES
+
+    if not diffusion.recipe:
+        return diffusion
+    choice("config.diffusion.recipe", diffusion.recipe, tuple(RECIPES))
+    plain = Diffusion()
+    meant = {name: getattr(plain, name) for name in FIELDS} | RECIPES[diffusion.recipe]
+    for name, value in meant.items():
+        given = getattr(diffusion, name)
+        if given not in (getattr(plain, name), value):
+            raise UserError(
+                f"config.diffusion.{name} = {given!r} while recipe {diffusion.recipe!r} says "
+                f"{value!r}; allowed: one of the two (recipe='' for your own)"
+            )
+    return dataclasses.replace(diffusion, **meant)
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -241,6 +298,7 @@ def _check(config: Config) -> None:
     """Ranges that types do not say. Names are checked where their registries are."""
     from mmdjax.data.missing import check_rate
     from mmdjax.data.pipeline import SOURCES
+    from mmdjax.networks.score_transformer import ATTENTION
 
     choice("config.data.name", config.data.name, tuple(SOURCES))
     _check_diffusion(config.diffusion)
@@ -280,7 +338,13 @@ def _check(config: Config) -> None:
         raise UserError(
             f"config.score.time_features = {config.score.time_features}; allowed: an even number"
         )
+    choice("config.score.attention", config.score.attention, ATTENTION)
     buckets = config.data.length_buckets
+    if any(length % config.score.patch for length in buckets):
+        raise UserError(
+            f"config.score.patch = {config.score.patch}; allowed: a number that divides every "
+            f"length of data.length_buckets {buckets}"
+        )
     if not buckets or list(buckets) != sorted(set(buckets)) or buckets[-1] != config.latents.frames:
         raise UserError(
             f"config.data.length_buckets = {buckets}; allowed: increasing lengths that end with "
@@ -299,12 +363,16 @@ def _check_diffusion(diffusion: Diffusion) -> None:
         "conditioning": conditioning.MODES,
         "weighting": tuple(losses.WEIGHTS),
         "coupling": ("chain", "independent"),
+        "dtype": ("float32", "bfloat16"),
     }
     for field, allowed in names.items():
         choice(f"config.diffusion.{field}", getattr(diffusion, field), allowed)
     options = diffusion.options()
     registry.make(diffusion.sampler, sde.REGISTRY[diffusion.sde](), None, **options)
     registry.steps_for(diffusion.sampler, diffusion.nfe, **options)
+    if diffusion.grid_options:
+        sde_ = sde.REGISTRY[diffusion.sde]()
+        time_grids.time_grid(diffusion.grid, sde_, 1, **diffusion.grid_arguments())
     if diffusion.guidance != 1 and diffusion.unconditional == 0:
         raise UserError(
             f"config.diffusion.guidance = {diffusion.guidance} needs a network that was trained "

@@ -14,12 +14,15 @@ import jax
 import numpy as np
 
 from mmdjax import config as configs
+from mmdjax.compilation import Counter
 from mmdjax.data import pipeline
 from mmdjax.errors import UserError
 from mmdjax.evaluation import report, tables
 from mmdjax.evaluation.evaluate import evaluate
 from mmdjax.files import load_arrays, save_arrays, write_json
+from mmdjax.methods.draw import make_drawer, prepare
 from mmdjax.methods.stages import Stages
+from mmdjax.methods.system import build
 from mmdjax.methods.two_stage import TwoStage
 from mmdjax.training.progress import Reporter
 
@@ -40,6 +43,18 @@ def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[d
         raise UserError(
             f"workdir {str(workdir)!r} holds no run to evaluate; run --mode=train first"
         )
+    counter = Counter()
+    # Draws compile while data load: their shapes are known from the config alone.
+    modules = build(config, pipeline.modality_names(config.data))
+    drawer = make_drawer(modules, config.diffusion)
+    try:
+        prepare(drawer, modules, config)
+        return _run(config, workdir, may_train, drawer, counter)
+    finally:
+        drawer.draw.cancel()
+
+
+def _run(config, workdir: Path, may_train: bool, drawer, counter: Counter) -> list[dict]:
     raw = pipeline.load(config.data)
     written = configs.to_dict(config) | {"data_fingerprint": pipeline.fingerprint(config.data)}
     check_workdir(workdir, written)
@@ -48,7 +63,7 @@ def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[d
     sizes = ", ".join(f"{name} {len(batch)}" for name, batch in raw.items())
     reporter.print(f"{config.title}: {sizes} utterances; {', '.join(raw['train'].modalities)}")
     started = time.monotonic()
-    system = TwoStage(config, pipeline.standardise(raw), reporter)
+    system = TwoStage(config, pipeline.standardise(raw), reporter, drawer)
     stages = Stages(system)
     rows, history = [], {}
     for seed in config.seeds:
@@ -77,6 +92,7 @@ def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[d
     )
     header, body = tables.main_table(rows, system.modalities)
     reporter.print(tables.rich_table("Average over the availability patterns", header, body))
+    reporter.print(f"{counter}; {drawer.draw.programs()} of them draw")
     reporter.print(f"{minutes:.1f} min; report: {workdir / 'report.html'}")
     reporter.close()
     return rows

@@ -10,6 +10,13 @@ from typing import Any
 import numpy as np
 
 
+def cache_folder() -> Path:
+    """Prepared data sets and compiled programs live here: $MMDJAX_CACHE or the user's cache."""
+    if given := os.environ.get("MMDJAX_CACHE"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmdjax"
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

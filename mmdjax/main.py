@@ -31,17 +31,13 @@ def main(argv: list[str]) -> None:
     if not _WORKDIR.value:
         raise UserError("--workdir is missing; give a folder for checkpoints and results")
 
-    import jax
-
     from mmdjax import config, experiment
-    from mmdjax.data.pipeline import cache_folder
+    from mmdjax.compilation import keep_programs
 
     # orbax and tensorflow-datasets log every save; a user reads progress instead.
     logging.set_verbosity(logging.WARNING)
     checked = config.from_dict(_CONFIG.value.to_dict())
-    # Compiled programs outlive the process: a second start, or a resumed run, skips compiling.
-    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    keep_programs()
     experiment.run(checked, Path(_WORKDIR.value), may_train=_MODE.value == "train")
 
 

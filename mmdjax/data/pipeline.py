@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from mmdjax.errors import UserError, choice
+from mmdjax.files import cache_folder
 from mmdjax.types import Batch
 
 SPLITS = ("train", "valid", "test")
@@ -23,13 +23,6 @@ SMALLEST_STD = 1e-6
 # Standardised features beyond this many deviations are clipped: one broken frame of openSMILE
 # lies 50 deviations out and would otherwise rule a convolution's output.
 LARGEST_DEVIATION = 10.0
-
-
-def cache_folder() -> Path:
-    """Prepared data sets and compiled programs live here: $MMDJAX_CACHE or the user's cache."""
-    if given := os.environ.get("MMDJAX_CACHE"):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmdjax"
 
 
 def _read_synthetic(data) -> dict[str, Batch]:
@@ -49,6 +42,13 @@ SOURCES: dict[str, Callable[..., dict[str, Batch]]] = {
     "synthetic": _read_synthetic,
     "mmsa": _read_mmsa,
 }
+
+
+def modality_names(data) -> tuple[str, ...]:
+    """In the order of the modality axis, known before anything is read."""
+    from mmdjax.data.synthetic import MODALITIES
+
+    return tuple(data.names_by_key().values()) or tuple(MODALITIES)
 
 
 def fingerprint(data) -> str:

@@ -75,22 +75,19 @@ def diffusion(system, trained, z: Latents, pattern, seed: int):
     size, modalities = len(z.label), system.modalities
     # With nothing missing every draw is the utterance itself.
     count = 1 if pattern.all() else system.config.evaluation.draws
-    many = Latents(*(np.repeat(a, count, axis=0) for a in z))
-    observed, drawn, nfe = np.tile(pattern, (size * count, 1)), many.x, 0
-    if not pattern.all():
-        drawn, nfe = system.draw(
-            trained.score,
-            many,
-            observed,
-            np.repeat(np.arange(size), count),
-            np.tile(np.arange(count), size),
-            jax.random.fold_in(jax.random.key(seed), TEST_STREAM),
-            f"seed {seed}: {count} draws, observed {pattern_name(pattern, modalities)}",
-        )
+    observed = np.tile(pattern, (size, 1))
+    drawn, nfe = system.draw(
+        trained.score,
+        z,
+        observed,
+        np.arange(size),
+        np.tile(np.arange(count), (size, 1)),
+        jax.random.fold_in(jax.random.key(seed), TEST_STREAM),
+        f"seed {seed}: {count} draws, observed {pattern_name(pattern, modalities)}",
+    )
 
     def predict(params):
-        arguments = (params, trained.scale, drawn, many.valid, observed)
-        return system.predict(*arguments).reshape(size, count)
+        return predict_draws(system, params, trained.scale, drawn, z.valid, observed)
 
     draws, each = system.config.evaluation.draws, predict(trained.stage2["draws"])
     predictions = {
@@ -100,13 +97,20 @@ def diffusion(system, trained, z: Latents, pattern, seed: int):
     }
     if pattern.all():
         return [], predictions
-    drawn = drawn.reshape(size, count, *drawn.shape[1:])
     first, given = drawn[:, 0], pattern_name(pattern, modalities)
-    decoder, alone = trained.stage2["draws"]["decoder"], np.tile(pattern, (size, 1))
-    aligned = system.align(decoder, first, z.valid, alone)
+    decoder = trained.stage2["draws"]["decoder"]
+    aligned = system.align(decoder, first, z.valid, observed)
     rows = imputation_rows("diffusion", first, drawn.mean(1), z, pattern, modalities, seed)
     rows += imputation_rows("diffusion_aligned", aligned, None, z, pattern, modalities, seed)
     return [*rows, row("diffusion", "cost", given, seed, "nfe", nfe)], predictions
+
+
+def predict_draws(system, params, scale, drawn, valid, observed) -> np.ndarray:
+    """Predictions (N, K) of N utterances completed K times, drawn (N, K, M, T, D)."""
+    size, count = drawn.shape[:2]
+    many = [np.repeat(a, count, axis=0) for a in (valid, observed)]
+    flat = drawn.reshape(size * count, *drawn.shape[2:])
+    return system.predict(params, scale, flat, *many).reshape(size, count)
 
 
 def imputation_rows(method, one, average, z: Latents, pattern, modalities, seed) -> list[dict]:

@@ -84,19 +84,20 @@ def _draws(system, seed, train, observed, valid_sets, everywhere, score, folder)
         Latents(*(np.repeat(a, rounds, axis=0) for a in train)),
         observed.reshape(size * rounds, -1),
         np.repeat(np.arange(size), rounds),
-        np.tile(np.arange(rounds), size),
+        np.tile(np.arange(rounds), size)[:, None],
         jax.random.fold_in(key, 0),
         f"seed {seed}: draws for training",
     )
-    drawn = drawn.reshape(size, rounds, *drawn.shape[1:])
+    drawn = drawn.reshape(size, rounds, *drawn.shape[2:])
     filled, _ = system.draw(
         score,
         valid_sets,
         everywhere,
         np.tile(np.arange(len(everywhere) // len(system.patterns)), len(system.patterns)),
-        np.zeros(len(everywhere), int),
+        np.zeros((len(everywhere), 1), int),
         jax.random.fold_in(key, 1),
         f"seed {seed}: draws for validation",
     )
+    filled = filled[:, 0]
     save_arrays(path, train=drawn, valid=filled)
     return drawn, filled

@@ -1,212 +1,218 @@
-"""Drawing missing latents: the work list over rows, and the compiled draw it feeds.
+"""The compiled draw of missing latents. Which rows it is called for: `work_list.py`.
 
-Only missing (row, modality) pairs are drawn, in full batches of one target and one number of
-conditions, so no condition token is wasted on an absent modality. Parameters, modality ids and
-frame masks are data: for M modalities M - 1 programs a length bucket serve every pattern.
+Parameters, modality ids and frame masks are data: for M modalities M - 1 programs a length bucket
+serve every pattern, every rate and every seed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdjax.data.missing import check_observed
+from mmdjax.compilation import AheadOfTime
 from mmdjax.diffusion import sample, time_grid
 from mmdjax.diffusion.conditioning import in_sampling
 from mmdjax.diffusion.guidance import classifier_free
 from mmdjax.diffusion.predictions import scaled
+from mmdjax.diffusion.samplers.loop import check_grid
 from mmdjax.diffusion.samplers.registry import steps_for
-from mmdjax.methods.system import Modules, filled_valid, predict_noise
+from mmdjax.methods.system import Modules, encode_condition, predict_noise
+
+# Draw two missing modalities of an utterance side by side, where nothing couples them: saves a scan
+# where launches cost more than arithmetic. On a CPU the batched products are slower (0.86).
+TOGETHER = {"cpu": False, "gpu": True, "tpu": True}
 
 
 class Drawer(NamedTuple):
-    """A compiled draw of one target, and how missing modalities are coupled.
+    """A compiled draw, and how missing modalities are coupled.
 
     Attributes:
-      draw: (score_params, target, condition (B, C, T, D), condition_id (B, C), mask (B, T),
-        condition_mask (B, C, T), keys (B,), guidance ()) -> x (B, T, D), nfe.
-      key_of: (key, ids (B,), draw index (B,), target) -> keys (B,).
+      draw: (score_params, targets (G,), condition (B, C, T, D), condition_id (B, C), mask (B, T),
+        condition_mask (B, C, T), keys (G, B, K), grid, guidance ()) -> x (G, B, K, T, D), nfe. The
+        K draws of a row share its encoded condition; G targets are drawn in one scan.
+      key_of: (key, ids (B,), draw index (B, K), targets (G,)) -> keys (G, B, K).
       coupling: 'chain' or 'independent'.
-      guidance: scale of classifier-free guidance, data for `draw`.
+      grid: (steps + 1,) float32 times, data for `draw`.
+      guidance: scale of classifier-free guidance, likewise.
+      together: more than one target a call.
     """
 
-    draw: Callable
+    draw: AheadOfTime
     key_of: Callable
     coupling: str
+    grid: np.ndarray
     guidance: float = 1.0
+    together: bool = False
 
 
-def make_drawer(modules: Modules, diffusion) -> Drawer:
-    """Compiles on first use. diffusion: `mmdjax.config.Diffusion`."""
+def make_drawer(modules: Modules, diffusion, together: bool | None = None) -> Drawer:
+    """Compiles on first use, or before (`prepare`).
+
+    Args:
+      diffusion: `mmdjax.config.Diffusion`.
+      together: see `Drawer`; by default as `TOGETHER` says for this backend.
+    """
     sde, options = modules.sde, diffusion.options()
     steps = steps_for(diffusion.sampler, diffusion.nfe, **options)
-    # Only an optimised grid depends on who uses it.
-    aim = {"method": diffusion.sampler, **options} if diffusion.grid == "optimised" else {}
-    grid = time_grid(diffusion.grid, sde, steps, **aim)
+    grid = time_grid(diffusion.grid, sde, steps, **diffusion.grid_arguments())
+    check_grid(grid, sde)
+    dtype = None if diffusion.dtype == "float32" else jnp.dtype(diffusion.dtype)
+    modules = modules._replace(score=modules.score.clone(dtype=dtype))
 
-    @jax.jit
-    def draw(score_params, target, condition, condition_id, mask, condition_mask, keys, guidance):
-        params = jax.tree.map(lambda a: a[target], score_params)
+    def draw_one(params, condition, condition_id, mask, condition_mask, keys, grid, guidance):
+        """One target: keys (B, K) -> x (B, K, T, D), nfe (B,)."""
+        batch, draws = keys.shape
+        keys = keys.reshape(-1)
+        mask = jnp.repeat(mask, draws, axis=0)
 
-        def predict(x, t, condition_mask):
-            shown = condition
-            if diffusion.conditioning != "clean":
-                noise_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
-                shown = in_sampling(diffusion.conditioning, sde, condition, t, noise_keys)
-                shown = scaled(sde, shown, t)[0]
-            t = jnp.broadcast_to(t, x.shape[:1])
-            given = (shown, condition_id, mask, condition_mask)
-            return predict_noise(modules, params, x, t, *given)
+        def noise_given(condition_mask):
+            def encode(shown, rows=lambda a: a):
+                given = (shown, rows(condition_id), rows(condition_mask))
+                return encode_condition(modules, params, *given)
 
-        def noise_fn(x, t):
-            return predict(x, t, condition_mask)
+            def predict(x, t, encoded):
+                t = jnp.broadcast_to(t, x.shape[:1])
+                return predict_noise(modules, params, x, t, encoded, mask)
 
-        def unconditional(x, t):
-            return predict(x, t, jnp.zeros_like(condition_mask))
+            if diffusion.conditioning == "clean":
+                encoded = encode(condition)
+                encoded = encoded if encoded is None else encoded.repeat(draws)
+                return lambda x, t: predict(x, t, encoded)
 
+            # Noise is every draw's own, and new at every time.
+            repeat = lambda a: jnp.repeat(a, draws, axis=0)  # noqa: E731
+            noise_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+
+            def noise_fn(x, t):
+                shown = in_sampling(diffusion.conditioning, sde, repeat(condition), t, noise_keys)
+                return predict(x, t, encode(scaled(sde, shown, t)[0], repeat))
+
+            return noise_fn
+
+        noise_fn = noise_given(condition_mask)
         if diffusion.guidance != 1:
+            unconditional = noise_given(jnp.zeros_like(condition_mask))
             noise_fn = classifier_free(noise_fn, unconditional, guidance)
-        shape = (condition.shape[2], condition.shape[3])
+        shape = condition.shape[2:]
         x, nfe = sample(keys, shape, noise_fn, sde, grid, diffusion.sampler, **options)
-        return jnp.where(mask[..., None], x, 0.0), nfe
+        x = jnp.where(mask[..., None], x, 0.0).reshape(batch, draws, *shape)
+        return x, jnp.full(batch, nfe)
+
+    def draw(params, targets, condition, condition_id, mask, condition_mask, keys, grid, guidance):
+        if dtype is not None:  # once a draw, not once an evaluation
+            params = jax.tree.map(lambda a: a.astype(dtype) if a.ndim > 2 else a, params)
+
+        def of_rows(params, targets, grid, guidance, keys, *rows):
+            def of_target(target, keys):
+                own = jax.tree.map(lambda a: a[target], params)
+                return draw_one(own, *rows, keys, grid, guidance)
+
+            if len(targets) == 1:  # spares the products a batch axis of one
+                return jax.tree.map(lambda a: a[None], of_target(targets[0], keys[0]))
+            return jax.vmap(of_target)(targets, keys)
+
+        rows = (keys, condition, condition_id, mask, condition_mask)
+        x, nfe = over_devices(of_rows, (params, targets, grid, guidance), rows, (1, 0, 0, 0, 0))
+        return x, nfe.max()
 
     @jax.jit
-    def key_of(key, ids, draw_index, target):
-        def one(row, k):
-            fold = jax.random.fold_in
+    def key_of(key, ids, draw_index, targets):
+        fold = jax.random.fold_in
+
+        def one(target, row, k):
             return fold(fold(fold(key, row), k), target)
 
-        return jax.vmap(one)(ids, draw_index)
+        of_draws = jax.vmap(one, (None, None, 0))
+        of_rows = jax.vmap(of_draws, (None, 0, 0))
+        return jax.vmap(of_rows, (0, None, None))(targets, ids, draw_index)
 
-    return Drawer(draw, key_of, diffusion.coupling, diffusion.guidance)
-
-
-def in_batches(function: Callable, arrays: Sequence[np.ndarray], batch: int):
-    """function over rows in batches of one shape; the last is filled up with repeated rows.
-
-    Returns:
-      What `function` returns, a pytree of arrays, joined over all rows.
-    """
-    parts = []
-    for start in range(0, len(arrays[0]), batch):
-        part = [a[start : start + batch] for a in arrays]
-        size = len(part[0])
-        if size < batch:
-            part = [a[np.resize(np.arange(size), batch)] for a in part]
-        result = function(*part)
-        parts.append(jax.tree.map(lambda a, size=size: np.asarray(a)[:size], result))
-    return jax.tree.map(lambda *a: np.concatenate(a), *parts)
+    if together is None:
+        together = TOGETHER.get(jax.default_backend(), False)
+    together = together and diffusion.coupling == "independent"
+    times = np.asarray(grid, np.float32)
+    return Drawer(
+        AheadOfTime(draw), key_of, diffusion.coupling, times, diffusion.guidance, together
+    )
 
 
-def bucket_of(valid: np.ndarray, buckets: Sequence[int]) -> np.ndarray:
-    """(N,) index of the shortest bucket that holds every valid frame of valid (N, M, T)."""
-    frames = valid.shape[-1]
-    last = frames - np.argmax(valid.any(1)[:, ::-1], axis=1)
-    return np.searchsorted(np.asarray(buckets), np.where(valid.any((1, 2)), last, 1))
-
-
-class Item(NamedTuple):
-    """One draw call's worth of work: rows that miss `target` and know equally many modalities.
-
-    Attributes:
-      target: modality to draw. frames: T of the bucket.
-      rows: (R,) indices. known: (R, C) modalities each row is conditioned on.
-    """
-
-    target: int
-    frames: int
-    rows: np.ndarray
-    known: np.ndarray
-
-
-def work_list(observed, bucket, buckets: Sequence[int], coupling: str) -> Iterator[Item]:
-    """Every missing (row, modality) pair once; a row's later draws come after its earlier ones.
-
-    With coupling 'chain' a second missing modality is drawn given the first one's draw, which is
-    the joint law of both by the chain rule; 'independent' conditions each on the observed only.
+def prepare(drawer: Drawer, modules: Modules, config) -> None:
+    """Starts compiling every program that a run of `config` draws with, in the background.
 
     Args:
-      observed: (R, M) bool. bucket: (R,) index into `buckets`.
+      config: `mmdjax.config.Config`.
     """
-    known = observed.copy()
-    for target in range(observed.shape[1]):
-        missing = ~observed[:, target]
-        count = known.sum(1)
-        for size in np.unique(count[missing]):
-            for index, frames in enumerate(buckets):
-                rows = np.flatnonzero(missing & (count == size) & (bucket == index))
-                if rows.size:
-                    # The columns of the known ones: a stable sort puts them first, in order.
-                    order = np.argsort(~known[rows], axis=1, kind="stable")
-                    yield Item(target, frames, rows, order[:, :size].astype(np.int32))
-        if coupling == "chain":
-            known = known | (np.arange(observed.shape[1]) == target)
+    modalities, width = modules.score.modalities, config.latents.channels
+    shape = jax.ShapeDtypeStruct
 
-
-def calls(observed, valid, buckets: Sequence[int], batch: int, coupling: str) -> int:
-    """How many compiled calls `draw_missing` will make."""
-    bucket = bucket_of(filled_valid(valid, observed), buckets)
-    return sum(-(-i.rows.size // batch) for i in work_list(observed, bucket, buckets, coupling))
-
-
-def draw_missing(
-    drawer: Drawer,
-    score_params,
-    z: np.ndarray,
-    valid: np.ndarray,
-    observed: np.ndarray,
-    ids: np.ndarray,
-    draw_index: np.ndarray,
-    key,
-    buckets: Sequence[int],
-    batch: int,
-    advance: Callable[[], None] = lambda: None,
-) -> tuple[np.ndarray, int]:
-    """Completes every row.
-
-    Args:
-      z: (R, M, T, D) standardised latents; entries of unobserved modalities are never read.
-      valid: (R, M, T), likewise.
-      observed: (R, M).
-      ids, draw_index: (R,) the utterance's index and the number of its draw; with `key` and the
-        target they are all the randomness of a row.
-      batch: rows a call.
-      advance: told of each call.
-
-    Returns:
-      z with missing modalities filled (zero where unobserved frames do not exist), and the NFE
-      that each drawn item took (0 where nothing is missing).
-
-    Raises:
-      UserError: a row without any observed modality.
-    """
-    check_observed(observed)
-    filled = np.where(observed[..., None, None], z, 0.0).astype(np.float32)
-    mask = filled_valid(valid, observed)
-    nfe = 0
-    for item in work_list(observed, bucket_of(mask, buckets), buckets, drawer.coupling):
-
-        def call(condition, known, target_mask, condition_mask, row, k, target=item.target):
-            nonlocal nfe
-            keys = drawer.key_of(key, row, k, target)
-            arguments = (condition, known, target_mask, condition_mask, keys, drawer.guidance)
-            x, count = drawer.draw(score_params, target, *arguments)
-            nfe = int(count)
-            advance()
-            return x
-
-        rows, columns = item.rows, (item.rows[:, None], item.known)
-        arrays = (
-            filled[columns][:, :, : item.frames],
-            item.known,
-            mask[rows, item.target, : item.frames],
-            mask[columns][:, :, : item.frames],
-            ids[rows],
-            draw_index[rows],
+    def rows(batch, conditions, frames):
+        return (
+            shape((batch, conditions, frames, width), jnp.float32),
+            shape((batch, conditions), jnp.int32),
+            shape((batch, frames), bool),
+            shape((batch, conditions, frames), bool),
         )
-        filled[rows, item.target, : item.frames] = in_batches(call, arrays, batch)
-    return filled, nfe
+
+    def init(key):
+        first, ids, mask, condition_mask = rows(1, modalities - 1, config.latents.frames)
+        x = jnp.zeros((1, *first.shape[2:]))
+        given = (jnp.zeros(a.shape, a.dtype) for a in (first, ids, mask, condition_mask))
+        return modules.score.init(key, x, jnp.ones(1), *given)
+
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), modalities))
+    params = jax.eval_shape(jax.vmap(init), keys)
+    if len(jax.local_devices()) > 1:
+        params = jax.tree.map(lambda a: shape(a.shape, a.dtype, sharding=replicated()), params)
+    batch, draws = config.evaluation.batch, config.evaluation.draws
+    several = {(max(1, batch // draws), draws), (batch, 1)}
+    for frames in config.data.length_buckets:
+        for conditions in range(1, modalities):
+            together = modalities - conditions if drawer.together else 1
+            for each, count in sorted(several):
+                for targets in range(1, together + 1):
+                    shapes = (targets, each, count)
+                    drawer.draw.prepare(
+                        params,
+                        shape((targets,), jnp.int32),
+                        *rows(each, conditions, frames),
+                        shape(shapes, keys.dtype),
+                        shape(drawer.grid.shape, jnp.float32),
+                        shape((), jnp.float32),
+                    )
+
+
+def over_devices(function: Callable, shared: tuple, arrays: tuple, axes: tuple[int, ...]):
+    """function(*shared, *arrays), the rows of `arrays` spread over this process' devices.
+
+    On one device, or where the rows do not divide evenly, the function itself.
+
+    Args:
+      axes: where the rows of each array are; results have them on axis 1.
+    """
+    devices, spec = jax.local_devices(), jax.sharding.PartitionSpec
+    if len(devices) == 1 or arrays[0].shape[axes[0]] % len(devices):
+        return function(*shared, *arrays)
+    split = tuple(spec(*(None,) * axis, "rows") for axis in axes)
+    return jax.shard_map(
+        function,
+        mesh=_mesh(),
+        in_specs=(*(spec(),) * len(shared), *split),
+        out_specs=spec(None, "rows"),
+        check_vma=False,
+    )(*shared, *arrays)
+
+
+def on_all_devices(tree):
+    """A copy of a pytree on each of this process' devices, as `over_devices` reads it."""
+    return tree if len(jax.local_devices()) == 1 else jax.device_put(tree, replicated())
+
+
+def replicated() -> jax.sharding.NamedSharding:
+    return jax.sharding.NamedSharding(_mesh(), jax.sharding.PartitionSpec())
+
+
+def _mesh() -> jax.sharding.Mesh:
+    return jax.sharding.Mesh(np.array(jax.local_devices()), ("rows",))

@@ -12,7 +12,15 @@ import jax.numpy as jnp
 from mmdjax.diffusion import conditioning
 from mmdjax.diffusion.losses import WEIGHTS, denoising_score_matching, training_times
 from mmdjax.diffusion.predictions import scaled
-from mmdjax.methods.system import Modules, align, filled_valid, others, predict_noise, raw
+from mmdjax.methods.system import (
+    Modules,
+    align,
+    encode_condition,
+    filled_valid,
+    others,
+    predict_noise,
+    raw,
+)
 
 
 def weighted_mean(values, weight):
@@ -90,9 +98,10 @@ def score_loss(modules: Modules, weighting="v", conditions="clean", unconditiona
             if conditions != "clean":
                 shown = scaled(modules.sde, shown, t)[0]
 
+            encoded = encode_condition(modules, params, shown, condition_id, condition_mask)
+
             def noise_fn(x, t):
-                given = (shown, condition_id, mask, condition_mask)
-                return predict_noise(modules, params, x, t, *given)
+                return predict_noise(modules, params, x, t, encoded, mask)
 
             # Frames of the mask that the target lacks (unequal lengths) are learned as 0, since
             # sampling, which must not know the target's length, draws them too.

@@ -8,13 +8,14 @@ sets. `zero` and `mean` go through the same stage 2 with a constant instead of d
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.methods import completion, losses
-from mmdjax.methods.system import others
+from mmdjax.methods.system import Scale, others
 from mmdjax.methods.two_stage import Trained, TwoStage
 from mmdjax.training.checkpoints import PhaseStore
 from mmdjax.training.loop import fit
@@ -26,6 +27,22 @@ FILLS = ("draws", "zero", "mean")
 STREAMS = ("classifier", "score", *FILLS)
 VALIDATION_REPEATS = 4
 VALIDATION_ROWS = 256  # a call: bounds memory, whatever the size of the split
+
+
+class StageOne(NamedTuple):
+    """What stage 1 leaves: see `Trained`; z: split -> standardised latents."""
+
+    encoders: dict
+    scale: Scale
+    z: dict[str, Latents]
+    score: dict
+    complete: dict
+    history: dict[str, dict]
+
+
+def _keys(seed: int, name: str):
+    """(2,) keys of a phase: of its initialisation and of its training."""
+    return jax.random.split(jax.random.fold_in(jax.random.key(seed), STREAMS.index(name)))
 
 
 class Stages:
@@ -60,66 +77,75 @@ class Stages:
         Raises:
           UserError: a loss is not finite, or a phase is unfinished and may not be trained.
         """
+        system = self.system
+        one = self.stage_one(seed, folder, may_train)
+        stage2, history = {}, dict(one.history)
+        for fill in FILLS:
+            sets = completion.training_sets(system, seed, fill, one.scale, one.z, one.score, folder)
+            init = dict(one.complete)
+            if fill == "draws":
+                init["decoder"] = self._init_decoder(_keys(seed, "draws")[0], one.z["train"])
+            title, settings = f"stage 2, {fill}", system.config.stage2_training
+            fitted = self._fit(
+                seed, folder, may_train, fill, title, init, sets.data, sets.validate, settings
+            )
+            stage2[fill], history[title] = fitted.params, fitted.history
+        return Trained(one.encoders, one.scale, one.score, one.complete, stage2, history)
+
+    def stage_one(self, seed: int, folder: Path, may_train: bool = True) -> StageOne:
+        """Encoders and classifier on complete data, then score networks on their latents."""
         system, config = self.system, self.system.config
-        train, root = system.splits["train"], jax.random.key(seed)
-        pairs = {n: jax.random.split(jax.random.fold_in(root, k)) for k, n in enumerate(STREAMS)}
-        keys = {name: pair[0] for name, pair in pairs.items()}
-        train_keys = {name: pair[1] for name, pair in pairs.items()}
-        history = {}
-
-        def run(name, title, init, data, validate, settings):
-            with PhaseStore(folder / name, config.save_seconds) as store:
-                fitted = fit(
-                    f"seed {seed}: {title}",
-                    self._trainers[name],
-                    init,
-                    jax.tree.map(jnp.asarray, data),
-                    system.bucket["train"],
-                    system.buckets,
-                    validate,
-                    settings,
-                    train_keys[name],
-                    (seed, STREAMS.index(name)),
-                    store,
-                    system.reporter,
-                    may_train,
-                )
-            history[title] = fitted.history
-            return fitted.params
-
+        train, history = system.splits["train"], {}
         data = {"features": dict(train.features), "valid": dict(train.valid), "label": train.label}
-        classifier = run(
+        title = "classifier on complete data"
+        classifier = self._fit(
+            seed,
+            folder,
+            may_train,
             "classifier",
-            "classifier on complete data",
-            self._init_classifier(keys["classifier"]),
+            title,
+            self._init_classifier(_keys(seed, "classifier")[0]),
             data,
             self._validate_classifier,
             config.classifier_training,
         )
-        scale, z = system.standardised_latents(classifier["encoders"])
-        score = run(
+        history[title] = classifier.history
+        scale, z = system.standardised_latents(classifier.params["encoders"])
+        title = "score networks"
+        score = self._fit(
+            seed,
+            folder,
+            may_train,
             "score",
-            "score networks",
-            self._init_score(keys["score"], z["train"]),
+            title,
+            self._init_score(_keys(seed, "score")[0], z["train"]),
             {"z": z["train"].x, "valid": z["train"].valid},
             self._score_validation(z["valid"]),
             config.score_training,
         )
-        complete, stage2 = {"fusion": classifier["fusion"]}, {}
-        for fill in FILLS:
-            sets = completion.training_sets(system, seed, fill, scale, z, score, folder)
-            init = dict(complete)
-            if fill == "draws":
-                init["decoder"] = self._init_decoder(keys["draws"], z["train"])
-            stage2[fill] = run(
-                fill,
-                f"stage 2, {fill}",
+        history[title] = score.history
+        complete = {"fusion": classifier.params["fusion"]}
+        return StageOne(classifier.params["encoders"], scale, z, score.params, complete, history)
+
+    def _fit(self, seed, folder, may_train, name, title, init, data, validate, settings):
+        """One phase, resumed from its own store in `folder`."""
+        system = self.system
+        with PhaseStore(folder / name, system.config.save_seconds) as store:
+            return fit(
+                f"seed {seed}: {title}",
+                self._trainers[name],
                 init,
-                sets.data,
-                sets.validate,
-                config.stage2_training,
+                jax.tree.map(jnp.asarray, data),
+                system.bucket["train"],
+                system.buckets,
+                validate,
+                settings,
+                _keys(seed, name)[1],
+                (seed, STREAMS.index(name)),
+                store,
+                system.reporter,
+                may_train,
             )
-        return Trained(classifier["encoders"], scale, score, complete, stage2, history)
 
     def _init_classifier(self, key) -> dict:
         key_encoders, key_fusion = jax.random.split(key)

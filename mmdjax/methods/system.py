@@ -6,6 +6,7 @@ score matching on raw latents would let an encoder collapse, and VP needs unit v
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -46,28 +47,29 @@ def build(config, modalities: tuple[str, ...]) -> Modules:
         ScoreTransformer1D(
             len(modalities),
             config.latents.frames,
-            score.width,
-            score.layers,
-            score.heads,
-            score.mlp,
-            score.time_features,
-            score.fourier_scale,
+            config.latents.channels,
+            **dataclasses.asdict(score),
         ),
         AlignmentDecoder(decoder.channels, decoder.blocks, decoder.reduction),
         sdes.REGISTRY[config.diffusion.sde](),
     )
 
 
-def predict_noise(modules: Modules, params, x, t, *conditions):
+def encode_condition(modules: Modules, params, *condition):
+    """What every evaluation of a draw shares, see `ScoreTransformer1D.encode`."""
+    return modules.score.apply(params, *condition, method="encode")
+
+
+def predict_noise(modules: Modules, params, x, t, encoded, mask):
     """Noise prediction (B, T, D); the network sees x at unit variance and predicts v of
     `diffusion/predictions.py`, so that one network serves every SDE.
 
     Args:
       params: of one modality's score network.
-      x, t, conditions: see `ScoreTransformer1D`.
+      x, t, encoded, mask: see `ScoreTransformer1D.denoise`.
     """
     x, alpha, std = scaled(modules.sde, x, t)
-    return alpha * modules.score.apply(params, x, t, *conditions) + std * x
+    return alpha * modules.score.apply(params, x, t, encoded, mask, method="denoise") + std * x
 
 
 def others(modalities: int) -> np.ndarray:

@@ -13,8 +13,9 @@ import jax
 import numpy as np
 
 from mmdjax.data.missing import patterns
-from mmdjax.methods.draw import bucket_of, calls, draw_missing, in_batches, make_drawer
+from mmdjax.methods.draw import Drawer, make_drawer
 from mmdjax.methods.system import Scale, align, build, filled_valid, predict
+from mmdjax.methods.work_list import bucket_of, calls, draw_missing, in_batches
 from mmdjax.types import Batch, Latents
 
 SMALLEST_STD = 1e-3  # of a latent channel: a dead one is not blown up
@@ -49,13 +50,14 @@ class TwoStage:
       bucket: split -> (N,) index into `buckets` of each utterance.
     """
 
-    def __init__(self, config, splits: Mapping[str, Batch], reporter):
+    def __init__(self, config, splits: Mapping[str, Batch], reporter, drawer: Drawer | None = None):
+        """drawer: that of `config.diffusion` if it is being compiled already."""
         self.config, self.splits, self.reporter = config, splits, reporter
         self.modalities = splits["train"].modalities
         self.patterns = patterns(len(self.modalities))
         self.buckets = config.data.length_buckets
         self.modules = build(config, self.modalities)
-        self.drawer = make_drawer(self.modules, config.diffusion)
+        self.drawer = drawer or make_drawer(self.modules, config.diffusion)
         # Compiled: run operation by operation an init takes a second, for every seed.
         self.init = {
             name: jax.jit(module.init)
@@ -137,11 +139,20 @@ class TwoStage:
         call = lambda *part: self._align(decoder, *part)  # noqa: E731
         return in_batches(call, arrays, self.config.evaluation.batch)
 
-    def draw(self, score, latents: Latents, observed, ids, draw_index, key, name: str):
-        """`draw_missing` on standardised latents, with a progress bar called `name`."""
-        batch = self.config.evaluation.batch
-        total = calls(observed, latents.valid, self.buckets, batch, self.drawer.coupling)
+    def draw(
+        self, score, latents: Latents, observed, ids, draw_index, key, name, drawer=None
+    ) -> tuple[np.ndarray, int]:
+        """`draw_missing` on standardised latents, with a progress bar called `name`.
+
+        Args:
+          draw_index: (R, K).
+          drawer: the config's by default.
+        """
+        batch, drawer = self.config.evaluation.batch, drawer or self.drawer
+        total = calls(
+            drawer, observed, latents.valid, self.buckets, batch, draws=draw_index.shape[1]
+        )
         with self.reporter.phase(name, total) as progress:
             rows = (latents.x, latents.valid, observed, ids, draw_index)
             settings = (key, self.buckets, batch, progress.advance)
-            return draw_missing(self.drawer, score, *rows, *settings)
+            return draw_missing(drawer, score, *rows, *settings)

@@ -33,8 +33,8 @@ class Stack(nn.Module):
 
         def layer(module, target, _):
             # A memory transformer looks at itself: its source moves on with it.
-            memory = target if source is None else source
-            return module(target, memory, bias, deterministic), None
+            memory = module.remember(target if source is None else source)
+            return module(target, [(*memory, bias)], deterministic), None
 
         body = nn.scan(
             layer,
@@ -43,7 +43,8 @@ class Stack(nn.Module):
             length=self.layers,
         )
         width = target.shape[-1]
-        module = Layer(self.heads, 4 * width, self.attention_dropout, self.dropout, name="layers")
+        sizes = (width, self.heads, 4 * width, self.attention_dropout, self.dropout)
+        module = Layer(*sizes, name="layers")
         target, _ = body(module, target, None)
         return nn.LayerNorm(name="norm")(target)
 

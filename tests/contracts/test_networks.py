@@ -22,7 +22,7 @@ def latents():
 
 @pytest.fixture(scope="module")
 def score():
-    return ScoreTransformer1D(M, T, width=16, layers=2, heads=2, mlp=32, time_features=8)
+    return ScoreTransformer1D(M, T, D, width=16, layers=2, heads=2, mlp=32, time_features=8)
 
 
 def score_arguments(latents):

@@ -11,7 +11,14 @@ from mmdjax.diffusion.guidance import classifier, through_clean
 from mmdjax.methods.draw import make_drawer
 from mmdjax.methods.guidance import label_log_prob
 from mmdjax.methods.losses import score_loss
-from mmdjax.methods.system import Scale, build, others, predict, predict_noise
+from mmdjax.methods.system import (
+    Scale,
+    build,
+    encode_condition,
+    others,
+    predict,
+    predict_noise,
+)
 from tests.conftest import TINY
 
 
@@ -33,8 +40,10 @@ def test_guidance_through_the_fusion_head_moves_predictions_towards_the_label(ca
     modules, score, params, z, valid, observed, given = case
     scale = Scale(np.zeros((3, 8), np.float32), np.ones((3, 8), np.float32))
 
+    encoded = encode_condition(modules, score, *given[:2], given[3])
+
     def noise_fn(x, t):
-        return predict_noise(modules, score, x, jnp.broadcast_to(t, x.shape[:1]), *given)
+        return predict_noise(modules, score, x, jnp.broadcast_to(t, x.shape[:1]), encoded, given[2])
 
     def predicted(strength, label):
         of_clean = label_log_prob(
@@ -62,8 +71,8 @@ def arguments(case):
     _, score, *_, (condition, ids, mask, condition_mask) = case
     stacked = jax.tree.map(lambda a: jnp.stack([a] * 3), score)
     ids = np.tile(ids, (6, 1)).astype(np.int32)
-    keys = jax.random.split(jax.random.key(2), 6)
-    return stacked, 1, condition, ids, mask, condition_mask, keys
+    keys = jax.random.split(jax.random.key(2), (1, 6, 1))
+    return stacked, np.array([1]), condition, ids, mask, condition_mask, keys
 
 
 @pytest.mark.parametrize(
@@ -82,22 +91,23 @@ def arguments(case):
     ],
 )
 def test_every_choice_of_the_config_draws_through_the_system(case, changes):
-    drawer = drawer_for(**changes)
-    x, nfe = drawer.draw(*arguments(case), 1.0)
-    assert x.shape == (6, 4, 8) and np.isfinite(np.asarray(x)).all()
+    drawer, scale = drawer_for(**changes), np.float32(1)
+    x, nfe = drawer.draw(*arguments(case), drawer.grid, scale)
+    assert x.shape == (1, 6, 1, 4, 8) and np.isfinite(np.asarray(x)).all()
     assert int(nfe) == (4 if changes.get("nfe") != 0 else int(nfe)) and int(nfe) > 0
     # Row by row as in the batch, noisy conditions and adaptive steps included.
     parts = arguments(case)
-    few = [parts[0], parts[1], *(a[:2] for a in parts[2:])]
-    np.testing.assert_allclose(drawer.draw(*few, 1.0)[0], x[:2], atol=2e-3)
+    few = [*parts[:2], *(a[:2] for a in parts[2:6]), parts[6][:, :2]]
+    np.testing.assert_allclose(drawer.draw(*few, drawer.grid, scale)[0], x[:, :2], atol=2e-3)
 
 
 def test_guided_draws_cost_twice_and_their_scale_is_data(case):
     drawer = drawer_for(guidance=2.0, unconditional=0.1)
-    plain, _ = drawer_for().draw(*arguments(case), 1.0)
-    one, nfe = drawer.draw(*arguments(case), 1.0)
-    other, _ = drawer.draw(*arguments(case), 3.0)
-    assert int(nfe) == 8 and drawer.draw._cache_size() == 1
+    grid = drawer.grid
+    plain, _ = drawer_for().draw(*arguments(case), grid, np.float32(1))
+    one, nfe = drawer.draw(*arguments(case), grid, np.float32(1))
+    other, _ = drawer.draw(*arguments(case), grid, np.float32(3))
+    assert int(nfe) == 8 and drawer.draw.programs() == 1
     np.testing.assert_allclose(one, plain, atol=1e-4)
     assert np.abs(np.asarray(one - other)).max() > 1e-3
 

@@ -6,9 +6,10 @@ import pytest
 
 from mmdjax.data import pipeline
 from mmdjax.data.missing import patterns
-from mmdjax.methods.draw import draw_missing, make_drawer
+from mmdjax.methods.draw import make_drawer
 from mmdjax.methods.stages import Stages
 from mmdjax.methods.system import raw
+from mmdjax.methods.work_list import draw_missing
 from mmdjax.types import Batch, Latents
 
 
@@ -37,11 +38,12 @@ def complete_and_predict(parts, z, valid, observed, rows=slice(None), batch=16):
         valid[rows],
         observed[rows],
         ids,
-        np.zeros_like(ids),
+        np.zeros_like(ids)[:, None],
         jax.random.key(5),
         system.buckets,
         batch,
     )
+    filled = filled[:, 0]
     return filled, system.predict(params, scale, filled, valid[rows], observed[rows])
 
 
@@ -96,7 +98,8 @@ def test_length_buckets_change_the_work_and_not_the_draws(parts):
     valid = latents.valid & (np.arange(4) < np.where(np.arange(14) % 2, 2, 4)[:, None, None])
     z = np.where(valid[..., None], latents.x, 0.0)
     ids = np.arange(14)
-    args = (system.drawer, score, z, valid, observed, ids, 0 * ids, jax.random.key(5))
+    draws = np.zeros((14, 1), int)
+    args = (system.drawer, score, z, valid, observed, ids, draws, jax.random.key(5))
     one, two = draw_missing(*args, (4,), 8)[0], draw_missing(*args, (2, 4), 8)[0]
     np.testing.assert_allclose(one, two, atol=2e-5)
 
@@ -119,9 +122,9 @@ def test_chained_draws_read_the_earlier_draw_and_independent_ones_do_not(parts, 
     def run(coupling, change):
         diffusion = dataclasses.replace(tiny_config.diffusion, coupling=coupling)
         params = jax.tree.map(lambda a: a.at[1].add(change), score)
-        args = (latents.x[:4], latents.valid[:4], observed, np.arange(4), np.zeros(4, int))
+        args = (latents.x[:4], latents.valid[:4], observed, np.arange(4), np.zeros((4, 1), int))
         drawer = make_drawer(system.modules, diffusion)
-        return draw_missing(drawer, params, *args, jax.random.key(0), system.buckets, 4)[0]
+        return draw_missing(drawer, params, *args, jax.random.key(0), system.buckets, 4)[0][:, 0]
 
     for coupling, depends in (("chain", True), ("independent", False)):
         a, b = run(coupling, 0.0), run(coupling, 0.05)

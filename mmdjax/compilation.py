@@ -1,0 +1,80 @@
+"""Compiled programs: kept between processes, made ahead of time, and counted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import jax
+
+from mmdjax.files import cache_folder
+
+
+def keep_programs() -> None:
+    """Compiled programs outlive the process: a second start, or a resumed run, skips compiling."""
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+class Counter:
+    """Programs of this process since it was made: made, and of these read from the cache."""
+
+    def __init__(self):
+        self.programs, self.cached, self.seconds = 0, 0, 0.0
+        self._lock = threading.Lock()
+        jax.monitoring.register_event_duration_secs_listener(self._duration)
+        jax.monitoring.register_event_listener(self._event)
+
+    def _duration(self, event: str, seconds: float, **_) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            with self._lock:
+                self.programs += 1
+                self.seconds += seconds
+
+    def _event(self, event: str, **_) -> None:
+        if event == "/jax/compilation_cache/cache_hits":
+            with self._lock:
+                self.cached += 1
+
+    def __str__(self) -> str:
+        made = self.programs - self.cached
+        return f"{made} programs compiled, {self.cached} read from the cache, {self.seconds:.1f} s"
+
+
+class AheadOfTime:
+    """A jitted function; its programs for known shapes can be made in the background.
+
+    Calling it with other shapes compiles on the spot, as `jax.jit` does.
+    """
+
+    def __init__(self, function: Callable):
+        self.jitted = jax.jit(function)
+        self._programs: dict[tuple, Future] = {}
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile")
+
+    def prepare(self, *shapes) -> None:
+        """Starts compiling for arguments like these: arrays or `jax.ShapeDtypeStruct`s."""
+        key = _signature(shapes)
+        if key not in self._programs:
+            make = lambda: self.jitted.lower(*shapes).compile()  # noqa: E731
+            self._programs[key] = self._pool.submit(make)
+
+    def __call__(self, *arguments):
+        future = self._programs.get(_signature(arguments))
+        if future is None or future.cancelled():
+            return self.jitted(*arguments)
+        return future.result()(*arguments)
+
+    def cancel(self) -> None:
+        """Drops what has not started, so that leaving early does not wait for it."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def programs(self) -> int:
+        """Programs so far: prepared, and compiled by calls."""
+        return len(self._programs) + self.jitted._cache_size()
+
+
+def _signature(arguments) -> tuple:
+    leaves, tree = jax.tree.flatten(arguments)
+    return tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)

@@ -1,0 +1,25 @@
+"""Named ways to draw: the solver and time grid for a number of evaluations.
+
+The `fast` and `quality` grids are `time_grids.optimised` for its default spectrum, written down:
+the search takes seconds, which a start should not. `tests/numerics/test_recipes.py` holds them to
+it. `thesis-*` and `imder` are the published settings, on their uniform grid.
+"""
+
+from __future__ import annotations
+
+
+def _dpmpp_2m(nfe: int, warp: str) -> dict:
+    grid = {"grid": "log_snr", "grid_options": (f"warp={warp}",)}
+    return {"sampler": "dpmpp_2m", "nfe": nfe} | grid
+
+
+# name -> fields of `mmdjax.config.Diffusion`.
+RECIPES = {
+    "fast-4": _dpmpp_2m(4, "0.11957,0.39051,0.04039,0.24297"),
+    "fast-8": _dpmpp_2m(8, "0.30128,0.13055,0.04554,0.08499"),
+    "quality-16": _dpmpp_2m(16, "0.45766,0.04464,0.02200,0.01038"),
+    "thesis-speed": {"sampler": "ddim", "grid": "uniform", "nfe": 30},
+    "thesis-quality": {"sampler": "heun", "grid": "uniform", "nfe": 60},
+    "imder": {"sampler": "euler_maruyama", "grid": "uniform", "nfe": 100},
+}
+FIELDS = ("sampler", "sampler_options", "grid", "grid_options", "nfe")
