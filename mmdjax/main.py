@@ -23,22 +23,33 @@ _MODE = flags.DEFINE_string("mode", "train", f"One of {', '.join(MODES)}.")
 
 
 def main(argv: list[str]) -> None:
+    choice("mode", _MODE.value, MODES)
+    config, workdir = given(argv)
+    from mmdjax import experiment
+
+    experiment.run(config, workdir, may_train=_MODE.value == "train")
+
+
+def given(argv: list[str]):
+    """The checked config and the work directory; programs made from here on are kept.
+
+    Raises:
+      UserError: one of them is missing or wrong, or more was given.
+    """
     if len(argv) > 1:
         raise UserError(f"argument {argv[1]!r} is unknown; allowed: --config, --workdir, --mode")
-    choice("mode", _MODE.value, MODES)
     if _CONFIG.value is None:
         raise UserError(f"--config is missing; allowed: {known_configs()}")
     if not _WORKDIR.value:
         raise UserError("--workdir is missing; give a folder for checkpoints and results")
-
-    from mmdjax import config, experiment
+    from mmdjax import config
     from mmdjax.compilation import keep_programs
 
     # orbax and tensorflow-datasets log every save; a user reads progress instead.
     logging.set_verbosity(logging.WARNING)
     checked = config.from_dict(_CONFIG.value.to_dict())
     keep_programs()
-    experiment.run(checked, Path(_WORKDIR.value), may_train=_MODE.value == "train")
+    return checked, Path(_WORKDIR.value)
 
 
 def known_configs() -> str:
@@ -67,10 +78,10 @@ def parse_flags(argv: list[str]) -> list[str]:
         raise UserError(f"--config failed with {type(error).__name__}: {text}") from None
 
 
-def console() -> None:
-    """Runs `main`; a `UserError` is one line on stderr and exit status 2."""
+def console(run=main) -> None:
+    """Runs `run(argv)`; a `UserError` is one line on stderr and exit status 2."""
     try:
-        app.run(main, flags_parser=parse_flags)
+        app.run(run, flags_parser=parse_flags)
     except UserError as error:
         print(f"mmdjax: {error}", file=sys.stderr)
         sys.exit(2)

@@ -34,7 +34,7 @@ class Stack(nn.Module):
         def layer(module, target, _):
             # A memory transformer looks at itself: its source moves on with it.
             memory = module.remember(target if source is None else source)
-            return module(target, [(*memory, bias)], deterministic), None
+            return module(target, memory, bias, deterministic), None
 
         body = nn.scan(
             layer,

@@ -112,7 +112,7 @@ class ScoreTransformer1D(nn.Module):
 
         def layer(module, z, _):
             memory = module.remember(z)
-            return module(z, [(*memory, bias)]), memory
+            return module(z, memory, bias), memory
 
         z, memory = self._scan(layer, z, None)
         last = self.last.remember(z)
@@ -128,28 +128,30 @@ class ScoreTransformer1D(nn.Module):
           encoded: from `encode`.
           mask: (B, T) bool, target frames that exist.
         """
-        z, token_mask = self._patches(x, mask)
+        z, shown = self._patches(x, mask)
         frequencies = fourier_frequencies(self.time_features, self.fourier_scale)
         time = nn.silu(self.time(fourier_features(t, frequencies)))
         z = self.target_in(z) + self.position[: z.shape[-2]] + time[:, None]
-        tokens, memory = z.shape[1], None
-        if encoded is not None and self.attention == "joint":
-            z = jnp.concatenate([z, encoded.tokens], axis=1)
-            token_mask = jnp.concatenate([token_mask, encoded.mask], axis=1)
-        elif encoded is not None:
-            memory, prefix_bias = encoded.memory, mask_bias(encoded.mask)
-        bias = mask_bias(token_mask)
+        tokens, cached = z.shape[1], None
+        if encoded is not None:
+            shown = jnp.concatenate([shown, encoded.mask], axis=1)
+            cached = encoded.memory
+            if self.attention == "joint":
+                z = jnp.concatenate([z, encoded.tokens], axis=1)
+        bias = mask_bias(shown)
 
-        def parts(module, z, memory):
-            own = (*module.remember(z), bias)
-            return [own] if memory is None else [own, (*memory, prefix_bias)]
+        def remember(module, z, cached):
+            own = module.remember(z)
+            if cached is None:
+                return own
+            return tuple(jnp.concatenate(pair, 2) for pair in zip(own, cached, strict=True))
 
-        def layer(module, z, memory):
-            return module(z, parts(module, z, memory)), None
+        def layer(module, z, cached):
+            return module(z, remember(module, z, cached), bias), None
 
-        z, _ = self._scan(layer, z, jax.tree.map(lambda a: a[:-1], memory))
-        memory = jax.tree.map(lambda a: a[-1], memory)
-        z = self.last(z[:, :tokens], parts(self.last, z, memory))
+        z, _ = self._scan(layer, z, jax.tree.map(lambda a: a[:-1], cached))
+        memory = remember(self.last, z, jax.tree.map(lambda a: a[-1], cached))
+        z = self.last(z[:, :tokens], memory, bias)
         return self.out(self.norm(z)).reshape(x.shape)
 
     def _scan(self, layer, z, memory):

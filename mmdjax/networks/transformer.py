@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -23,15 +21,15 @@ def product(a, b, dtype=None):
     return jnp.matmul(a.astype(dtype), b.astype(dtype), preferred_element_type=jnp.float32)
 
 
-def attend(query, memory: Sequence[tuple], dropout=None, dtype=None):
+def attend(query, key, value, bias, dropout=None, dtype=None):
     """Softmax attention, heads in front, normalised after the product with the values.
 
     Both choices are exact and almost halve the time of a CPU pass against the usual einsum.
 
     Args:
       query: (B, H, S_q, d).
-      memory: parts (key (B, H, S, d), value (B, H, S, d), bias broadcastable to (B, H, S_q, S)),
-        under one softmax: a part that was computed once need not be copied beside another.
+      key, value: (B, H, S_k, d).
+      bias: broadcastable to (B, H, S_q, S_k), from `mask_bias`.
       dropout: None, or a function applied to the unnormalised weights.
       dtype: of the products' operands, see `product`.
 
@@ -39,17 +37,12 @@ def attend(query, memory: Sequence[tuple], dropout=None, dtype=None):
       (B, H, S_q, d).
     """
     query = query * query.shape[-1] ** -0.5
-    logits = [product(query, jnp.swapaxes(key, -1, -2), dtype) + bias for key, _, bias in memory]
-    tops = [part.max(-1, keepdims=True) for part in logits]
-    top = jax.lax.stop_gradient(tops[0] if len(tops) == 1 else jnp.maximum(*tops))
-    out, total = 0.0, 0.0
-    for part, (_, value, _) in zip(logits, memory, strict=True):
-        weights = jnp.exp(part - top)
-        total = total + weights.sum(-1, keepdims=True)
-        if dropout is not None:
-            weights = dropout(weights)
-        out = out + product(weights, value, dtype)
-    return out / total
+    logits = product(query, jnp.swapaxes(key, -1, -2), dtype) + bias
+    weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True)))
+    total = weights.sum(-1, keepdims=True)
+    if dropout is not None:
+        weights = dropout(weights)
+    return product(weights, value, dtype) / total
 
 
 class Dense(nn.Module):
@@ -105,13 +98,13 @@ class Layer(nn.Module):
         normed = self.attention_norm(source)
         return self._heads(self.key(normed)), self._heads(self.value(normed))
 
-    def __call__(self, target, memory: Sequence[tuple], deterministic: bool = True):
-        """target (B, S, D); memory: (key, value, bias) parts as of `attend` -> (B, S, D)."""
+    def __call__(self, target, memory, bias, deterministic: bool = True):
+        """target (B, S, D); memory: keys and values (B, H, R, d); bias over R -> (B, S, D)."""
         weights_drop = None
         if self.attention_dropout and not deterministic:
             weights_drop = lambda w: self.drop_weights(w, deterministic=False)  # noqa: E731
         query = self._heads(self.query(self.attention_norm(target)))
-        out = attend(query, memory, weights_drop, self.dtype)
+        out = attend(query, *memory, bias, weights_drop, self.dtype)
         out = self.attention_out(out.swapaxes(-2, -3).reshape(target.shape))
         x = target + self.drop(out, deterministic=deterministic)
         y = nn.gelu(self.mlp_in(self.mlp_norm(x)))

@@ -1,0 +1,339 @@
+"""Quality against latency on a trained model: every sampler, time grid and number of evaluations.
+
+Command: python -m benchmarks.nfe_latency --config=configs/NAME.py --workdir=DIR [--smoke]
+    [--samplers=a,b] [--grids=a,b] [--nfe=4,8] [--config.x.y=v]
+
+Trains encoders, classifier and score networks of the config (the first seed; goes on where it
+stopped), then draws the test split with each combination. Every utterance misses what one of the
+incomplete patterns says, in turn; masks and keys are the same for all. Energy distance and RMSE
+are those of one draw an utterance; ACC2, F1 and ACC7 come from the complete-data classifier on
+that completed set. Latency is that of one missing modality given all others, whole draw with
+encoding, for batches of 1, 32 and 128: the median of five, of which every case takes one in turn.
+`temporary_bytes` is what XLA reserves for a batch of 32. Recipes are marked in the chart.
+
+Writes nfe_latency.json, .md and .png. About 40 minutes on two cores with configs/synthetic.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import jax
+import numpy as np
+from absl import flags
+from matplotlib.figure import Figure
+from rich.progress import track
+
+from benchmarks import common
+from benchmarks.accuracy_vs_nfe import STYLE
+from mmdjax import main as command
+
+NFE = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 30, 60, 100)
+BATCHES = (1, 32, 128)
+ROUNDS = 5
+STREAM = 400  # of the seed's randomness, apart from training's and evaluation's
+METRICS = ("acc2_nonzero", "f1_nonzero", "acc7")
+
+_SMOKE = flags.DEFINE_bool("smoke", False, "Two samplers, two grids, two numbers of evaluations.")
+_SAMPLERS = flags.DEFINE_list("samplers", [], "Samplers; all by default.")
+_GRIDS = flags.DEFINE_list("grids", [], "Time grids; all by default.")
+_NFE = flags.DEFINE_list("nfe", [], f"Evaluations; by default {', '.join(map(str, NFE))}.")
+
+
+def combinations(sde) -> list[tuple[str, int]]:
+    """(sampler, NFE) that can be spent exactly; 'adaptive' chooses its own."""
+    from mmdjax.diffusion.samplers import registry
+
+    samplers = _SAMPLERS.value or registry.names()
+    budgets = [int(n) for n in _NFE.value] or NFE
+    if _SMOKE.value:
+        samplers, budgets = ("ddim", "dpmpp_2m"), (2, 4)
+    found = []
+    for sampler in samplers:
+        each = registry.make(sampler, sde, None).nfe
+        found += [(sampler, 0)] if each == 0 else [(sampler, n) for n in budgets if n % each == 0]
+    return found
+
+
+def grids_for(sampler: str) -> tuple[str, ...]:
+    from mmdjax.diffusion.time_grids import REGISTRY
+
+    if sampler == "adaptive":  # reads the ends only
+        return ("uniform",)
+    if _SMOKE.value:
+        return ("quadratic", "log_snr")
+    return tuple(_GRIDS.value or REGISTRY)
+
+
+class Study:
+    """A trained model with its test split, and what every combination is measured on."""
+
+    def __init__(self, system, one, seed: int):
+        self.system, self.one, self.seed = system, one, seed
+        self.z, size = one.z["test"], len(one.z["test"].label)
+        patterns = system.patterns[:-1]
+        self.observed = patterns[np.arange(size) % len(patterns)]
+
+    def quality(self, drawer) -> dict[str, float]:
+        from mmdjax.evaluation.evaluate import predict_draws
+        from mmdjax.evaluation.metrics import energy_distance, rmse, sentiment_metrics
+        from mmdjax.methods.work_list import draw_missing
+
+        z, observed = self.z, self.observed
+        size = len(z.label)
+        key = jax.random.fold_in(jax.random.key(self.seed), STREAM)
+        drawn, nfe = draw_missing(
+            drawer,
+            self.one.score,
+            z.x,
+            z.valid,
+            observed,
+            np.arange(size),
+            np.zeros((size, 1), int),
+            key,
+            self.system.buckets,
+            BATCHES[-1],
+        )
+        arguments = (self.one.complete, self.one.scale, drawn, z.valid, observed)
+        found = sentiment_metrics(predict_draws(self.system, *arguments)[:, 0], z.label)
+        values = {metric: found[metric] for metric in METRICS} | {"nfe": nfe}
+        distances, errors = [], []
+        for m in range(observed.shape[1]):
+            rows = ~observed[:, m]
+            mask = z.valid[rows, m]
+            one, truth = (np.where(mask[..., None], x[rows, m], 0) for x in (drawn[:, 0], z.x))
+            distances.append(energy_distance(*(x.reshape(len(x), -1) for x in (one, truth))))
+            errors.append(rmse(one, truth, mask))
+        return values | {
+            "energy_distance": float(np.mean(distances)),
+            "rmse": float(np.mean(errors)),
+        }
+
+    def call(self, drawer, batch: int):
+        """A draw of the first modality given the others, for `batch` utterances."""
+        rows = np.resize(np.arange(len(self.z.label)), batch)
+        others = np.arange(1, self.observed.shape[1], dtype=np.int32)
+        condition, mask = self.z.x[rows][:, others], self.z.valid[rows][:, others]
+        keys = jax.random.split(jax.random.key(0), (1, batch, 1))
+        return (
+            self.one.score,
+            np.zeros(1, np.int32),
+            condition,
+            np.tile(others, (batch, 1)),
+            mask.any(1),
+            mask,
+            keys,
+            drawer.grid,
+            np.float32(1),
+        )
+
+
+def measure(study: Study, found, make) -> tuple[list[dict], list[dict]]:
+    """Rows of quality by (sampler, grid, NFE), and of latency by (sampler, NFE, batch).
+
+    Args:
+      make: Diffusion settings -> drawer.
+    """
+    drawers, quality = {}, []
+    for sampler, nfe in track(found, description="quality"):
+        base = None
+        for grid in grids_for(sampler):
+            drawer = make(sampler=sampler, nfe=nfe, grid=grid)
+            # One program for all grids: times are data.
+            base = base or drawer
+            row = {"sampler": sampler, "grid": grid}
+            quality.append(row | study.quality(base._replace(grid=drawer.grid)))
+        drawers[sampler, quality[-1]["nfe"]] = base
+    latency = []
+    for batch in BATCHES:
+        cases = {}
+        for (sampler, nfe), drawer in track(drawers.items(), description=f"compile, batch {batch}"):
+            arguments = study.call(drawer, batch)
+            run = lambda d=drawer, a=arguments: jax.block_until_ready(d.draw(*a))  # noqa: E731
+            started = time.perf_counter()
+            run()
+            cases[sampler, nfe] = (run, time.perf_counter() - started, arguments)
+        calls = {key: common.stopwatch(run) for key, (run, _, _) in cases.items()}
+        seconds = common.alternate(calls, ROUNDS)
+        for (sampler, nfe), values in seconds.items():
+            row = {"sampler": sampler, "nfe": nfe, "batch": batch}
+            row |= common.quartiles(values) | {"first_call": cases[sampler, nfe][1]}
+            row["items_per_second"] = batch / row["seconds"]
+            if batch == 32:
+                jitted = drawers[sampler, nfe].draw.jitted
+                memory = jitted.lower(*cases[sampler, nfe][2]).compile().memory_analysis()
+                row["temporary_bytes"] = getattr(memory, "temp_size_in_bytes", None)
+            latency.append(row)
+    return quality, latency
+
+
+def joined(quality, latency) -> list[dict]:
+    """Quality rows with the seconds of each batch beside them."""
+    seconds = {(r["sampler"], r["nfe"], r["batch"]): r["seconds"] for r in latency}
+    return [
+        r | {f"seconds_{batch}": seconds[r["sampler"], r["nfe"], batch] for batch in BATCHES}
+        for r in quality
+    ]
+
+
+def front(rows, x: str, y: str, sign: int) -> list[dict]:
+    """Rows that no quicker row beats: `sign` 1 where less of y is better, -1 where more is."""
+    best, kept = np.inf, []
+    for row in sorted(rows, key=lambda r: (r[x], sign * r[y])):
+        if sign * row[y] < best:
+            best = sign * row[y]
+            kept.append(row)
+    return kept
+
+
+def linear(latency) -> list[list[str]]:
+    """Seconds = intercept + slope NFE for every sampler, batch 32."""
+    body = []
+    for sampler in dict.fromkeys(r["sampler"] for r in latency):
+        part = [r for r in latency if r["sampler"] == sampler and r["batch"] == 32]
+        if len(part) < 3:
+            continue
+        x, y = np.array([r["nfe"] for r in part]), np.array([r["seconds"] for r in part])
+        weights = 1 / y  # relative errors
+        slope, start = np.polyfit(x, y, 1, w=weights)
+        off = np.abs(slope * x + start - y) / y
+        memory = [r["temporary_bytes"] for r in part if r["temporary_bytes"]]
+        body.append(
+            [
+                sampler,
+                f"{1e3 * start:.2f}",
+                f"{1e3 * slope:.3f}",
+                f"{100 * np.median(off):.0f} %",
+                f"{min(memory) / 1e6:.1f}–{max(memory) / 1e6:.1f}" if memory else "",
+                f"{np.median([r['first_call'] for r in part]):.2f}",
+            ]
+        )
+    return body
+
+
+def chart(rows, recipes: dict[str, dict]) -> Figure:
+    """Two panels over latency at batch 32: energy distance, and ACC2."""
+    figure = Figure(figsize=(12.5, 5.6), layout="constrained")
+    panels = figure.subplots(1, 2)
+    floor = 0.6 * min(
+        (r["energy_distance"] for r in rows if r["energy_distance"] > 1e-3), default=1
+    )
+    for axes, metric, sign in zip(
+        panels, ("energy_distance", "acc2_nonzero"), (1, -1), strict=True
+    ):
+        scale = 100 if sign < 0 else 1
+        value = lambda r, m=metric, s=scale: max(s * r[m], floor)  # noqa: E731
+        for sampler in dict.fromkeys(r["sampler"] for r in rows):
+            part = [r for r in rows if r["sampler"] == sampler]
+            colour, marker = STYLE.get(sampler, ("#bbbbbb", "x"))
+            x, y = [1e3 * r["seconds_32"] for r in part], [value(r) for r in part]
+            axes.plot(x, y, marker, color=colour, alpha=0.45, ms=4.5, mew=0, label=sampler)
+        best = front(rows, "seconds_32", metric, sign)
+        x, y = [1e3 * r["seconds_32"] for r in best], [value(r) for r in best]
+        axes.step(
+            x, y, where="post", color="#222222", lw=1.4, label="best at this latency", zorder=1
+        )
+        for index, (name, r) in enumerate(recipes.items()):
+            at = (1e3 * r["seconds_32"], value(r))
+            axes.plot(*at, "*", ms=17, color="#ffcc00", mec="#222222", mew=0.9, zorder=5)
+            up = 16 if index % 2 else -22
+            axes.annotate(
+                name,
+                at,
+                (0, up),
+                textcoords="offset points",
+                ha="center",
+                fontsize=9.5,
+                weight="bold",
+                bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.8},
+                zorder=6,
+            )
+        axes.set(xscale="log", xlabel="milliseconds to draw 32 (one missing modality)")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25, which="both", lw=0.5)
+    panels[0].set(yscale="log")
+    panels[0].set_title("Energy distance of draws to the truth (less is better)", loc="left")
+    panels[1].set_title("ACC2 after fusion, % (more is better)", loc="left")
+    shown = np.array([100 * r["acc2_nonzero"] for r in rows])
+    low = np.quantile(shown, 0.1)
+    panels[1].set_ylim(low - 0.25 * (shown.max() - low), shown.max() + 0.12 * (shown.max() - low))
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=9)
+    return figure
+
+
+def main(argv: list[str]) -> None:
+    config, workdir = command.given(argv)
+    from mmdjax.config import Diffusion, with_recipe
+    from mmdjax.data import pipeline
+    from mmdjax.experiment import machine
+    from mmdjax.methods.draw import make_drawer
+    from mmdjax.methods.recipes import RECIPES
+    from mmdjax.methods.stages import Stages
+    from mmdjax.methods.two_stage import TwoStage
+    from mmdjax.training.progress import Reporter
+
+    workdir.mkdir(parents=True, exist_ok=True)
+    splits, seed = pipeline.standardise(pipeline.load(config.data)), config.seeds[0]
+    system = TwoStage(config, splits, Reporter())
+    one = Stages(system).stage_one(seed, workdir / f"seed_{seed}")
+    study, sde = Study(system, one, seed), system.modules.sde
+
+    def make(**changes):
+        wanted = Diffusion(sde=config.diffusion.sde, dtype=config.diffusion.dtype, **changes)
+        return make_drawer(system.modules, with_recipe(wanted))
+
+    quality, latency = measure(study, combinations(sde), make)
+    rows = joined(quality, latency)
+    # Latency belongs to sampler and NFE: recipes have it from there where it was measured.
+    seconds = {(r["sampler"], r["nfe"]): r for r in rows}
+    recipes = {}
+    for name, recipe in RECIPES.items():
+        if (recipe["sampler"], recipe["nfe"]) in seconds:
+            same = seconds[recipe["sampler"], recipe["nfe"]]
+            known = {k: v for k, v in same.items() if k.startswith("seconds") or k == "sampler"}
+            recipes[name] = known | study.quality(make(recipe=name)) | {"grid": "recipe"}
+    result = {
+        "title": f"Quality against latency: {config.title}",
+        "command": common.command_line("nfe_latency"),
+        "machine": machine(),
+        "config": dataclasses.asdict(config),
+        "rows": rows,
+        "recipes": recipes,
+        "latency": latency,
+    }
+    common.write(
+        workdir, "nfe_latency", result, sections(rows, recipes, latency), chart(rows, recipes)
+    )
+
+
+def line(row: dict) -> list[str]:
+    return [
+        *(f"{1e3 * row[f'seconds_{batch}']:.2f}" for batch in BATCHES),
+        f"{32 / row['seconds_32']:.0f}",
+        f"{row['energy_distance']:.4f}",
+        f"{row['rmse']:.3f}",
+        *(f"{100 * row[metric]:.1f}" for metric in METRICS),
+    ]
+
+
+def sections(rows, recipes, latency) -> list:
+    header = [*(f"ms, batch {b}" for b in BATCHES), "items/s at 32", "energy distance", "RMSE"]
+    header += ["ACC2", "F1", "ACC7"]
+    names = [[name, r["sampler"], str(r["nfe"]), *line(r)] for name, r in recipes.items()]
+    best = front(rows, "seconds_32", "energy_distance", 1)
+    pareto = [[r["sampler"], r["grid"], str(r["nfe"]), *line(r)] for r in best]
+    every = [[r["sampler"], r["grid"], str(r["nfe"]), *line(r)] for r in rows]
+    about = ["sampler", "intercept (ms)", "ms an evaluation", "median deviation"]
+    about += ["temporary memory (MB), least to most", "first call (s)"]
+    return [
+        ("Recipes", ["recipe", "sampler", "NFE", *header], names),
+        ("Best energy distance at each latency", ["sampler", "grid", "NFE", *header], pareto),
+        ("Latency is linear in NFE, memory flat (batch 32)", about, linear(latency)),
+        ("Everything", ["sampler", "grid", "NFE", *header], every),
+    ]
+
+
+if __name__ == "__main__":
+    command.console(main)

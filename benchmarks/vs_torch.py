@@ -1,0 +1,278 @@
+"""A whole draw in mmdjax and in PyTorch: same network, weights, evaluations; then fewer of each.
+
+Command: python -m benchmarks.vs_torch --workdir=DIR [--smoke] [--rounds=5]
+
+One missing modality given two others, ScoreTransformer1D of the published size (256 wide, 6 layers,
+48 frames), batch 32 and 1. Peers: our own PyTorch twin (`torch_twin.py`; same weights, outputs
+compared at the start) in a Python loop, eager, with glibc's malloc thresholds raised, under
+`torch.compile` (on a GPU with CUDA graphs), and under the schedulers of diffusers; and JAX as one
+writes it first. mmdjax runs on one device and, on a CPU, on one virtual device a core.
+
+Every side is a process of its own, since threads, malloc and devices are set at its start; only one
+works at a time. Within a group cases alternate; seconds are medians. Weights are random: time does
+not depend on them. Operations are those of the algorithm after the exact savings (`common.py`); the
+ceiling is the same side's own 2048 x 2048 matrix product with these operands. Peak memory is what
+a draw adds to the process at most. Needs the extra `bench`. Writes vs_torch.json, .md and .png.
+About 20 minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich.progress import track
+
+from benchmarks import common
+from mmdjax.methods.recipes import RECIPES
+
+JOINT = {"width": 256, "layers": 6, "heads": 8, "mlp": 512, "time_features": 256}
+JOINT |= {"fourier_scale": 16.0, "attention": "joint", "patch": 1}
+PREFIX, PATCH = JOINT | {"attention": "prefix"}, JOINT | {"attention": "prefix", "patch": 4}
+SMOKE = {"width": 32, "layers": 2, "heads": 2, "mlp": 64, "time_features": 16}
+RAISED = "glibc.malloc.mmap_threshold=2147483648:glibc.malloc.trim_threshold=4294967296"
+SIDES = {
+    "PyTorch": {},
+    "PyTorch, malloc raised": {"GLIBC_TUNABLES": RAISED},
+    "mmdjax": {},
+    "mmdjax, a device a core": {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={os.cpu_count()}"
+    },
+}
+ONE, ALL = "mmdjax", "mmdjax, a device a core"
+
+
+def case(group, side, form, score, recipe, batch=32, dtype="float32", **changes) -> dict:
+    """recipe: a name of `RECIPES`, or sampler and NFE as in 'ddim 10' on the quadratic grid."""
+    if recipe in RECIPES:
+        settings = {"grid_options": ()} | RECIPES[recipe]
+    else:
+        sampler, nfe = recipe.split()
+        settings = {"sampler": sampler, "nfe": int(nfe), "grid": "quadratic", "grid_options": ()}
+    network = "joint" if score["attention"] == "joint" else "prefix"
+    network += f", patch {score['patch']}" if score["patch"] > 1 else ""
+    about = {"group": group, "side": side, "form": form, "recipe": recipe, "network": network}
+    return about | {"score": score, "batch": batch, "dtype": dtype} | settings | changes
+
+
+def cases() -> list[dict]:
+    torch, raised, bf16 = "PyTorch", "PyTorch, malloc raised", {"dtype": "bfloat16"}
+    same = "Same work: DDIM 30, float32, batch 32"
+    listed = [
+        case(same, torch, "eager", JOINT, "ddim 30"),
+        case(same, raised, "eager", JOINT, "ddim 30"),
+        case(same, torch, "compile", JOINT, "ddim 30"),
+        case(same, torch, "diffusers", JOINT, "ddim 30"),
+        case(same, ONE, "naive", JOINT, "ddim 30"),
+        case(same, ONE, "mmdjax", JOINT, "ddim 30"),
+        case(same, ALL, "mmdjax", JOINT, "ddim 30"),
+    ]
+    half = "Same work: DDIM 30, bfloat16 operands, batch 32"
+    listed += [
+        case(half, torch, "eager", JOINT, "ddim 30", **bf16),
+        case(half, raised, "eager", JOINT, "ddim 30", **bf16),
+        case(half, torch, "compile", JOINT, "ddim 30", **bf16),
+        case(half, ONE, "mmdjax", JOINT, "ddim 30", **bf16),
+        case(half, ALL, "mmdjax", JOINT, "ddim 30", **bf16),
+    ]
+    single = "Same work: DDIM 30, float32, batch 1"
+    for side, form in ((torch, "eager"), (torch, "compile"), (ONE, "mmdjax"), (ALL, "mmdjax")):
+        listed.append(case(single, side, form, JOINT, "ddim 30", batch=1))
+    cache = "Prefix cache: DDIM 10, float32, batch 32, encoding included"
+    for score in (JOINT, PREFIX, PATCH):
+        listed.append(case(cache, ALL, "mmdjax", score, "ddim 10"))
+    listed += [case(cache, torch, "eager", score, "ddim 10") for score in (JOINT, PREFIX)]
+    whole = "Recipes against the published sampler, batch 32"
+    listed += [
+        case(whole, torch, "eager", JOINT, "imder"),
+        case(whole, ALL, "mmdjax", JOINT, "imder"),
+        case(whole, ALL, "mmdjax", JOINT, "thesis-quality"),
+        case(whole, ALL, "mmdjax", JOINT, "thesis-speed"),
+        case(whole, torch, "diffusers", JOINT, "dpmpp_2m 8"),
+        case(whole, torch, "diffusers", PREFIX, "dpmpp_2m 8"),
+    ]
+    for recipe in ("quality-16", "fast-8", "fast-4"):
+        listed.append(case(whole, ALL, "mmdjax", PREFIX, recipe))
+    listed += [
+        case(whole, ONE, "mmdjax", PREFIX, "fast-8"),
+        case(whole, ALL, "mmdjax", PREFIX, "fast-8", **bf16),
+        case(whole, ALL, "mmdjax", PATCH, "fast-8"),
+        case(whole, ALL, "mmdjax", PATCH, "fast-8", **bf16),
+    ]
+    scaling = "Latency against evaluations: prefix, dpmpp_2m, batch 32"
+    listed += [
+        case(scaling, ALL, "mmdjax", PREFIX, f"dpmpp_2m {nfe}") for nfe in (1, 2, 4, 8, 16, 32, 64)
+    ]
+    return listed
+
+
+class Side:
+    """A worker process; see `vs_torch_worker.py`."""
+
+    def __init__(self, environment: dict[str, str]):
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.vs_torch_worker"],
+            env=os.environ | environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, **request) -> dict:
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"a side ended with status {self._process.wait()}: {request}")
+        return json.loads(line)
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def measure(listed: list[dict], rounds: int) -> list[dict]:
+    sides = {name: Side(SIDES[name]) for name in {c["side"] for c in listed}}
+    rows, ceilings = [], {}
+    for c in listed:
+        key = (c["side"], c["dtype"])
+        if key not in ceilings:
+            ceilings[key] = sides[c["side"]].ask(do="ceiling", case=c)["rate"]
+    for group in dict.fromkeys(c["group"] for c in listed):
+        part = {str(i): c for i, c in enumerate(listed) if c["group"] == group}
+        built = {
+            name: sides[c["side"]].ask(do="build", name=name, case=c)
+            for name, c in track(part.items(), description=f"{group}: compiling")
+        }
+        peaks = dict.fromkeys(part, 0)
+
+        def runner(name, part=part, peaks=peaks):
+            def run() -> float:
+                answer = sides[part[name]["side"]].ask(do="run", name=name)
+                peaks[name] = max(peaks[name], answer["peak"])
+                time.sleep(0.2)  # threads of the last side stop spinning
+                return answer["seconds"]
+
+            return run
+
+        seconds = common.alternate({name: runner(name) for name in part}, rounds)
+        for name, c in part.items():
+            rows.append(row(c, seconds[name], built[name], peaks[name], ceilings))
+            print("{group} | {name} | {recipe} {network}: {seconds:.4f} s".format(**rows[-1]))
+    for side in sides.values():
+        side.close()
+    return rows
+
+
+def row(c: dict, seconds, built: dict, peak: int, ceilings: dict) -> dict:
+    name = c["side"] if c["form"] in ("mmdjax", "eager") else f"{c['side']}, {c['form']}"
+    if c["form"] == "naive":
+        name = "JAX as first written"
+    made = {"group": c["group"], "name": name, "recipe": c["recipe"], "network": c["network"]}
+    made |= {key: c[key] for key in ("sampler", "nfe", "batch", "dtype")}
+    made |= {"backend": "torch" if c["side"].startswith("PyTorch") else "jax"}
+    made |= common.quartiles(seconds)
+    sizes = c["score"] | {"channels": 32}
+    work = c["batch"] * common.draw_operations(sizes, c["nfe"])
+    ceiling = max(rate for (_, dtype), rate in ceilings.items() if dtype == c["dtype"])
+    return made | {
+        "gflops": work / made["seconds"] / 1e9,
+        "ceiling_gflops": ceiling / 1e9,
+        "share_of_ceiling": work / made["seconds"] / ceiling,
+        "first_call": built["first"],
+        "difference_to_flax": built["difference"],
+        "peak_bytes": peak,
+    }
+
+
+def sections(rows: list[dict]) -> list:
+    made = []
+    for group in dict.fromkeys(r["group"] for r in rows):
+        part = [r for r in rows if r["group"] == group]
+        base = part[0]["seconds"]
+        header = ["", "network", "recipe", "dtype", "seconds", "quartiles", "GFLOP/s"]
+        header += ["share of ceiling", "times faster than the first", "peak (MB)"]
+        body = [
+            [
+                r["name"],
+                r["network"],
+                r["recipe"],
+                r["dtype"],
+                f"{r['seconds']:.4f}",
+                "{:.4f}–{:.4f}".format(*r["quartiles"]),
+                f"{r['gflops']:.0f}",
+                f"{100 * r['share_of_ceiling']:.0f} %",
+                f"{base / r['seconds']:.2f}",
+                f"{r['peak_bytes'] / 1e6:.0f}" if r["peak_bytes"] else "",
+            ]
+            for r in part
+        ]
+        made.append((group, header, body))
+    line = [r for r in rows if r["group"].startswith("Latency")]
+    if line:
+        slope, start = np.polyfit([r["nfe"] for r in line], [r["seconds"] for r in line], 1)
+        made.append(
+            f"Latency is {1000 * start:.0f} ms + {1000 * slope:.1f} ms for each evaluation "
+            "(least squares over the last group; the first part holds the encoding)."
+        )
+    worst = max(r["difference_to_flax"] or 0 for r in rows)
+    made.append(f"Largest difference between the twin and the flax network: {worst:.1e}.")
+    return made
+
+
+def chart(rows: list[dict]) -> Figure:
+    """Seconds a draw by group, PyTorch grey and mmdjax blue."""
+    groups = list(dict.fromkeys(r["group"] for r in rows if not r["group"].startswith("Latency")))
+    sizes = [sum(r["group"] == g for r in rows) for g in groups]
+    figure = Figure(figsize=(9, 1.2 * len(groups) + 0.32 * sum(sizes)), layout="constrained")
+    panels = figure.subplots(len(groups), 1, height_ratios=sizes, squeeze=False)[:, 0]
+    for axes, group in zip(panels, groups, strict=True):
+        part = [r for r in rows if r["group"] == group][::-1]
+        colours = [
+            "#0b5cad" if r["name"].startswith("mmdjax") else "#b0b0b0" if r["backend"] == "torch"
+            else "#e69f00" for r in part
+        ]  # fmt: skip
+        labels = [f"{r['name']} · {r['network']} · {r['recipe']}" for r in part]
+        labels = [f"{a} · bf16" if r["dtype"] == "bfloat16" else a
+                  for a, r in zip(labels, part, strict=True)]  # fmt: skip
+        bars = axes.barh(range(len(part)), [r["seconds"] for r in part], color=colours)
+        first = part[-1]["seconds"]
+        times = [f"{r['seconds']:.3g} s  ({first / r['seconds']:.1f}×)" for r in part]
+        axes.bar_label(bars, times, padding=3, fontsize=8)
+        axes.set_yticks(range(len(part)), labels, fontsize=8)
+        axes.set_title(group, loc="left", fontsize=10)
+        axes.margins(x=0.18)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[-1].set_xlabel("seconds a draw (median)")
+    return figure
+
+
+def main() -> None:
+    parser = common.parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="timings of every case")
+    options = common.parse(parser)
+    listed = cases()
+    if options.smoke:
+        listed = [c | {"score": c["score"] | SMOKE} for c in listed if c["form"] != "compile"]
+        listed = [c for c in listed if c["recipe"] in ("ddim 10", "fast-8")]
+    from mmdjax.experiment import machine
+
+    rows = measure(listed, 1 if options.smoke else options.rounds)
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "diffusers")}
+    result = {
+        "title": "mmdjax against PyTorch",
+        "command": common.command_line("vs_torch"),
+        "machine": machine() | versions,
+        "rows": rows,
+    }
+    common.write(options.workdir, "vs_torch", result, sections(rows), chart(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""One side of `vs_torch.py`: a process that builds cases on request and times one run at a time.
+
+Requests and answers are lines of JSON on stdin and stdout. Threads, malloc and virtual devices are
+set by the environment it is started with.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+FRAMES, CHANNELS, MODALITIES = 48, 32, 3
+
+
+def inputs(batch: int):
+    """condition, ids, mask, condition_mask of one missing modality given two, and noise."""
+    rng = np.random.default_rng(0)
+    condition = rng.standard_normal((batch, 2, FRAMES, CHANNELS)).astype(np.float32)
+    ids = np.tile([1, 2], (batch, 1)).astype(np.int32)
+    mask, condition_mask = np.ones((batch, FRAMES), bool), np.ones((batch, 2, FRAMES), bool)
+    noise = rng.standard_normal((batch, FRAMES, CHANNELS)).astype(np.float32)
+    return condition, ids, mask, condition_mask, noise
+
+
+def parameters(score: dict):
+    """Of one network of these sizes (fields of `config.Score`), seeded: the same in every process,
+    and perturbed, so that biases and norms matter."""
+    import jax
+
+    from mmdjax.networks.score_transformer import ScoreTransformer1D
+
+    net = ScoreTransformer1D(MODALITIES, FRAMES, CHANNELS, **score)
+    condition, ids, mask, condition_mask, noise = inputs(1)
+    init = jax.jit(net.init)(
+        jax.random.key(0), noise, np.ones(1), condition, ids, mask, condition_mask
+    )
+    rng = np.random.default_rng(1)
+    return net, jax.tree.map(
+        lambda a: np.asarray(a + 0.02 * rng.standard_normal(a.shape), np.float32), init
+    )
+
+
+def jax_case(case: dict) -> Callable:
+    """A whole compiled draw, as the system makes it."""
+    import jax
+
+    from mmdjax import config as configs
+    from mmdjax.methods.draw import make_drawer, on_all_devices
+    from mmdjax.methods.system import build
+
+    diffusion = {k: case[k] for k in ("sampler", "grid", "grid_options", "nfe", "dtype")}
+    config = configs.from_dict({"score": case["score"], "diffusion": diffusion})
+    modules = build(config, ("a", "b", "c"))
+    drawer = make_drawer(modules, config.diffusion)
+    params = parameters(case["score"])[1]
+    params = on_all_devices(jax.tree.map(lambda a: np.stack([a] * MODALITIES), params))
+    condition, ids, mask, condition_mask, _ = inputs(case["batch"])
+    keys = jax.random.split(jax.random.key(1), (1, case["batch"], 1))
+    arguments = (np.array([0], np.int32), condition, ids, mask, condition_mask, keys)
+    settings = (drawer.grid, np.float32(1))
+    return lambda: jax.block_until_ready(drawer.draw(params, *arguments, *settings))
+
+
+def naive_case(case: dict) -> Callable:
+    """JAX as one writes it first: a Python loop of jitted steps, einsum attention of the library,
+    every layer for every token."""
+    import flax.linen as nn
+    import jax
+    import jax.numpy as jnp
+
+    from mmdjax.diffusion import VP, time_grid
+
+    sizes, sde = case["score"], VP()
+
+    class Naive(nn.Module):
+        @nn.compact
+        def __call__(self, x, t, condition):
+            z = jnp.concatenate([x[:, None], condition], 1).reshape(len(x), -1, CHANNELS)
+            z = nn.Dense(sizes["width"])(z) + nn.Dense(sizes["width"])(t[:, None])[:, None]
+            for _ in range(sizes["layers"]):
+                attention = nn.MultiHeadDotProductAttention(sizes["heads"])
+                z = z + attention(nn.LayerNorm()(z))
+                y = nn.gelu(nn.Dense(sizes["mlp"])(nn.LayerNorm()(z)))
+                z = z + nn.Dense(sizes["width"])(y)
+            return nn.Dense(CHANNELS)(z)[:, :FRAMES]
+
+    condition, _, _, _, noise = inputs(case["batch"])
+    net = Naive()
+    t0 = np.ones(case["batch"], np.float32)
+    params = jax.jit(net.init)(jax.random.key(0), noise, t0, condition)
+    grid = time_grid(case["grid"], sde, case["nfe"]).astype(np.float32)
+
+    @jax.jit
+    def step(params, x, t, t_next, condition):
+        (alpha, std), (alpha2, std2) = sde.marginal(t), sde.marginal(t_next)
+        v = net.apply(params, x, jnp.broadcast_to(t, len(x)), condition)
+        noise = alpha * v + std * x
+        return alpha2 / alpha * x + (std2 - alpha2 / alpha * std) * noise
+
+    def draw():
+        x = noise
+        for t, t_next in itertools.pairwise(grid):
+            x = step(params, x, t, t_next, condition)
+        return jax.block_until_ready(x)
+
+    return draw
+
+
+def torch_case(case: dict) -> Callable:
+    """The twin through a Python loop: eager, compiled, or under a scheduler of diffusers."""
+    import jax
+    import torch
+
+    from benchmarks import torch_twin as twin
+    from mmdjax.diffusion import VP, time_grid
+
+    net, params = parameters(case["score"])
+    sizes = {k: v for k, v in case["score"].items() if k != "patch"}
+    network = twin.from_flax(params, modalities=MODALITIES, **sizes)
+    arrays = inputs(case["batch"])
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda" if cuda else "cpu")
+    network, tensors = network.to(device), (torch.from_numpy(a).to(device) for a in arrays)
+    condition, ids, mask, condition_mask, noise = tensors
+    ids, given = ids.long(), (mask, condition_mask)
+    half = np.full(case["batch"], 0.5, np.float32)
+    with torch.inference_mode():
+        got = network(noise, torch.from_numpy(half).to(device), condition, ids, *given)
+    want = jax.jit(net.apply)(params, arrays[4], half, *arrays[:4])
+    case["difference"] = float(np.abs(got.cpu().numpy() - np.asarray(want)).max())
+    if case["dtype"] == "bfloat16":
+        network = twin.with_dtype(network, torch.bfloat16)
+    denoise = network.denoise
+    if case["form"] == "compile":  # on a GPU with CUDA graphs
+        denoise = torch.compile(denoise, mode="reduce-overhead" if cuda else None)
+    grid = time_grid(case["grid"], VP(), case["nfe"])
+
+    @torch.inference_mode()
+    def draw():
+        encoded = network.encode(condition, ids, condition_mask)
+        noise_fn = lambda x, t: twin.predict_noise(denoise, x, t, encoded, mask)  # noqa: E731
+        if case["form"] == "diffusers":
+            scheduler = twin.diffusers_sampler(case["sampler"], case["nfe"])
+            x = scheduler(twin.discrete(noise_fn), noise)
+        elif case["sampler"] == "euler_maruyama":
+            x = twin.euler_maruyama(noise_fn, grid, noise)
+        else:
+            x = twin.ddim(noise_fn, grid, noise)
+        return x.cpu()  # waits for the device
+
+    return draw
+
+
+FORMS = {"mmdjax": jax_case, "naive": naive_case}
+
+
+def resident(field: str) -> int:
+    """Bytes of this process: VmHWM (the peak since `forget_peak`) or VmRSS; 0 where unknown."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024
+    except (OSError, StopIteration):
+        return 0
+
+
+def forget_peak() -> None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def ceiling(case: dict) -> float:
+    """Operations a second of this side's own matrix product, operands of case['dtype']."""
+    if case["form"] == "mmdjax":
+        from benchmarks.common import jax_ceiling
+
+        return jax_ceiling(case["dtype"])
+    import torch
+
+    a, best = torch.randn(2048, 2048).to(getattr(torch, case["dtype"])), np.inf
+    for _ in range(6):
+        started = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - started)
+    return 2 * 2048**3 / best
+
+
+def main() -> None:
+    from mmdjax.compilation import keep_programs
+
+    keep_programs()
+    cases = {}
+    answer = sys.stdout
+    sys.stdout = sys.stderr  # libraries that print do not answer
+    for line in sys.stdin:
+        request = json.loads(line)
+        if request["do"] == "ceiling":
+            result = {"rate": ceiling(request["case"])}
+        elif request["do"] == "build":
+            case = request["case"]
+            started = time.perf_counter()
+            cases[request["name"]] = run = FORMS.get(case["form"], torch_case)(case)
+            run()
+            result = {"first": time.perf_counter() - started, "difference": case.get("difference")}
+        else:
+            forget_peak()
+            before, started = resident("VmRSS"), time.perf_counter()
+            cases[request["name"]]()
+            seconds = time.perf_counter() - started
+            result = {"seconds": seconds, "peak": max(0, resident("VmHWM") - before)}
+        print(json.dumps(result), file=answer, flush=True)
+
+
+if __name__ == "__main__":
+    main()
