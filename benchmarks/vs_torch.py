@@ -94,6 +94,7 @@ def cases() -> list[dict]:
         case(whole, ALL, "mmdjax", JOINT, "imder"),
         case(whole, ALL, "mmdjax", JOINT, "thesis-quality"),
         case(whole, ALL, "mmdjax", JOINT, "thesis-speed"),
+        case(whole, ALL, "mmdjax", JOINT, "fast-8"),
         case(whole, torch, "diffusers", JOINT, "dpmpp_2m 8"),
         case(whole, torch, "diffusers", PREFIX, "dpmpp_2m 8"),
     ]
@@ -143,7 +144,8 @@ def measure(listed: list[dict], rounds: int) -> list[dict]:
     for c in listed:
         key = (c["side"], c["dtype"])
         if key not in ceilings:
-            ceilings[key] = sides[c["side"]].ask(do="ceiling", case=c)["rate"]
+            answer = sides[c["side"]].ask(do="ceiling", case=c)
+            ceilings[key], bandwidth = answer["rate"], answer["bandwidth"]
     for group in dict.fromkeys(c["group"] for c in listed):
         part = {str(i): c for i, c in enumerate(listed) if c["group"] == group}
         built = {
@@ -164,6 +166,9 @@ def measure(listed: list[dict], rounds: int) -> list[dict]:
         seconds = common.alternate({name: runner(name) for name in part}, rounds)
         for name, c in part.items():
             rows.append(row(c, seconds[name], built[name], peaks[name], ceilings))
+            if c["form"] == "mmdjax" and c["batch"] > 1 and not group.startswith("Latency"):
+                rows[-1]["bytes"] = sides[c["side"]].ask(do="traffic", case=c)["bytes"]
+                rows[-1]["bandwidth"] = bandwidth
             print("{group} | {name} | {recipe} {network}: {seconds:.4f} s".format(**rows[-1]))
     for side in sides.values():
         side.close()
@@ -174,7 +179,13 @@ def row(c: dict, seconds, built: dict, peak: int, ceilings: dict) -> dict:
     name = c["side"] if c["form"] in ("mmdjax", "eager") else f"{c['side']}, {c['form']}"
     if c["form"] == "naive":
         name = "JAX as first written"
-    made = {"group": c["group"], "name": name, "recipe": c["recipe"], "network": c["network"]}
+    made = {
+        "group": c["group"],
+        "form": c["form"],
+        "name": name,
+        "recipe": c["recipe"],
+        "network": c["network"],
+    }
     made |= {key: c[key] for key in ("sampler", "nfe", "batch", "dtype")}
     made |= {"backend": "torch" if c["side"].startswith("PyTorch") else "jax"}
     made |= common.quartiles(seconds)
@@ -182,6 +193,7 @@ def row(c: dict, seconds, built: dict, peak: int, ceilings: dict) -> dict:
     work = c["batch"] * common.draw_operations(sizes, c["nfe"])
     ceiling = max(rate for (_, dtype), rate in ceilings.items() if dtype == c["dtype"])
     return made | {
+        "operations": work,
         "gflops": work / made["seconds"] / 1e9,
         "ceiling_gflops": ceiling / 1e9,
         "share_of_ceiling": work / made["seconds"] / ceiling,
@@ -214,6 +226,7 @@ def sections(rows: list[dict]) -> list:
             for r in part
         ]
         made.append((group, header, body))
+    made.append(roofline(rows))
     line = [r for r in rows if r["group"].startswith("Latency")]
     if line:
         slope, start = np.polyfit([r["nfe"] for r in line], [r["seconds"] for r in line], 1)
@@ -224,6 +237,30 @@ def sections(rows: list[dict]) -> list:
     worst = max(r["difference_to_flax"] or 0 for r in rows)
     made.append(f"Largest difference between the twin and the flax network: {worst:.1e}.")
     return made
+
+
+def roofline(rows: list[dict]) -> tuple:
+    """Operations and bytes of every mmdjax case, the two bounds, and what was measured."""
+    header = ["", "network", "recipe", "dtype", "GFLOP", "GB", "bound by operations (s)"]
+    header += ["bound by bytes (s)", "measured (s)", "share of the greater bound"]
+    body = []
+    for r in rows:
+        if "bytes" in r:
+            bounds = r["operations"] / r["ceiling_gflops"] / 1e9, r["bytes"] / r["bandwidth"]
+            body.append(
+                [
+                    r["name"],
+                    r["network"],
+                    r["recipe"],
+                    r["dtype"],
+                    f"{r['operations'] / 1e9:.0f}",
+                    f"{r['bytes'] / 1e9:.1f}",
+                    *(f"{b:.3f}" for b in bounds),
+                    f"{r['seconds']:.3f}",
+                    f"{100 * max(bounds) / r['seconds']:.0f} %",
+                ]
+            )
+    return "Roofline of the mmdjax cases", header, body
 
 
 def chart(rows: list[dict]) -> Figure:

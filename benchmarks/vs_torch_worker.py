@@ -67,6 +67,30 @@ def jax_case(case: dict) -> Callable:
     return lambda: jax.block_until_ready(drawer.draw(params, *arguments, *settings))
 
 
+def traffic(case: dict) -> float:
+    """Bytes that XLA's cost analysis says a draw reads and writes, each operation by itself.
+
+    It counts a scanned body once, so one layer is the difference of two layers and one.
+    """
+    import jax
+
+    condition, ids, mask, condition_mask, noise = inputs(case["batch"])
+
+    def of(layers: int) -> tuple[float, float]:
+        net, params = parameters(case["score"] | {"layers": layers})
+        encode = jax.jit(lambda *a: net.apply(*a, method="encode"))
+        denoise = jax.jit(lambda *a: net.apply(*a, method="denoise"))
+        given = (params, condition, ids, condition_mask)
+        shape = jax.eval_shape(encode, *given)
+        time_ = np.ones(case["batch"], np.float32)
+        programs = encode.lower(*given), denoise.lower(params, noise, time_, shape, mask)
+        return tuple(p.compile().cost_analysis()["bytes accessed"] for p in programs)
+
+    one, two = np.array(of(1)), np.array(of(2))
+    encoding, evaluation = one + (case["score"]["layers"] - 1) * (two - one)
+    return float(encoding + case["nfe"] * evaluation)
+
+
 def naive_case(case: dict) -> Callable:
     """JAX as one writes it first: a Python loop of jitted steps, einsum attention of the library,
     every layer for every token."""
@@ -192,6 +216,16 @@ def ceiling(case: dict) -> float:
     return 2 * 2048**3 / best
 
 
+def bandwidth() -> float:
+    """Bytes a second that adding one to a large array reads and writes."""
+    a, best = np.zeros(2**27, np.float32), np.inf
+    for _ in range(4):
+        started = time.perf_counter()
+        np.add(a, 1, out=a)
+        best = min(best, time.perf_counter() - started)
+    return 2 * a.nbytes / best
+
+
 def main() -> None:
     from mmdjax.compilation import keep_programs
 
@@ -202,7 +236,9 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         if request["do"] == "ceiling":
-            result = {"rate": ceiling(request["case"])}
+            result = {"rate": ceiling(request["case"]), "bandwidth": bandwidth()}
+        elif request["do"] == "traffic":
+            result = {"bytes": traffic(request["case"])}
         elif request["do"] == "build":
             case = request["case"]
             started = time.perf_counter()

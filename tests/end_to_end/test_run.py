@@ -109,8 +109,9 @@ def test_evaluating_a_finished_run_again_gives_the_same_numbers(uninterrupted, s
     workdir, _ = uninterrupted
     before = numbers(workdir)
     (workdir / "results.json").unlink()
-    finish(start(small_config, workdir, "--mode=evaluate"))
+    output = finish(start(small_config, workdir, "--mode=evaluate"))
     assert numbers(workdir) == before
+    assert "\n0 programs compiled, " in output  # all were kept
 
 
 def test_killed_and_restarted_a_run_ends_with_the_same_numbers(
