@@ -29,7 +29,7 @@ from benchmarks import common
 from benchmarks.accuracy_vs_nfe import STYLE
 from mmdjax import main as command
 
-NFE = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 30, 60, 100)
+NFE = (1, 2, 4, 6, 8, 10, 16, 20, 30, 60, 100)
 BATCHES = (1, 32, 128)
 ROUNDS = 5
 STREAM = 400  # of the seed's randomness, apart from training's and evaluation's
