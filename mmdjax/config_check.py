@@ -1,0 +1,104 @@
+"""Ranges that a config's types do not say. Names are checked against their registries."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from mmdjax.config import Config, Diffusion
+from mmdjax.data.missing import check_rate
+from mmdjax.data.pipeline import SOURCES
+from mmdjax.diffusion import conditioning, losses, sde, time_grids
+from mmdjax.diffusion.samplers import registry
+from mmdjax.errors import UserError, choice
+from mmdjax.networks.score_transformer import ATTENTION
+
+_FRACTIONS = {"dropout", "attention_dropout", "ema", "unconditional"}
+_MAY_BE_ZERO = {"seed", "save_seconds", "warmup", "weight", "weight_decay", "nfe", "guidance"}
+
+
+def check(config: Config) -> None:
+    """Raises `UserError` for the first value out of range."""
+    choice("config.data.name", config.data.name, tuple(SOURCES))
+    _check_diffusion(config.diffusion)
+    if not config.seeds:
+        raise UserError("config.seeds is empty; give at least one integer")
+    if len(set(config.seeds)) != len(config.seeds) or min(config.seeds) < 0:
+        raise UserError(f"config.seeds = {config.seeds}; allowed: different integers from 0")
+    for pair in config.data.modalities:
+        if not all(pair.partition(":")):
+            raise UserError(f"config.data.modalities has {pair!r}; allowed: 'key in file:name'")
+    pairs, names = config.data.modalities, config.data.names_by_key()
+    if config.data.name == "synthetic":
+        if pairs or config.data.path:
+            raise UserError(
+                "config.data.path and modalities are fixed for synthetic data; drop them"
+            )
+    elif not 2 <= len(pairs) == len(names) == len(set(names.values())):
+        raise UserError(
+            f"config.data.modalities = {pairs}; allowed: at least two different 'key in file:name'"
+        )
+    modalities = len(pairs) or 3
+    for rate in config.evaluation.rates:
+        check_rate(rate, modalities)
+    for name, value in _numbers(config, "config"):
+        field = name.rsplit(".", 1)[1]
+        if field in _FRACTIONS and not 0 <= value < 1:
+            raise UserError(f"{name} = {value}; allowed: at least 0 and below 1")
+        if value < 0 or (value == 0 and field not in _FRACTIONS | _MAY_BE_ZERO):
+            raise UserError(f"{name} = {value}; allowed: a number above 0")
+    for name, width, heads in (
+        ("score", config.score.width, config.score.heads),
+        ("latents.channels and fusion", config.latents.channels, config.fusion.heads),
+    ):
+        if width % heads:
+            raise UserError(f"config.{name}: width {width} is not divisible by {heads} heads")
+    if config.score.time_features % 2:
+        raise UserError(
+            f"config.score.time_features = {config.score.time_features}; allowed: an even number"
+        )
+    choice("config.score.attention", config.score.attention, ATTENTION)
+    buckets = config.data.length_buckets
+    if any(length % config.score.patch for length in buckets):
+        raise UserError(
+            f"config.score.patch = {config.score.patch}; allowed: a number that divides every "
+            f"length of data.length_buckets {buckets}"
+        )
+    if not buckets or list(buckets) != sorted(set(buckets)) or buckets[-1] != config.latents.frames:
+        raise UserError(
+            f"config.data.length_buckets = {buckets}; allowed: increasing lengths that end with "
+            f"latents.frames = {config.latents.frames}"
+        )
+
+
+def _check_diffusion(diffusion: Diffusion) -> None:
+    names = {
+        "sde": tuple(sde.REGISTRY),
+        "grid": tuple(time_grids.REGISTRY),
+        "sampler": registry.names(),
+        "conditioning": conditioning.MODES,
+        "weighting": tuple(losses.WEIGHTS),
+        "coupling": ("chain", "independent"),
+        "dtype": ("float32", "bfloat16"),
+    }
+    for field, allowed in names.items():
+        choice(f"config.diffusion.{field}", getattr(diffusion, field), allowed)
+    options = diffusion.options()
+    registry.make(diffusion.sampler, sde.REGISTRY[diffusion.sde](), None, **options)
+    registry.steps_for(diffusion.sampler, diffusion.nfe, **options)
+    if diffusion.grid_options:
+        sde_ = sde.REGISTRY[diffusion.sde]()
+        time_grids.time_grid(diffusion.grid, sde_, 1, **diffusion.grid_arguments())
+    if diffusion.guidance != 1 and diffusion.unconditional == 0:
+        raise UserError(
+            f"config.diffusion.guidance = {diffusion.guidance} needs a network that was trained "
+            "without conditions too; give config.diffusion.unconditional above 0, such as 0.1"
+        )
+
+
+def _numbers(group, where: str):
+    for field in dataclasses.fields(group):
+        value, name = getattr(group, field.name), f"{where}.{field.name}"
+        if dataclasses.is_dataclass(value):
+            yield from _numbers(value, name)
+        elif isinstance(value, int | float):
+            yield name, value
