@@ -59,7 +59,8 @@ def jax_case(case: dict) -> Callable:
     modules = build(config, ("a", "b", "c"))
     drawer = make_drawer(modules, config.diffusion)
     params = parameters(case["score"])[1]
-    params = on_all_devices(jax.tree.map(lambda a: np.stack([a] * MODALITIES), params))
+    params = jax.tree.map(lambda a: np.stack([a] * MODALITIES), params)
+    params = on_all_devices(params, case["batch"])
     condition, ids, mask, condition_mask, _ = inputs(case["batch"])
     keys = jax.random.split(jax.random.key(1), (1, case["batch"], 1))
     arguments = (np.array([0], np.int32), condition, ids, mask, condition_mask, keys)

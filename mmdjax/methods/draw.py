@@ -102,9 +102,13 @@ def make_drawer(modules: Modules, diffusion, together: bool | None = None) -> Dr
         x = jnp.where(mask[..., None], x, 0.0).reshape(batch, draws, *shape)
         return x, jnp.full(batch, nfe)
 
+    def rounded(path, a):
+        """Only operands of products: biases, norms and embeddings are added in float32."""
+        return a.astype(dtype) if path[-1].key == "kernel" else a
+
     def draw(params, targets, condition, condition_id, mask, condition_mask, keys, grid, guidance):
         if dtype is not None:  # once a draw, not once an evaluation
-            params = jax.tree.map(lambda a: a.astype(dtype) if a.ndim > 2 else a, params)
+            params = jax.tree_util.tree_map_with_path(rounded, params)
 
         def of_rows(params, targets, grid, guidance, keys, *rows):
             def of_target(target, keys):
@@ -164,8 +168,12 @@ def prepare(drawer: Drawer, modules: Modules, config) -> None:
 
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), modalities))
     params = jax.eval_shape(jax.vmap(init), keys)
-    if len(jax.local_devices()) > 1:
-        params = jax.tree.map(lambda a: shape(a.shape, a.dtype, sharding=replicated()), params)
+
+    def placed(rows):
+        if not spreads(rows):
+            return params
+        return jax.tree.map(lambda a: shape(a.shape, a.dtype, sharding=_replicated()), params)
+
     batch, draws = config.evaluation.batch, config.evaluation.draws
     several = {(max(1, batch // draws), draws), (batch, 1)}
     for frames in config.data.length_buckets:
@@ -175,7 +183,7 @@ def prepare(drawer: Drawer, modules: Modules, config) -> None:
                 for targets in range(1, together + 1):
                     shapes = (targets, each, count)
                     drawer.draw.prepare(
-                        params,
+                        placed(each),
                         shape((targets,), jnp.int32),
                         *rows(each, conditions, frames),
                         shape(shapes, keys.dtype),
@@ -187,32 +195,33 @@ def prepare(drawer: Drawer, modules: Modules, config) -> None:
 def over_devices(function: Callable, shared: tuple, arrays: tuple, axes: tuple[int, ...]):
     """function(*shared, *arrays), the rows of `arrays` spread over this process' devices.
 
-    On one device, or where the rows do not divide evenly, the function itself.
-
     Args:
       axes: where the rows of each array are; results have them on axis 1.
     """
-    devices, spec = jax.local_devices(), jax.sharding.PartitionSpec
-    if len(devices) == 1 or arrays[0].shape[axes[0]] % len(devices):
+    if not spreads(arrays[0].shape[axes[0]]):
         return function(*shared, *arrays)
+    spec = jax.sharding.PartitionSpec
     split = tuple(spec(*(None,) * axis, "rows") for axis in axes)
     return jax.shard_map(
         function,
-        mesh=_mesh(),
+        mesh=_replicated().mesh,
         in_specs=(*(spec(),) * len(shared), *split),
         out_specs=spec(None, "rows"),
         check_vma=False,
     )(*shared, *arrays)
 
 
-def on_all_devices(tree):
-    """A copy of a pytree on each of this process' devices, as `over_devices` reads it."""
-    return tree if len(jax.local_devices()) == 1 else jax.device_put(tree, replicated())
+def spreads(rows: int) -> bool:
+    """Whether a call of so many rows uses all devices: they have to divide evenly."""
+    devices = len(jax.local_devices())
+    return devices > 1 and rows % devices == 0
 
 
-def replicated() -> jax.sharding.NamedSharding:
-    return jax.sharding.NamedSharding(_mesh(), jax.sharding.PartitionSpec())
+def on_all_devices(tree, rows: int):
+    """A copy of a pytree on every device that a call of so many rows uses."""
+    return jax.device_put(tree, _replicated()) if spreads(rows) else tree
 
 
-def _mesh() -> jax.sharding.Mesh:
-    return jax.sharding.Mesh(np.array(jax.local_devices()), ("rows",))
+def _replicated() -> jax.sharding.NamedSharding:
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("rows",))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())

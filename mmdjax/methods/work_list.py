@@ -143,9 +143,11 @@ def draw_missing(
     filled = np.where(observed[..., None, None], z, 0.0).astype(np.float32)
     filled = np.repeat(filled, draws, axis=0)  # (R K, M, T, D)
     mask = filled_valid(valid, observed)
-    score_params, nfe = on_all_devices(score_params), 0
-    guidance = np.float32(drawer.guidance)
+    nfe, guidance, placed = 0, np.float32(drawer.guidance), {}
     for item in items(drawer, observed, mask, buckets, draws):
+        lines = item.per_call(batch, draws)
+        if lines not in placed:
+            placed[lines] = on_all_devices(score_params, lines)
         # One line for each row with all its draws, or one for each draw.
         each = draws if item.shared else 1
         line = item.rows if item.shared else np.repeat(item.rows, draws)
@@ -153,12 +155,13 @@ def draw_missing(
         first = np.arange(rows * draws).reshape(rows, draws)[item.rows]  # in `filled`
         source = first[:, 0] if item.shared else first.reshape(-1)
 
-        def call(condition, known, target_mask, condition_mask, row, k, targets=item.targets):
+        params, targets = placed[lines], item.targets
+
+        def call(condition, known, target_mask, condition_mask, row, k, p=params, targets=targets):
             nonlocal nfe
             keys = drawer.key_of(key, row, k, targets)
             arguments = (condition, known, target_mask, condition_mask, keys)
-            settings = (drawer.grid, guidance)
-            x, count = drawer.draw(score_params, targets, *arguments, *settings)
+            x, count = drawer.draw(p, targets, *arguments, drawer.grid, guidance)
             nfe = int(count)
             advance()
             return np.moveaxis(np.asarray(x), 0, 2)  # (lines, K, G, T, D)
@@ -171,7 +174,7 @@ def draw_missing(
             ids[line].astype(np.int32),
             draw_index[item.rows].reshape(-1, each).astype(np.int32),
         )
-        x = in_batches(call, arrays, item.per_call(batch, draws))
+        x = in_batches(call, arrays, lines)
         x = x.reshape(-1, *x.shape[2:])
         filled[first.reshape(-1)[:, None], item.targets, : item.frames] = x
     return filled.reshape(rows, draws, *filled.shape[1:]), nfe
