@@ -14,7 +14,7 @@ import numpy as np
 
 from mmdjax.data.missing import patterns
 from mmdjax.methods.draw import Drawer, make_drawer
-from mmdjax.methods.system import Scale, align, build, filled_valid, predict
+from mmdjax.methods.system import Scale, build, filled_valid, predict
 from mmdjax.methods.work_list import bucket_of, calls, draw_missing, in_batches
 from mmdjax.types import Batch, Latents
 
@@ -65,9 +65,9 @@ class TwoStage:
             if name != "sde"
         }
         self._encode = jax.jit(self.modules.encoders.apply)
-        self._align = jax.jit(lambda params, *rows: align(self.modules.decoder, params, *rows))
+        self._align = jax.jit(self.modules.decoder.apply)
         self._predict = jax.jit(
-            lambda params, scale, *rows: predict(self.modules, params, scale, *rows)
+            lambda fusion, scale, *rows: predict(self.modules, {"fusion": fusion}, scale, *rows)
         )
         # Which latent frames are valid does not depend on the parameters.
         params = self.init_encoders(jax.random.key(0))
@@ -121,23 +121,35 @@ class TwoStage:
 
     def predict(self, params, scale: Scale, z, valid, observed) -> np.ndarray:
         """Prediction (R,) from completed latents z (R, M, T, D); `valid` as of the file."""
+        if "decoder" in params:
+            z = self.align(params["decoder"], z, valid, observed)
         mask = filled_valid(valid, observed)
         bucket, result = bucket_of(mask, self.buckets), np.zeros(len(z), np.float32)
         for index, frames in enumerate(self.buckets):
             rows = np.flatnonzero(bucket == index)
             if rows.size:
                 result[rows] = in_batches(
-                    lambda *part: self._predict(params, scale, *part),
+                    lambda *part: self._predict(params["fusion"], scale, *part),
                     (z[rows][:, :, :frames], mask[rows][:, :, :frames], observed[rows]),
                     self.config.evaluation.batch,
                 )
         return result
 
     def align(self, decoder, z, valid, observed) -> np.ndarray:
-        """Completed latents (R, M, T, D) after the alignment decoder."""
-        arrays = (z, filled_valid(valid, observed), observed)
-        call = lambda *part: self._align(decoder, *part)  # noqa: E731
-        return in_batches(call, arrays, self.config.evaluation.batch)
+        """Completed latents (R, M, T, D) after the alignment decoder: missing ones only."""
+        mask, result = filled_valid(valid, observed), z.copy()
+        bucket = bucket_of(mask, self.buckets)
+        for m in range(z.shape[1]):
+            params = jax.tree.map(lambda a, m=m: a[m], decoder)
+            for index, frames in enumerate(self.buckets):
+                rows = np.flatnonzero(~observed[:, m] & (bucket == index))
+                if rows.size:
+                    result[rows, m, :frames] = in_batches(
+                        lambda *part, p=params: self._align(p, *part),
+                        (z[rows, m, :frames], mask[rows, m, :frames]),
+                        self.config.evaluation.batch,
+                    )
+        return result
 
     def draw(
         self, score, latents: Latents, observed, ids, draw_index, key, name, drawer=None
