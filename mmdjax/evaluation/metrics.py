@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial.distance import cdist
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error
+from sklearn.metrics.pairwise import euclidean_distances
 
 
 def sentiment_metrics(prediction: np.ndarray, label: np.ndarray) -> dict[str, float]:
@@ -41,9 +41,10 @@ def energy_distance(drawn: np.ndarray, true: np.ndarray) -> float:
     Args:
       drawn, true: (N, Q), paired by row.
     """
+    drawn, true = (np.asarray(a, np.float64) for a in (drawn, true))
 
     def mean_distance(x, y):
-        distance = cdist(x, y)
+        distance = euclidean_distances(x, y)  # one matrix product
         return (distance.sum() - np.trace(distance)) / (len(x) * (len(x) - 1))
 
     twice = 2 * mean_distance(drawn, true) - mean_distance(drawn, drawn) - mean_distance(true, true)
