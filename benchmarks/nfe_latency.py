@@ -11,7 +11,7 @@ that completed set. Latency is that of one missing modality given all others, wh
 encoding, for batches of 1, 32 and 128: the median of five, of which every case takes one in turn.
 `temporary_bytes` is what XLA reserves for a batch of 32. Recipes are marked in the chart.
 
-Writes nfe_latency.json, .md and .png. About 40 minutes on two cores with configs/synthetic.py.
+Writes nfe_latency.json, .md and .png.
 """
 
 from __future__ import annotations

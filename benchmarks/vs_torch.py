@@ -11,7 +11,7 @@ writes it first. mmdjax runs on one device and, on a CPU, on one virtual device 
 Every side is a process of its own, since threads, malloc and devices are set at its start; only one
 works at a time. Within a group cases alternate; seconds are medians. Weights are random: time does
 not depend on them. Operations are those of the algorithm after the exact savings (`common.py`); the
-ceiling is the same side's own 2048 x 2048 matrix product with these operands. Peak memory is what
+ceiling is the best 2048 x 2048 matrix product of any side with these operands. Peak memory is what
 a draw adds to the process at most. Needs the extra `bench`. Writes vs_torch.json, .md and .png.
 About 20 minutes on two cores.
 """

@@ -2,7 +2,8 @@
 
 Command: python -m mmdjax.main --config=configs/mosi_fast.py --workdir=runs/mosi_fast \\
     --config.data.path=aligned_50.pkl
-Time: about 30 minutes a seed on two cores (measured while they did other work as well).
+Time: about 40 minutes a seed on two cores (9 for stage 1, which was trained before, 30 for the
+rest; measured while they did other work as well).
 Expect: over the four patterns that hold language, diffusion with K = 8 at 77.8 % ACC2 (non-zero),
 draws into the classifier of complete data 79.6, `zero_trained` 78.6, linear probe 78.9. One seed,
 686 test utterances: one standard error is 1.6 points, so these do not differ.

@@ -23,7 +23,7 @@ from mmdjax.diffusion.samplers.registry import steps_for
 from mmdjax.methods.system import Modules, encode_condition, predict_noise
 
 # Draw two missing modalities of an utterance side by side, where nothing couples them: saves a scan
-# where launches cost more than arithmetic. On a CPU the batched products are slower (0.86).
+# where launches cost more than arithmetic. Off on a CPU, where launches are cheap.
 TOGETHER = {"cpu": False, "gpu": True, "tpu": True}
 
 
