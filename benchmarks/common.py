@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +46,8 @@ def command_line(name: str) -> str:
         elif key == "--config.data.path":
             value = Path(value).name
         shown.append(shlex.quote(key + equals + value))
-    return " ".join([f"python -m benchmarks.{name}", *shown])
+    before = [f"XLA_FLAGS={shlex.quote(xla)}"] if (xla := os.environ.get("XLA_FLAGS")) else []
+    return " ".join([*before, f"python -m benchmarks.{name}", *shown])
 
 
 def alternate(cases: Mapping[str, Callable[[], float]], rounds: int, advance=lambda: None) -> dict:
@@ -74,6 +78,13 @@ def stopwatch(run: Callable[[], object]) -> Callable[[], float]:
 def quartiles(seconds) -> dict:
     low, middle, high = np.quantile(seconds, (0.25, 0.5, 0.75))
     return {"seconds": float(middle), "quartiles": [float(low), float(high)]}
+
+
+def kept(path: Path, measure: Callable[[], Any]) -> Any:
+    """What `measure` returned in this or an earlier start, as JSON keeps it."""
+    if not path.exists():
+        write_json(path, measure())
+    return json.loads(path.read_text())
 
 
 def draw_operations(sizes: Mapping, nfe: int, frames: int = 48, conditions: int = 2) -> float:

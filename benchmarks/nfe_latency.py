@@ -8,7 +8,8 @@ stopped), then draws the test split with each combination. Every utterance misse
 incomplete patterns says, in turn; masks and keys are the same for all. Energy distance and RMSE
 are those of one draw an utterance; ACC2, F1 and ACC7 come from the complete-data classifier on
 that completed set. Latency is that of one missing modality given all others, whole draw with
-encoding, for batches of 1, 32 and 128: the median of five, of which every case takes one in turn.
+encoding, for batches of 1, 32 and 128: the median of five; cases of a sampler take turns. All
+latencies are measured after all qualities, each sampler is kept in DIR/parts.
 `temporary_bytes` is what XLA reserves for a batch of 32. Recipes are marked in the chart.
 
 Writes nfe_latency.json, .md and .png.
@@ -16,8 +17,8 @@ Writes nfe_latency.json, .md and .png.
 
 from __future__ import annotations
 
-import dataclasses
-import time
+import functools
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -27,6 +28,7 @@ from rich.progress import track
 from benchmarks import common
 from benchmarks.pareto import chart, front, linear
 from mmdjax import main as command
+from mmdjax.files import write_json
 
 NFE = (1, 2, 4, 6, 8, 10, 16, 20, 30, 60, 100)
 BATCHES = (1, 32, 128)
@@ -128,43 +130,60 @@ class Study:
         )
 
 
-def measure(study: Study, found, make) -> tuple[list[dict], list[dict]]:
-    """Rows of quality by (sampler, grid, NFE), and of latency by (sampler, NFE, batch).
+def quality_of(study: Study, sampler: str, budgets, make) -> list[dict]:
+    """A row for each grid and NFE.
 
     Args:
       make: Diffusion settings -> drawer.
     """
-    drawers, quality = {}, []
-    for sampler, nfe in track(found, description="quality"):
+    rows = []
+    for nfe in budgets:
         base = None
         for grid in grids_for(sampler):
             drawer = make(sampler=sampler, nfe=nfe, grid=grid)
             # One program for all grids: times are data.
             base = base or drawer
-            row = {"sampler": sampler, "grid": grid}
-            quality.append(row | study.quality(base._replace(grid=drawer.grid)))
-        drawers[sampler, quality[-1]["nfe"]] = base
-    latency = []
-    for batch in BATCHES:
-        cases = {}
-        for (sampler, nfe), drawer in track(drawers.items(), description=f"compile, batch {batch}"):
+            row = {"sampler": sampler, "grid": grid, "asked": nfe}
+            rows.append(row | study.quality(base._replace(grid=drawer.grid)))
+    return rows
+
+
+def latency_of(study: Study, sampler: str, quality, make) -> list[dict]:
+    """A row for each NFE and batch. Every call takes one turn in each round."""
+    calls, first, memory = {}, {}, {}
+    for row in (r for r in quality if r["grid"] == grids_for(sampler)[0]):
+        drawer = make(sampler=sampler, nfe=row["asked"], grid=row["grid"])
+        for batch in BATCHES:
             arguments = study.call(drawer, batch)
             run = lambda d=drawer, a=arguments: jax.block_until_ready(d.draw(*a))  # noqa: E731
-            started = time.perf_counter()
-            run()
-            cases[sampler, nfe] = (run, time.perf_counter() - started, arguments)
-        calls = {key: common.stopwatch(run) for key, (run, _, _) in cases.items()}
-        seconds = common.alternate(calls, ROUNDS)
-        for (sampler, nfe), values in seconds.items():
-            row = {"sampler": sampler, "nfe": nfe, "batch": batch}
-            row |= common.quartiles(values) | {"first_call": cases[sampler, nfe][1]}
-            row["items_per_second"] = batch / row["seconds"]
+            case = row["nfe"], batch
+            calls[case] = common.stopwatch(run)
+            first[case] = calls[case]()
             if batch == 32:
-                jitted = drawers[sampler, nfe].draw.jitted
-                memory = jitted.lower(*cases[sampler, nfe][2]).compile().memory_analysis()
-                row["temporary_bytes"] = getattr(memory, "temp_size_in_bytes", None)
-            latency.append(row)
-    return quality, latency
+                analysis = drawer.draw.jitted.lower(*arguments).compile().memory_analysis()
+                memory[case] = getattr(analysis, "temp_size_in_bytes", None)
+    rows = []
+    for (nfe, batch), seconds in common.alternate(calls, ROUNDS).items():
+        row = {"sampler": sampler, "nfe": nfe, "batch": batch} | common.quartiles(seconds)
+        row |= {"first_call": first[nfe, batch], "temporary_bytes": memory.get((nfe, batch))}
+        rows.append(row | {"items_per_second": batch / row["seconds"]})
+    return rows
+
+
+def measure(study: Study, sde, make, folder: Path) -> tuple[list[dict], list[dict]]:
+    """Rows of quality by (sampler, grid, NFE), and of latency by (sampler, NFE, batch)."""
+    budgets, quality, latency = {}, {}, []
+    for sampler, nfe in combinations(sde):
+        budgets.setdefault(sampler, []).append(nfe)
+    for sampler in track(budgets, description="quality"):
+        find = functools.partial(quality_of, study, sampler, budgets[sampler], make)
+        quality[sampler] = common.kept(folder / f"quality_{sampler}.json", find)
+        jax.clear_caches()  # hundreds of live programs exhaust a process' memory maps
+    for sampler in track(budgets, description="latency"):
+        find = functools.partial(latency_of, study, sampler, quality[sampler], make)
+        latency += common.kept(folder / f"latency_{sampler}.json", find)
+        jax.clear_caches()
+    return [row for rows in quality.values() for row in rows], latency
 
 
 def joined(quality, latency) -> list[dict]:
@@ -178,16 +197,18 @@ def joined(quality, latency) -> list[dict]:
 
 def main(argv: list[str]) -> None:
     config, workdir = command.given(argv)
-    from mmdjax.config import Diffusion, with_recipe
+    from mmdjax.config import Diffusion, to_dict, with_recipe
     from mmdjax.data import pipeline
-    from mmdjax.experiment import machine
+    from mmdjax.experiment import check_workdir, machine
     from mmdjax.methods.draw import make_drawer
     from mmdjax.methods.recipes import RECIPES
     from mmdjax.methods.stages import Stages
     from mmdjax.methods.two_stage import TwoStage
     from mmdjax.training.progress import Reporter
 
-    workdir.mkdir(parents=True, exist_ok=True)
+    written = {"config": to_dict(config), "asked": [_SMOKE.value, _GRIDS.value, _NFE.value]}
+    check_workdir(workdir, written)
+    write_json(workdir / "config.json", written)
     splits, seed = pipeline.standardise(pipeline.load(config.data)), config.seeds[0]
     system = TwoStage(config, splits, Reporter())
     one = Stages(system).stage_one(seed, workdir / f"seed_{seed}")
@@ -197,7 +218,7 @@ def main(argv: list[str]) -> None:
         wanted = Diffusion(sde=config.diffusion.sde, dtype=config.diffusion.dtype, **changes)
         return make_drawer(system.modules, with_recipe(wanted))
 
-    quality, latency = measure(study, combinations(sde), make)
+    quality, latency = measure(study, sde, make, workdir / "parts")
     rows = joined(quality, latency)
     # Latency belongs to sampler and NFE: recipes have it from there where it was measured.
     seconds = {(r["sampler"], r["nfe"]): r for r in rows}
@@ -211,7 +232,7 @@ def main(argv: list[str]) -> None:
         "title": f"Quality against latency: {config.title}",
         "command": common.command_line("nfe_latency"),
         "machine": machine(),
-        "config": dataclasses.asdict(config),
+        "config": to_dict(config),
         "rows": rows,
         "recipes": recipes,
         "latency": latency,

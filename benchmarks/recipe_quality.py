@@ -7,19 +7,19 @@ For every seed: encoders and classifier on complete data, then score networks of
 same latents: joint (all tokens at every evaluation), prefix (conditions encoded once a draw), and
 prefix with `patch` frames to a token. Each draws all incomplete patterns of the test split with
 several recipes, on the same keys. Energy distance and RMSE of one draw an utterance, and metrics
-of the complete-data classifier on K draws, are means over the patterns. `seconds` is that of all
-draws of a seed, in batches of `config.evaluation.batch`.
+of the complete-data classifier on K draws, are means over the patterns. (Speed: `vs_torch.py` and
+`nfe_latency.py`.)
 
 Comparisons are paired by seed: mean, deviation and the lower end of the 95 % interval (Student's t)
 of the difference in ACC2 points; a recipe is no worse at a margin of 1.0 if that end is above -1.0.
-Training goes on where it stopped. Writes recipe_quality.json, .md and .png.
+Goes on where it stopped. Writes recipe_quality.json, .md and .png.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
-import time
 
 import jax
 import numpy as np
@@ -29,6 +29,7 @@ from scipy import stats
 
 from benchmarks import common
 from mmdjax import main as command
+from mmdjax.files import write_json
 
 PATCH = flags.DEFINE_integer("patch", 4, "Frames to a token of the third network form.")
 RECIPES = {
@@ -62,22 +63,15 @@ def quality(system, one, drawer, seed: int, name: str) -> dict[str, float]:
     from mmdjax.data.missing import pattern_name
     from mmdjax.evaluation.evaluate import imputation_rows, predict_draws
     from mmdjax.evaluation.metrics import sentiment_metrics
+    from mmdjax.methods.completion import draw_patterns
 
     z, draws = one.z["test"], system.config.evaluation.draws
-    size, values, seconds = len(z.label), {}, 0.0
+    size, values = len(z.label), {}
     for pattern in system.patterns[:-1]:
-        observed, started = np.tile(pattern, (size, 1)), time.perf_counter()
-        drawn, _ = system.draw(
-            one.score,
-            z,
-            observed,
-            np.arange(size),
-            np.tile(np.arange(draws), (size, 1)),
-            jax.random.fold_in(jax.random.key(seed), STREAM),
-            f"{name}, observed {pattern_name(pattern, system.modalities)}",
-            drawer,
-        )
-        seconds += time.perf_counter() - started
+        observed = np.tile(pattern, (size, 1))
+        key = jax.random.fold_in(jax.random.key(seed), STREAM)
+        title = f"{name}, observed {pattern_name(pattern, system.modalities)}"
+        (drawn,), _ = draw_patterns(system, one.score, z, pattern[None], draws, key, title, drawer)
         predicted = predict_draws(system, one.complete, one.scale, drawn, z.valid, observed)
         found = sentiment_metrics(predicted.mean(1), z.label)
         rows = imputation_rows("", drawn[:, 0], None, z, pattern, system.modalities, seed)
@@ -85,7 +79,7 @@ def quality(system, one, drawer, seed: int, name: str) -> dict[str, float]:
             found[metric] = np.mean([r["value"] for r in rows if r["metric"] == metric])
         for metric in METRICS:
             values.setdefault(metric, []).append(found[metric])
-    return {metric: float(np.mean(v)) for metric, v in values.items()} | {"seconds": seconds}
+    return {metric: float(np.mean(v)) for metric, v in values.items()}
 
 
 def difference(rows, one, other, metric: str) -> np.ndarray:
@@ -118,8 +112,8 @@ def sections(rows) -> list:
             digits = 4 if metric == "energy_distance" else 3 if scale == 1 else 2
             spread = values.std(ddof=1) if len(values) > 1 else np.nan
             line.append(f"{values.mean():.{digits}f} ± {spread:.{digits}f}")
-        body.append([*line, f"{np.median([r['seconds'] for r in part]):.1f}"])
-    header = ["network", "recipe", *METRICS, "seconds"]
+        body.append(line)
+    header = ["network", "recipe", *METRICS]
     paired = []
     for one, other in PAIRS:
         mean, std, low, high = interval(100 * difference(rows, one, other, "acc2_nonzero"))
@@ -161,15 +155,17 @@ def chart(rows) -> Figure:
 
 def main(argv: list[str]) -> None:
     config, workdir = command.given(argv)
-    from mmdjax.config import Diffusion, with_recipe
+    from mmdjax.config import Diffusion, to_dict, with_recipe
     from mmdjax.data import pipeline
-    from mmdjax.experiment import machine
+    from mmdjax.experiment import check_workdir, machine
     from mmdjax.methods.draw import make_drawer
     from mmdjax.methods.stages import Stages
     from mmdjax.methods.two_stage import TwoStage
     from mmdjax.training.progress import Reporter
 
-    workdir.mkdir(parents=True, exist_ok=True)
+    written = {"config": to_dict(config), "patch": PATCH.value}
+    check_workdir(workdir, written)
+    write_json(workdir / "config.json", written)
     splits, reporter = pipeline.standardise(pipeline.load(config.data)), Reporter()
     rows = []
     for network, changes in variants(PATCH.value).items():
@@ -192,16 +188,18 @@ def main(argv: list[str]) -> None:
             for recipe, drawer in drawers.items():
                 row = {"network": network, "recipe": recipe, "seed": seed}
                 name = f"{network}, {recipe}, seed {seed}"
-                rows.append(row | quality(system, one, drawer, seed, name))
+                measure = functools.partial(quality, system, one, drawer, seed, name)
+                path = workdir / "parts" / f"{network}_{recipe}_{seed}.json"
+                rows.append(row | common.kept(path, measure))
                 reporter.print(
                     "{network:7} {recipe:15} seed {seed}: energy distance {energy_distance:.4f}, "
-                    "ACC2 {acc2_nonzero:.4f}, {seconds:.1f} s".format(**rows[-1])
+                    "ACC2 {acc2_nonzero:.4f}".format(**rows[-1])
                 )
     result = {
         "title": f"Quality of recipes: {config.title}",
         "command": common.command_line("recipe_quality"),
         "machine": machine(),
-        "config": dataclasses.asdict(config),
+        "config": to_dict(config),
         "rows": rows,
     }
     common.write(workdir, "recipe_quality", result, sections(rows), chart(rows))

@@ -51,7 +51,8 @@ def jax_case(case: dict) -> Callable:
     import jax
 
     from mmdjax import config as configs
-    from mmdjax.methods.draw import make_drawer, on_all_devices
+    from mmdjax.devices import on_all_devices
+    from mmdjax.methods.draw import make_drawer
     from mmdjax.methods.system import build
 
     diffusion = {k: case[k] for k in ("sampler", "grid", "grid_options", "nfe", "dtype")}

@@ -12,9 +12,11 @@ from mmdjax.data.synthetic import Law
 from mmdjax.evaluation.metrics import energy_distance, rmse
 from mmdjax.evaluation.protocols import prediction_rows, random_masks, row
 from mmdjax.methods import linear_probe
+from mmdjax.methods.completion import draw_patterns, under
 from mmdjax.types import Batch, Latents
 
 TEST_STREAM = 200  # of a seed's randomness, apart from training's
+SETS = 8192  # completed at once: bounds memory
 
 
 def evaluate(system, trained, seed: int, raw_test: Batch) -> tuple[list[dict], dict]:
@@ -28,13 +30,16 @@ def evaluate(system, trained, seed: int, raw_test: Batch) -> tuple[list[dict], d
     """
     started, config, modalities = time.monotonic(), system.config, system.modalities
     z = system.standardised_latents(trained.encoders)[1]["test"]
-    rows, predictions = [], {}
-    for pattern in system.patterns:
+    rows, predictions, seconds = [], {}, {}
+    for patterns in in_groups(system.patterns, len(z.label) * config.evaluation.draws):
         for part in (constant_fills, diffusion):
-            more, predicted = part(system, trained, z, pattern, seed)
+            begun = time.monotonic()
+            more, predicted = part(system, trained, z, patterns, seed)
+            name = f"evaluation: {part.__name__.replace('_', ' ')}"
+            seconds[name] = seconds.get(name, 0.0) + time.monotonic() - begun
             rows += more
             for method, values in predicted.items():
-                predictions.setdefault(method, []).append(values)
+                predictions.setdefault(method, []).extend(values)
     predictions["linear_probe"] = linear_probe.predictions(system.splits, system.patterns)
     if config.data.name == "synthetic":
         law = Law(config.data.seed)
@@ -43,66 +48,81 @@ def evaluate(system, trained, seed: int, raw_test: Batch) -> tuple[list[dict], d
     masks = random_masks(len(z.label), len(modalities), config.evaluation.rates, seed)
     stacked = {name: np.stack(p) for name, p in predictions.items()}
     rows += prediction_rows(stacked, z.label, system.patterns, modalities, masks, seed)
-    seconds = {name: phase["seconds"] for name, phase in trained.history.items()}
     seconds["evaluation"] = time.monotonic() - started
+    seconds = {name: phase["seconds"] for name, phase in trained.history.items()} | seconds
     rows += [row(name, "cost", "all", seed, "seconds", s) for name, s in seconds.items()]
     return rows, masks
 
 
-def constant_fills(system, trained, z: Latents, pattern, seed: int):
+def in_groups(patterns: np.ndarray, sets: int) -> list[np.ndarray]:
+    """The patterns in groups that are completed at once, the complete one alone: batches are filled
+    with rows of several patterns, and memory stays bounded.
+
+    Args:
+      patterns: (P, M), the complete one last. sets: completed sets of one pattern.
+    """
+    incomplete, size = patterns[:-1], max(1, SETS // sets)
+    groups = [incomplete[i : i + size] for i in range(0, len(incomplete), size)]
+    return [*groups, patterns[-1:]]
+
+
+def constant_fills(system, trained, z: Latents, patterns, seed: int):
     """`zero` and `mean`: classifier of complete data, and the one trained with that fill.
 
     Returns:
-      Rows on imputation, and method -> predictions (N,).
+      Rows on imputation, and method -> predictions (P, N).
     """
-    observed, rows, predictions = np.tile(pattern, (len(z.label), 1)), [], {}
+    (every, observed), rows, predictions = under(patterns, z), [], {}
     for fill in ("zero", "mean"):
         constant = system.constant(fill, trained.scale)[:, None]
-        filled = np.where(observed[..., None, None], z.x, constant)
+        filled = np.where(observed[..., None, None], every.x, constant)
         for method, params in ((fill, trained.complete), (f"{fill}_trained", trained.stage2[fill])):
-            arguments = (params, trained.scale, filled, z.valid, observed)
-            predictions[method] = system.predict(*arguments)
-        rows += imputation_rows(fill, filled, filled, z, pattern, system.modalities, seed)
+            arguments = (params, trained.scale, filled, every.valid, observed)
+            predictions[method] = system.predict(*arguments).reshape(len(patterns), -1)
+        for pattern, one in zip(patterns, filled.reshape(-1, *z.x.shape), strict=True):
+            rows += imputation_rows(fill, one, one, z, pattern, system.modalities, seed)
     return rows, predictions
 
 
-def diffusion(system, trained, z: Latents, pattern, seed: int):
+def diffusion(system, trained, z: Latents, patterns, seed: int):
     """Draws into stage 2 (K averaged, and one alone) and into the classifier of complete data.
 
     Returns:
-      Rows on imputation and NFE, and method -> predictions (N,).
+      Rows on imputation and NFE, and method -> predictions (P, N).
     """
-    size, modalities = len(z.label), system.modalities
+    draws = system.config.evaluation.draws
     # With nothing missing every draw is the utterance itself.
-    count = 1 if pattern.all() else system.config.evaluation.draws
-    observed = np.tile(pattern, (size, 1))
-    drawn, nfe = system.draw(
-        trained.score,
-        z,
-        observed,
-        np.arange(size),
-        np.tile(np.arange(count), (size, 1)),
-        jax.random.fold_in(jax.random.key(seed), TEST_STREAM),
-        f"seed {seed}: {count} draws, observed {pattern_name(pattern, modalities)}",
-    )
+    count = 1 if patterns.all() else draws
+    key = jax.random.fold_in(jax.random.key(seed), TEST_STREAM)
+    names = ", ".join(pattern_name(p, system.modalities) for p in patterns)
+    name = f"seed {seed}: {count} draws, observed {names}"
+    drawn, nfe = draw_patterns(system, trained.score, z, patterns, count, key, name)
+    every, observed = under(patterns, z)
+    sets = drawn.reshape(len(observed), count, *z.x.shape[1:])
+    masks = (every.valid, observed)
+    stage2 = trained.stage2["draws"]
+    flat = sets.reshape(-1, *sets.shape[2:])
+    refined = system.align(stage2["decoder"], flat, *(np.repeat(a, count, axis=0) for a in masks))
 
-    def predict(params):
-        return predict_draws(system, params, trained.scale, drawn, z.valid, observed)
+    def predict(fusion, sets):
+        found = predict_draws(system, {"fusion": fusion}, trained.scale, sets, *masks)
+        return found.reshape(len(patterns), -1, count)
 
-    draws, each = system.config.evaluation.draws, predict(trained.stage2["draws"])
+    each = predict(stage2["fusion"], refined.reshape(sets.shape))
     predictions = {
-        "diffusion_k1": each[:, 0],
-        f"diffusion_k{draws}": each.mean(1),
-        f"diffusion_complete_k{draws}": predict(trained.complete).mean(1),
+        "diffusion_k1": each[..., 0],
+        f"diffusion_k{draws}": each.mean(-1),
+        f"diffusion_complete_k{draws}": predict(trained.complete["fusion"], sets).mean(-1),
     }
-    if pattern.all():
-        return [], predictions
-    first, given = drawn[:, 0], pattern_name(pattern, modalities)
-    decoder = trained.stage2["draws"]["decoder"]
-    aligned = system.align(decoder, first, z.valid, observed)
-    rows = imputation_rows("diffusion", first, drawn.mean(1), z, pattern, modalities, seed)
-    rows += imputation_rows("diffusion_aligned", aligned, None, z, pattern, modalities, seed)
-    return [*rows, row("diffusion", "cost", given, seed, "nfe", nfe)], predictions
+    rows = []
+    for pattern, one, aligned in zip(patterns, drawn, refined.reshape(drawn.shape), strict=True):
+        if not pattern.all():
+            about = (z, pattern, system.modalities, seed)
+            rows += imputation_rows("diffusion", one[:, 0], one.mean(1), *about)
+            rows += imputation_rows("diffusion_aligned", aligned[:, 0], None, *about)
+            given = pattern_name(pattern, system.modalities)
+            rows.append(row("diffusion", "cost", given, seed, "nfe", nfe))
+    return rows, predictions
 
 
 def predict_draws(system, params, scale, drawn, valid, observed) -> np.ndarray:

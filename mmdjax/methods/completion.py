@@ -53,11 +53,9 @@ def training_sets(
     """
     train, valid = z["train"], z["valid"]
     observed = incomplete_sets(system.patterns, len(train.label), system.config.rounds, seed)
-    copies = len(system.patterns)
-    everywhere = np.repeat(system.patterns, len(valid.label), axis=0)
-    valid_sets = Latents(*(np.tile(a, (copies,) + (1,) * (a.ndim - 1)) for a in valid))
+    valid_sets, everywhere = under(system.patterns, valid)
     if fill == "draws":
-        table, filled = _draws(system, seed, train, observed, valid_sets, everywhere, score, folder)
+        table, filled = _draws(system, seed, train, observed, valid, score, folder)
     else:
         table = system.constant(fill, scale)
         filled = np.where(everywhere[..., None, None], valid_sets.x, table[:, None])
@@ -71,7 +69,7 @@ def training_sets(
     return Sets(data, validate)
 
 
-def _draws(system, seed, train, observed, valid_sets, everywhere, score, folder):
+def _draws(system, seed, train, observed, valid: Latents, score, folder):
     """Draws for training (N, R, M, T, D) and for validation (P N, M, T, D)."""
     path = folder / "draws.npz"
     if path.exists():
@@ -89,15 +87,27 @@ def _draws(system, seed, train, observed, valid_sets, everywhere, score, folder)
         f"seed {seed}: draws for training",
     )
     drawn = drawn.reshape(size, rounds, *drawn.shape[2:])
-    filled, _ = system.draw(
-        score,
-        valid_sets,
-        everywhere,
-        np.tile(np.arange(len(everywhere) // len(system.patterns)), len(system.patterns)),
-        np.zeros((len(everywhere), 1), int),
-        jax.random.fold_in(key, 1),
-        f"seed {seed}: draws for validation",
-    )
-    filled = filled[:, 0]
+    name = f"seed {seed}: draws for validation"
+    key = jax.random.fold_in(key, 1)
+    filled, _ = draw_patterns(system, score, valid, system.patterns, 1, key, name)
+    filled = filled.reshape(-1, *valid.x.shape[1:])
     save_arrays(path, train=drawn, valid=filled)
     return drawn, filled
+
+
+def under(patterns, z: Latents) -> tuple[Latents, np.ndarray]:
+    """Every utterance under every pattern, patterns outermost: latents (P N, ...), observed."""
+    every = Latents(*(np.tile(a, (len(patterns),) + (1,) * (a.ndim - 1)) for a in z))
+    return every, np.repeat(patterns, len(z.label), axis=0)
+
+
+def draw_patterns(
+    system: TwoStage, score, z: Latents, patterns, count: int, key, name: str, drawer=None
+):
+    """Draws (P, N, K, M, T, D) of K = `count` completions of every utterance under every pattern,
+    and the NFE that a draw took. `drawer`: the config's by default."""
+    every, observed = under(patterns, z)
+    ids = np.tile(np.arange(len(z.label)), len(patterns))
+    index = np.tile(np.arange(count), (len(ids), 1))
+    drawn, nfe = system.draw(score, every, observed, ids, index, key, name, drawer)
+    return drawn.reshape(len(patterns), -1, *drawn.shape[1:]), nfe

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.compilation import AheadOfTime
+from mmdjax.devices import over_devices, replicated, spreads
 from mmdjax.diffusion import sample, time_grid
 from mmdjax.diffusion.conditioning import in_sampling
 from mmdjax.diffusion.guidance import classifier_free
@@ -120,7 +121,7 @@ def make_drawer(modules: Modules, diffusion, together: bool | None = None) -> Dr
             return jax.vmap(of_target)(targets, keys)
 
         rows = (keys, condition, condition_id, mask, condition_mask)
-        x, nfe = over_devices(of_rows, (params, targets, grid, guidance), rows, (1, 0, 0, 0, 0))
+        x, nfe = over_devices(of_rows, (params, targets, grid, guidance), rows, (1, 0, 0, 0, 0), 1)
         return x, nfe.max()
 
     @jax.jit
@@ -172,7 +173,7 @@ def prepare(drawer: Drawer, modules: Modules, config) -> None:
     def placed(rows):
         if not spreads(rows):
             return params
-        return jax.tree.map(lambda a: shape(a.shape, a.dtype, sharding=_replicated()), params)
+        return jax.tree.map(lambda a: shape(a.shape, a.dtype, sharding=replicated()), params)
 
     batch, draws = config.evaluation.batch, config.evaluation.draws
     several = {(max(1, batch // draws), draws), (batch, 1)}
@@ -190,38 +191,3 @@ def prepare(drawer: Drawer, modules: Modules, config) -> None:
                         shape(drawer.grid.shape, jnp.float32),
                         shape((), jnp.float32),
                     )
-
-
-def over_devices(function: Callable, shared: tuple, arrays: tuple, axes: tuple[int, ...]):
-    """function(*shared, *arrays), the rows of `arrays` spread over this process' devices.
-
-    Args:
-      axes: where the rows of each array are; results have them on axis 1.
-    """
-    if not spreads(arrays[0].shape[axes[0]]):
-        return function(*shared, *arrays)
-    spec = jax.sharding.PartitionSpec
-    split = tuple(spec(*(None,) * axis, "rows") for axis in axes)
-    return jax.shard_map(
-        function,
-        mesh=_replicated().mesh,
-        in_specs=(*(spec(),) * len(shared), *split),
-        out_specs=spec(None, "rows"),
-        check_vma=False,
-    )(*shared, *arrays)
-
-
-def spreads(rows: int) -> bool:
-    """Whether a call of so many rows uses all devices: they have to divide evenly."""
-    devices = len(jax.local_devices())
-    return devices > 1 and rows % devices == 0
-
-
-def on_all_devices(tree, rows: int):
-    """A copy of a pytree on every device that a call of so many rows uses."""
-    return jax.device_put(tree, _replicated()) if spreads(rows) else tree
-
-
-def _replicated() -> jax.sharding.NamedSharding:
-    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("rows",))
-    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())

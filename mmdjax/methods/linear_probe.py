@@ -30,11 +30,14 @@ def pooled(batch: Batch, names: list[str]) -> np.ndarray:
 def predictions(splits: Mapping[str, Batch], patterns: np.ndarray) -> np.ndarray:
     """(P, N_test) predictions; patterns (P, M)."""
     modalities, result = splits["train"].modalities, []
+    label = splits["train"].label
+    targets = np.repeat(label[:, None], len(STRENGTHS), axis=1)  # one Gram matrix for all strengths
     for pattern in patterns:
         names = [name for name, kept in zip(modalities, pattern, strict=True) if kept]
-        scaler = StandardScaler().fit(pooled(splits["train"], names))
-        x = {split: scaler.transform(pooled(batch, names)) for split, batch in splits.items()}
-        models = [Ridge(alpha=s).fit(x["train"], splits["train"].label) for s in STRENGTHS]
-        errors = [np.abs(m.predict(x["valid"]) - splits["valid"].label).mean() for m in models]
-        result.append(models[int(np.argmin(errors))].predict(x["test"]))
+        x = {split: pooled(batch, names) for split, batch in splits.items()}
+        scaler = StandardScaler().fit(x["train"])
+        x = {split: scaler.transform(values) for split, values in x.items()}
+        model = Ridge(alpha=STRENGTHS, solver="cholesky").fit(x["train"], targets)
+        errors = np.abs(model.predict(x["valid"]) - splits["valid"].label[:, None]).mean(0)
+        result.append(model.predict(x["test"])[:, np.argmin(errors)])
     return np.stack(result)

@@ -7,6 +7,7 @@ sets. `zero` and `mean` go through the same stage 2 with a constant instead of d
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +46,11 @@ def _keys(seed: int, name: str):
     return jax.random.split(jax.random.fold_in(jax.random.key(seed), STREAMS.index(name)))
 
 
+def score_data(latents: Latents) -> dict:
+    """What `losses.score_loss` reads."""
+    return {"z": latents.x, "valid": latents.valid}
+
+
 class Stages:
     """The compiled training steps of a system; `train` runs them for a seed."""
 
@@ -81,14 +87,14 @@ class Stages:
         one = self.stage_one(seed, folder, may_train)
         stage2, history = {}, dict(one.history)
         for fill in FILLS:
-            sets = completion.training_sets(system, seed, fill, one.scale, one.z, one.score, folder)
             init = dict(one.complete)
             if fill == "draws":
                 init["decoder"] = self._init_decoder(_keys(seed, "draws")[0], one.z["train"])
-            title, settings = f"stage 2, {fill}", system.config.stage2_training
-            fitted = self._fit(
-                seed, folder, may_train, fill, title, init, sets.data, sets.validate, settings
+            load = functools.partial(
+                completion.training_sets, system, seed, fill, one.scale, one.z, one.score, folder
             )
+            title, settings = f"stage 2, {fill}", system.config.stage2_training
+            fitted = self._fit(seed, folder, may_train, fill, title, init, load, settings)
             stage2[fill], history[title] = fitted.params, fitted.history
         return Trained(one.encoders, one.scale, one.score, one.complete, stage2, history)
 
@@ -105,8 +111,7 @@ class Stages:
             "classifier",
             title,
             self._init_classifier(_keys(seed, "classifier")[0]),
-            data,
-            self._validate_classifier,
+            lambda: (data, self._validate_classifier),
             config.classifier_training,
         )
         history[title] = classifier.history
@@ -119,15 +124,14 @@ class Stages:
             "score",
             title,
             self._init_score(_keys(seed, "score")[0], z["train"]),
-            {"z": z["train"].x, "valid": z["train"].valid},
-            self._score_validation(z["valid"]),
+            lambda: (score_data(z["train"]), self._score_validation(z["valid"])),
             config.score_training,
         )
         history[title] = score.history
         complete = {"fusion": classifier.params["fusion"]}
         return StageOne(classifier.params["encoders"], scale, z, score.params, complete, history)
 
-    def _fit(self, seed, folder, may_train, name, title, init, data, validate, settings):
+    def _fit(self, seed, folder, may_train, name, title, init, load, settings):
         """One phase, resumed from its own store in `folder`."""
         system = self.system
         with PhaseStore(folder / name, system.config.save_seconds) as store:
@@ -135,10 +139,9 @@ class Stages:
                 f"seed {seed}: {title}",
                 self._trainers[name],
                 init,
-                jax.tree.map(jnp.asarray, data),
+                load,
                 system.bucket["train"],
                 system.buckets,
-                validate,
                 settings,
                 _keys(seed, name)[1],
                 (seed, STREAMS.index(name)),
@@ -179,7 +182,7 @@ class Stages:
 
     def _score_validation(self, latents: Latents):
         """The denoising loss on fixed times, noise and conditions."""
-        data = {"z": jnp.asarray(latents.x), "valid": jnp.asarray(latents.valid)}
+        data = jax.tree.map(jnp.asarray, score_data(latents))
         bucket, size = self.system.bucket["valid"], len(latents.label)
 
         def validate(params) -> float:

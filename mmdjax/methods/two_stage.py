@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from mmdjax.data.missing import patterns
+from mmdjax.devices import on_all_devices, over_devices
 from mmdjax.methods.draw import Drawer, make_drawer
 from mmdjax.methods.system import Scale, build, filled_valid, predict
 from mmdjax.methods.work_list import bucket_of, calls, draw_missing, in_batches
@@ -65,9 +66,17 @@ class TwoStage:
             if name != "sde"
         }
         self._encode = jax.jit(self.modules.encoders.apply)
-        self._align = jax.jit(self.modules.decoder.apply)
+
+        def predict_rows(fusion, scale, *rows):
+            return predict(self.modules, {"fusion": fusion}, scale, *rows)
+
+        self._align = jax.jit(
+            lambda params, *rows: over_devices(
+                self.modules.decoder.apply, (params,), rows, (0, 0), 0
+            )
+        )
         self._predict = jax.jit(
-            lambda fusion, scale, *rows: predict(self.modules, {"fusion": fusion}, scale, *rows)
+            lambda params, *rows: over_devices(predict_rows, params, rows, (0, 0, 0), 0)
         )
         # Which latent frames are valid does not depend on the parameters.
         params = self.init_encoders(jax.random.key(0))
@@ -125,11 +134,12 @@ class TwoStage:
             z = self.align(params["decoder"], z, valid, observed)
         mask = filled_valid(valid, observed)
         bucket, result = bucket_of(mask, self.buckets), np.zeros(len(z), np.float32)
+        shared = on_all_devices((params["fusion"], scale), self.config.evaluation.batch)
         for index, frames in enumerate(self.buckets):
             rows = np.flatnonzero(bucket == index)
             if rows.size:
                 result[rows] = in_batches(
-                    lambda *part: self._predict(params["fusion"], scale, *part),
+                    lambda *part: self._predict(shared, *part),
                     (z[rows][:, :, :frames], mask[rows][:, :, :frames], observed[rows]),
                     self.config.evaluation.batch,
                 )
@@ -141,6 +151,7 @@ class TwoStage:
         bucket = bucket_of(mask, self.buckets)
         for m in range(z.shape[1]):
             params = jax.tree.map(lambda a, m=m: a[m], decoder)
+            params = on_all_devices(params, self.config.evaluation.batch)
             for index, frames in enumerate(self.buckets):
                 rows = np.flatnonzero(~observed[:, m] & (bucket == index))
                 if rows.size:

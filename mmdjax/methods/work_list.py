@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 from mmdjax.data.missing import check_observed
-from mmdjax.methods.draw import Drawer, on_all_devices
+from mmdjax.devices import on_all_devices
+from mmdjax.methods.draw import Drawer
 from mmdjax.methods.system import filled_valid
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.errors import UserError
@@ -26,10 +27,9 @@ def fit(
     name: str,
     trainer: Trainer,
     params,
-    data,
+    load: Callable,
     bucket: np.ndarray,
     buckets: Sequence[int],
-    validate: Callable,
     settings,
     key,
     seed: Sequence[int],
@@ -46,9 +46,9 @@ def fit(
       name: of the phase, for messages.
       trainer: from `make_trainer`.
       params: initial parameters.
-      data: pytree of device arrays handed to the loss.
+      load: () -> (data, validate), called where something is left to train. data: pytree of arrays
+        for the loss. validate: averaged parameters -> float, lower is better.
       bucket, buckets: see `plan_epoch`.
-      validate: params -> float, lower is better; called on the averaged parameters.
       settings: `mmdjax.config.Training`.
       key, seed: of this phase, for noise and for the order of batches.
       store: where checkpoints go.
@@ -68,6 +68,9 @@ def fit(
     if not values["done"] and not may_train:
         raise UserError(f"{name} is not trained to the end in this workdir; run --mode=train first")
     history = values["history"]
+    if not values["done"]:
+        data, validate = load()
+        data = jax.tree.map(jnp.asarray, data)
     total = settings.epochs * steps_per_epoch(bucket, settings.batch)
     with reporter.phase(name, total) as progress:
         progress.start_at(values["epoch"] * steps_per_epoch(bucket, settings.batch))

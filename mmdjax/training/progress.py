@@ -67,11 +67,7 @@ class Reporter:
 
     def __init__(self, folder: Path | None = None):
         self.console = terminal()
-        self._writer = _NoWriter()
-        if folder is not None:
-            from tensorboardX import SummaryWriter
-
-            self._writer = SummaryWriter(str(folder))
+        self._writer = _Events(folder)
 
     @contextlib.contextmanager
     def phase(self, name: str, total: int):
@@ -101,7 +97,20 @@ class Reporter:
         self._writer.close()
 
 
-class _NoWriter:
-    def add_scalar(self, *args) -> None: ...
+class _Events:
+    """TensorBoard's event file, opened with its first value: an evaluation has none."""
 
-    def close(self) -> None: ...
+    def __init__(self, folder: Path | None):
+        self._folder, self._writer = folder, None
+
+    def add_scalar(self, *args) -> None:
+        if self._writer is None and self._folder is not None:
+            from tensorboardX import SummaryWriter
+
+            self._writer = SummaryWriter(str(self._folder))
+        if self._writer is not None:
+            self._writer.add_scalar(*args)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()

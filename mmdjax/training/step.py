@@ -77,6 +77,7 @@ def make_trainer(loss_fn, settings, total_steps: int) -> Trainer:
         optax.adamw(schedule, weight_decay=settings.weight_decay),
     )
 
+    @jax.jit  # operation by operation it takes a second
     def init(params) -> State:
         return State(params, jax.tree.map(jnp.copy, params), optimiser.init(params), jnp.int32(0))
 

@@ -31,7 +31,8 @@ def run(folder, settings=SETTINGS, loss=quadratic, validate=None, trainer=None, 
     trainer = trainer or make_trainer(loss, settings, 18)
     data = {"y": jnp.arange(10.0)}
     validate = validate or (lambda p: abs(float(p["w"]) - 4.5))
-    arguments = ({"w": jnp.float32(0)}, data, BUCKET, (4, 8), validate, settings)
+    load = lambda: (data, validate)  # noqa: E731
+    arguments = ({"w": jnp.float32(0)}, load, BUCKET, (4, 8), settings)
     arguments += (jax.random.key(1), (0, 1))
     with PhaseStore(folder, 0.0) as store:
         return fit("test", trainer, *arguments, store, Reporter(), **more)

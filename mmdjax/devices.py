@@ -1,0 +1,47 @@
+"""Rows of a batch over the devices of this process, virtual ones of a CPU included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+
+def over_devices(function: Callable, shared: tuple, arrays: tuple, axes: tuple[int, ...], out: int):
+    """function(*shared, *arrays), the rows of `arrays` spread over this process' devices.
+
+    Args:
+      axes: where the rows of each array are. out: where those of every result are.
+    """
+    if not spreads(arrays[0].shape[axes[0]]):
+        return function(*shared, *arrays)
+    spec = jax.sharding.PartitionSpec
+
+    def rows_on(axis: int):
+        return spec(*(None,) * axis, "rows")
+
+    return jax.shard_map(
+        function,
+        mesh=replicated().mesh,
+        in_specs=(*(spec(),) * len(shared), *map(rows_on, axes)),
+        out_specs=rows_on(out),
+        check_vma=False,
+    )(*shared, *arrays)
+
+
+def spreads(rows: int) -> bool:
+    """Whether a call of so many rows uses all devices: they have to divide evenly."""
+    devices = len(jax.local_devices())
+    return devices > 1 and rows % devices == 0
+
+
+def on_all_devices(tree, rows: int):
+    """A copy of a pytree on every device that a call of so many rows uses."""
+    return jax.device_put(tree, replicated()) if spreads(rows) else tree
+
+
+def replicated() -> jax.sharding.NamedSharding:
+    """The same array on each of this process' devices."""
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("rows",))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
