@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import json
 import os
@@ -44,6 +45,8 @@ def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[d
             f"workdir {str(workdir)!r} holds no run to evaluate; run --mode=train first"
         )
     counter = Counter()
+    # Its imports replace Python's own import for a while, which breaks tracing in another thread.
+    importlib.import_module("mmdjax.data.builder")
     # Draws compile while data load: their shapes are known from the config alone.
     modules = build(config, pipeline.modality_names(config.data))
     drawer = make_drawer(modules, config.diffusion)

@@ -1,6 +1,10 @@
 """Programs are made ahead of time for exactly the shapes that a run uses, and are counted."""
 
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -72,3 +76,41 @@ def test_a_run_draws_with_prepared_programs_only(coupling, together, rng):
         rows = (z, valid, observed, np.arange(7), index)
         draw_missing(drawer, params, *rows, jax.random.key(1), (2, 4), 4)
     assert drawer.draw.programs() == prepared and drawer.draw.jitted._cache_size() == 0
+
+
+WATCH_IMPORTS = """
+import builtins, sys
+from mmdjax import config, experiment
+from tests.conftest import TINY
+
+class Watched(type(builtins)):
+    def __setattr__(self, name, value):
+        assert not (name == "__import__" and tracing), "Python's import is replaced"
+        super().__setattr__(name, value)
+
+class Loaded(Exception): pass
+
+def stop(*_):
+    raise Loaded
+
+tracing, builtins.__class__ = [], Watched
+experiment.prepare = lambda *_: tracing.append(True)
+experiment.check_workdir = stop
+try:
+    experiment.run(config.from_dict(TINY), None)
+except Loaded:
+    assert tracing and "tensorflow_datasets" in sys.modules
+    print("loaded")
+"""
+
+
+def test_nothing_replaces_pythons_import_while_programs_are_traced(tmp_path):
+    """tensorflow-datasets does while it is imported: imports inside JAX then fail in a thread."""
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"}
+    environment["MMDJAX_CACHE"] = str(tmp_path)
+    command = [sys.executable, "-c", WATCH_IMPORTS]
+    done = subprocess.run(
+        command, env=environment, cwd=root, capture_output=True, text=True, timeout=300
+    )
+    assert done.stdout.endswith("loaded\n"), done.stderr
