@@ -1,7 +1,8 @@
 """What recipes and network forms cost in quality: paired comparisons on trained networks.
 
 Command: python -m benchmarks.recipe_quality --config=configs/NAME.py --workdir=DIR \\
-    [--patch=4] [--config.seeds='(0,1,2,3,4)'] [--config.evaluation.draws=8] [--config.x.y=v]
+    [--patch=4] [--without=joint:imder] [--config.seeds='(0,1,2)'] [--config.evaluation.draws=8] \\
+    [--config.x.y=v]
 
 For every seed: encoders and classifier on complete data, then score networks of three forms on the
 same latents: joint (all tokens at every evaluation), prefix (conditions encoded once a draw), and
@@ -32,6 +33,7 @@ from mmdjax import main as command
 from mmdjax.files import write_json
 
 PATCH = flags.DEFINE_integer("patch", 4, "Frames to a token of the third network form.")
+WITHOUT = flags.DEFINE_list("without", [], "What to leave out, as network:recipe.")
 RECIPES = {
     "joint": ("imder", "thesis-quality", "thesis-speed", "fast-8"),
     "prefix": ("imder", "thesis-speed", "quality-16", "fast-8", "fast-4"),
@@ -115,7 +117,7 @@ def sections(rows) -> list:
         body.append(line)
     header = ["network", "recipe", *METRICS]
     paired = []
-    for one, other in PAIRS:
+    for one, other in (pair for pair in PAIRS if keys.keys() >= set(pair)):
         mean, std, low, high = interval(100 * difference(rows, one, other, "acc2_nonzero"))
         energy = interval(difference(rows, one, other, "energy_distance"))
         paired.append(
@@ -178,6 +180,7 @@ def main(argv: list[str]) -> None:
                 with_recipe(Diffusion(sde=config.diffusion.sde, recipe=recipe)),
             )
             for recipe in RECIPES[network]
+            if f"{network}:{recipe}" not in WITHOUT.value
         }
         for seed in config.seeds:
             folder = workdir / network / f"seed_{seed}"
