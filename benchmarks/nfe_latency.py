@@ -28,7 +28,6 @@ from rich.progress import track
 from benchmarks import common
 from benchmarks.pareto import chart, front, linear
 from mmdjax import main as command
-from mmdjax.files import write_json
 
 NFE = (1, 2, 4, 6, 8, 10, 16, 20, 30, 60, 100)
 BATCHES = (1, 32, 128)
@@ -199,7 +198,7 @@ def main(argv: list[str]) -> None:
     config, workdir = command.given(argv)
     from mmdjax.config import Diffusion, to_dict, with_recipe
     from mmdjax.data import pipeline
-    from mmdjax.experiment import check_workdir, machine
+    from mmdjax.experiment import machine
     from mmdjax.methods.draw import make_drawer
     from mmdjax.methods.recipes import RECIPES
     from mmdjax.methods.stages import Stages
@@ -207,8 +206,7 @@ def main(argv: list[str]) -> None:
     from mmdjax.training.progress import Reporter
 
     written = {"config": to_dict(config), "asked": [_SMOKE.value, _GRIDS.value, _NFE.value]}
-    check_workdir(workdir, written)
-    write_json(workdir / "config.json", written)
+    common.claim(workdir, written)
     splits, seed = pipeline.standardise(pipeline.load(config.data)), config.seeds[0]
     system = TwoStage(config, splits, Reporter())
     one = Stages(system).stage_one(seed, workdir / f"seed_{seed}")

@@ -30,7 +30,6 @@ from scipy import stats
 
 from benchmarks import common
 from mmdjax import main as command
-from mmdjax.files import write_json
 
 PATCH = flags.DEFINE_integer("patch", 4, "Frames to a token of the third network form.")
 WITHOUT = flags.DEFINE_list("without", [], "What to leave out, as network:recipe.")
@@ -159,15 +158,14 @@ def main(argv: list[str]) -> None:
     config, workdir = command.given(argv)
     from mmdjax.config import Diffusion, to_dict, with_recipe
     from mmdjax.data import pipeline
-    from mmdjax.experiment import check_workdir, machine
+    from mmdjax.experiment import machine
     from mmdjax.methods.draw import make_drawer
     from mmdjax.methods.stages import Stages
     from mmdjax.methods.two_stage import TwoStage
     from mmdjax.training.progress import Reporter
 
     written = {"config": to_dict(config), "patch": PATCH.value}
-    check_workdir(workdir, written)
-    write_json(workdir / "config.json", written)
+    common.claim(workdir, written)
     splits, reporter = pipeline.standardise(pipeline.load(config.data)), Reporter()
     rows = []
     for network, changes in variants(PATCH.value).items():

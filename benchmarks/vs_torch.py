@@ -13,14 +13,16 @@ works at a time. Within a group cases alternate; seconds are medians. Weights ar
 not depend on them. Operations are those of the algorithm after the exact savings (`common.py`); the
 ceiling is the best 2048 x 2048 matrix product of any side with these operands. Peak memory is what
 a draw adds to the process at most. Needs the extra `bench`. Writes vs_torch.json, .md and .png.
-About 20 minutes on two cores.
+About 20 minutes on two cores; groups that DIR/parts holds are not measured again.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -30,6 +32,7 @@ from matplotlib.figure import Figure
 from rich.progress import track
 
 from benchmarks import common
+from mmdjax.errors import UserError
 from mmdjax.methods.recipes import RECIPES
 
 JOINT = {"width": 256, "layers": 6, "heads": 8, "mlp": 512, "time_features": 256}
@@ -139,37 +142,37 @@ class Side:
 
 
 def measure(listed: list[dict], rounds: int) -> list[dict]:
+    """Rows of one group of cases: they take turns, each side in its own process."""
     sides = {name: Side(SIDES[name]) for name in {c["side"] for c in listed}}
-    rows, ceilings = [], {}
+    rows, ceilings, group = [], {}, listed[0]["group"]
     for c in listed:
         key = (c["side"], c["dtype"])
         if key not in ceilings:
             answer = sides[c["side"]].ask(do="ceiling", case=c)
             ceilings[key], bandwidth = answer["rate"], answer["bandwidth"]
-    for group in dict.fromkeys(c["group"] for c in listed):
-        part = {str(i): c for i, c in enumerate(listed) if c["group"] == group}
-        built = {
-            name: sides[c["side"]].ask(do="build", name=name, case=c)
-            for name, c in track(part.items(), description=f"{group}: compiling")
-        }
-        peaks = dict.fromkeys(part, 0)
+    part = {str(i): c for i, c in enumerate(listed)}
+    built = {
+        name: sides[c["side"]].ask(do="build", name=name, case=c)
+        for name, c in track(part.items(), description=f"{group}: compiling")
+    }
+    peaks = dict.fromkeys(part, 0)
 
-        def runner(name, part=part, peaks=peaks):
-            def run() -> float:
-                answer = sides[part[name]["side"]].ask(do="run", name=name)
-                peaks[name] = max(peaks[name], answer["peak"])
-                time.sleep(0.2)  # threads of the last side stop spinning
-                return answer["seconds"]
+    def runner(name):
+        def run() -> float:
+            answer = sides[part[name]["side"]].ask(do="run", name=name)
+            peaks[name] = max(peaks[name], answer["peak"])
+            time.sleep(0.2)  # threads of the last side stop spinning
+            return answer["seconds"]
 
-            return run
+        return run
 
-        seconds = common.alternate({name: runner(name) for name in part}, rounds)
-        for name, c in part.items():
-            rows.append(row(c, seconds[name], built[name], peaks[name], ceilings))
-            if c["form"] == "mmdjax" and c["batch"] > 1 and not group.startswith("Latency"):
-                rows[-1]["bytes"] = sides[c["side"]].ask(do="traffic", case=c)["bytes"]
-                rows[-1]["bandwidth"] = bandwidth
-            print("{group} | {name} | {recipe} {network}: {seconds:.4f} s".format(**rows[-1]))
+    seconds = common.alternate({name: runner(name) for name in part}, rounds)
+    for name, c in part.items():
+        rows.append(row(c, seconds[name], built[name], peaks[name], ceilings))
+        if c["form"] == "mmdjax" and c["batch"] > 1 and not group.startswith("Latency"):
+            rows[-1]["bytes"] = sides[c["side"]].ask(do="traffic", case=c)["bytes"]
+            rows[-1]["bandwidth"] = bandwidth
+        print("{group} | {name} | {recipe} {network}: {seconds:.4f} s".format(**rows[-1]))
     for side in sides.values():
         side.close()
     return rows
@@ -300,7 +303,15 @@ def main() -> None:
         listed = [c for c in listed if c["recipe"] in ("ddim 10", "fast-8")]
     from mmdjax.experiment import machine
 
-    rows = measure(listed, 1 if options.smoke else options.rounds)
+    rounds, rows = 1 if options.smoke else options.rounds, []
+    try:
+        common.claim(options.workdir, {"smoke": options.smoke, "rounds": rounds})
+    except UserError as error:
+        parser.error(str(error))
+    for group in dict.fromkeys(c["group"] for c in listed):
+        path = options.workdir / "parts" / f"{re.sub('[^a-z0-9]+', '_', group.lower())}.json"
+        part = [c for c in listed if c["group"] == group]
+        rows += common.kept(path, functools.partial(measure, part, rounds))
     versions = {name: importlib.metadata.version(name) for name in ("torch", "diffusers")}
     result = {
         "title": "mmdjax against PyTorch",
