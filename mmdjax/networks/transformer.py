@@ -24,7 +24,7 @@ def product(a, b, dtype=None):
 def attend(query, key, value, bias, dropout=None, dtype=None):
     """Softmax attention, heads in front, normalised after the product with the values.
 
-    Both choices are exact and almost halve the time of a CPU pass against the usual einsum.
+    Both choices are exact: plain batched products, and one division a query instead of one a pair.
 
     Args:
       query: (B, H, S_q, d).
