@@ -148,6 +148,7 @@ def chart(rows) -> Figure:
             axes.plot(values, [y] * len(values), "o", color=colours[key[0]], alpha=0.35, ms=4)
             axes.plot(np.mean(values), y, "D", color=colours[key[0]])
         axes.set_yticks(range(len(keys)), [" ".join(k) for k in keys])
+        axes.locator_params(axis="x", nbins=5)
         axes.set_title("energy distance" if scale == 1 else "ACC2 non-zero (%)", loc="left")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="x", alpha=0.3)
