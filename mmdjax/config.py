@@ -7,10 +7,10 @@ Config files return `ml_collections.ConfigDict`; `from_dict` turns one into the 
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Mapping
 from typing import Any
 
+from mmdjax.config_values import dataclass_from
 from mmdjax.errors import UserError, choice
 
 
@@ -62,17 +62,20 @@ class Fusion:
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """ScoreTransformer1D.
+    """The score networks, one for each modality.
 
     Attributes:
-      width, layers, heads, mlp: of the transformer.
+      network: score_transformer, unet (IMDer's), dit or mmdit, see `networks/score_networks.py`,
+        which has the published sizes of all four.
+      width, layers, heads, mlp: of the transformer. U-Net: of its deepest level.
       time_features, fourier_scale: number of Gaussian Fourier features of t, and the standard
         deviation of their frequencies.
       attention: 'joint' (the thesis) or 'prefix': condition tokens attend to each other only, and
         are computed once a draw instead of at every evaluation.
-      patch: frames to a token.
+      patch: frames to a token. Both are the score transformer's alone.
     """
 
+    network: str = "score_transformer"
     width: int = 256
     layers: int = 6
     heads: int = 8
@@ -189,6 +192,15 @@ class Training:
 
 
 @dataclasses.dataclass(frozen=True)
+class Imder:
+    """IMDer's one stage: `faithful` keeps what its code does and its equations do not say, see
+    `methods/imder.py`; weight of score matching and reconstruction beside the L1 loss."""
+
+    faithful: bool = False
+    weight: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
 class Evaluation:
     """draws K that a prediction averages, missing rates of the random protocol, rows a call."""
 
@@ -203,12 +215,15 @@ class Config:
 
     Attributes:
       title: of the report.
+      method: two_stage, or imder (one stage; reads `imder`, `imder_training`, `score`,
+        `diffusion`, `decoder`).
       seeds: the run is trained and evaluated once for each.
       rounds: incomplete patterns drawn for each training utterance in stage 2.
       save_seconds: checkpoints are at least this far apart; the last of a phase is always saved.
     """
 
     title: str = "mmdjax"
+    method: str = "two_stage"
     seeds: tuple[int, ...] = (0,)
     rounds: int = 6
     save_seconds: float = 30.0
@@ -221,6 +236,8 @@ class Config:
     classifier_training: Training = Training()
     score_training: Training = Training()
     stage2_training: Training = Training()
+    imder: Imder = Imder()
+    imder_training: Training = Training()
     evaluation: Evaluation = Evaluation()
 
 
@@ -232,7 +249,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     """
     from mmdjax.config_check import check
 
-    config = _build(Config, values, "config")
+    config = dataclass_from(Config, values, "config")
     config = dataclasses.replace(config, diffusion=with_recipe(config.diffusion))
     check(config)
     return config
@@ -264,29 +281,3 @@ def with_recipe(diffusion: Diffusion) -> Diffusion:
 def to_dict(config: Config) -> dict[str, Any]:
     """Plain JSON-able values, the inverse of `from_dict`."""
     return dataclasses.asdict(config)
-
-
-def _build(cls, values: Mapping[str, Any], where: str):
-    types = typing.get_type_hints(cls)
-    for key in values:
-        choice(f"{where} field", key, tuple(types))
-    return cls(**{key: _convert(types[key], v, f"{where}.{key}") for key, v in values.items()})
-
-
-def _convert(kind, value, where: str):
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, Mapping) and not hasattr(value, "items"):
-            raise UserError(f"{where} = {value!r} is not a group of fields")
-        return _build(kind, value, where)
-    origin = typing.get_origin(kind)
-    if origin is tuple:
-        item = typing.get_args(kind)[0]
-        values = (value,) if isinstance(value, int | float | str) else value
-        if not isinstance(values, tuple | list):
-            raise UserError(f"{where} = {value!r} is not a list of {item.__name__}")
-        return tuple(_convert(item, v, where) for v in values)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
-        raise UserError(f"{where} = {value!r} is not of type {kind.__name__}")
-    return value

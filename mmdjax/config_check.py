@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
-from mmdjax.config import Config, Diffusion
+from mmdjax.config import Config, Diffusion, Score
 from mmdjax.data.missing import check_rate
 from mmdjax.data.pipeline import SOURCES
 from mmdjax.diffusion import conditioning, losses, sde, time_grids
 from mmdjax.diffusion.samplers import registry
 from mmdjax.errors import UserError, choice
+from mmdjax.networks import score_networks
 from mmdjax.networks.score_transformer import ATTENTION
 
 _FRACTIONS = {"dropout", "attention_dropout", "ema", "unconditional"}
@@ -18,6 +19,7 @@ _MAY_BE_ZERO = {"seed", "save_seconds", "warmup", "weight", "weight_decay", "nfe
 
 def check(config: Config) -> None:
     """Raises `UserError` for the first value out of range."""
+    choice("config.method", config.method, ("two_stage", "imder"))
     choice("config.data.name", config.data.name, tuple(SOURCES))
     _check_diffusion(config.diffusion)
     if not config.seeds:
@@ -46,8 +48,15 @@ def check(config: Config) -> None:
             raise UserError(f"{name} = {value}; allowed: at least 0 and below 1")
         if value < 0 or (value == 0 and field not in _FRACTIONS | _MAY_BE_ZERO):
             raise UserError(f"{name} = {value}; allowed: a number above 0")
+    unet = config.score.network == "unet"
+    if unet and (config.score.width % 8 or config.score.mlp % 8):
+        raise UserError(
+            f"config.score: width {config.score.width}, mlp {config.score.mlp}; allowed for unet: "
+            "multiples of 8"
+        )
     for name, width, heads in (
-        ("score", config.score.width, config.score.heads),
+        # A U-Net's first level has an eighth of the width.
+        ("score", config.score.width // (8 if unet else 1), config.score.heads),
         ("latents.channels and fusion", config.latents.channels, config.fusion.heads),
     ):
         if width % heads:
@@ -56,7 +65,15 @@ def check(config: Config) -> None:
         raise UserError(
             f"config.score.time_features = {config.score.time_features}; allowed: an even number"
         )
+    choice("config.score.network", config.score.network, tuple(score_networks.REGISTRY))
     choice("config.score.attention", config.score.attention, ATTENTION)
+    for name in {"attention", "patch"} - score_networks.fields(config.score.network):
+        default = getattr(Score(), name)
+        if getattr(config.score, name) != default:
+            raise UserError(
+                f"config.score.{name} = {getattr(config.score, name)!r} with network "
+                f"{config.score.network!r}; allowed: {default!r} (score_transformer has others)"
+            )
     buckets = config.data.length_buckets
     if any(length % config.score.patch for length in buckets):
         raise UserError(
@@ -100,5 +117,5 @@ def _numbers(group, where: str):
         value, name = getattr(group, field.name), f"{where}.{field.name}"
         if dataclasses.is_dataclass(value):
             yield from _numbers(value, name)
-        elif isinstance(value, int | float):
+        elif isinstance(value, int | float) and not isinstance(value, bool):
             yield name, value

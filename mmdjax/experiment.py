@@ -22,10 +22,13 @@ from mmdjax.evaluation import report, tables
 from mmdjax.evaluation.evaluate import evaluate
 from mmdjax.files import load_arrays, save_arrays, write_json
 from mmdjax.methods.draw import make_drawer, prepare
+from mmdjax.methods.imder import Imder
 from mmdjax.methods.stages import Stages
 from mmdjax.methods.system import build
 from mmdjax.methods.two_stage import TwoStage
 from mmdjax.training.progress import Reporter
+
+METHODS = {"two_stage": Stages, "imder": Imder}
 
 
 def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[dict]:
@@ -67,7 +70,7 @@ def _run(config, workdir: Path, may_train: bool, drawer, counter: Counter) -> li
     reporter.print(f"{config.title}: {sizes} utterances; {', '.join(raw['train'].modalities)}")
     started = time.monotonic()
     system = TwoStage(config, pipeline.standardise(raw), reporter, drawer)
-    stages = Stages(system)
+    stages = METHODS[config.method](system)
     rows, history = [], {}
     for seed in config.seeds:
         folder = workdir / "checkpoints" / f"seed_{seed}"

@@ -31,8 +31,9 @@ def evaluate(system, trained, seed: int, raw_test: Batch) -> tuple[list[dict], d
     started, config, modalities = time.monotonic(), system.config, system.modalities
     z = system.standardised_latents(trained.encoders)[1]["test"]
     rows, predictions, seconds = [], {}, {}
+    parts = (diffusion,) if trained.complete is None else (constant_fills, diffusion)
     for patterns in in_groups(system.patterns, len(z.label) * config.evaluation.draws):
-        for part in (constant_fills, diffusion):
+        for part in parts:
             begun = time.monotonic()
             more, predicted = part(system, trained, z, patterns, seed)
             name = f"evaluation: {part.__name__.replace('_', ' ')}"
@@ -112,8 +113,10 @@ def diffusion(system, trained, z: Latents, patterns, seed: int):
     predictions = {
         "diffusion_k1": each[..., 0],
         f"diffusion_k{draws}": each.mean(-1),
-        f"diffusion_complete_k{draws}": predict(trained.complete["fusion"], sets).mean(-1),
     }
+    if trained.complete is not None:
+        each = predict(trained.complete["fusion"], sets)
+        predictions[f"diffusion_complete_k{draws}"] = each.mean(-1)
     rows = []
     for pattern, one, aligned in zip(patterns, drawn, refined.reshape(drawn.shape), strict=True):
         if not pattern.all():

@@ -67,40 +67,19 @@ def make_drawer(modules: Modules, diffusion, together: bool | None = None) -> Dr
     def draw_one(params, condition, condition_id, mask, condition_mask, keys, grid, guidance):
         """One target: keys (B, K) -> x (B, K, T, D), nfe (B,)."""
         batch, draws = keys.shape
-        keys = keys.reshape(-1)
-        mask = jnp.repeat(mask, draws, axis=0)
 
-        def noise_given(condition_mask):
-            def encode(shown, rows=lambda a: a):
-                given = (shown, rows(condition_id), rows(condition_mask))
-                return encode_condition(modules, params, *given)
+        def given(condition_mask):
+            shown = (condition, condition_id, condition_mask)
+            return noise_given(modules, diffusion.conditioning, params, *shown, mask, keys)
 
-            def predict(x, t, encoded):
-                t = jnp.broadcast_to(t, x.shape[:1])
-                return predict_noise(modules, params, x, t, encoded, mask)
-
-            if diffusion.conditioning == "clean":
-                encoded = encode(condition)
-                encoded = encoded if encoded is None else encoded.repeat(draws)
-                return lambda x, t: predict(x, t, encoded)
-
-            # Noise is every draw's own, and new at every time.
-            repeat = lambda a: jnp.repeat(a, draws, axis=0)  # noqa: E731
-            noise_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
-
-            def noise_fn(x, t):
-                shown = in_sampling(diffusion.conditioning, sde, repeat(condition), t, noise_keys)
-                return predict(x, t, encode(scaled(sde, shown, t)[0], repeat))
-
-            return noise_fn
-
-        noise_fn = noise_given(condition_mask)
+        noise_fn = given(condition_mask)
         if diffusion.guidance != 1:
-            unconditional = noise_given(jnp.zeros_like(condition_mask))
+            unconditional = given(jnp.zeros_like(condition_mask))
             noise_fn = classifier_free(noise_fn, unconditional, guidance)
         shape = condition.shape[2:]
-        x, nfe = sample(keys, shape, noise_fn, sde, grid, diffusion.sampler, **options)
-        x = jnp.where(mask[..., None], x, 0.0).reshape(batch, draws, *shape)
+        x, nfe = sample(keys.reshape(-1), shape, noise_fn, sde, grid, diffusion.sampler, **options)
+        x = x.reshape(batch, draws, *shape)
+        x = jnp.where(mask[:, None, :, None], x, 0.0)
         return x, jnp.full(batch, nfe)
 
     def rounded(path, a):
@@ -142,6 +121,42 @@ def make_drawer(modules: Modules, diffusion, together: bool | None = None) -> Dr
     return Drawer(
         AheadOfTime(draw), key_of, diffusion.coupling, times, diffusion.guidance, together
     )
+
+
+def noise_given(
+    modules: Modules, conditioning: str, params, condition, condition_id, condition_mask, mask, keys
+):
+    """The noise prediction of one target given a condition, as a function of (x, t) for `sample`.
+
+    Args:
+      conditioning: of `diffusion.conditioning.MODES`.
+      params: of the target's score network.
+      condition (B, C, T, D), condition_id, condition_mask (B, C, T): see `encode_condition`.
+      mask: (B, T) frames to draw.
+      keys: (B, K) of the draws; x has their B K rows.
+    """
+    draws, sde = keys.shape[1], modules.sde
+    repeat = lambda a: jnp.repeat(a, draws, axis=0)  # noqa: E731
+    mask = repeat(mask)
+
+    def predict(x, t, encoded):
+        return predict_noise(modules, params, x, jnp.broadcast_to(t, x.shape[:1]), encoded, mask)
+
+    if conditioning == "clean":
+        encoded = encode_condition(modules, params, condition, condition_id, condition_mask)
+        encoded = encoded if encoded is None else encoded.repeat(draws)
+        return lambda x, t: predict(x, t, encoded)
+
+    # Noise is every draw's own, and new at every time.
+    rows = (repeat(condition_id), repeat(condition_mask))
+    noise_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys.reshape(-1))
+
+    def noise_fn(x, t):
+        shown = in_sampling(conditioning, sde, repeat(condition), t, noise_keys)
+        shown = scaled(sde, shown, t)[0]
+        return predict(x, t, encode_condition(modules, params, shown, *rows))
+
+    return noise_fn
 
 
 def prepare(drawer: Drawer, modules: Modules, config) -> None:

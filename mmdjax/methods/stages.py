@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.methods import completion, losses
-from mmdjax.methods.system import Scale, others
+from mmdjax.methods.system import Scale
 from mmdjax.methods.two_stage import Trained, TwoStage
 from mmdjax.training.checkpoints import PhaseStore
 from mmdjax.training.loop import fit
@@ -89,7 +89,7 @@ class Stages:
         for fill in FILLS:
             init = dict(one.complete)
             if fill == "draws":
-                init["decoder"] = self._init_decoder(_keys(seed, "draws")[0], one.z["train"])
+                init["decoder"] = system.initial_decoder(_keys(seed, "draws")[0])
             load = functools.partial(
                 completion.training_sets, system, seed, fill, one.scale, one.z, one.score, folder
             )
@@ -110,7 +110,7 @@ class Stages:
             may_train,
             "classifier",
             title,
-            self._init_classifier(_keys(seed, "classifier")[0]),
+            system.initial_classifier(_keys(seed, "classifier")[0]),
             lambda: (data, self._validate_classifier),
             config.classifier_training,
         )
@@ -123,7 +123,7 @@ class Stages:
             may_train,
             "score",
             title,
-            self._init_score(_keys(seed, "score")[0], z["train"]),
+            system.initial_score(_keys(seed, "score")[0]),
             lambda: (score_data(z["train"]), self._score_validation(z["valid"])),
             config.score_training,
         )
@@ -149,28 +149,6 @@ class Stages:
                 system.reporter,
                 may_train,
             )
-
-    def _init_classifier(self, key) -> dict:
-        key_encoders, key_fusion = jax.random.split(key)
-        system = self.system
-        shape = (1, len(system.modalities), system.config.latents.frames)
-        x = jnp.zeros((*shape, system.config.latents.channels))
-        return {
-            "encoders": system.init_encoders(key_encoders),
-            "fusion": system.init["fusion"](key_fusion, x, jnp.ones(shape, bool)),
-        }
-
-    def _init_score(self, key, latents: Latents):
-        ids = others(len(self.system.modalities))[0]
-        x, valid = jnp.asarray(latents.x[:1]), jnp.asarray(latents.valid[:1])
-        arguments = (x[:, 0], jnp.ones(1), x[:, ids], ids, valid[:, 0], valid[:, ids])
-        keys = jax.random.split(key, len(self.system.modalities))
-        return jax.vmap(lambda k: self.system.init["score"](k, *arguments))(keys)
-
-    def _init_decoder(self, key, latents: Latents):
-        keys = jax.random.split(key, len(self.system.modalities))
-        x, valid = jnp.asarray(latents.x[:1, 0]), jnp.asarray(latents.valid[:1, 0])
-        return jax.vmap(lambda k: self.system.init["decoder"](k, x, valid))(keys)
 
     def _validate_classifier(self, params) -> float:
         """Mean absolute error on complete validation data."""

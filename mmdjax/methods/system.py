@@ -9,16 +9,17 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.diffusion import sde as sdes
 from mmdjax.diffusion.predictions import scaled
+from mmdjax.networks import score_networks
 from mmdjax.networks.alignment import AlignmentDecoder
 from mmdjax.networks.encoders import Encoders
 from mmdjax.networks.fusion import MulT
-from mmdjax.networks.score_transformer import ScoreTransformer1D
 
 
 class Scale(NamedTuple):
@@ -31,7 +32,7 @@ class Scale(NamedTuple):
 class Modules(NamedTuple):
     encoders: Encoders
     fusion: MulT
-    score: ScoreTransformer1D
+    score: nn.Module
     decoder: AlignmentDecoder
     sde: sdes.SDE
 
@@ -39,16 +40,17 @@ class Modules(NamedTuple):
 def build(config, modalities: tuple[str, ...]) -> Modules:
     """The modules of `mmdjax.config.Config`; everything below takes plain numbers."""
     fusion, score, decoder = config.fusion, config.score, config.decoder
+    sizes = score_networks.fields(score.network)
     return Modules(
         Encoders(
             modalities, config.latents.frames, config.latents.channels, config.latents.dropout
         ),
         MulT(fusion.layers, fusion.heads, fusion.attention_dropout, fusion.dropout),
-        ScoreTransformer1D(
+        score_networks.REGISTRY[score.network](
             len(modalities),
             config.latents.frames,
             config.latents.channels,
-            **dataclasses.asdict(score),
+            **{k: v for k, v in dataclasses.asdict(score).items() if k in sizes},
         ),
         AlignmentDecoder(decoder.channels, decoder.blocks, decoder.reduction),
         sdes.REGISTRY[config.diffusion.sde](),

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.data.missing import patterns
 from mmdjax.devices import on_all_devices, over_devices
 from mmdjax.methods.draw import Drawer, make_drawer
-from mmdjax.methods.system import Scale, build, filled_valid, predict
+from mmdjax.methods.system import Scale, build, filled_valid, others, predict
 from mmdjax.methods.work_list import bucket_of, calls, draw_missing, in_batches
 from mmdjax.types import Batch, Latents
 
@@ -28,15 +29,15 @@ class Trained(NamedTuple):
     Attributes:
       encoders: parameters; scale: of the latents.
       score: parameters stacked over M.
-      complete: {'fusion'} trained on complete data (stage 1a).
-      stage2: fill -> {'fusion', and 'decoder' for draws}.
+      complete: {'fusion'} trained on complete data (stage 1a); None for a method without it.
+      stage2: fill -> {'fusion', and 'decoder' for draws}; for such a method 'draws' only.
       history: phase -> epoch, train, valid, best, seconds.
     """
 
     encoders: dict
     scale: Scale
     score: dict
-    complete: dict
+    complete: dict | None
     stage2: dict[str, dict]
     history: dict[str, dict]
 
@@ -89,6 +90,34 @@ class TwoStage:
         train = self.splits["train"]
         one = [{m: x[:1] for m, x in part.items()} for part in (train.features, train.valid)]
         return self.init["encoders"](key, *one)
+
+    def initial_classifier(self, key) -> dict:
+        """{'encoders', 'fusion'}."""
+        key_encoders, key_fusion = jax.random.split(key)
+        x, valid = self._zeros()
+        return {
+            "encoders": self.init_encoders(key_encoders),
+            "fusion": self.init["fusion"](key_fusion, x, valid),
+        }
+
+    def initial_score(self, key):
+        """Parameters of the score networks, stacked over M."""
+        x, valid = self._zeros()
+        ids = others(len(self.modalities))[0]
+        rows = (x[:, 0], jnp.ones(1), x[:, ids], ids, valid[:, 0], valid[:, ids])
+        keys = jax.random.split(key, len(self.modalities))
+        return jax.vmap(lambda k: self.init["score"](k, *rows))(keys)
+
+    def initial_decoder(self, key):
+        """Parameters of the alignment decoders, stacked over M."""
+        x, valid = self._zeros()
+        keys = jax.random.split(key, len(self.modalities))
+        return jax.vmap(lambda k: self.init["decoder"](k, x[:, 0], valid[:, 0]))(keys)
+
+    def _zeros(self):
+        """Latents and their frames of one utterance, for their shapes."""
+        shape = (1, len(self.modalities), self.config.latents.frames)
+        return jnp.zeros((*shape, self.config.latents.channels)), jnp.ones(shape, bool)
 
     def encode(self, params, batch: Batch) -> Latents:
         """Latents of a split, not standardised."""

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 
 class Conv3(nn.Module):
-    """Conv1d of kernel 3, zero-padded, as one matrix product over three shifted copies.
+    """Conv1d of kernel 3, zero-padded by one, as one matrix product over three shifted copies.
 
     The same numbers as `nn.Conv`, which becomes a slower grouped convolution on a CPU once the
     decoders are stacked over modalities.
@@ -21,13 +21,14 @@ class Conv3(nn.Module):
 
     channels: int
     kernel_init: Callable = nn.initializers.lecun_normal()
+    stride: int = 1
 
     @nn.compact
     def __call__(self, x):
-        """(B, T, C) -> (B, T, channels)."""
+        """(B, T, C) -> (B, T / stride, channels)."""
         before = jnp.pad(x[:, :-1], ((0, 0), (1, 0), (0, 0)))
         after = jnp.pad(x[:, 1:], ((0, 0), (0, 1), (0, 0)))
-        window = jnp.concatenate([before, x, after], axis=-1)
+        window = jnp.concatenate([before, x, after], axis=-1)[:, :: self.stride]
         return nn.Dense(self.channels, kernel_init=self.kernel_init, name="window")(window)
 
 

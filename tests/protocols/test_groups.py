@@ -5,19 +5,19 @@ import numpy as np
 import pytest
 
 from mmdjax.evaluation import evaluate as evaluation
-from mmdjax.methods.stages import FILLS, Stages
+from mmdjax.methods.stages import FILLS
 from mmdjax.methods.two_stage import Trained
 
 
 @pytest.fixture(scope="module")
 def trained(tiny_system) -> Trained:
     """Random parameters: the numbers are nobody's, and the same however they are computed."""
-    system, stages = tiny_system, Stages(tiny_system)
+    system = tiny_system
     encoders = system.init_encoders(jax.random.key(0))
-    scale, z = system.standardised_latents(encoders)
-    score = stages._init_score(jax.random.key(1), z["train"])
-    complete = {"fusion": stages._init_classifier(jax.random.key(2))["fusion"]}
-    decoder = jax.tree.map(lambda a: a + 0.05, stages._init_decoder(jax.random.key(3), z["train"]))
+    scale, _ = system.standardised_latents(encoders)
+    score = system.initial_score(jax.random.key(1))
+    complete = {"fusion": system.initial_classifier(jax.random.key(2))["fusion"]}
+    decoder = jax.tree.map(lambda a: a + 0.05, system.initial_decoder(jax.random.key(3)))
     stage2 = {fill: dict(complete) for fill in FILLS}
     stage2["draws"]["decoder"] = decoder
     return Trained(encoders, scale, score, complete, stage2, {})

@@ -7,7 +7,6 @@ import pytest
 from mmdjax.data import pipeline
 from mmdjax.data.missing import patterns
 from mmdjax.methods.draw import make_drawer
-from mmdjax.methods.stages import Stages
 from mmdjax.methods.system import raw
 from mmdjax.methods.work_list import draw_missing
 from mmdjax.types import Batch, Latents
@@ -16,12 +15,12 @@ from mmdjax.types import Batch, Latents
 @pytest.fixture(scope="module")
 def parts(tiny_system):
     """Random parameters, standardised latents of a few utterances, every pattern once or more."""
-    system, stages = tiny_system, Stages(tiny_system)
+    system = tiny_system
     encoders = system.init_encoders(jax.random.key(0))
     scale, z = system.standardised_latents(encoders)
-    score = stages._init_score(jax.random.key(1), z["train"])
-    fusion = stages._init_classifier(jax.random.key(2))["fusion"]
-    decoder = stages._init_decoder(jax.random.key(3), z["train"])
+    score = system.initial_score(jax.random.key(1))
+    fusion = system.initial_classifier(jax.random.key(2))["fusion"]
+    decoder = system.initial_decoder(jax.random.key(3))
     decoder = jax.tree.map(lambda a: a + 0.05, decoder)  # not the identity it starts as
     rows = Latents(*(a[:14] for a in z["train"]))
     observed = np.tile(patterns(3), (2, 1))

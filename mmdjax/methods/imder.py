@@ -1,0 +1,226 @@
+"""IMDer: encoders, score networks, decoder and classifier in one stage, sampling at every step.
+
+Source: Wang et al. (2023), "Incomplete Multimodality-Diffused Emotion Recognition". Loss: L1 of the
+prediction + lambda (score matching + squared error of what was drawn and decoded), lambda 0.1. As
+in its code a whole batch has one pattern, here drawn uniformly; every missing modality is drawn
+given the observed ones; no gradient passes through sampling. Latents are not standardised.
+
+`faithful` keeps what its code does and its equations do not say: conditions are noised with the
+target's own noise in training and with fresh noise in sampling (`diffusion/conditioning.py`); N
+steps go over N - 1 intervals and end at a time below zero; the score loss trains the encoders too,
+which it would let collapse. Without it these three are mended.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmdjax.data.missing import patterns
+from mmdjax.diffusion import sample
+from mmdjax.methods.draw import noise_given
+from mmdjax.methods.losses import score_loss, weighted_mean
+from mmdjax.methods.system import Modules, align, filled_valid, others
+from mmdjax.methods.two_stage import Trained, TwoStage
+from mmdjax.training.checkpoints import PhaseStore
+from mmdjax.training.loop import fit
+from mmdjax.training.step import make_trainer, steps_per_epoch
+from mmdjax.types import Latents
+
+STREAM = 500  # of a seed's randomness
+PHASE = "imder"
+
+
+def faithful_grid(sde, steps: int) -> np.ndarray:
+    """(steps + 1,) times of IMDer's code: `steps` steps of 1 / (steps - 1) of the way to t_min."""
+    times = np.linspace(sde.t_max, sde.t_min, steps)
+    return np.append(times, 2 * times[-1] - times[-2]).astype(np.float32)
+
+
+def draw_pattern(modules: Modules, diffusion, grid, score_params, x, valid, observed, key):
+    """Draws of every modality that a batch's pattern lacks; observed ones stay zero.
+
+    Args:
+      diffusion: `mmdjax.config.Diffusion`; grid: (steps + 1,) times.
+      x: (B, M, T, D); valid: (B, M, T). observed: (M,) bool, data: nothing compiles anew for it.
+    """
+    batch, modalities = x.shape[:2]
+    x, valid, observed = jnp.asarray(x), jnp.asarray(valid), jnp.asarray(observed)
+    missing_first, count = jnp.argsort(observed), (~observed).sum()
+    mask = filled_valid(valid, jnp.broadcast_to(observed, (batch, modalities)))
+    drawn = jnp.zeros_like(x)
+    for slot in range(modalities - 1):
+        target = missing_first[slot]
+
+        def one(target=target, slot=slot):
+            own = jax.tree.map(lambda a: a[target], score_params)
+            ids = jnp.asarray(others(modalities))[target]
+            shown = valid[:, ids] & observed[ids][None, :, None]
+            keys = jax.random.split(jax.random.fold_in(key, slot), (batch, 1))
+            condition_id = jnp.broadcast_to(ids, (batch, modalities - 1))
+            noise_fn = noise_given(
+                modules,
+                diffusion.conditioning,
+                own,
+                x[:, ids],
+                condition_id,
+                shown,
+                mask[:, target],
+                keys,
+            )
+            options = diffusion.options()
+            shape = x.shape[2:]
+            y, _ = sample(
+                keys[:, 0], shape, noise_fn, modules.sde, grid, diffusion.sampler, **options
+            )
+            return jnp.where(mask[:, target][..., None], y, 0.0)
+
+        filled = jax.lax.cond(slot < count, one, lambda: jnp.zeros_like(x[:, 0]))
+        drawn = jnp.where(
+            (slot < count) & (jnp.arange(modalities) == target)[:, None, None],
+            filled[:, None],
+            drawn,
+        )
+    return drawn
+
+
+def imder_loss(modules: Modules, diffusion, grid, weight: float, faithful: bool):
+    """The loss of the only stage.
+
+    Args:
+      weight: lambda.
+
+    data: see `losses.classifier_loss`. params: {'encoders', 'score', 'decoder', 'fusion'}.
+    """
+    matching = score_loss(modules, diffusion.weighting, diffusion.conditioning)
+
+    def loss(params, data, rows, weight_of_row, key, frames):
+        batch, size = jax.tree.map(lambda a: a[rows], data), len(rows)
+        keys = jax.random.split(key, 5)
+        x, valid = modules.encoders.apply(
+            params["encoders"],
+            batch["features"],
+            batch["valid"],
+            deterministic=False,
+            rngs={"dropout": keys[0]},
+        )
+        x, valid = x[:, :, :frames], valid[:, :, :frames]
+        everything = patterns(x.shape[1])
+        observed = jnp.asarray(everything)[jax.random.randint(keys[1], (), 0, len(everything))]
+        fixed = jax.lax.stop_gradient(x)
+        scores = matching(
+            params["score"],
+            {"z": x if faithful else fixed, "valid": valid},
+            jnp.arange(size),
+            weight_of_row,
+            keys[2],
+            frames,
+        )
+        drawn = draw_pattern(
+            modules,
+            diffusion,
+            grid,
+            jax.lax.stop_gradient(params["score"]),
+            fixed,
+            valid,
+            observed,
+            keys[3],
+        )
+        observed = jnp.broadcast_to(observed, x.shape[:2])
+        filled = jnp.where(observed[..., None, None], x, jax.lax.stop_gradient(drawn))
+        mask = filled_valid(valid, observed)
+        filled = align(modules.decoder, params["decoder"], filled, mask, observed)
+        prediction = modules.fusion.apply(
+            params["fusion"],
+            jnp.where(mask[..., None], filled, 0.0),
+            mask,
+            deterministic=False,
+            rngs={"dropout": keys[4]},
+        )
+        task = weighted_mean(jnp.abs(prediction - batch["label"]), weight_of_row)
+        counted = (mask & valid & ~observed[..., None])[..., None]
+        error = jnp.where(counted, (filled - fixed) ** 2, 0.0).sum((1, 2, 3))
+        rebuilt = error / jnp.maximum(counted.sum((1, 2, 3)) * x.shape[-1], 1)
+        return task + weight * (scores + weighted_mean(rebuilt, weight_of_row))
+
+    return loss
+
+
+class Imder:
+    """The compiled training step of a system; `train` runs it for a seed, as `Stages` does."""
+
+    def __init__(self, system: TwoStage):
+        self.system, config = system, system.config
+        drawer = system.drawer
+        if config.imder.faithful:
+            grid = faithful_grid(system.modules.sde, len(drawer.grid) - 1)
+            system.drawer = drawer._replace(grid=grid)
+        loss = imder_loss(
+            system.modules,
+            config.diffusion,
+            system.drawer.grid,
+            config.imder.weight,
+            config.imder.faithful,
+        )
+        steps = steps_per_epoch(system.bucket["train"], config.imder_training.batch)
+        total = steps * config.imder_training.epochs
+        self._trainer = make_trainer(loss, config.imder_training, total)
+
+    def train(self, seed: int, folder: Path, may_train: bool = True) -> Trained:
+        """For one seed, resumed from `folder` where it stopped.
+
+        Raises:
+          UserError: the loss is not finite, or training is unfinished and not allowed.
+        """
+        system, train = self.system, self.system.splits["train"]
+        data = {"features": dict(train.features), "valid": dict(train.valid), "label": train.label}
+        init, key = jax.random.split(jax.random.fold_in(jax.random.key(seed), STREAM))
+        with PhaseStore(folder / PHASE, system.config.save_seconds) as store:
+            fitted = fit(
+                f"seed {seed}: IMDer",
+                self._trainer,
+                self._initial(init),
+                lambda: (data, self._validate),
+                system.bucket["train"],
+                system.buckets,
+                system.config.imder_training,
+                key,
+                (seed, STREAM),
+                store,
+                system.reporter,
+                may_train,
+            )
+        params, scale = fitted.params, system.identity_scale()
+        stage2 = {"draws": {"fusion": params["fusion"], "decoder": params["decoder"]}}
+        history = {"one stage": fitted.history}
+        return Trained(params["encoders"], scale, params["score"], None, stage2, history)
+
+    def _initial(self, key) -> dict:
+        keys, system = jax.random.split(key, 3), self.system
+        return system.initial_classifier(keys[0]) | {
+            "score": system.initial_score(keys[1]),
+            "decoder": system.initial_decoder(keys[2]),
+        }
+
+    def _validate(self, params) -> float:
+        """Mean absolute error on validation data: utterance i under pattern i mod P, one draw."""
+        system, valid = self.system, self.system.splits["valid"]
+        latents: Latents = system.encode(params["encoders"], valid)
+        ids = np.arange(len(valid.label))
+        observed = system.patterns[ids % len(system.patterns)]
+        drawn, _ = system.draw(
+            params["score"],
+            latents,
+            observed,
+            ids,
+            np.zeros((len(ids), 1), int),
+            jax.random.key(STREAM),
+            "IMDer: validation",
+        )
+        known = {"fusion": params["fusion"], "decoder": params["decoder"]}
+        rows = (drawn[:, 0], latents.valid, observed)
+        prediction = system.predict(known, system.identity_scale(), *rows)
+        return float(np.abs(prediction - valid.label).mean())

@@ -1,0 +1,112 @@
+"""The one-stage method: what trains what, what is hidden, and its time grid."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmdjax import config as configs
+from mmdjax.diffusion.sde import REGISTRY
+from mmdjax.methods.draw import make_drawer
+from mmdjax.methods.imder import draw_pattern, faithful_grid, imder_loss
+from tests.conftest import TINY
+
+DIFFUSION = dataclasses.replace(configs.Diffusion(), sde="ve", sampler="euler_maruyama", nfe=4)
+ROWS = np.arange(6, dtype=np.int32)
+
+
+@pytest.fixture(scope="module")
+def parts(tiny_system):
+    system = tiny_system
+    modules = system.modules._replace(sde=REGISTRY["ve"]())
+    keys = jax.random.split(jax.random.key(0), 3)
+    params = system.initial_classifier(keys[0])
+    params |= {"score": system.initial_score(keys[1]), "decoder": system.initial_decoder(keys[2])}
+    # The decoder's last convolution starts at zero and would hide all others.
+    params["decoder"] = jax.tree.map(lambda a: a + 0.05, params["decoder"])
+    train = system.splits["train"]
+    data = {"features": dict(train.features), "valid": dict(train.valid), "label": train.label}
+    return modules, params, jax.tree.map(jnp.asarray, data)
+
+
+def gradient(parts, faithful):
+    """A compiled (key, weight) -> gradient of the parameters."""
+    modules, params, data = parts
+    conditioning = "shared" if faithful else "clean"
+    diffusion = dataclasses.replace(DIFFUSION, conditioning=conditioning)
+    grid = make_drawer(modules, diffusion).grid
+
+    @jax.jit
+    def of(params, key, weight):
+        loss = imder_loss(modules, diffusion, grid, weight, faithful)
+        rest = (data, ROWS, jnp.ones(len(ROWS)), key, TINY["latents"]["frames"])
+        return jax.grad(loss)(params, *rest)
+
+    return lambda key, weight=0.1: of(params, jax.random.key(key), weight)
+
+
+def test_every_parameter_is_trained(parts):
+    largest, of = None, gradient(parts, False)
+    for key in range(8):  # patterns differ from key to key
+        size = jax.tree.map(lambda g: jnp.abs(g).max(), of(key))
+        largest = size if largest is None else jax.tree.map(jnp.maximum, largest, size)
+    named = jax.tree_util.tree_leaves_with_path(largest)
+    still = {jax.tree_util.keystr(path) for path, value in named if not value > 0}
+    # Every key's bias is one number on all logits of a query: softmax does not see it.
+    assert all("key" in name and "bias" in name for name in still), still
+
+
+def test_the_score_loss_trains_the_encoders_in_the_faithful_form_only(parts):
+    for faithful in (False, True):
+        of = gradient(parts, faithful)
+        without, with_ = (of(0, weight)["encoders"] for weight in (0.0, 10.0))
+        same = jax.tree.map(lambda a, b: np.allclose(a, b, atol=1e-6), without, with_)
+        assert all(jax.tree.leaves(same)) != faithful
+
+
+def test_hidden_latents_do_not_reach_their_draws(parts, rng):
+    modules, params, _ = parts
+    x = rng.standard_normal((4, 3, 4, 8)).astype(np.float32)
+    valid = np.ones((4, 3, 4), bool)
+    observed = np.array([False, True, False])
+    hidden = np.where(observed[:, None, None], x, np.nan)
+    grid = make_drawer(modules, DIFFUSION).grid
+    draw = jax.jit(lambda x: draw_pattern(
+        modules, DIFFUSION, grid, params["score"], x, valid, observed, jax.random.key(3)
+    ))  # fmt: skip
+    with jax.debug_nans(False):
+        got = draw(hidden)
+    np.testing.assert_array_equal(got, draw(x))
+    assert (
+        (got[:, 1] == 0).all()
+        and np.isfinite(got).all()
+        and (np.ptp(got, (0, 2, 3))[::2] > 0).all()
+    )
+
+
+def test_the_draws_are_those_of_the_drawer(parts, rng):
+    modules, params, _ = parts
+    x = rng.standard_normal((4, 3, 4, 8)).astype(np.float32)
+    valid, observed, key = (
+        np.ones((4, 3, 4), bool),
+        np.array([True, False, True]),
+        jax.random.key(3),
+    )
+    drawer = make_drawer(modules, DIFFUSION)
+    got = draw_pattern(modules, DIFFUSION, drawer.grid, params["score"], x, valid, observed, key)
+    ids = np.tile(np.array([0, 2], np.int32), (4, 1))
+    keys = jax.random.split(jax.random.fold_in(key, 0), (1, 4, 1))
+    rows = (x[:, [0, 2]], ids, valid[:, 1], valid[:, [0, 2]])
+    target = np.ones(1, np.int32)
+    expected, _ = drawer.draw(params["score"], target, *rows, keys, drawer.grid, np.float32(1))
+    np.testing.assert_allclose(got[:, 1], expected[0, :, 0], atol=1e-4)
+
+
+def test_the_faithful_grid_takes_one_step_too_many():
+    sde = REGISTRY["ve"]()
+    grid = faithful_grid(sde, 100)
+    assert len(grid) == 101 and grid[0] == sde.t_max
+    np.testing.assert_allclose(np.diff(grid), -(sde.t_max - sde.t_min) / 99, rtol=1e-3)
+    assert grid[-1] < 0
