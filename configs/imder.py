@@ -26,6 +26,7 @@ def get_config(form: str = "mended"):
     if form == "faithful":
         config.imder.faithful = True
         config.diffusion.conditioning = "shared"
+    config.evaluation.batch = 128  # a short last batch is filled up, which costs 100 evaluations
     training = {"epochs": 15, "batch": 128, "learning_rate": 2e-3, "warmup": 50}
     config.imder_training.update(training)
     return config
