@@ -13,6 +13,7 @@ from mmdjax.evaluation.metrics import energy_distance, rmse
 from mmdjax.evaluation.protocols import prediction_rows, random_masks, row
 from mmdjax.methods import linear_probe
 from mmdjax.methods.completion import draw_patterns, under
+from mmdjax.methods.two_stage import scaled
 from mmdjax.types import Batch, Latents
 
 TEST_STREAM = 200  # of a seed's randomness, apart from training's
@@ -29,7 +30,7 @@ def evaluate(system, trained, seed: int, raw_test: Batch) -> tuple[list[dict], d
       raw_test: the test split before standardisation, for the exact law of synthetic data.
     """
     started, config, modalities = time.monotonic(), system.config, system.modalities
-    z = system.standardised_latents(trained.encoders)[1]["test"]
+    z = scaled(system.encode(trained.encoders, system.splits["test"]), trained.scale)
     rows, predictions, seconds = [], {}, {}
     parts = (diffusion,) if trained.complete is None else (constant_fills, diffusion)
     for patterns in in_groups(system.patterns, len(z.label) * config.evaluation.draws):

@@ -87,18 +87,19 @@ def draw_pattern(modules: Modules, diffusion, grid, score_params, x, valid, obse
     return drawn
 
 
-def imder_loss(modules: Modules, diffusion, grid, weight: float, faithful: bool):
+def imder_loss(modules: Modules, diffusion, weight: float, faithful: bool):
     """The loss of the only stage.
 
     Args:
       weight: lambda.
 
-    data: see `losses.classifier_loss`. params: {'encoders', 'score', 'decoder', 'fusion'}.
+    data: {'utterances': see `losses.classifier_loss`, 'grid': (steps + 1,) times}. params:
+    {'encoders', 'score', 'decoder', 'fusion'}.
     """
     matching = score_loss(modules, diffusion.weighting, diffusion.conditioning)
 
     def loss(params, data, rows, weight_of_row, key, frames):
-        batch, size = jax.tree.map(lambda a: a[rows], data), len(rows)
+        batch, size = jax.tree.map(lambda a: a[rows], data["utterances"]), len(rows)
         keys = jax.random.split(key, 5)
         x, valid = modules.encoders.apply(
             params["encoders"],
@@ -122,7 +123,7 @@ def imder_loss(modules: Modules, diffusion, grid, weight: float, faithful: bool)
         drawn = draw_pattern(
             modules,
             diffusion,
-            grid,
+            data["grid"],
             jax.lax.stop_gradient(params["score"]),
             fixed,
             valid,
@@ -161,7 +162,6 @@ class Imder:
         loss = imder_loss(
             system.modules,
             config.diffusion,
-            system.drawer.grid,
             config.imder.weight,
             config.imder.faithful,
         )
@@ -176,7 +176,8 @@ class Imder:
           UserError: the loss is not finite, or training is unfinished and not allowed.
         """
         system, train = self.system, self.system.splits["train"]
-        data = {"features": dict(train.features), "valid": dict(train.valid), "label": train.label}
+        rows = {"features": dict(train.features), "valid": dict(train.valid), "label": train.label}
+        data = {"utterances": rows, "grid": system.drawer.grid}
         init, key = jax.random.split(jax.random.fold_in(jax.random.key(seed), STREAM))
         with PhaseStore(folder / PHASE, system.config.save_seconds) as store:
             fitted = fit(

@@ -142,11 +142,7 @@ class TwoStage:
         std = np.array([f.std(0) for f in frames], np.float32)
         scale = Scale(mean, np.maximum(std, SMALLEST_STD))
 
-        def standardise(latents: Latents) -> Latents:
-            x = (latents.x - scale.mean[:, None]) / scale.std[:, None]
-            return latents._replace(x=np.where(latents.valid[..., None], x, 0.0))
-
-        return scale, {name: standardise(latents) for name, latents in raw.items()}
+        return scale, {name: scaled(latents, scale) for name, latents in raw.items()}
 
     def identity_scale(self) -> Scale:
         """For latents that are not standardised."""
@@ -208,3 +204,9 @@ class TwoStage:
             rows = (latents.x, latents.valid, observed, ids, draw_index)
             settings = (key, self.buckets, batch, progress.advance)
             return draw_missing(drawer, score, *rows, *settings)
+
+
+def scaled(latents: Latents, scale: Scale) -> Latents:
+    """Raw latents on a scale, 0 off their valid frames."""
+    x = (latents.x - scale.mean[:, None]) / scale.std[:, None]
+    return latents._replace(x=np.where(latents.valid[..., None], x, 0.0))

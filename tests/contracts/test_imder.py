@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from mmdjax import config as configs
+from mmdjax import experiment
 from mmdjax.diffusion.sde import REGISTRY
+from mmdjax.evaluation.evaluate import evaluate
 from mmdjax.methods.draw import make_drawer
 from mmdjax.methods.imder import draw_pattern, faithful_grid, imder_loss
+from mmdjax.methods.two_stage import Trained
 from tests.conftest import TINY
 
 DIFFUSION = dataclasses.replace(configs.Diffusion(), sde="ve", sampler="euler_maruyama", nfe=4)
@@ -27,24 +30,25 @@ def parts(tiny_system):
     # The decoder's last convolution starts at zero and would hide all others.
     params["decoder"] = jax.tree.map(lambda a: a + 0.05, params["decoder"])
     train = system.splits["train"]
-    data = {"features": dict(train.features), "valid": dict(train.valid), "label": train.label}
-    return modules, params, jax.tree.map(jnp.asarray, data)
+    rows = {"features": dict(train.features), "valid": dict(train.valid), "label": train.label}
+    return modules, params, jax.tree.map(jnp.asarray, rows)
 
 
 def gradient(parts, faithful):
     """A compiled (key, weight) -> gradient of the parameters."""
-    modules, params, data = parts
+    modules, params, rows = parts
     conditioning = "shared" if faithful else "clean"
     diffusion = dataclasses.replace(DIFFUSION, conditioning=conditioning)
-    grid = make_drawer(modules, diffusion).grid
+    grid = faithful_grid(modules.sde, 4) if faithful else make_drawer(modules, diffusion).grid
+    data = {"utterances": rows, "grid": jnp.asarray(grid)}
 
     @jax.jit
-    def of(params, key, weight):
-        loss = imder_loss(modules, diffusion, grid, weight, faithful)
+    def of(params, data, key, weight):
+        loss = imder_loss(modules, diffusion, weight, faithful)
         rest = (data, ROWS, jnp.ones(len(ROWS)), key, TINY["latents"]["frames"])
         return jax.grad(loss)(params, *rest)
 
-    return lambda key, weight=0.1: of(params, jax.random.key(key), weight)
+    return lambda key, weight=0.1: of(params, data, jax.random.key(key), weight)
 
 
 def test_every_parameter_is_trained(parts):
@@ -104,9 +108,38 @@ def test_the_draws_are_those_of_the_drawer(parts, rng):
     np.testing.assert_allclose(got[:, 1], expected[0, :, 0], atol=1e-4)
 
 
+def test_it_is_evaluated_on_the_latents_that_it_was_trained_on(parts, tiny_system):
+    """Raw ones: its scale is the identity."""
+    system, params, scale = tiny_system, parts[1], tiny_system.identity_scale()
+    stage2 = {"draws": {"fusion": params["fusion"], "decoder": params["decoder"]}}
+    trained = Trained(params["encoders"], scale, params["score"], None, stage2, {})
+    rows, _ = evaluate(system, trained, 0, system.splits["test"])
+    found = {(r["method"], r["condition"], r["metric"]): r["value"] for r in rows}
+    z = system.encode(params["encoders"], system.splits["test"])
+    observed = np.ones(z.x.shape[:2], bool)
+    predicted = system.predict(stage2["draws"], scale, z.x, z.valid, observed)
+    expected = np.abs(predicted - z.label).mean()
+    assert found["diffusion_k1", "l+a+v", "mae"] == pytest.approx(expected, rel=1e-4)
+
+
 def test_the_faithful_grid_takes_one_step_too_many():
     sde = REGISTRY["ve"]()
     grid = faithful_grid(sde, 100)
     assert len(grid) == 101 and grid[0] == sde.t_max
     np.testing.assert_allclose(np.diff(grid), -(sde.t_max - sde.t_min) / 99, rtol=1e-3)
     assert grid[-1] < 0
+
+
+def test_a_run_trains_and_evaluates_it_and_goes_on_where_it_stopped(tmp_path):
+    imder = {"method": "imder", "imder": {"faithful": True}, "imder_training": {"epochs": 1}}
+    diffusion = {"sde": "ve", "sampler": "euler_maruyama", "nfe": 3, "coupling": "independent"}
+    values = TINY | imder | {"diffusion": diffusion | {"conditioning": "shared"}}
+    config = configs.from_dict(values)
+    rows = experiment.run(config, tmp_path)
+    methods = {r["method"] for r in rows if r["protocol"] == "fixed"}
+    assert methods == {"diffusion_k1", "diffusion_k2", "linear_probe", "bayes"}
+    again = experiment.run(config, tmp_path, may_train=False)
+    named = [[(r["method"], r["metric"], r["value"]) for r in part if r["metric"] != "seconds"]
+             for part in (rows, again)]  # fmt: skip
+    assert named[0] == named[1]
+    assert (tmp_path / "report.html").exists()
