@@ -212,7 +212,7 @@ def main(argv: list[str]) -> None:
     common.claim(workdir, written)
     splits, seed = pipeline.standardise(pipeline.load(config.data)), config.seeds[0]
     system = TwoStage(config, splits, Reporter())
-    one = Stages(system).stage_one(seed, workdir / f"seed_{seed}")
+    one = Stages(system).stage_one(seed, (workdir / f"seed_{seed}").joinpath)
     study, sde = Study(system, one, seed), system.modules.sde
 
     def make(**changes):

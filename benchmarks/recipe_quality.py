@@ -186,7 +186,7 @@ def main(argv: list[str]) -> None:
             first = workdir / "joint" / f"seed_{seed}" / "classifier"
             if first.exists() and not folder.exists():  # the same in every form
                 shutil.copytree(first, folder / "classifier")
-            one = stages.stage_one(seed, folder)
+            one = stages.stage_one(seed, folder.joinpath)
             for recipe, drawer in drawers.items():
                 row = {"network": network, "recipe": recipe, "seed": seed}
                 name = f"{network}, {recipe}, seed {seed}"

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from mmdjax.config_comparison import NO_COMPARISON, Comparison
 from mmdjax.config_values import dataclass_from
 from mmdjax.errors import UserError, choice
 
@@ -158,12 +159,14 @@ def _assignments(field: str, texts: tuple[str, ...]) -> dict[str, tuple[float, .
 @dataclasses.dataclass(frozen=True)
 class Decoder:
     """RCAN-1D alignment decoder: channels inside, number of residual blocks, reduction of the
-    channel attention, and the weight lambda of its loss (thesis eq. 5.23)."""
+    channel attention, and the weight lambda of its loss (thesis eq. 5.23). use=False: none, draws
+    go to the fusion as they are."""
 
     channels: int = 64
     blocks: int = 20
     reduction: int = 16
     weight: float = 0.2
+    use: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,6 +222,9 @@ class Config:
         `diffusion`, `decoder`).
       seeds: the run is trained and evaluated once for each.
       rounds: incomplete patterns drawn for each training utterance in stage 2.
+      fills: what the two-stage system is trained and evaluated with: 'draws', and the constants
+        'zero' and 'mean' to compare with. Without 'draws' no score network is trained.
+      comparison: several systems in one run, see `config_comparison.py`.
       save_seconds: checkpoints are at least this far apart; the last of a phase is always saved.
     """
 
@@ -226,6 +232,7 @@ class Config:
     method: str = "two_stage"
     seeds: tuple[int, ...] = (0,)
     rounds: int = 6
+    fills: tuple[str, ...] = ("draws", "zero", "mean")
     save_seconds: float = 30.0
     data: Data = Data()
     latents: Latents = Latents()
@@ -239,6 +246,7 @@ class Config:
     imder: Imder = Imder()
     imder_training: Training = Training()
     evaluation: Evaluation = Evaluation()
+    comparison: Comparison = NO_COMPARISON
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:

@@ -10,16 +10,32 @@ from mmdjax.data.pipeline import SOURCES
 from mmdjax.diffusion import conditioning, losses, sde, time_grids
 from mmdjax.diffusion.samplers import registry
 from mmdjax.errors import UserError, choice
+from mmdjax.methods.losses import FILLS
 from mmdjax.networks import score_networks
 from mmdjax.networks.score_transformer import ATTENTION
 
 _FRACTIONS = {"dropout", "attention_dropout", "ema", "unconditional"}
-_MAY_BE_ZERO = {"seed", "save_seconds", "warmup", "weight", "weight_decay", "nfe", "guidance"}
+_MAY_BE_ZERO = {
+    "seed",
+    "save_seconds",
+    "warmup",
+    "weight",
+    "weight_decay",
+    "nfe",
+    "guidance",
+    "pictures",
+}
 
 
 def check(config: Config) -> None:
     """Raises `UserError` for the first value out of range."""
     choice("config.method", config.method, ("two_stage", "imder"))
+    for fill in config.fills:
+        choice("config.fills", fill, FILLS)
+    if len(set(config.fills)) != max(1, len(config.fills)):
+        raise UserError(
+            f"config.fills = {config.fills}; allowed: one or more of {FILLS}, each once"
+        )
     choice("config.data.name", config.data.name, tuple(SOURCES))
     _check_diffusion(config.diffusion)
     if not config.seeds:

@@ -21,7 +21,7 @@ from mmdjax.errors import UserError
 from mmdjax.evaluation import report, tables
 from mmdjax.evaluation.evaluate import evaluate
 from mmdjax.files import load_arrays, save_arrays, write_json
-from mmdjax.methods.draw import make_drawer, prepare
+from mmdjax.methods.draw import Drawer, make_drawer, prepare
 from mmdjax.methods.imder import Imder
 from mmdjax.methods.stages import Stages
 from mmdjax.methods.system import build
@@ -51,13 +51,20 @@ def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[d
     # Its imports replace Python's own import for a while, which breaks tracing in another thread.
     importlib.import_module("mmdjax.data.builder")
     # Draws compile while data load: their shapes are known from the config alone.
-    modules = build(config, pipeline.modality_names(config.data))
-    drawer = make_drawer(modules, config.diffusion)
+    drawer = prepared_drawer(config)
     try:
-        prepare(drawer, modules, config)
         return _run(config, workdir, may_train, drawer, counter)
     finally:
         drawer.draw.cancel()
+
+
+def prepared_drawer(config: configs.Config) -> Drawer:
+    """Being compiled in the background, if the run draws."""
+    modules = build(config, pipeline.modality_names(config.data))
+    drawer = make_drawer(modules, config.diffusion)
+    if config.method == "imder" or "draws" in config.fills:
+        prepare(drawer, modules, config)
+    return drawer
 
 
 def _run(config, workdir: Path, may_train: bool, drawer, counter: Counter) -> list[dict]:
@@ -73,16 +80,10 @@ def _run(config, workdir: Path, may_train: bool, drawer, counter: Counter) -> li
     stages = METHODS[config.method](system)
     rows, history = [], {}
     for seed in config.seeds:
-        folder = workdir / "checkpoints" / f"seed_{seed}"
-        trained = stages.train(seed, folder, may_train)
-        finished = folder / "rows.json"
-        if may_train and finished.exists():
-            rows += json.loads(finished.read_text())
-        else:
-            results, masks = evaluate(system, trained, seed, raw["test"])
-            keep_masks(workdir / "masks" / f"seed_{seed}.npz", masks)
-            write_json(finished, results)
-            rows += results
+        place = (workdir / "checkpoints" / f"seed_{seed}").joinpath
+        trained = stages.train(seed, place, may_train)
+        finished = place("rows.json")
+        rows += rows_of(system, trained, seed, finished, workdir, raw["test"], may_train)
         history |= {f"{phase}, seed {seed}": h for phase, h in trained.history.items()}
     write_json(workdir / "results.json", rows)
     minutes = (time.monotonic() - started) / 60
@@ -102,6 +103,24 @@ def _run(config, workdir: Path, may_train: bool, drawer, counter: Counter) -> li
     reporter.print(f"{minutes:.1f} min; report: {workdir / 'report.html'}")
     reporter.close()
     return rows
+
+
+def rows_of(
+    system, trained, seed: int, finished: Path, workdir: Path, raw_test, may_train: bool
+) -> list[dict]:
+    """Evaluates one seed, or reads what an earlier run left in `finished`.
+
+    Args:
+      trained: of the system. workdir: masks are kept there.
+
+    Returns:
+      Rows of results.json.
+    """
+    if not (may_train and finished.exists()):
+        results, masks = evaluate(system, trained, seed, raw_test)
+        keep_masks(workdir / "masks" / f"seed_{seed}.npz", masks)
+        write_json(finished, results)
+    return json.loads(finished.read_text())
 
 
 def check_workdir(workdir: Path, written: dict) -> None:

@@ -25,9 +25,12 @@ _MODE = flags.DEFINE_string("mode", "train", f"One of {', '.join(MODES)}.")
 def main(argv: list[str]) -> None:
     choice("mode", _MODE.value, MODES)
     config, workdir = given(argv)
-    from mmdjax import experiment
+    if config.comparison.systems:
+        from mmdjax.comparison import run
+    else:
+        from mmdjax.experiment import run
 
-    experiment.run(config, workdir, may_train=_MODE.value == "train")
+    run(config, workdir, may_train=_MODE.value == "train")
 
 
 def given(argv: list[str]):
@@ -54,9 +57,8 @@ def given(argv: list[str]):
 
 def known_configs() -> str:
     """The config files at hand, for messages."""
-    found = sorted(
-        str(p) for p in Path("configs").glob("*.py") if p.stem not in ("base", "__init__")
-    )
+    hidden = ("base", "__init__")
+    found = sorted(str(p) for p in Path("configs").rglob("*.py") if p.stem not in hidden)
     return ", ".join(found) or "a Python file with get_config()"
 
 

@@ -32,7 +32,8 @@ def evaluate(system, trained, seed: int, raw_test: Batch) -> tuple[list[dict], d
     started, config, modalities = time.monotonic(), system.config, system.modalities
     z = scaled(system.encode(trained.encoders, system.splits["test"]), trained.scale)
     rows, predictions, seconds = [], {}, {}
-    parts = (diffusion,) if trained.complete is None else (constant_fills, diffusion)
+    constant = trained.stage2.keys() - {"draws"}
+    parts = [p for p, wanted in ((constant_fills, constant), (diffusion, trained.score)) if wanted]
     for patterns in in_groups(system.patterns, len(z.label) * config.evaluation.draws):
         for part in parts:
             begun = time.monotonic()
@@ -75,7 +76,7 @@ def constant_fills(system, trained, z: Latents, patterns, seed: int):
       Rows on imputation, and method -> predictions (P, N).
     """
     (every, observed), rows, predictions = under(patterns, z), [], {}
-    for fill in ("zero", "mean"):
+    for fill in (f for f in trained.stage2 if f != "draws"):
         constant = system.constant(fill, trained.scale)[:, None]
         filled = np.where(observed[..., None, None], every.x, constant)
         for method, params in ((fill, trained.complete), (f"{fill}_trained", trained.stage2[fill])):
@@ -104,7 +105,10 @@ def diffusion(system, trained, z: Latents, patterns, seed: int):
     masks = (every.valid, observed)
     stage2 = trained.stage2["draws"]
     flat = sets.reshape(-1, *sets.shape[2:])
-    refined = system.align(stage2["decoder"], flat, *(np.repeat(a, count, axis=0) for a in masks))
+    refined = flat
+    if "decoder" in stage2:
+        every_draw = (np.repeat(a, count, axis=0) for a in masks)
+        refined = system.align(stage2["decoder"], flat, *every_draw)
 
     def predict(fusion, sets):
         found = predict_draws(system, {"fusion": fusion}, trained.scale, sets, *masks)
@@ -123,7 +127,8 @@ def diffusion(system, trained, z: Latents, patterns, seed: int):
         if not pattern.all():
             about = (z, pattern, system.modalities, seed)
             rows += imputation_rows("diffusion", one[:, 0], one.mean(1), *about)
-            rows += imputation_rows("diffusion_aligned", aligned[:, 0], None, *about)
+            if "decoder" in stage2:
+                rows += imputation_rows("diffusion_aligned", aligned[:, 0], None, *about)
             given = pattern_name(pattern, system.modalities)
             rows.append(row("diffusion", "cost", given, seed, "nfe", nfe))
     return rows, predictions

@@ -37,11 +37,11 @@ def _name(text: str) -> str:
     return f" {text}" if text.startswith("_") else text  # legends skip a leading underscore
 
 
-def _figure(width: float, height: float) -> Figure:
+def blank(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
-def _tidy(ax: Axes, title: str) -> None:
+def tidy(ax: Axes, title: str) -> None:
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.spines["bottom"].set_color("#b5b5b5")
     ax.tick_params(colors=QUIET, labelsize=9, length=0, which="both")
@@ -54,12 +54,12 @@ def loss_curves(history: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     """One small panel a phase: training and validation loss, and the epoch that was kept."""
     columns = min(3, max(1, len(history)))
     lines = max(1, math.ceil(len(history) / columns))
-    figure = _figure(max(4.0 * columns, 5.0), 2.9 * lines)
+    figure = blank(max(4.0 * columns, 5.0), 2.9 * lines)
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
     for ax in grid[len(history) :]:
         ax.set_visible(False)
     for ax, (phase, curves) in zip(grid, history.items(), strict=False):
-        _tidy(ax, _name(phase))
+        tidy(ax, _name(phase))
         drawn = []
         for part, label, hue in (("train", "training", TRAIN), ("valid", "validation", VALID)):
             pairs = list(zip(curves.get("epoch", ()), curves.get(part, ()), strict=False))
@@ -105,9 +105,9 @@ def _spread(positions: Sequence[float], gap: float) -> list[float]:
 
 def metric_against_rate(rows: tables.Rows, metric: str) -> Figure:
     """A line a method over the realised missing rate, with a band of one std over seeds."""
-    figure = _figure(9.6, 4.8)
+    figure = blank(9.6, 4.8)
     ax = figure.subplots()
-    _tidy(ax, tables.metric_label(metric))
+    tidy(ax, tables.metric_label(metric))
     found = tables.rates(rows)
     summary = tables.summarise(tables.select(rows, protocol="random", metric=metric))
     scale = 100 if tables.is_fraction(metric) else 1
@@ -148,9 +148,9 @@ def bars_per_pattern(rows: tables.Rows, metric: str, modalities: tables.Names = 
     methods = [m for m in tables.methods_of(rows) if any(k[0] == m for k in summary)]
     bars = [m for m in methods if m != "bayes"]
     scale = 100 if tables.is_fraction(metric) else 1
-    figure = _figure(max(9.6, 1.4 * len(shown)), 4.4)
+    figure = blank(max(9.6, 1.4 * len(shown)), 4.4)
     ax = figure.subplots()
-    _tidy(ax, tables.metric_label(metric))
+    tidy(ax, tables.metric_label(metric))
     width = 0.82 / max(len(bars), 1)
     # The average stands a little apart from the patterns it summarises.
     centre = {c: i + 0.25 * (c == "average") for i, c in enumerate(shown)}

@@ -49,7 +49,7 @@ def training_sets(
       fill: 'draws', 'zero' or 'mean'.
       z: split -> standardised latents.
       score: parameters of the score networks (read for 'draws').
-      folder: draws are kept there, in draws.npz.
+      folder: draws are kept there.
     """
     train, valid = z["train"], z["valid"]
     observed = incomplete_sets(system.patterns, len(train.label), system.config.rounds, seed)

@@ -13,6 +13,8 @@ which it would let collapse. Without it these three are mended.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -51,40 +53,26 @@ def draw_pattern(modules: Modules, diffusion, grid, score_params, x, valid, obse
     x, valid, observed = jnp.asarray(x), jnp.asarray(valid), jnp.asarray(observed)
     missing_first, count = jnp.argsort(observed), (~observed).sum()
     mask = filled_valid(valid, jnp.broadcast_to(observed, (batch, modalities)))
-    drawn = jnp.zeros_like(x)
-    for slot in range(modalities - 1):
-        target = missing_first[slot]
 
-        def one(target=target, slot=slot):
-            own = jax.tree.map(lambda a: a[target], score_params)
-            ids = jnp.asarray(others(modalities))[target]
-            shown = valid[:, ids] & observed[ids][None, :, None]
-            keys = jax.random.split(jax.random.fold_in(key, slot), (batch, 1))
-            condition_id = jnp.broadcast_to(ids, (batch, modalities - 1))
-            noise_fn = noise_given(
-                modules,
-                diffusion.conditioning,
-                own,
-                x[:, ids],
-                condition_id,
-                shown,
-                mask[:, target],
-                keys,
-            )
-            options = diffusion.options()
-            shape = x.shape[2:]
-            y, _ = sample(
-                keys[:, 0], shape, noise_fn, modules.sde, grid, diffusion.sampler, **options
-            )
-            return jnp.where(mask[:, target][..., None], y, 0.0)
+    def one(target, slot):
+        own = jax.tree.map(lambda a: a[target], score_params)
+        ids = jnp.asarray(others(modalities))[target]
+        shown = valid[:, ids] & observed[ids][None, :, None]
+        keys = jax.random.split(jax.random.fold_in(key, slot), (batch, 1))
+        rows = (x[:, ids], jnp.broadcast_to(ids, (batch, modalities - 1)), shown)
+        noise_fn = noise_given(modules, diffusion.conditioning, own, *rows, mask[:, target], keys)
+        solve = functools.partial(sample, **diffusion.options())
+        y, _ = solve(keys[:, 0], x.shape[2:], noise_fn, modules.sde, grid, diffusion.sampler)
+        return jnp.where(mask[:, target][..., None], y, 0.0)
 
-        filled = jax.lax.cond(slot < count, one, lambda: jnp.zeros_like(x[:, 0]))
-        drawn = jnp.where(
-            (slot < count) & (jnp.arange(modalities) == target)[:, None, None],
-            filled[:, None],
-            drawn,
-        )
-    return drawn
+    def fill(drawn, slot):
+        """A loop, so that the sampler is one program however many are missing."""
+        target, nothing = missing_first[slot], jnp.zeros_like(x[:, 0])
+        filled = jax.lax.cond(slot < count, one, lambda *_: nothing, target, slot)
+        here = (slot < count) & (jnp.arange(modalities) == target)
+        return jnp.where(here[:, None, None], filled[:, None], drawn), None
+
+    return jax.lax.scan(fill, jnp.zeros_like(x), jnp.arange(modalities - 1))[0]
 
 
 def imder_loss(modules: Modules, diffusion, weight: float, faithful: bool):
@@ -133,7 +121,7 @@ def imder_loss(modules: Modules, diffusion, weight: float, faithful: bool):
         observed = jnp.broadcast_to(observed, x.shape[:2])
         filled = jnp.where(observed[..., None, None], x, jax.lax.stop_gradient(drawn))
         mask = filled_valid(valid, observed)
-        filled = align(modules.decoder, params["decoder"], filled, mask, observed)
+        filled = align(modules.decoder, params.get("decoder"), filled, mask, observed)
         prediction = modules.fusion.apply(
             params["fusion"],
             jnp.where(mask[..., None], filled, 0.0),
@@ -169,8 +157,11 @@ class Imder:
         total = steps * config.imder_training.epochs
         self._trainer = make_trainer(loss, config.imder_training, total)
 
-    def train(self, seed: int, folder: Path, may_train: bool = True) -> Trained:
-        """For one seed, resumed from `folder` where it stopped.
+    def train(self, seed: int, place: Callable[[str], Path], may_train: bool = True) -> Trained:
+        """For one seed, resumed where it stopped.
+
+        Args:
+          place: phase -> its folder.
 
         Raises:
           UserError: the loss is not finite, or training is unfinished and not allowed.
@@ -179,7 +170,7 @@ class Imder:
         rows = {"features": dict(train.features), "valid": dict(train.valid), "label": train.label}
         data = {"utterances": rows, "grid": system.drawer.grid}
         init, key = jax.random.split(jax.random.fold_in(jax.random.key(seed), STREAM))
-        with PhaseStore(folder / PHASE, system.config.save_seconds) as store:
+        with PhaseStore(place(PHASE), system.config.save_seconds) as store:
             fitted = fit(
                 f"seed {seed}: IMDer",
                 self._trainer,
@@ -195,16 +186,19 @@ class Imder:
                 may_train,
             )
         params, scale = fitted.params, system.identity_scale()
-        stage2 = {"draws": {"fusion": params["fusion"], "decoder": params["decoder"]}}
+        stage2 = {"draws": _predictor(params)}
         history = {"one stage": fitted.history}
         return Trained(params["encoders"], scale, params["score"], None, stage2, history)
 
     def _initial(self, key) -> dict:
         keys, system = jax.random.split(key, 3), self.system
-        return system.initial_classifier(keys[0]) | {
-            "score": system.initial_score(keys[1]),
-            "decoder": system.initial_decoder(keys[2]),
-        }
+        return (
+            system.initial_classifier(keys[0])
+            | {
+                "score": system.initial_score(keys[1]),
+            }
+            | ({"decoder": system.initial_decoder(keys[2])} if system.config.decoder.use else {})
+        )
 
     def _validate(self, params) -> float:
         """Mean absolute error on validation data: utterance i under pattern i mod P, one draw."""
@@ -221,7 +215,11 @@ class Imder:
             jax.random.key(STREAM),
             "IMDer: validation",
         )
-        known = {"fusion": params["fusion"], "decoder": params["decoder"]}
         rows = (drawn[:, 0], latents.valid, observed)
-        prediction = system.predict(known, system.identity_scale(), *rows)
+        prediction = system.predict(_predictor(params), system.identity_scale(), *rows)
         return float(np.abs(prediction - valid.label).mean())
+
+
+def _predictor(params) -> dict:
+    """What predicts from draws."""
+    return {name: params[name] for name in ("fusion", "decoder") if name in params}

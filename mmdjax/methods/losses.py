@@ -22,6 +22,9 @@ from mmdjax.methods.system import (
     raw,
 )
 
+# What missing latents are completed with in stage 2.
+FILLS = ("draws", "zero", "mean")
+
 
 def weighted_mean(values, weight):
     """Over the batch's size, padding included: a row weighs the same in a short last batch."""

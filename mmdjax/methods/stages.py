@@ -8,6 +8,7 @@ sets. `zero` and `mean` go through the same stage 2 with a constant instead of d
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,9 +24,8 @@ from mmdjax.training.loop import fit
 from mmdjax.training.step import Trainer, make_trainer, steps_per_epoch
 from mmdjax.types import Latents
 
-FILLS = ("draws", "zero", "mean")
 # Which part of a seed's randomness each phase owns.
-STREAMS = ("classifier", "score", *FILLS)
+STREAMS = ("classifier", "score", *losses.FILLS)
 VALIDATION_REPEATS = 4
 VALIDATION_ROWS = 256  # a call: bounds memory, whatever the size of the split
 
@@ -36,7 +36,7 @@ class StageOne(NamedTuple):
     encoders: dict
     scale: Scale
     z: dict[str, Latents]
-    score: dict
+    score: dict | None
     complete: dict
     history: dict[str, dict]
 
@@ -74,39 +74,44 @@ class Stages:
                 losses.completion_loss(modules, fill, config.decoder.weight),
                 config.stage2_training,
             )
-            for fill in FILLS
+            for fill in config.fills
         }
 
-    def train(self, seed: int, folder: Path, may_train: bool = True) -> Trained:
-        """Both stages for one seed, resumed from `folder` where they stopped.
+    def train(self, seed: int, place: Callable[[str], Path], may_train: bool = True) -> Trained:
+        """Both stages for one seed, resumed where they stopped.
+
+        Args:
+          place: phase -> its folder.
 
         Raises:
           UserError: a loss is not finite, or a phase is unfinished and may not be trained.
         """
-        system = self.system
-        one = self.stage_one(seed, folder, may_train)
+        system, config = self.system, self.system.config
+        one = self.stage_one(seed, place, may_train)
         stage2, history = {}, dict(one.history)
-        for fill in FILLS:
+        for fill in config.fills:
             init = dict(one.complete)
-            if fill == "draws":
+            if fill == "draws" and config.decoder.use:
                 init["decoder"] = system.initial_decoder(_keys(seed, "draws")[0])
-            load = functools.partial(
-                completion.training_sets, system, seed, fill, one.scale, one.z, one.score, folder
-            )
-            title, settings = f"stage 2, {fill}", system.config.stage2_training
-            fitted = self._fit(seed, folder, may_train, fill, title, init, load, settings)
+            data = (fill, one.scale, one.z, one.score, place("completions"))
+            load = functools.partial(completion.training_sets, system, seed, *data)
+            title, settings = f"stage 2, {fill}", config.stage2_training
+            fitted = self._fit(seed, place, may_train, fill, title, init, load, settings)
             stage2[fill], history[title] = fitted.params, fitted.history
         return Trained(one.encoders, one.scale, one.score, one.complete, stage2, history)
 
-    def stage_one(self, seed: int, folder: Path, may_train: bool = True) -> StageOne:
-        """Encoders and classifier on complete data, then score networks on their latents."""
+    def stage_one(
+        self, seed: int, place: Callable[[str], Path], may_train: bool = True
+    ) -> StageOne:
+        """Encoders and classifier on complete data, then score networks on their latents; none
+        where nothing is drawn."""
         system, config = self.system, self.system.config
         train, history = system.splits["train"], {}
         data = {"features": dict(train.features), "valid": dict(train.valid), "label": train.label}
         title = "classifier on complete data"
         classifier = self._fit(
             seed,
-            folder,
+            place,
             may_train,
             "classifier",
             title,
@@ -115,11 +120,14 @@ class Stages:
             config.classifier_training,
         )
         history[title] = classifier.history
-        scale, z = system.standardised_latents(classifier.params["encoders"])
+        encoders, complete = classifier.params["encoders"], {"fusion": classifier.params["fusion"]}
+        scale, z = system.standardised_latents(encoders)
+        if "draws" not in config.fills:
+            return StageOne(encoders, scale, z, None, complete, history)
         title = "score networks"
         score = self._fit(
             seed,
-            folder,
+            place,
             may_train,
             "score",
             title,
@@ -128,13 +136,12 @@ class Stages:
             config.score_training,
         )
         history[title] = score.history
-        complete = {"fusion": classifier.params["fusion"]}
-        return StageOne(classifier.params["encoders"], scale, z, score.params, complete, history)
+        return StageOne(encoders, scale, z, score.params, complete, history)
 
-    def _fit(self, seed, folder, may_train, name, title, init, load, settings):
-        """One phase, resumed from its own store in `folder`."""
+    def _fit(self, seed, place, may_train, name, title, init, load, settings):
+        """One phase, resumed from its own store in `place(name)`."""
         system = self.system
-        with PhaseStore(folder / name, system.config.save_seconds) as store:
+        with PhaseStore(place(name), system.config.save_seconds) as store:
             return fit(
                 f"seed {seed}: {title}",
                 self._trainers[name],

@@ -28,15 +28,15 @@ class Trained(NamedTuple):
 
     Attributes:
       encoders: parameters; scale: of the latents.
-      score: parameters stacked over M.
+      score: parameters stacked over M; None where nothing is drawn.
       complete: {'fusion'} trained on complete data (stage 1a); None for a method without it.
-      stage2: fill -> {'fusion', and 'decoder' for draws}; for such a method 'draws' only.
+      stage2: fill -> {'fusion', and for draws 'decoder' if there is one}.
       history: phase -> epoch, train, valid, best, seconds.
     """
 
     encoders: dict
     scale: Scale
-    score: dict
+    score: dict | None
     complete: dict | None
     stage2: dict[str, dict]
     history: dict[str, dict]

@@ -1,0 +1,61 @@
+"""What the comparisons share: a small synthetic setting, and a user's file.
+
+`smoke`: embedded data, everything tiny, every row of the table in minutes. `real`: an mmsa file at
+the sizes of `mosi_speed.py`, three seeds; give --config.data.path. Numbers of evaluations, SDEs and
+networks are those of the published table in both.
+"""
+
+from configs import mosi_speed, synthetic
+
+SIZES = ("smoke", "real")
+
+
+def get_config(size: str, title: str, tables, systems, complete: bool = False):
+    """A base config with its comparison.
+
+    Args:
+      tables, complete: of `mmdjax.config_comparison.Comparison`.
+      systems: (name, published name, changes, method if it is not diffusion) each.
+    """
+    if size not in SIZES:
+        raise ValueError(f"size {size!r} is unknown; allowed: {', '.join(SIZES)}")
+    config = smoke() if size == "smoke" else real()
+    config.title = f"{title}, {'CMU-MOSI layout' if size == 'real' else 'synthetic, small'}"
+    config.comparison.tables = tables
+    config.comparison.complete = complete
+    fields = ("name", "published", "changes", "method")
+    config.comparison.systems = tuple(dict(zip(fields, s, strict=False)) for s in systems)
+    return config
+
+
+def smoke():
+    config = synthetic.get_config()
+    config.data.train, config.data.valid, config.data.test = 512, 128, 256
+    config.rounds = 2
+    config.fills = ("draws",)
+    config.score.width, config.score.mlp = 32, 64
+    config.diffusion.nfe = 30
+    config.score_training.epochs = 15
+    config.classifier_training.epochs = 8
+    config.stage2_training.epochs = 4
+    config.imder_training = synthetic.get_config().score_training
+    config.imder_training.epochs = 6
+    config.evaluation.draws = 1
+    config.evaluation.batch = 256
+    return config
+
+
+def real():
+    config = mosi_speed.get_config()
+    config.seeds = (0, 1, 2)
+    config.fills = ("draws",)
+    # Conditions encoded once a draw: the same quality as joint attention, half the time
+    # (benchmarks/results/recipe_quality_mosi.md).
+    config.score.attention = "prefix"
+    config.score_training.epochs = 10
+    config.rounds = 3
+    config.stage2_training.epochs = 10
+    config.imder_training.update(config.classifier_training)
+    config.imder_training.epochs = 15
+    config.evaluation.draws = 1  # as published
+    return config

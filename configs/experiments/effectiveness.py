@@ -1,0 +1,30 @@
+"""What samplers draw with few and many evaluations, as t-SNE pictures (thesis figures 6.1 to 6.4).
+
+Command: python -m mmdjax.main --config=configs/experiments/effectiveness.py:smoke \\
+    --workdir=runs/effectiveness
+Time:
+Expect:
+"""
+
+from configs.experiments import base
+from configs.experiments.samplers import PUBLISHED, uniform
+
+DDIM = (10, 20, 30, 40)
+
+
+def get_config(size: str = "smoke"):
+    systems = [
+        (f"{name} {nfe}", "", uniform(sampler, nfe))
+        for name, _, sampler, seconds in PUBLISHED
+        for nfe in (DDIM if sampler == "ddim" else seconds)
+    ]
+    for nfe in DDIM:
+        systems.append((f"DDIM {nfe}, raw", "", (*uniform("ddim", nfe), "decoder.use=False")))
+    title = "Sampling effectiveness: VP, ScoreTransformer1D"
+    config = base.get_config(size, title, (), systems)
+    config.comparison.pictures = 500
+    if size == "smoke":
+        config.seeds = (0,)
+        config.comparison.pictures = 100
+        config.comparison.iterations = 500
+    return config

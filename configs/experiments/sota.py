@@ -1,0 +1,30 @@
+"""The two recommended settings against IMDer and against filling (thesis tables 6.9 to 6.11).
+
+Command: python -m mmdjax.main --config=configs/experiments/sota.py:smoke --workdir=runs/sota
+Time:
+Expect:
+"""
+
+from configs.experiments import base
+from configs.experiments.samplers import uniform
+from configs.experiments.sde import IMDER
+
+FAST = ("diffusion.recipe=fast-8", "evaluation.draws=8")
+FILLED = ("fills=('zero','mean')",)
+
+
+def get_config(size: str = "smoke"):
+    systems = (
+        ("Speed: DDIM 30", "Speed", uniform("ddim", 30)),
+        ("Quality: Heun 60", "Quality", uniform("heun", 60)),
+        ("Euler-Maruyama 100", "", uniform("euler_maruyama", 100)),
+        ("fast-8 (ours)", "", FAST, "diffusion_k1"),
+        ("fast-8, 8 draws averaged (ours)", "", FAST),
+        ("IMDer, mended", "IMDer", IMDER),
+        ("no diffusion: zeros, trained", "", FILLED, "zero_trained"),
+        ("no diffusion: means, trained", "", FILLED, "mean_trained"),
+        ("zeros", "", FILLED, "zero"),
+        ("means", "", FILLED, "mean"),
+    )
+    tables = ("thesis 6.11", "thesis 6.10")
+    return base.get_config(size, "State of the art", tables, systems, complete=True)

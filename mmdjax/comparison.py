@@ -1,0 +1,233 @@
+"""Several systems in one run: whatever stages they have in common are trained once.
+
+A phase lives in `stages/PHASE-FINGERPRINT/seed_N`, by what it reads of the config
+(`methods/phases.py`), so systems find each other's work and an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import json
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from mmdjax import config as configs
+from mmdjax.config_comparison import METHODS as METHODS_SHOWN
+from mmdjax.config_comparison import NO_COMPARISON, changed
+from mmdjax.data import pipeline
+from mmdjax.devices import on_all_devices
+from mmdjax.errors import UserError, choice
+from mmdjax.evaluation import published
+from mmdjax.evaluation.comparison import write_report
+from mmdjax.experiment import METHODS, check_workdir, machine, prepared_drawer, rows_of
+from mmdjax.files import write_json
+from mmdjax.methods.draw import make_drawer
+from mmdjax.methods.phases import fingerprint
+from mmdjax.methods.system import build
+from mmdjax.methods.two_stage import TwoStage
+from mmdjax.training.progress import Reporter
+
+ROUNDS = 5  # of timing
+
+
+def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[dict]:
+    """Trains and evaluates every system of `config.comparison`, for every seed.
+
+    Leaves config.json, stages/, systems/, masks/, results.json, report.md, report.html and
+    figures/ in `workdir`.
+
+    Returns:
+      The rows of results.json: those of a run, each with its 'system'.
+
+    Raises:
+      UserError: as `experiment.run`; a system or a published table that does not exist.
+    """
+    if not may_train and not (workdir / "config.json").exists():
+        raise UserError(
+            f"workdir {str(workdir)!r} holds no run to evaluate; run --mode=train first"
+        )
+    started = time.monotonic()
+    systems = configs_of(config)
+    for table in config.comparison.tables:
+        published.results(table, config.comparison.dataset)
+    # Its imports replace Python's own import for a while, which breaks tracing in another thread.
+    importlib.import_module("mmdjax.data.builder")
+    raw = pipeline.load(config.data)
+    written = configs.to_dict(config) | {"data_fingerprint": pipeline.fingerprint(config.data)}
+    check_workdir(workdir, written)
+    write_json(workdir / "config.json", written)
+    splits, reporter = pipeline.standardise(raw), Reporter(workdir / "tensorboard")
+    runs = distinct(systems)
+    rows_by_run, points = {}, {}
+    for number, (key, (name, one)) in enumerate(runs.items(), 1):
+        reporter.print(f"{number} of {len(runs)}: {name}")
+        folder = workdir / "systems" / key
+        settings = (folder, splits, raw["test"], workdir, reporter, may_train)
+        rows_by_run[key], points[key] = _evaluate(one, config.comparison, *settings)
+        # Hundreds of live programs exhaust a process' memory maps.
+        jax.clear_caches()
+    costs_file = workdir / "draw_costs.json"
+    drawing = {key: one for key, (_, one) in runs.items() if draws(one)}
+    if not costs_file.exists():
+        write_json(costs_file, draw_costs(drawing, splits["train"].modalities, reporter))
+    costs = json.loads(costs_file.read_text())
+    of = {s.name: _key(systems[s.name]) for s in config.comparison.systems}
+    rows = [{"system": name} | row for name, key in of.items() for row in rows_by_run[key]]
+    write_json(workdir / "results.json", rows)
+    minutes = (time.monotonic() - started) / 60
+    page = write_report(
+        workdir,
+        config,
+        {name: one.evaluation.draws for name, one in systems.items()},
+        rows,
+        {name: costs[key] for name, key in of.items() if key in costs},
+        splits["train"].modalities,
+        machine(),
+        [f"The command that wrote this report took {minutes:.1f} minutes."],
+        _pictures({name: points[key] for name, key in of.items() if points[key]}, systems, splits),
+    )
+    reporter.print(f"{minutes:.1f} min; report: {page}")
+    reporter.close()
+    return rows
+
+
+def configs_of(config: configs.Config) -> dict[str, configs.Config]:
+    """System -> the config of its own run.
+
+    Raises:
+      UserError: names that are not different, other data, or values out of range.
+    """
+    base = configs.to_dict(dataclasses.replace(config, comparison=NO_COMPARISON))
+    found = {}
+    for system in config.comparison.systems:
+        if not system.name or system.name in found:
+            raise UserError(f"a system is named {system.name!r}; allowed: different names")
+        one = configs.from_dict(changed(base, system.changes))
+        choice(f"method of system {system.name!r}", system.method, METHODS_SHOWN)
+        common = dataclasses.replace(one.evaluation, draws=config.evaluation.draws)
+        same = (one.data, one.seeds, common, one.comparison)
+        if same != (config.data, config.seeds, config.evaluation, NO_COMPARISON):
+            raise UserError(
+                f"system {system.name!r} changes data, seeds, rates, batch or comparison; "
+                "these are the same for all"
+            )
+        found[system.name] = one
+    return found
+
+
+def draws(config: configs.Config) -> bool:
+    return config.method == "imder" or "draws" in config.fills
+
+
+def distinct(systems: dict[str, configs.Config]) -> dict[str, tuple[str, configs.Config]]:
+    """Key -> (names, config): systems that differ in what is shown of them only are one run."""
+    found = {}
+    for name, one in systems.items():
+        names, _ = found.get(_key(one), ("", one))
+        found[_key(one)] = (f"{names}, {name}" if names else name, one)
+    return found
+
+
+def _key(config: configs.Config) -> str:
+    values = configs.to_dict(config)
+    values = {k: v for k, v in values.items() if k not in ("title", "save_seconds", "seeds")}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _evaluate(
+    config, comparison, folder: Path, splits, raw_test, workdir: Path, reporter, may_train
+):
+    """Rows of all seeds, and the first seed's `effectiveness.embedded` or {}, kept in `folder`;
+    nothing is made where all is there."""
+    paths = {seed: folder / f"seed_{seed}.json" for seed in config.seeds}
+    picture = folder / "pictures.json"
+    wanted = [*paths.values()] + ([picture] if comparison.pictures and draws(config) else [])
+    if not (may_train and all(path.exists() for path in wanted)):
+        values, drawer = configs.to_dict(config), prepared_drawer(config)
+        try:
+            stages = METHODS[config.method](TwoStage(config, splits, reporter, drawer))
+            for seed, path in paths.items():
+
+                def place(phase: str, seed=seed) -> Path:
+                    name = f"{phase}-{fingerprint(values, phase)}"
+                    return workdir / "stages" / name / f"seed_{seed}"
+
+                trained = stages.train(seed, place, may_train)
+                rows_of(stages.system, trained, seed, path, workdir, raw_test, may_train)
+                if picture in wanted and not picture.exists() and seed == config.seeds[0]:
+                    write_json(picture, _embedded(stages.system, trained, seed, comparison))
+        finally:
+            drawer.draw.cancel()
+    rows = [row for path in paths.values() for row in json.loads(path.read_text())]
+    return rows, json.loads(picture.read_text()) if picture in wanted else {}
+
+
+def _pictures(found, systems, splits) -> dict:
+    if not found:
+        return {}
+    from mmdjax.evaluation.effectiveness import pictures
+
+    return pictures(found, systems, splits["train"].modalities)
+
+
+def _embedded(system, trained, seed: int, comparison) -> dict:
+    from mmdjax.evaluation.effectiveness import embedded  # openTSNE takes seconds to import
+
+    total = len(system.modalities) * (comparison.iterations // 50)
+    with system.reporter.phase("t-SNE pictures", total) as progress:
+        return embedded(system, trained, seed, comparison, progress.advance)
+
+
+def draw_costs(runs: dict[str, configs.Config], modalities, reporter) -> dict[str, dict]:
+    """Seconds for a thousand draws of one modality given all others, and what they take.
+
+    Zeros as parameters take as long as trained ones. Runs take turns, so that all see the same
+    machine.
+
+    Args:
+      runs: key -> config of a run that draws.
+
+    Returns:
+      key -> {'seconds', 'quartiles', 'nfe', 'parameters' of one modality's network, 'batch'}.
+    """
+    calls, costs = {}, {}
+    with reporter.phase("time of draws", (ROUNDS + 1) * len(runs)) as progress:
+        for key, config in runs.items():
+            calls[key], costs[key] = _draw_call(config, modalities)
+            costs[key]["nfe"] = int(calls[key]()[1])
+            progress.advance()
+        seconds = {key: [] for key in runs}
+        for _ in range(ROUNDS):
+            for key, call in calls.items():
+                started = time.perf_counter()
+                jax.block_until_ready(call())
+                seconds[key].append(1000 * (time.perf_counter() - started) / costs[key]["batch"])
+                progress.advance()
+    for key, taken in seconds.items():
+        low, middle, high = np.quantile(taken, (0.25, 0.5, 0.75))
+        costs[key] |= {"seconds": float(middle), "quartiles": [float(low), float(high)]}
+    return costs
+
+
+def _draw_call(config: configs.Config, modalities):
+    """() -> (draws, NFE) of a full batch, and what is known of it without a clock."""
+    modules, batch = build(config, modalities), config.evaluation.batch
+    drawer, others = make_drawer(modules, config.diffusion), len(modalities) - 1
+    frames, channels = config.latents.frames, config.latents.channels
+    ids = np.tile(np.arange(1, others + 1, dtype=np.int32), (batch, 1))
+    condition = np.zeros((batch, others, frames, channels), np.float32)
+    masks = np.ones((batch, frames), bool), np.ones((batch, others, frames), bool)
+    one = (condition[:1, 0], np.ones(1), condition[:1], ids[:1], masks[0][:1], masks[1][:1])
+    keys = jax.random.split(jax.random.key(0), len(modalities))
+    shapes = jax.eval_shape(jax.vmap(lambda key: modules.score.init(key, *one)), keys)
+    params = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
+    params = on_all_devices(params, batch)
+    keys, target = jax.random.split(keys[0], (1, batch, 1)), np.zeros(1, np.int32)
+    rest = (condition, ids, *masks, keys, drawer.grid, np.float32(config.diffusion.guidance))
+    count = sum(a.size for a in jax.tree.leaves(params)) // len(modalities)
+    return lambda: drawer.draw(params, target, *rest), {"parameters": count, "batch": batch}

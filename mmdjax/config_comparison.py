@@ -1,0 +1,82 @@
+"""Settings of a comparison: which systems, and the published table beside which they stand."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from mmdjax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """One row of a comparison: the base config with changes.
+
+    Attributes:
+      name: in the report.
+      changes: 'field=value' of `mmdjax.config.Config`, as on the command line.
+      method: whose results are shown: 'diffusion' (averaged over K draws), 'diffusion_k1', 'zero',
+        'mean', 'zero_trained' or 'mean_trained'.
+      published: the method's name in the published tables; '' where they do not have it.
+    """
+
+    name: str = ""
+    changes: tuple[str, ...] = ()
+    method: str = "diffusion"
+    published: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Systems that share whatever stages they have in common; a run without any is a single one.
+
+    Attributes:
+      systems: different names; the first is the one that the others are compared with.
+      tables: published ones, as 'thesis 6.1', see `evaluation/published.py`.
+      dataset: whose published numbers are shown.
+      complete: averages over patterns count the complete one too (the thesis' tables 6.9 to 6.12
+        do, its others do not).
+      pictures: utterances in each t-SNE picture of drawn and true latents; 0 draws none.
+      iterations, perplexity: of t-SNE.
+    """
+
+    systems: tuple[System, ...] = ()
+    tables: tuple[str, ...] = ()
+    dataset: str = "MOSI"
+    complete: bool = False
+    pictures: int = 0
+    iterations: int = 5000
+    perplexity: int = 8
+
+
+METHODS = ("diffusion", "diffusion_k1", "zero", "mean", "zero_trained", "mean_trained")
+NO_COMPARISON = Comparison()
+
+
+def changed(values: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """A config's plain values with 'field=value' applied.
+
+    Raises:
+      UserError: no such field.
+    """
+    for text in changes:
+        path, _, value = text.partition("=")
+        values = _replaced(values, path.split("."), _literal(value), text)
+    return values
+
+
+def _replaced(values: dict, path: Sequence[str], value: Any, text: str) -> dict:
+    name, *rest = path
+    if name not in values or (rest and not isinstance(values[name], dict)):
+        raise UserError(f"a system's change {text!r} names no field; allowed: 'field=value'")
+    return values | {name: _replaced(values[name], rest, value, text) if rest else value}
+
+
+def _literal(text: str) -> Any:
+    """A Python literal, or the text itself, as flags are read."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
