@@ -12,11 +12,13 @@ import importlib
 import json
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from mmdjax import config as configs
+from mmdjax.compilation import Counter
 from mmdjax.config_comparison import METHODS as METHODS_SHOWN
 from mmdjax.config_comparison import NO_COMPARISON, changed
 from mmdjax.data import pipeline
@@ -33,6 +35,7 @@ from mmdjax.methods.two_stage import TwoStage
 from mmdjax.training.progress import Reporter
 
 ROUNDS = 5  # of timing
+LIVE_PROGRAMS = 400  # some more of them exhaust a process' memory maps
 
 
 def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[dict]:
@@ -51,7 +54,7 @@ def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[d
         raise UserError(
             f"workdir {str(workdir)!r} holds no run to evaluate; run --mode=train first"
         )
-    started = time.monotonic()
+    started, counter = time.monotonic(), Counter()
     systems = configs_of(config)
     for table in config.comparison.tables:
         published.results(table, config.comparison.dataset)
@@ -62,22 +65,29 @@ def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[d
     check_workdir(workdir, written)
     write_json(workdir / "config.json", written)
     splits, reporter = pipeline.standardise(raw), Reporter(workdir / "tensorboard")
-    runs = distinct(systems)
-    rows_by_run, points = {}, {}
-    for number, (key, (name, one)) in enumerate(runs.items(), 1):
-        reporter.print(f"{number} of {len(runs)}: {name}")
-        folder = workdir / "systems" / key
-        settings = (folder, splits, raw["test"], workdir, reporter, may_train)
-        rows_by_run[key], points[key] = _evaluate(one, config.comparison, *settings)
-        # Hundreds of live programs exhaust a process' memory maps.
-        jax.clear_caches()
+    runs = runs_of(systems, config.comparison, workdir)
+    unfinished = [run for run in runs.values() if not (may_train and run.finished())]
+    drawers = [prepared_drawer(run.config) for run in unfinished]  # compile while others train
+    try:
+        dropped = 0
+        for number, run in enumerate(unfinished, 1):
+            reporter.print(f"{number} of {len(unfinished)}: {run.names}")
+            _evaluate(run, config.comparison, splits, raw["test"], workdir, reporter, may_train)
+            if counter.programs - dropped > LIVE_PROGRAMS:
+                jax.clear_caches()
+                dropped = counter.programs
+    finally:
+        for drawer in drawers:
+            drawer.draw.cancel()
     costs_file = workdir / "draw_costs.json"
-    drawing = {key: one for key, (_, one) in runs.items() if draws(one)}
+    drawing = {key: run.config for key, run in runs.items() if draws(run.config)}
     if not costs_file.exists():
         write_json(costs_file, draw_costs(drawing, splits["train"].modalities, reporter))
     costs = json.loads(costs_file.read_text())
     of = {s.name: _key(systems[s.name]) for s in config.comparison.systems}
-    rows = [{"system": name} | row for name, key in of.items() for row in rows_by_run[key]]
+    rows = [{"system": name} | row for name, key in of.items() for row in runs[key].results()]
+    pictured = {name: runs[key].picture for name, key in of.items() if runs[key].picture}
+    points = {name: json.loads(path.read_text()) for name, path in pictured.items()}
     write_json(workdir / "results.json", rows)
     minutes = (time.monotonic() - started) / 60
     page = write_report(
@@ -89,7 +99,7 @@ def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[d
         splits["train"].modalities,
         machine(),
         [f"The command that wrote this report took {minutes:.1f} minutes."],
-        _pictures({name: points[key] for name, key in of.items() if points[key]}, systems, splits),
+        _pictures(points, systems, splits["train"].modalities),
     )
     reporter.print(f"{minutes:.1f} min; report: {page}")
     reporter.close()
@@ -124,13 +134,37 @@ def draws(config: configs.Config) -> bool:
     return config.method == "imder" or "draws" in config.fills
 
 
-def distinct(systems: dict[str, configs.Config]) -> dict[str, tuple[str, configs.Config]]:
-    """Key -> (names, config): systems that differ in what is shown of them only are one run."""
-    found = {}
+class Run(NamedTuple):
+    """What is trained and evaluated once, for all systems that differ in what is shown only.
+
+    Attributes:
+      rows: seed -> file of its result rows. picture: file of t-SNE points, or None.
+    """
+
+    names: str
+    config: configs.Config
+    rows: dict[int, Path]
+    picture: Path | None
+
+    def finished(self) -> bool:
+        return all(path.exists() for path in (*self.rows.values(), self.picture) if path)
+
+    def results(self) -> list[dict]:
+        return [row for path in self.rows.values() for row in json.loads(path.read_text())]
+
+
+def runs_of(systems: dict[str, configs.Config], comparison, workdir: Path) -> dict[str, Run]:
+    """Key -> run, in the systems' order."""
+    names: dict[str, list[str]] = {}
     for name, one in systems.items():
-        names, _ = found.get(_key(one), ("", one))
-        found[_key(one)] = (f"{names}, {name}" if names else name, one)
-    return found
+        names.setdefault(_key(one), []).append(name)
+    runs = {}
+    for key, of_key in names.items():
+        one, folder = systems[of_key[0]], workdir / "systems" / key
+        rows = {seed: folder / f"seed_{seed}.json" for seed in one.seeds}
+        picture = folder / "pictures.json" if comparison.pictures and draws(one) else None
+        runs[key] = Run(", ".join(of_key), one, rows, picture)
+    return runs
 
 
 def _key(config: configs.Config) -> str:
@@ -140,39 +174,29 @@ def _key(config: configs.Config) -> str:
 
 
 def _evaluate(
-    config, comparison, folder: Path, splits, raw_test, workdir: Path, reporter, may_train
-):
-    """Rows of all seeds, and the first seed's `effectiveness.embedded` or {}, kept in `folder`;
-    nothing is made where all is there."""
-    paths = {seed: folder / f"seed_{seed}.json" for seed in config.seeds}
-    picture = folder / "pictures.json"
-    wanted = [*paths.values()] + ([picture] if comparison.pictures and draws(config) else [])
-    if not (may_train and all(path.exists() for path in wanted)):
-        values, drawer = configs.to_dict(config), prepared_drawer(config)
-        try:
-            stages = METHODS[config.method](TwoStage(config, splits, reporter, drawer))
-            for seed, path in paths.items():
+    run: Run, comparison, splits, raw_test, workdir: Path, reporter, may_train: bool
+) -> None:
+    """Trains what is not trained, and leaves the files of a run."""
+    values, drawer = configs.to_dict(run.config), prepared_drawer(run.config)
+    system = TwoStage(run.config, splits, reporter, drawer)
+    stages = METHODS[run.config.method](system)
+    for seed, path in run.rows.items():
 
-                def place(phase: str, seed=seed) -> Path:
-                    name = f"{phase}-{fingerprint(values, phase)}"
-                    return workdir / "stages" / name / f"seed_{seed}"
+        def place(phase: str, seed=seed) -> Path:
+            return workdir / "stages" / f"{phase}-{fingerprint(values, phase)}" / f"seed_{seed}"
 
-                trained = stages.train(seed, place, may_train)
-                rows_of(stages.system, trained, seed, path, workdir, raw_test, may_train)
-                if picture in wanted and not picture.exists() and seed == config.seeds[0]:
-                    write_json(picture, _embedded(stages.system, trained, seed, comparison))
-        finally:
-            drawer.draw.cancel()
-    rows = [row for path in paths.values() for row in json.loads(path.read_text())]
-    return rows, json.loads(picture.read_text()) if picture in wanted else {}
+        trained = stages.train(seed, place, may_train)
+        rows_of(system, trained, seed, path, workdir, raw_test, may_train)
+        if run.picture and not run.picture.exists():  # of the first seed
+            write_json(run.picture, _embedded(system, trained, seed, comparison))
 
 
-def _pictures(found, systems, splits) -> dict:
+def _pictures(found, systems, modalities) -> dict:
     if not found:
         return {}
     from mmdjax.evaluation.effectiveness import pictures
 
-    return pictures(found, systems, splits["train"].modalities)
+    return pictures(found, systems, modalities)
 
 
 def _embedded(system, trained, seed: int, comparison) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +10,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import jax
 
 from mmdjax.files import cache_folder
+
+# For functions that make compiled ones: equal arguments get the same one, so that systems with
+# equal modules share programs. Bounded: those of systems long gone stay until others come.
+shared = functools.lru_cache(maxsize=64)
 
 
 def keep_programs() -> None:
@@ -42,6 +47,10 @@ class Counter:
         return f"{made} programs compiled, {self.cached} read from the cache, {self.seconds:.1f} s"
 
 
+# One for all: programs are made in the order in which they were asked for.
+_POOL = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile")
+
+
 class AheadOfTime:
     """A jitted function; its programs for known shapes can be made in the background.
 
@@ -51,14 +60,13 @@ class AheadOfTime:
     def __init__(self, function: Callable):
         self.jitted = jax.jit(function)
         self._programs: dict[tuple, Future] = {}
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile")
 
     def prepare(self, *shapes) -> None:
         """Starts compiling for arguments like these: arrays or `jax.ShapeDtypeStruct`s."""
         key = _signature(shapes)
-        if key not in self._programs:
+        if key not in self._programs or self._programs[key].cancelled():
             make = lambda: self.jitted.lower(*shapes).compile()  # noqa: E731
-            self._programs[key] = self._pool.submit(make)
+            self._programs[key] = _POOL.submit(make)
 
     def __call__(self, *arguments):
         future = self._programs.get(_signature(arguments))
@@ -68,7 +76,8 @@ class AheadOfTime:
 
     def cancel(self) -> None:
         """Drops what has not started, so that leaving early does not wait for it."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for future in self._programs.values():
+            future.cancel()
 
     def programs(self) -> int:
         """Programs so far: prepared, and compiled by calls."""

@@ -30,18 +30,18 @@ def get_config(size: str, title: str, tables, systems, complete: bool = False):
 
 def smoke():
     config = synthetic.get_config()
-    config.data.train, config.data.valid, config.data.test = 512, 128, 256
+    config.data.train, config.data.valid, config.data.test = 384, 64, 192
     config.rounds = 2
     config.fills = ("draws",)
     config.score.width, config.score.mlp = 32, 64
     config.diffusion.nfe = 30
-    config.score_training.epochs = 15
+    config.score_training.epochs = 25
     config.classifier_training.epochs = 8
     config.stage2_training.epochs = 4
-    config.imder_training = synthetic.get_config().score_training
+    config.imder_training.update(config.score_training)
     config.imder_training.epochs = 6
     config.evaluation.draws = 1
-    config.evaluation.batch = 256
+    config.evaluation.batch = 64
     return config
 
 
@@ -49,6 +49,7 @@ def real():
     config = mosi_speed.get_config()
     config.seeds = (0, 1, 2)
     config.fills = ("draws",)
+    config.fusion.layers = 2
     # Conditions encoded once a draw: the same quality as joint attention, half the time
     # (benchmarks/results/recipe_quality_mosi.md).
     config.score.attention = "prefix"
@@ -59,3 +60,19 @@ def real():
     config.imder_training.epochs = 15
     config.evaluation.draws = 1  # as published
     return config
+
+
+def unet(size: str) -> tuple[str, ...]:
+    """IMDer's network and sampler; in `smoke` with one layer a level, which halves compiling."""
+    return (
+        "score.network=unet",
+        "score.attention=joint",
+        f"score.layers={1 if size == 'smoke' else 2}",
+        "score.fourier_scale=30.0",
+        "diffusion.recipe=imder",
+    )
+
+
+def imder(size: str) -> tuple[str, ...]:
+    """The one-stage system."""
+    return ("method=imder", "diffusion.sde=ve", "diffusion.coupling=independent", *unet(size))

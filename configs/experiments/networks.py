@@ -7,7 +7,6 @@ Expect:
 """
 
 from configs.experiments import base
-from configs.experiments.sde import IMDER, UNET
 
 JOINT = ("diffusion.recipe=imder", "score.attention=joint")
 
@@ -16,10 +15,10 @@ def get_config(size: str = "smoke"):
     systems = (
         ("ScoreTransformer1D", "VP ScoreTransformer1D Euler100", JOINT),
         ("ScoreTransformer1D, prefix", "", ("diffusion.recipe=imder", "score.attention=prefix")),
-        ("U-Net", "VP U-Net Euler100", UNET),
+        ("U-Net", "VP U-Net Euler100", base.unet(size)),
         ("DiT", "VP DiT Euler100", (*JOINT, "score.network=dit")),
         ("MMDiT", "VP MMDiT Euler100", (*JOINT, "score.network=mmdit")),
-        ("IMDer (VE, U-Net), mended", "IMDer", IMDER),
+        ("IMDer (VE, U-Net), mended", "IMDer", base.imder(size)),
     )
     title = "Score networks: VP, Euler-Maruyama 100"
     # The U-Net's and IMDer's numbers stand in table 6.1.

@@ -7,7 +7,6 @@ Expect:
 
 from configs.experiments import base
 from configs.experiments.samplers import uniform
-from configs.experiments.sde import IMDER
 
 FAST = ("diffusion.recipe=fast-8", "evaluation.draws=8")
 FILLED = ("fills=('zero','mean')",)
@@ -20,7 +19,7 @@ def get_config(size: str = "smoke"):
         ("Euler-Maruyama 100", "", uniform("euler_maruyama", 100)),
         ("fast-8 (ours)", "", FAST, "diffusion_k1"),
         ("fast-8, 8 draws averaged (ours)", "", FAST),
-        ("IMDer, mended", "IMDer", IMDER),
+        ("IMDer, mended", "IMDer", base.imder(size)),
         ("no diffusion: zeros, trained", "", FILLED, "zero_trained"),
         ("no diffusion: means, trained", "", FILLED, "mean_trained"),
         ("zeros", "", FILLED, "zero"),

@@ -133,7 +133,7 @@ def write_report(
     text = json.dumps(dataclasses.asdict(config), indent=2, default=str, ensure_ascii=False)
     main = made_of.main_table(shown, systems, costs, printed)
     differences = made_of.difference_table(shown, systems)
-    dots = "Dots: seeds; diamonds: their mean; orange bars: published."
+    dots = f"Dots: seeds; diamonds: their mean; orange bars: published, CMU-{comparison.dataset}."
     beside = [
         ("table", f"{t}, CMU-{comparison.dataset}: ACC2 / F1 / ACC7 (%)", *table)
         for t in comparison.tables

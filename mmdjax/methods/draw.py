@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdjax.compilation import AheadOfTime
+from mmdjax.compilation import AheadOfTime, shared
 from mmdjax.devices import over_devices, replicated, spreads
 from mmdjax.diffusion import sample, time_grid
 from mmdjax.diffusion.conditioning import in_sampling
@@ -57,6 +57,15 @@ def make_drawer(modules: Modules, diffusion, together: bool | None = None) -> Dr
       diffusion: `mmdjax.config.Diffusion`.
       together: see `Drawer`; by default as `TOGETHER` says for this backend.
     """
+    if together is None:
+        together = TOGETHER.get(jax.default_backend(), False)
+    together = together and diffusion.coupling == "independent"
+    score = modules._replace(encoders=None, fusion=None, decoder=None)
+    return _drawer(score, diffusion, together)
+
+
+@shared
+def _drawer(modules: Modules, diffusion, together: bool) -> Drawer:
     sde, options = modules.sde, diffusion.options()
     steps = steps_for(diffusion.sampler, diffusion.nfe, **options)
     grid = time_grid(diffusion.grid, sde, steps, **diffusion.grid_arguments())
@@ -114,9 +123,6 @@ def make_drawer(modules: Modules, diffusion, together: bool | None = None) -> Dr
         of_rows = jax.vmap(of_draws, (None, 0, 0))
         return jax.vmap(of_rows, (0, None, None))(targets, ids, draw_index)
 
-    if together is None:
-        together = TOGETHER.get(jax.default_backend(), False)
-    together = together and diffusion.coupling == "independent"
     times = np.asarray(grid, np.float32)
     return Drawer(
         AheadOfTime(draw), key_of, diffusion.coupling, times, diffusion.guidance, together

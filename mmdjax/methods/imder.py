@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmdjax.compilation import shared
 from mmdjax.data.missing import patterns
 from mmdjax.diffusion import sample
 from mmdjax.methods.draw import noise_given
@@ -75,6 +76,7 @@ def draw_pattern(modules: Modules, diffusion, grid, score_params, x, valid, obse
     return jax.lax.scan(fill, jnp.zeros_like(x), jnp.arange(modalities - 1))[0]
 
 
+@shared
 def imder_loss(modules: Modules, diffusion, weight: float, faithful: bool):
     """The loss of the only stage.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from mmdjax.compilation import shared
 from mmdjax.diffusion import conditioning
 from mmdjax.diffusion.losses import WEIGHTS, denoising_score_matching, training_times
 from mmdjax.diffusion.predictions import scaled
@@ -31,7 +32,8 @@ def weighted_mean(values, weight):
     return (values * weight).sum() / weight.size
 
 
-def classifier_loss(modules: Modules):
+@shared
+def classifier_loss(encoders, fusion):
     """Stage 1a: encoders and fusion on complete data, L1 (thesis eq. 5.22).
 
     data: {'features': {m: (N, T_m, C_m)}, 'valid': {m: (N, T_m)}, 'label': (N,)}.
@@ -40,14 +42,14 @@ def classifier_loss(modules: Modules):
     def loss(params, data, rows, weight, key, frames):
         batch = jax.tree.map(lambda a: a[rows], data)
         key_encoder, key_fusion = jax.random.split(key)
-        x, valid = modules.encoders.apply(
+        x, valid = encoders.apply(
             params["encoders"],
             batch["features"],
             batch["valid"],
             deterministic=False,
             rngs={"dropout": key_encoder},
         )
-        prediction = modules.fusion.apply(
+        prediction = fusion.apply(
             params["fusion"],
             x[:, :, :frames],
             valid[:, :, :frames],
@@ -65,6 +67,7 @@ def random_conditions(key, batch: int, conditions: int):
     return (subset[:, None] >> jnp.arange(conditions)) % 2 == 1
 
 
+@shared
 def score_loss(modules: Modules, weighting="v", conditions="clean", unconditional=0.0):
     """Stage 1b: denoising score matching for every modality at once, given random conditions.
 
@@ -120,7 +123,8 @@ def score_loss(modules: Modules, weighting="v", conditions="clean", unconditiona
     return loss
 
 
-def completion_loss(modules: Modules, fill: str, align_weight: float):
+@shared
+def completion_loss(decoder, fusion, fill: str, align_weight: float):
     """Stage 2: fusion, and the decoder where there are draws, under missing modalities.
 
     L_task + lambda L_align (thesis eq. 5.23). Each row takes one of its R incomplete sets, or with
@@ -146,8 +150,8 @@ def completion_loss(modules: Modules, fill: str, align_weight: float):
             filler = data["fill"][:, None]
         filled = jnp.where(observed[..., None, None], z, filler)
         mask = filled_valid(valid, observed)
-        filled = align(modules.decoder, params.get("decoder"), filled, mask, observed)
-        prediction = modules.fusion.apply(
+        filled = align(decoder, params.get("decoder"), filled, mask, observed)
+        prediction = fusion.apply(
             params["fusion"],
             raw(filled, mask, data["scale"]),
             mask,

@@ -67,11 +67,15 @@ class Stages:
         )
         self._score_valid = jax.jit(score_loss, static_argnames="frames")
         self._trainers = {
-            "classifier": trainer(losses.classifier_loss(modules), config.classifier_training),
+            "classifier": trainer(
+                losses.classifier_loss(modules.encoders, modules.fusion), config.classifier_training
+            ),
             "score": trainer(score_loss, config.score_training),
         } | {
             fill: trainer(
-                losses.completion_loss(modules, fill, config.decoder.weight),
+                losses.completion_loss(
+                    modules.decoder, modules.fusion, fill, config.decoder.weight
+                ),
                 config.stage2_training,
             )
             for fill in config.fills

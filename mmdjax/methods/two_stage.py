@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmdjax.compilation import shared
 from mmdjax.data.missing import patterns
 from mmdjax.devices import on_all_devices, over_devices
 from mmdjax.methods.draw import Drawer, make_drawer
-from mmdjax.methods.system import Scale, build, filled_valid, others, predict
+from mmdjax.methods.system import Scale, build, filled_valid, others, raw
 from mmdjax.methods.work_list import bucket_of, calls, draw_missing, in_batches
 from mmdjax.types import Batch, Latents
 
@@ -42,6 +43,26 @@ class Trained(NamedTuple):
     history: dict[str, dict]
 
 
+@shared
+def compiled(module, method: str):
+    """Of a module; equal modules of several systems share their programs. (Run operation by
+    operation an init takes a second.)"""
+    return jax.jit(getattr(module, method))
+
+
+@shared
+def compiled_align(decoder):
+    return jax.jit(lambda params, *rows: over_devices(decoder.apply, (params,), rows, (0, 0), 0))
+
+
+@shared
+def compiled_predict(fusion):
+    def rows_of(params, scale, z, valid):
+        return fusion.apply(params, raw(z, valid, scale), valid)
+
+    return jax.jit(lambda params, *rows: over_devices(rows_of, params, rows, (0, 0), 0))
+
+
 class TwoStage:
     """The system of one configuration on one data set.
 
@@ -60,25 +81,14 @@ class TwoStage:
         self.buckets = config.data.length_buckets
         self.modules = build(config, self.modalities)
         self.drawer = drawer or make_drawer(self.modules, config.diffusion)
-        # Compiled: run operation by operation an init takes a second, for every seed.
         self.init = {
-            name: jax.jit(module.init)
+            name: compiled(module, "init")
             for name, module in self.modules._asdict().items()
             if name != "sde"
         }
-        self._encode = jax.jit(self.modules.encoders.apply)
-
-        def predict_rows(fusion, scale, *rows):
-            return predict(self.modules, {"fusion": fusion}, scale, *rows)
-
-        self._align = jax.jit(
-            lambda params, *rows: over_devices(
-                self.modules.decoder.apply, (params,), rows, (0, 0), 0
-            )
-        )
-        self._predict = jax.jit(
-            lambda params, *rows: over_devices(predict_rows, params, rows, (0, 0, 0), 0)
-        )
+        self._encode = compiled(self.modules.encoders, "apply")
+        self._align = compiled_align(self.modules.decoder)
+        self._predict = compiled_predict(self.modules.fusion)
         # Which latent frames are valid does not depend on the parameters.
         params = self.init_encoders(jax.random.key(0))
         self.bucket = {
@@ -165,7 +175,7 @@ class TwoStage:
             if rows.size:
                 result[rows] = in_batches(
                     lambda *part: self._predict(shared, *part),
-                    (z[rows][:, :, :frames], mask[rows][:, :, :frames], observed[rows]),
+                    (z[rows][:, :, :frames], mask[rows][:, :, :frames]),
                     self.config.evaluation.batch,
                 )
         return result

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from mmdjax.compilation import shared
+
 
 class State(NamedTuple):
     """params; their moving average (equal to params without averaging); optimiser state; steps."""
@@ -60,6 +62,7 @@ class Trainer(NamedTuple):
     step: Callable
 
 
+@shared
 def make_trainer(loss_fn, settings, total_steps: int) -> Trainer:
     """Compiled training of one loss; the same object serves every seed without recompiling.
 

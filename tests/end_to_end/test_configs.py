@@ -10,20 +10,39 @@ from pathlib import Path
 import pytest
 
 from mmdjax import config as configs
+from mmdjax.comparison import configs_of
+from mmdjax.evaluation.comparison_tables import printed_rows
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "configs").glob("*.py"))
+TABLES = sorted(p for p in (ROOT / "configs/experiments").glob("*.py") if p.stem != "base")
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if path.stem != "base":
+        for word in ("Command: python -m mmdjax.main", "Time: ", "Expect: "):
+            assert word in module.__doc__
+    return module
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_a_config_file_is_valid_and_documents_itself(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    configs.from_dict(module.get_config().to_dict())
-    if path.stem != "base":
-        for word in ("Command: python -m mmdjax.main", "Time:", "Expect:"):
-            assert word in module.__doc__
+    configs.from_dict(load(path).get_config().to_dict())
+
+
+@pytest.mark.parametrize("size", ["smoke", "real"])
+@pytest.mark.parametrize("path", TABLES, ids=lambda p: p.stem)
+def test_a_comparison_is_valid_and_names_published_systems(path, size):
+    """Every system's own config passes the checks, and every published name is in the tables."""
+    config = configs.from_dict(load(path).get_config(size).to_dict())
+    systems = configs_of(config)
+    assert len(systems) == len(config.comparison.systems) > 2
+    printed = {method for method, _, _ in printed_rows(config.comparison)}
+    named = {s.published for s in config.comparison.systems} - {""}
+    assert named <= printed and bool(named) == bool(printed)
 
 
 SMALL = {
