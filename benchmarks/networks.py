@@ -160,7 +160,9 @@ def training(rounds: int, smoke: bool) -> dict[str, dict]:
         data = jax.device_put({"z": z, "valid": np.ones(shape[:3], bool)})
 
         def step(name=name, step=trainer.step, data=data, frames=score.frames):
-            states[name], _ = step(states[name], data, rows, weight, jax.random.key(1), frames)
+            states[name], _ = step(
+                states[name], data, rows, weight, jax.random.key(1), frames=frames
+            )
             jax.block_until_ready(states[name])
 
         step()  # compiles

@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,21 +65,21 @@ def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[d
     written = configs.to_dict(config) | {"data_fingerprint": pipeline.fingerprint(config.data)}
     check_workdir(workdir, written)
     write_json(workdir / "config.json", written)
-    splits, reporter = pipeline.standardise(raw), Reporter(workdir / "tensorboard")
+    splits, reporter = pipeline.standardise(raw), Reporter()
     runs = runs_of(systems, config.comparison, workdir)
     unfinished = [run for run in runs.values() if not (may_train and run.finished())]
-    drawers = [prepared_drawer(run.config) for run in unfinished]  # compile while others train
+    made = [_stages(run, splits, workdir, may_train) for run in unfinished]
     try:
         dropped = 0
-        for number, run in enumerate(unfinished, 1):
+        for number, (run, stages) in enumerate(zip(unfinished, made, strict=True), 1):
             reporter.print(f"{number} of {len(unfinished)}: {run.names}")
-            _evaluate(run, config.comparison, splits, raw["test"], workdir, reporter, may_train)
+            _evaluate(run, stages, config.comparison, raw["test"], workdir, may_train)
             if counter.programs - dropped > LIVE_PROGRAMS:
                 jax.clear_caches()
                 dropped = counter.programs
     finally:
-        for drawer in drawers:
-            drawer.draw.cancel()
+        for stages in made:
+            stages.system.drawer.draw.cancel()
     costs_file = workdir / "draw_costs.json"
     drawing = {key: run.config for key, run in runs.items() if draws(run.config)}
     if not costs_file.exists():
@@ -138,9 +139,11 @@ class Run(NamedTuple):
     """What is trained and evaluated once, for all systems that differ in what is shown only.
 
     Attributes:
+      key: of its folder in systems/.
       rows: seed -> file of its result rows. picture: file of t-SNE points, or None.
     """
 
+    key: str
     names: str
     config: configs.Config
     rows: dict[int, Path]
@@ -163,7 +166,7 @@ def runs_of(systems: dict[str, configs.Config], comparison, workdir: Path) -> di
         one, folder = systems[of_key[0]], workdir / "systems" / key
         rows = {seed: folder / f"seed_{seed}.json" for seed in one.seeds}
         picture = folder / "pictures.json" if comparison.pictures and draws(one) else None
-        runs[key] = Run(", ".join(of_key), one, rows, picture)
+        runs[key] = Run(key, ", ".join(of_key), one, rows, picture)
     return runs
 
 
@@ -173,22 +176,33 @@ def _key(config: configs.Config) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _evaluate(
-    run: Run, comparison, splits, raw_test, workdir: Path, reporter, may_train: bool
-) -> None:
+def _place(run: Run, workdir: Path, seed: int) -> Callable[[str], Path]:
+    """Phase -> its folder."""
+    values = configs.to_dict(run.config)
+    return lambda phase: (
+        workdir / "stages" / f"{phase}-{fingerprint(values, phase)}" / f"seed_{seed}"
+    )
+
+
+def _stages(run: Run, splits, workdir: Path, may_train: bool):
+    """What trains a run; its programs compile in the background, while others train."""
+    reporter = Reporter(workdir / "systems" / run.key / "tensorboard")
+    drawer = prepared_drawer(run.config)
+    stages = METHODS[run.config.method](TwoStage(run.config, splits, reporter, drawer))
+    phase = "imder" if run.config.method == "imder" else "score"
+    if may_train and not _place(run, workdir, run.config.seeds[0])(phase).exists():
+        stages.prepare()
+    return stages
+
+
+def _evaluate(run: Run, stages, comparison, raw_test, workdir: Path, may_train: bool) -> None:
     """Trains what is not trained, and leaves the files of a run."""
-    values, drawer = configs.to_dict(run.config), prepared_drawer(run.config)
-    system = TwoStage(run.config, splits, reporter, drawer)
-    stages = METHODS[run.config.method](system)
     for seed, path in run.rows.items():
-
-        def place(phase: str, seed=seed) -> Path:
-            return workdir / "stages" / f"{phase}-{fingerprint(values, phase)}" / f"seed_{seed}"
-
-        trained = stages.train(seed, place, may_train)
-        rows_of(system, trained, seed, path, workdir, raw_test, may_train)
+        trained = stages.train(seed, _place(run, workdir, seed), may_train)
+        rows_of(stages.system, trained, seed, path, workdir, raw_test, may_train)
         if run.picture and not run.picture.exists():  # of the first seed
-            write_json(run.picture, _embedded(system, trained, seed, comparison))
+            write_json(run.picture, _embedded(stages.system, trained, seed, comparison))
+    stages.system.reporter.close()
 
 
 def _pictures(found, systems, modalities) -> dict:

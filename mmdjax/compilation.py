@@ -57,21 +57,25 @@ class AheadOfTime:
     Calling it with other shapes compiles on the spot, as `jax.jit` does.
     """
 
-    def __init__(self, function: Callable):
-        self.jitted = jax.jit(function)
+    def __init__(self, function: Callable, **options):
+        """options: of `jax.jit`; static arguments are given by name."""
+        self.jitted = jax.jit(function, **options)
         self._programs: dict[tuple, Future] = {}
 
-    def prepare(self, *shapes) -> None:
+    def prepare(self, *shapes, **static) -> None:
         """Starts compiling for arguments like these: arrays or `jax.ShapeDtypeStruct`s."""
-        key = _signature(shapes)
+        key = _signature(shapes, static)
         if key not in self._programs or self._programs[key].cancelled():
-            make = lambda: self.jitted.lower(*shapes).compile()  # noqa: E731
+            make = lambda: self.jitted.lower(*shapes, **static).compile()  # noqa: E731
             self._programs[key] = _POOL.submit(make)
 
-    def __call__(self, *arguments):
-        future = self._programs.get(_signature(arguments))
+    def __call__(self, *arguments, **static):
+        leaves = jax.tree.leaves(arguments)
+        future = None
+        if not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            future = self._programs.get(_signature(arguments, static))
         if future is None or future.cancelled():
-            return self.jitted(*arguments)
+            return self.jitted(*arguments, **static)
         return future.result()(*arguments)
 
     def cancel(self) -> None:
@@ -84,6 +88,12 @@ class AheadOfTime:
         return len(self._programs) + self.jitted._cache_size()
 
 
-def _signature(arguments) -> tuple:
+def _signature(arguments, static) -> tuple:
     leaves, tree = jax.tree.flatten(arguments)
-    return tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    return tree, shapes, tuple(sorted(static.items()))
+
+
+def shapes_of(tree):
+    """`jax.ShapeDtypeStruct`s of a pytree of arrays."""
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree)

@@ -78,6 +78,8 @@ def _run(config, workdir: Path, may_train: bool, drawer, counter: Counter) -> li
     started = time.monotonic()
     system = TwoStage(config, pipeline.standardise(raw), reporter, drawer)
     stages = METHODS[config.method](system)
+    if may_train and not (workdir / "checkpoints").exists():
+        stages.prepare()
     rows, history = [], {}
     for seed in config.seeds:
         place = (workdir / "checkpoints" / f"seed_{seed}").joinpath

@@ -27,10 +27,10 @@ from mmdjax.diffusion import sample
 from mmdjax.methods.draw import noise_given
 from mmdjax.methods.losses import score_loss, weighted_mean
 from mmdjax.methods.system import Modules, align, filled_valid, others
-from mmdjax.methods.two_stage import Trained, TwoStage
+from mmdjax.methods.two_stage import Trained, TwoStage, initial_score
 from mmdjax.training.checkpoints import PhaseStore
 from mmdjax.training.loop import fit
-from mmdjax.training.step import make_trainer, steps_per_epoch
+from mmdjax.training.step import make_trainer, prepare_step, steps_per_epoch
 from mmdjax.types import Latents
 
 STREAM = 500  # of a seed's randomness
@@ -159,6 +159,22 @@ class Imder:
         total = steps * config.imder_training.epochs
         self._trainer = make_trainer(loss, config.imder_training, total)
 
+    def prepare(self) -> None:
+        """Starts compiling the step."""
+        system = self.system
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        init = initial_score(system.modules.score)
+        init.prepare(key)
+        params, settings = jax.eval_shape(self._initial, key), system.config.imder_training
+        for index, frames in enumerate(system.buckets):
+            if (system.bucket["train"] == index).any():
+                prepare_step(self._trainer, params, self._data(), settings, frames)
+
+    def _data(self) -> dict:
+        train = self.system.splits["train"]
+        rows = {"features": dict(train.features), "valid": dict(train.valid), "label": train.label}
+        return {"utterances": rows, "grid": self.system.drawer.grid}
+
     def train(self, seed: int, place: Callable[[str], Path], may_train: bool = True) -> Trained:
         """For one seed, resumed where it stopped.
 
@@ -168,16 +184,14 @@ class Imder:
         Raises:
           UserError: the loss is not finite, or training is unfinished and not allowed.
         """
-        system, train = self.system, self.system.splits["train"]
-        rows = {"features": dict(train.features), "valid": dict(train.valid), "label": train.label}
-        data = {"utterances": rows, "grid": system.drawer.grid}
+        system = self.system
         init, key = jax.random.split(jax.random.fold_in(jax.random.key(seed), STREAM))
         with PhaseStore(place(PHASE), system.config.save_seconds) as store:
             fitted = fit(
                 f"seed {seed}: IMDer",
                 self._trainer,
                 self._initial(init),
-                lambda: (data, self._validate),
+                lambda: (self._data(), self._validate),
                 system.bucket["train"],
                 system.buckets,
                 system.config.imder_training,

@@ -16,12 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmdjax.compilation import AheadOfTime, shared
 from mmdjax.methods import completion, losses
 from mmdjax.methods.system import Scale
-from mmdjax.methods.two_stage import Trained, TwoStage
+from mmdjax.methods.two_stage import Trained, TwoStage, initial_score
 from mmdjax.training.checkpoints import PhaseStore
 from mmdjax.training.loop import fit
-from mmdjax.training.step import Trainer, make_trainer, steps_per_epoch
+from mmdjax.training.step import Trainer, make_trainer, prepare_step, steps_per_epoch
 from mmdjax.types import Latents
 
 # Which part of a seed's randomness each phase owns.
@@ -46,6 +47,11 @@ def _keys(seed: int, name: str):
     return jax.random.split(jax.random.fold_in(jax.random.key(seed), STREAMS.index(name)))
 
 
+@shared
+def validation_loss(score_loss) -> AheadOfTime:
+    return AheadOfTime(score_loss, static_argnames="frames")
+
+
 def score_data(latents: Latents) -> dict:
     """What `losses.score_loss` reads."""
     return {"z": latents.x, "valid": latents.valid}
@@ -65,7 +71,7 @@ class Stages:
         score_loss = losses.score_loss(
             modules, diffusion.weighting, diffusion.conditioning, diffusion.unconditional
         )
-        self._score_valid = jax.jit(score_loss, static_argnames="frames")
+        self._score_valid = validation_loss(score_loss)
         self._trainers = {
             "classifier": trainer(
                 losses.classifier_loss(modules.encoders, modules.fusion), config.classifier_training
@@ -80,6 +86,30 @@ class Stages:
             )
             for fill in config.fills
         }
+
+    def prepare(self) -> None:
+        """Starts compiling what trains the score networks, while the classifier is trained."""
+        system, config = self.system, self.system.config
+        if "draws" not in config.fills:
+            return
+        key, shape = jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct
+        init = initial_score(system.modules.score)
+        init.prepare(key)
+        params = jax.eval_shape(init, key)
+        for split in ("train", "valid"):
+            latents = config.latents
+            frames = (len(system.splits[split]), len(system.modalities), latents.frames)
+            data = {"z": shape((*frames, latents.channels), jnp.float32)}
+            data["valid"] = shape(frames, bool)
+            counts = np.bincount(system.bucket[split], minlength=len(system.buckets))
+            for count, length in zip(counts.tolist(), system.buckets, strict=True):
+                if split == "train" and count:
+                    settings = config.score_training
+                    prepare_step(self._trainers["score"], params, data, settings, length)
+                    continue
+                for size in {min(count, VALIDATION_ROWS), count % VALIDATION_ROWS} - {0}:
+                    rows = (shape((size,), jnp.int32), shape((size,), jnp.float32))
+                    self._score_valid.prepare(params, data, *rows, key, frames=length)
 
     def train(self, seed: int, place: Callable[[str], Path], may_train: bool = True) -> Trained:
         """Both stages for one seed, resumed where they stopped.

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdjax.compilation import shared
+from mmdjax.compilation import AheadOfTime, shared
 from mmdjax.data.missing import patterns
 from mmdjax.devices import on_all_devices, over_devices
 from mmdjax.methods.draw import Drawer, make_drawer
@@ -48,6 +48,20 @@ def compiled(module, method: str):
     """Of a module; equal modules of several systems share their programs. (Run operation by
     operation an init takes a second.)"""
     return jax.jit(getattr(module, method))
+
+
+@shared
+def initial_score(score) -> AheadOfTime:
+    """key -> parameters of the score networks, stacked over M."""
+    modalities, ids = score.modalities, others(score.modalities)[0]
+    x = np.zeros((1, modalities, score.frames, score.channels), np.float32)
+    valid = np.ones(x.shape[:3], bool)
+    rows = (x[:, 0], np.ones(1, np.float32), x[:, ids], ids, valid[:, 0], valid[:, ids])
+
+    def init(key):
+        return jax.vmap(lambda k: score.init(k, *rows))(jax.random.split(key, modalities))
+
+    return AheadOfTime(init)
 
 
 @shared
@@ -112,11 +126,7 @@ class TwoStage:
 
     def initial_score(self, key):
         """Parameters of the score networks, stacked over M."""
-        x, valid = self._zeros()
-        ids = others(len(self.modalities))[0]
-        rows = (x[:, 0], jnp.ones(1), x[:, ids], ids, valid[:, 0], valid[:, ids])
-        keys = jax.random.split(key, len(self.modalities))
-        return jax.vmap(lambda k: self.init["score"](k, *rows))(keys)
+        return initial_score(self.modules.score)(key)
 
     def initial_decoder(self, key):
         """Parameters of the alignment decoders, stacked over M."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mmdjax.compilation import shared
+from mmdjax.compilation import AheadOfTime, shapes_of, shared
 
 
 class State(NamedTuple):
@@ -59,7 +58,7 @@ class Trainer(NamedTuple):
     """init: params -> State. step: (state, data, rows, weight, key, frames) -> (state, loss)."""
 
     init: Callable
-    step: Callable
+    step: AheadOfTime
 
 
 @shared
@@ -84,7 +83,6 @@ def make_trainer(loss_fn, settings, total_steps: int) -> Trainer:
     def init(params) -> State:
         return State(params, jax.tree.map(jnp.copy, params), optimiser.init(params), jnp.int32(0))
 
-    @functools.partial(jax.jit, static_argnames="frames", donate_argnums=0)
     def step(state, data, rows, weight, key, frames):
         loss, gradient = jax.value_and_grad(loss_fn)(state.params, data, rows, weight, key, frames)
         updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
@@ -96,4 +94,18 @@ def make_trainer(loss_fn, settings, total_steps: int) -> Trainer:
         )
         return State(params, average, optimiser_state, state.steps + 1), loss
 
-    return Trainer(init, step)
+    return Trainer(init, AheadOfTime(step, static_argnames="frames", donate_argnums=0))
+
+
+def prepare_step(trainer: Trainer, params, data, settings, frames: int) -> None:
+    """Starts compiling a trainer's step in the background.
+
+    Args:
+      params, data: pytrees of arrays or their shapes, as `fit` will have them.
+      settings: `mmdjax.config.Training`. frames: of one length bucket.
+    """
+    rows = jax.ShapeDtypeStruct((settings.batch,), jnp.int32)
+    weight = jax.ShapeDtypeStruct((settings.batch,), jnp.float32)
+    state = jax.eval_shape(trainer.init, params)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    trainer.step.prepare(state, shapes_of(data), rows, weight, key, frames=frames)
