@@ -59,7 +59,7 @@ class AheadOfTime:
 
     def __init__(self, function: Callable, **options):
         """options: of `jax.jit`; static arguments are given by name."""
-        self.jitted = jax.jit(function, **options)
+        self._function, self.jitted = function, jax.jit(function, **options)
         self._programs: dict[tuple, Future] = {}
 
     def prepare(self, *shapes, **static) -> None:
@@ -70,13 +70,18 @@ class AheadOfTime:
             self._programs[key] = _POOL.submit(make)
 
     def __call__(self, *arguments, **static):
-        leaves = jax.tree.leaves(arguments)
-        future = None
-        if not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-            future = self._programs.get(_signature(arguments, static))
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
+            return self._function(*arguments, **static)
+        future = self._programs.get(_signature(arguments, static))
         if future is None or future.cancelled():
             return self.jitted(*arguments, **static)
         return future.result()(*arguments)
+
+    @classmethod
+    def run_once(cls, function: Callable) -> AheadOfTime:
+        """Not optimised, which a program that runs once is not worth: a U-Net's init compiles in a
+        third of the time. (Run operation by operation it takes longer still.)"""
+        return cls(function, compiler_options={"xla_backend_optimization_level": 0})
 
     def cancel(self) -> None:
         """Drops what has not started, so that leaving early does not wait for it."""

@@ -76,7 +76,6 @@ def draw_pattern(modules: Modules, diffusion, grid, score_params, x, valid, obse
     return jax.lax.scan(fill, jnp.zeros_like(x), jnp.arange(modalities - 1))[0]
 
 
-@shared
 def imder_loss(modules: Modules, diffusion, weight: float, faithful: bool):
     """The loss of the only stage.
 
@@ -140,6 +139,9 @@ def imder_loss(modules: Modules, diffusion, weight: float, faithful: bool):
     return loss
 
 
+shared_loss = shared(imder_loss)
+
+
 class Imder:
     """The compiled training step of a system; `train` runs it for a seed, as `Stages` does."""
 
@@ -149,7 +151,7 @@ class Imder:
         if config.imder.faithful:
             grid = faithful_grid(system.modules.sde, len(drawer.grid) - 1)
             system.drawer = drawer._replace(grid=grid)
-        loss = imder_loss(
+        loss = shared_loss(
             system.modules,
             config.diffusion,
             config.imder.weight,
@@ -172,7 +174,8 @@ class Imder:
 
     def _data(self) -> dict:
         train = self.system.splits["train"]
-        rows = {"features": dict(train.features), "valid": dict(train.valid), "label": train.label}
+        rows = {"features": dict(train.features), "valid": dict(train.valid)}
+        rows["label"] = np.asarray(train.label, np.float32)
         return {"utterances": rows, "grid": self.system.drawer.grid}
 
     def train(self, seed: int, place: Callable[[str], Path], may_train: bool = True) -> Trained:

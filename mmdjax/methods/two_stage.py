@@ -44,10 +44,14 @@ class Trained(NamedTuple):
 
 
 @shared
-def compiled(module, method: str):
-    """Of a module; equal modules of several systems share their programs. (Run operation by
-    operation an init takes a second.)"""
-    return jax.jit(getattr(module, method))
+def initial(module) -> AheadOfTime:
+    """A module's init; equal modules of several systems share their programs."""
+    return AheadOfTime.run_once(module.init)
+
+
+@shared
+def compiled_encode(encoders):
+    return jax.jit(encoders.apply)
 
 
 @shared
@@ -61,7 +65,18 @@ def initial_score(score) -> AheadOfTime:
     def init(key):
         return jax.vmap(lambda k: score.init(k, *rows))(jax.random.split(key, modalities))
 
-    return AheadOfTime(init)
+    return AheadOfTime.run_once(init)
+
+
+@shared
+def initial_decoder(decoder) -> AheadOfTime:
+    """(key, x (1, M, T, D), valid (1, M, T)) -> parameters, stacked over M."""
+
+    def init(key, x, valid):
+        keys = jax.random.split(key, x.shape[1])
+        return jax.vmap(lambda k: decoder.init(k, x[:, 0], valid[:, 0]))(keys)
+
+    return AheadOfTime.run_once(init)
 
 
 @shared
@@ -95,12 +110,7 @@ class TwoStage:
         self.buckets = config.data.length_buckets
         self.modules = build(config, self.modalities)
         self.drawer = drawer or make_drawer(self.modules, config.diffusion)
-        self.init = {
-            name: compiled(module, "init")
-            for name, module in self.modules._asdict().items()
-            if name != "sde"
-        }
-        self._encode = compiled(self.modules.encoders, "apply")
+        self._encode = compiled_encode(self.modules.encoders)
         self._align = compiled_align(self.modules.decoder)
         self._predict = compiled_predict(self.modules.fusion)
         # Which latent frames are valid does not depend on the parameters.
@@ -113,7 +123,7 @@ class TwoStage:
     def init_encoders(self, key):
         train = self.splits["train"]
         one = [{m: x[:1] for m, x in part.items()} for part in (train.features, train.valid)]
-        return self.init["encoders"](key, *one)
+        return initial(self.modules.encoders)(key, *one)
 
     def initial_classifier(self, key) -> dict:
         """{'encoders', 'fusion'}."""
@@ -121,7 +131,7 @@ class TwoStage:
         x, valid = self._zeros()
         return {
             "encoders": self.init_encoders(key_encoders),
-            "fusion": self.init["fusion"](key_fusion, x, valid),
+            "fusion": initial(self.modules.fusion)(key_fusion, x, valid),
         }
 
     def initial_score(self, key):
@@ -130,9 +140,7 @@ class TwoStage:
 
     def initial_decoder(self, key):
         """Parameters of the alignment decoders, stacked over M."""
-        x, valid = self._zeros()
-        keys = jax.random.split(key, len(self.modalities))
-        return jax.vmap(lambda k: self.init["decoder"](k, x[:, 0], valid[:, 0]))(keys)
+        return initial_decoder(self.modules.decoder)(key, *self._zeros())
 
     def _zeros(self):
         """Latents and their frames of one utterance, for their shapes."""

@@ -14,9 +14,13 @@ import pytest
 from mmdjax import config as configs
 from mmdjax.compilation import AheadOfTime, Counter
 from mmdjax.data.missing import patterns
+from mmdjax.experiment import METHODS
 from mmdjax.methods.draw import make_drawer, prepare
+from mmdjax.methods.stages import Stages
 from mmdjax.methods.system import build
+from mmdjax.methods.two_stage import TwoStage
 from mmdjax.methods.work_list import draw_missing
+from mmdjax.training.progress import Reporter
 from tests.conftest import TINY
 
 
@@ -36,6 +40,65 @@ def test_what_was_cancelled_compiles_when_it_is_called():
     function = AheadOfTime(lambda x: x + 1)
     function.cancel()
     assert function(np.zeros(2, np.float32)).sum() == 2
+
+
+def test_cancelled_programs_can_be_prepared_again():
+    function, shape = AheadOfTime(lambda x: x * 5), jax.ShapeDtypeStruct((2,), jnp.float32)
+    blocker = AheadOfTime(lambda x: jax.lax.fori_loop(0, 3, lambda i, y: jnp.tanh(y @ y), x))
+    blocker.prepare(jax.ShapeDtypeStruct((8, 8), jnp.float32))  # keeps the only worker busy
+    function.prepare(shape)
+    function.cancel()
+    function.prepare(shape)
+    assert function(np.ones(2, np.float32)).sum() == 10
+    assert function.jitted._cache_size() == 0
+
+
+def test_static_arguments_are_part_of_a_program_and_tracers_do_not_meet_compiled_ones():
+    function = AheadOfTime(lambda x, power: x**power, static_argnames="power")
+    x, shape = np.full(2, 3, np.float32), jax.ShapeDtypeStruct((2,), jnp.float32)
+    function.prepare(shape, power=2)
+    function.prepare(shape, power=3)
+    assert function.programs() == 2
+    assert function(x, power=2).sum() == 18 and function(x, power=3).sum() == 54
+    assert function.programs() == 2
+    assert jax.grad(lambda x: function(x, power=2).sum())(x).sum() == 12
+
+
+@pytest.mark.parametrize("method", ["two_stage", "imder"])
+def test_training_takes_the_steps_that_were_prepared(method, tiny_system, tmp_path):
+    """Of the score networks, and of the one stage: no program is made twice."""
+    short = configs.Training(epochs=1, batch=16, learning_rate=1.23e-3)  # no other test's
+    config = dataclasses.replace(
+        tiny_system.config,
+        method=method,
+        fills=("draws",),
+        score_training=short,
+        imder_training=short,
+        classifier_training=short,
+    )
+    system = TwoStage(config, tiny_system.splits, Reporter())
+    stages = METHODS[method](system)
+    stages.prepare()
+    if method == "imder":
+        stages.train(0, tmp_path.joinpath)
+        step = stages._trainer.step
+    else:
+        stages.stage_one(0, tmp_path.joinpath)
+        step = stages._trainers["score"].step
+        assert stages._score_valid.jitted._cache_size() == 0
+    assert step.programs() == 1 and step.jitted._cache_size() == 0
+
+
+def test_equal_systems_share_their_programs(tiny_system):
+    other = TwoStage(tiny_system.config, tiny_system.splits, Reporter())
+    assert other._predict is tiny_system._predict and other._align is tiny_system._align
+    first, second = Stages(tiny_system), Stages(other)
+    assert all(first._trainers[k] is second._trainers[k] for k in first._trainers)
+    ema = dataclasses.replace(tiny_system.config.score_training, ema=0.5)
+    changed = dataclasses.replace(tiny_system.config, score_training=ema)
+    third = Stages(TwoStage(changed, tiny_system.splits, Reporter()))
+    assert third._trainers["score"] is not first._trainers["score"]
+    assert third._trainers["classifier"] is first._trainers["classifier"]
 
 
 def test_the_counter_sees_a_new_program_and_no_repeated_call():
@@ -81,6 +144,7 @@ def test_a_run_draws_with_prepared_programs_only(coupling, together, rng):
 WATCH_IMPORTS = """
 import builtins, sys
 from mmdjax import config, experiment
+from mmdjax.training.progress import Reporter
 from tests.conftest import TINY
 
 class Watched(type(builtins)):
