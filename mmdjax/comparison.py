@@ -172,7 +172,9 @@ def runs_of(systems: dict[str, configs.Config], comparison, workdir: Path) -> di
 
 def _key(config: configs.Config) -> str:
     values = configs.to_dict(config)
-    values = {k: v for k, v in values.items() if k not in ("title", "save_seconds", "seeds")}
+    values = {
+        k: v for k, v in values.items() if k not in ("title", "save_seconds", "optimise", "seeds")
+    }
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 

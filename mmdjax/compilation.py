@@ -16,8 +16,13 @@ from mmdjax.files import cache_folder
 shared = functools.lru_cache(maxsize=64)
 
 
-def keep_programs() -> None:
-    """Compiled programs outlive the process: a second start, or a resumed run, skips compiling."""
+def keep_programs(optimise: bool = True) -> None:
+    """Compiled programs outlive the process: a second start, or a resumed run, skips compiling.
+
+    Args:
+      optimise: False for XLA's lowest level from here on.
+    """
+    jax.config.update("jax_disable_most_optimizations", not optimise)
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 

@@ -51,7 +51,7 @@ def given(argv: list[str]):
     # orbax and tensorflow-datasets log every save; a user reads progress instead.
     logging.set_verbosity(logging.WARNING)
     checked = config.from_dict(_CONFIG.value.to_dict())
-    keep_programs()
+    keep_programs(checked.optimise)
     return checked, Path(_WORKDIR.value)
 
 

@@ -30,18 +30,19 @@ def get_config(size: str, title: str, tables, systems, complete: bool = False):
 
 def smoke():
     config = synthetic.get_config()
+    config.optimise = False  # small networks: compiling is most of the time
     config.data.train, config.data.valid, config.data.test = 256, 64, 128
     config.rounds = 2
     config.fills = ("draws",)
     config.score.width, config.score.mlp = 32, 64
     config.diffusion.nfe = 30
-    config.score_training.epochs = 40
+    config.score_training.epochs = 25
     config.classifier_training.epochs = 12
     config.stage2_training.epochs = 6
     config.imder_training.update(config.score_training)
-    config.imder_training.epochs = 8
+    config.imder_training.epochs = 5
     config.evaluation.draws = 1
-    config.evaluation.batch = 64
+    config.evaluation.batch = 128
     return config
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 
-_NEVER = ("title", "seeds", "save_seconds", "evaluation", "comparison", "fills", "method")
+_NEVER = ("title", "seeds", "save_seconds", "optimise")
+_NEVER += ("evaluation", "comparison", "fills", "method")
 _ONE_STAGE = ("imder", "imder_training")
 _STAGE_2 = ("rounds", "stage2_training")
 _DRAWS = ("decoder", *_STAGE_2)

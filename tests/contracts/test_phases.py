@@ -34,6 +34,7 @@ REDONE = {
     "method=imder": set(),
     "seeds=(3,)": set(),
     "title=other": set(),
+    "optimise=False": set(),
 }
 
 

@@ -59,6 +59,12 @@ MOSI = "--config=configs/mosi_speed.py"
         ([SYNTHETIC, "--workdir=W", "extra"], ["'extra'", "--config"]),
         (["--config=configs/mosi_speed.py:huge", "--workdir=W"], ["huge", "compact, thesis"]),
         ([MOSI, "--workdir=W"], ["data.path is empty"]),
+        (["--config=configs/experiments/sota.py:huge", "--workdir=W"], ["huge", "smoke, real"]),
+        (["--config=configs/experiments/sota.py:real", "--workdir=W"], ["data.path is empty"]),
+        (
+            [SYNTHETIC, "--workdir=W", "--config.fills=('noise',)"],
+            ["'noise'", "draws, zero, mean"],
+        ),
         ([MOSI, "--workdir=W", "--config.data.path=none.pkl"], ["'none.pkl'", "not a file"]),
         ([MOSI, "--workdir=W", "--config.data.path=F/truncated.pkl"], ["truncated.pkl"]),
         ([MOSI, "--workdir=W", "--config.data.path=F/hostile.pkl"], ["os.system", "numpy"]),
