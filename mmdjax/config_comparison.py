@@ -36,8 +36,8 @@ class Comparison:
       systems: different names; the first is the one that the others are compared with.
       tables: published ones, as 'thesis 6.1', see `evaluation/published.py`.
       dataset: whose published numbers are shown.
-      complete: averages over patterns count the complete one too (the thesis' tables 6.9 to 6.12
-        do, its others do not).
+      complete: averages count the complete pattern, and missing rate 0 (the thesis' tables 6.9 to
+        6.12 do, its others do not).
       pictures: utterances in each t-SNE picture of drawn and true latents; 0 draws none.
       iterations, perplexity: of t-SNE.
     """

@@ -38,6 +38,14 @@ def strict_numerics():
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def programs_of_one_module():
+    """Each live program takes memory maps, of which a process has some 65,000: a thousand tests'
+    programs end it with a segmentation fault."""
+    yield
+    jax.clear_caches()
+
+
 TABLE = pytest.StashKey[dict]()
 
 

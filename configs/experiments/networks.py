@@ -18,7 +18,6 @@ def get_config(size: str = "smoke"):
         ("U-Net", "VP U-Net Euler100", base.unet(size)),
         ("DiT", "VP DiT Euler100", (*JOINT, "score.network=dit")),
         ("MMDiT", "VP MMDiT Euler100", (*JOINT, "score.network=mmdit")),
-        ("IMDer (VE, U-Net), mended", "IMDer", base.imder(size)),
     )
     title = "Score networks: VP, Euler-Maruyama 100"
     # The U-Net's and IMDer's numbers stand in table 6.1.

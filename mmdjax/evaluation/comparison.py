@@ -130,6 +130,8 @@ def write_report(
         f"Training and evaluation took {minutes:.1f} minutes, shared phases counted once.",
         *notes,
     ]
+    if not config.optimise:
+        notes.append("Programs were hardly optimised (optimise=False): their seconds say little.")
     text = json.dumps(dataclasses.asdict(config), indent=2, default=str, ensure_ascii=False)
     main = made_of.main_table(shown, systems, costs, printed)
     differences = made_of.difference_table(shown, systems)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mmdjax.evaluation import published, tables
+from mmdjax.evaluation.protocols import rate_name
 
 METRICS = ("acc2_nonzero", "f1_nonzero", "acc7", "mae")
 HEADLINE = METRICS[0]
@@ -21,7 +22,7 @@ def shown_rows(rows, systems, draws: Mapping[str, int], complete: bool) -> list[
     Args:
       rows: of results.json, each with its 'system'.
       systems: `config_comparison.System`s. draws: system -> K.
-      complete: averages over patterns count the complete one.
+      complete: averages count the complete pattern, and missing rate 0.
 
     Returns:
       Rows with the system as 'method'. Condition 'average' of the fixed and random protocols is a
@@ -42,10 +43,10 @@ def shown_rows(rows, systems, draws: Mapping[str, int], complete: bool) -> list[
     for method, name in YARDSTICKS.items():
         found += [r | {"method": name} for r in first if r["method"] == method]
     patterns = tables.patterns(found)
-    everything = patterns[-1:]
+    everything = {("fixed", patterns[-1]), ("random", rate_name(0.0))} if patterns else set()
     averages: dict[tuple, list[float]] = {}
     for r in found:
-        if r["protocol"] != "fixed" or complete or r["condition"] not in everything:
+        if complete or (r["protocol"], r["condition"]) not in everything:
             key = (r["method"], r["protocol"], r["seed"], r["metric"])
             averages.setdefault(key, []).append(r["value"])
     names = ("method", "protocol", "seed", "metric")

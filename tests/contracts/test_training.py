@@ -1,6 +1,7 @@
 """Batches, averaging and checkpoints of the one training loop."""
 
 import dataclasses
+import io
 import json
 import threading
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rich.console import Console
 
 from mmdjax import config as configs
 from mmdjax.errors import UserError
@@ -121,3 +123,16 @@ def test_the_average_forgets_where_it_started():
         arguments = ({"y": jnp.arange(10.0)}, rows, np.ones(4, np.float32), jax.random.key(0))
         state, _ = trainer.step(state, *arguments, frames=4)
     assert abs(float(state.average["w"]) - 5) < 0.05
+
+
+def test_a_phase_inside_a_phase_shows_on_a_terminal():
+    """Validation that draws has a bar of its own."""
+    reporter = Reporter()
+    reporter.console = Console(force_terminal=True, file=io.StringIO(), width=200)
+    with reporter.phase("training", 2) as outer:
+        outer.advance()
+        with reporter.phase("validation", 1) as inner:
+            inner.advance()
+        outer.advance()
+    shown = reporter.console.file.getvalue()
+    assert "training" in shown and "validation" in shown

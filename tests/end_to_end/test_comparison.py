@@ -90,13 +90,16 @@ def test_averages_are_over_the_patterns_that_the_published_table_counts(done):
     systems, draws = config.comparison.systems, {s["name"]: 1 for s in SYSTEMS}
     zeros = [r for r in rows if r["system"] == "zeros" and r["method"] == "zero"]
     patterns = tables.patterns(zeros)
-    fixed = {"protocol": "fixed", "metric": "mae", "seed": 0}
+    rates = ["0.3", "0.5", "0.7"]
     for complete in (True, False):
         shown = comparison_tables.shown_rows(rows, systems, draws, complete)
-        wanted = patterns if complete else patterns[:-1]
-        own = [r["value"] for r in tables.select(zeros, **fixed) if r["condition"] in wanted]
-        averages = tables.select(shown, method="zeros", condition="average", **fixed)
-        assert [r["value"] for r in averages] == [pytest.approx(np.mean(own))]
+        counted = {"fixed": patterns if complete else patterns[:-1]}
+        counted["random"] = ["0.0", *rates] if complete else rates
+        for protocol, wanted in counted.items():
+            same = {"protocol": protocol, "metric": "mae", "seed": 0}
+            own = [r["value"] for r in tables.select(zeros, **same) if r["condition"] in wanted]
+            averages = tables.select(shown, method="zeros", condition="average", **same)
+            assert [r["value"] for r in averages] == [pytest.approx(np.mean(own))]
 
 
 @pytest.mark.parametrize(
