@@ -84,8 +84,7 @@ class AheadOfTime:
 
     @classmethod
     def run_once(cls, function: Callable) -> AheadOfTime:
-        """Not optimised, which a program that runs once is not worth: a U-Net's init compiles in a
-        third of the time. (Run operation by operation it takes longer still.)"""
+        """Not optimised, which a program that runs once is not worth: compiling is all its time."""
         return cls(function, compiler_options={"xla_backend_optimization_level": 0})
 
     def cancel(self) -> None:

@@ -51,8 +51,8 @@ def real():
     config.seeds = (0, 1, 2)
     config.fills = ("draws",)
     config.fusion.layers = 2
-    # Conditions encoded once a draw: the same quality as joint attention, half the time
-    # (benchmarks/results/recipe_quality_mosi.md).
+    # Conditions encoded once a draw: faster (benchmarks/results/vs_torch.md), and not
+    # distinguishable from joint attention (benchmarks/results/recipe_quality_mosi.md).
     config.score.attention = "prefix"
     config.score_training.epochs = 10
     config.rounds = 3
@@ -64,7 +64,7 @@ def real():
 
 
 def unet(size: str) -> tuple[str, ...]:
-    """IMDer's network and sampler; in `smoke` with one layer a level, which halves compiling."""
+    """IMDer's network and sampler; in `smoke` with one layer a level, for less compiling."""
     return (
         "score.network=unet",
         "score.attention=joint",

@@ -2,7 +2,7 @@
 
 Command: python -m mmdjax.main --config=configs/experiments/effectiveness.py:smoke \\
     --workdir=runs/effectiveness
-Time: about 4 minutes on two cores beside other work (`:smoke`).
+Time: some minutes on two cores (`:smoke`); not measured at its present size yet.
 Expect: not measured at this size yet.
 """
 

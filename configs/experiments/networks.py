@@ -20,5 +20,5 @@ def get_config(size: str = "smoke"):
         ("MMDiT", "VP MMDiT Euler100", (*JOINT, "score.network=mmdit")),
     )
     title = "Score networks: VP, Euler-Maruyama 100"
-    # The U-Net's and IMDer's numbers stand in table 6.1.
+    # The U-Net's numbers stand in table 6.1.
     return base.get_config(size, title, ("thesis 6.3", "thesis 6.1"), systems)

@@ -1,7 +1,7 @@
 """Which SDE: variance exploding or preserving, and IMDer's one stage (thesis tables 6.1, 6.2).
 
 Command: python -m mmdjax.main --config=configs/experiments/sde.py:smoke --workdir=runs/sde
-Time: about 5 minutes on two cores from an empty cache (`:smoke`).
+Time: some minutes on two cores (`:smoke`); not measured at its present size yet.
 Expect: not measured at this size yet.
 """
 

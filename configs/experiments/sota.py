@@ -1,7 +1,7 @@
 """The two recommended settings against IMDer and against filling (thesis tables 6.9 to 6.11).
 
 Command: python -m mmdjax.main --config=configs/experiments/sota.py:smoke --workdir=runs/sota
-Time: about 5 minutes on two cores beside other work, one seed (`:smoke`).
+Time: some minutes on two cores (`:smoke`); not measured at its present size yet.
 Expect: not measured at this size yet.
 """
 

@@ -108,7 +108,7 @@ def embed(
         # Principal axes keep far groups apart; one dimension or one point does not have two.
         initialization="pca" if rows.shape[1] > 1 and np.ptp(rows, 0).any() else "random",
         neighbors="exact",  # the default approximates from 1,000 points on
-        negative_gradient_method="bh",  # several times faster than "fft" at 2,500 points
+        negative_gradient_method="bh",  # "fft" is for far more points
         n_jobs=1,  # threads wait for each other: slower than one where cores are shared
         callbacks=lambda *_: advance(),
         callbacks_every_iters=STRIDE,
