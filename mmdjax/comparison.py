@@ -30,6 +30,7 @@ from mmdjax.evaluation.comparison import write_report
 from mmdjax.experiment import METHODS, check_workdir, machine, prepared_drawer, rows_of
 from mmdjax.files import write_json
 from mmdjax.methods.draw import make_drawer
+from mmdjax.methods.initial import score_shapes
 from mmdjax.methods.phases import fingerprint
 from mmdjax.methods.system import build
 from mmdjax.methods.two_stage import TwoStage
@@ -68,12 +69,15 @@ def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[d
     splits, reporter = pipeline.standardise(raw), Reporter()
     runs = runs_of(systems, config.comparison, workdir)
     unfinished = [run for run in runs.values() if not (may_train and run.finished())]
-    made = [_stages(run, splits, workdir, may_train) for run in unfinished]
+    known: dict = {}
+    made = [_stages(run, splits, workdir, known, may_train) for run in unfinished]
     try:
         dropped = 0
         for number, (run, stages) in enumerate(zip(unfinished, made, strict=True), 1):
             reporter.print(f"{number} of {len(unfinished)}: {run.names}")
             _evaluate(run, stages, config.comparison, raw["test"], workdir, may_train)
+            for old in list(known)[: -len(config.seeds)]:  # the next system shares the last ones
+                del known[old]
             if counter.programs - dropped > LIVE_PROGRAMS:
                 jax.clear_caches()
                 dropped = counter.programs
@@ -186,13 +190,12 @@ def _place(run: Run, workdir: Path, seed: int) -> Callable[[str], Path]:
     )
 
 
-def _stages(run: Run, splits, workdir: Path, may_train: bool):
+def _stages(run: Run, splits, workdir: Path, known: dict, may_train: bool):
     """What trains a run; its programs compile in the background, while others train."""
     reporter = Reporter(workdir / "systems" / run.key / "tensorboard")
     drawer = prepared_drawer(run.config)
-    stages = METHODS[run.config.method](TwoStage(run.config, splits, reporter, drawer))
-    phase = "imder" if run.config.method == "imder" else "score"
-    if may_train and not _place(run, workdir, run.config.seeds[0])(phase).exists():
+    stages = METHODS[run.config.method](TwoStage(run.config, splits, reporter, drawer), known)
+    if may_train and not _place(run, workdir, run.config.seeds[0])(stages.prepared).exists():
         stages.prepare()
     return stages
 
@@ -262,12 +265,9 @@ def _draw_call(config: configs.Config, modalities):
     ids = np.tile(np.arange(1, others + 1, dtype=np.int32), (batch, 1))
     condition = np.zeros((batch, others, frames, channels), np.float32)
     masks = np.ones((batch, frames), bool), np.ones((batch, others, frames), bool)
-    one = (condition[:1, 0], np.ones(1), condition[:1], ids[:1], masks[0][:1], masks[1][:1])
-    keys = jax.random.split(jax.random.key(0), len(modalities))
-    shapes = jax.eval_shape(jax.vmap(lambda key: modules.score.init(key, *one)), keys)
-    params = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
+    params = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), score_shapes(modules.score))
     params = on_all_devices(params, batch)
-    keys, target = jax.random.split(keys[0], (1, batch, 1)), np.zeros(1, np.int32)
+    keys, target = jax.random.split(jax.random.key(0), (1, batch, 1)), np.zeros(1, np.int32)
     rest = (condition, ids, *masks, keys, drawer.grid, np.float32(config.diffusion.guidance))
     count = sum(a.size for a in jax.tree.leaves(params)) // len(modalities)
     return lambda: drawer.draw(params, target, *rest), {"parameters": count, "batch": batch}

@@ -20,7 +20,7 @@ def keep_programs(optimise: bool = True) -> None:
     """Compiled programs outlive the process: a second start, or a resumed run, skips compiling.
 
     Args:
-      optimise: False for XLA's lowest level from here on.
+      optimise: False for XLA's lowest level from here on, `AheadOfTime.run_often` excepted.
     """
     jax.config.update("jax_disable_most_optimizations", not optimise)
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
@@ -82,10 +82,22 @@ class AheadOfTime:
             return self.jitted(*arguments, **static)
         return future.result()(*arguments)
 
+    def shapes(self, *arguments, **static):
+        """Of what it returns. The trace is kept for `prepare` and for calls."""
+        return self.jitted.eval_shape(*arguments, **static)
+
     @classmethod
     def run_once(cls, function: Callable) -> AheadOfTime:
         """Not optimised, which a program that runs once is not worth: compiling is all its time."""
         return cls(function, compiler_options={"xla_backend_optimization_level": 0})
+
+    @classmethod
+    def run_often(cls, function: Callable) -> AheadOfTime:
+        """Optimised even where `keep_programs` says otherwise: running is most of its time."""
+        if not jax.config.read("jax_disable_most_optimizations"):
+            return cls(function)
+        options = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+        return cls(function, compiler_options=options)
 
     def cancel(self) -> None:
         """Drops what has not started, so that leaving early does not wait for it."""

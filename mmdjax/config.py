@@ -225,8 +225,8 @@ class Config:
       fills: what the two-stage system is trained and evaluated with: 'draws', and the constants
         'zero' and 'mean' to compare with. Without 'draws' no score network is trained.
       comparison: several systems in one run, see `config_comparison.py`.
-      optimise: False compiles programs faster and lets them run slower: for trials of minutes, in
-        which compiling is most of the time.
+      optimise: False compiles all programs but the draws faster and lets them run slower: for
+        trials of minutes, in which compiling is most of the time.
       save_seconds: checkpoints are at least this far apart; the last of a phase is always saved.
     """
 

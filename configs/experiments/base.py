@@ -32,7 +32,7 @@ def smoke():
     config = synthetic.get_config()
     config.optimise = False  # small networks: compiling is most of the time
     config.data.train, config.data.valid, config.data.test = 256, 64, 128
-    config.rounds = 2
+    config.rounds = 1
     config.fills = ("draws",)
     config.score.width, config.score.mlp = 32, 64
     config.diffusion.nfe = 30

@@ -131,7 +131,7 @@ def write_report(
         *notes,
     ]
     if not config.optimise:
-        notes.append("Programs were hardly optimised (optimise=False): their seconds say little.")
+        notes.append("Only draws were optimised programs (optimise=False): training took longer.")
     text = json.dumps(dataclasses.asdict(config), indent=2, default=str, ensure_ascii=False)
     main = made_of.main_table(shown, systems, costs, printed)
     differences = made_of.difference_table(shown, systems)

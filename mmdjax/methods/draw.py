@@ -21,6 +21,7 @@ from mmdjax.diffusion.guidance import classifier_free
 from mmdjax.diffusion.predictions import scaled
 from mmdjax.diffusion.samplers.loop import check_grid
 from mmdjax.diffusion.samplers.registry import steps_for
+from mmdjax.methods.initial import score_shapes
 from mmdjax.methods.system import Modules, encode_condition, predict_noise
 
 # Draw two missing modalities of an utterance side by side, where nothing couples them: saves a scan
@@ -125,7 +126,7 @@ def _drawer(modules: Modules, diffusion, together: bool) -> Drawer:
 
     times = np.asarray(grid, np.float32)
     return Drawer(
-        AheadOfTime(draw), key_of, diffusion.coupling, times, diffusion.guidance, together
+        AheadOfTime.run_often(draw), key_of, diffusion.coupling, times, diffusion.guidance, together
     )
 
 
@@ -172,7 +173,7 @@ def prepare(drawer: Drawer, modules: Modules, config) -> None:
       config: `mmdjax.config.Config`.
     """
     modalities, width = modules.score.modalities, config.latents.channels
-    shape = jax.ShapeDtypeStruct
+    shape, key = jax.ShapeDtypeStruct, jax.eval_shape(lambda: jax.random.key(0))
 
     def rows(batch, conditions, frames):
         return (
@@ -182,14 +183,7 @@ def prepare(drawer: Drawer, modules: Modules, config) -> None:
             shape((batch, conditions, frames), bool),
         )
 
-    def init(key):
-        first, ids, mask, condition_mask = rows(1, modalities - 1, config.latents.frames)
-        x = jnp.zeros((1, *first.shape[2:]))
-        given = (jnp.zeros(a.shape, a.dtype) for a in (first, ids, mask, condition_mask))
-        return modules.score.init(key, x, jnp.ones(1), *given)
-
-    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), modalities))
-    params = jax.eval_shape(jax.vmap(init), keys)
+    params = score_shapes(modules.score)
 
     def placed(rows):
         if not spreads(rows):
@@ -208,7 +202,7 @@ def prepare(drawer: Drawer, modules: Modules, config) -> None:
                         placed(each),
                         shape((targets,), jnp.int32),
                         *rows(each, conditions, frames),
-                        shape(shapes, keys.dtype),
+                        shape(shapes, key.dtype),
                         shape(drawer.grid.shape, jnp.float32),
                         shape((), jnp.float32),
                     )

@@ -25,9 +25,10 @@ from mmdjax.compilation import shared
 from mmdjax.data.missing import patterns
 from mmdjax.diffusion import sample
 from mmdjax.methods.draw import noise_given
+from mmdjax.methods.initial import initial_score, score_shapes
 from mmdjax.methods.losses import score_loss, weighted_mean
 from mmdjax.methods.system import Modules, align, filled_valid, others
-from mmdjax.methods.two_stage import Trained, TwoStage, initial_score
+from mmdjax.methods.two_stage import Trained, TwoStage
 from mmdjax.training.checkpoints import PhaseStore
 from mmdjax.training.loop import fit
 from mmdjax.training.step import make_trainer, prepare_step, steps_per_epoch
@@ -145,7 +146,10 @@ shared_loss = shared(imder_loss)
 class Imder:
     """The compiled training step of a system; `train` runs it for a seed, as `Stages` does."""
 
-    def __init__(self, system: TwoStage):
+    prepared = PHASE
+
+    def __init__(self, system: TwoStage, known: dict | None = None):
+        """known: as in `Stages`; one stage has nothing to share."""
         self.system, config = system, system.config
         drawer = system.drawer
         if config.imder.faithful:
@@ -165,9 +169,10 @@ class Imder:
         """Starts compiling the step."""
         system = self.system
         key = jax.eval_shape(lambda: jax.random.key(0))
-        init = initial_score(system.modules.score)
-        init.prepare(key)
-        params, settings = jax.eval_shape(self._initial, key), system.config.imder_training
+        score = score_shapes(system.modules.score)
+        initial_score(system.modules.score).prepare(key)
+        params = jax.eval_shape(self._initial_others, key) | {"score": score}
+        settings = system.config.imder_training
         for index, frames in enumerate(system.buckets):
             if (system.bucket["train"] == index).any():
                 prepare_step(self._trainer, params, self._data(), settings, frames)
@@ -210,14 +215,13 @@ class Imder:
         return Trained(params["encoders"], scale, params["score"], None, stage2, history)
 
     def _initial(self, key) -> dict:
+        score = self.system.initial_score(jax.random.split(key, 3)[1])
+        return self._initial_others(key) | {"score": score}
+
+    def _initial_others(self, key) -> dict:
         keys, system = jax.random.split(key, 3), self.system
-        return (
-            system.initial_classifier(keys[0])
-            | {
-                "score": system.initial_score(keys[1]),
-            }
-            | ({"decoder": system.initial_decoder(keys[2])} if system.config.decoder.use else {})
-        )
+        decoder = {"decoder": system.initial_decoder(keys[2])} if system.config.decoder.use else {}
+        return system.initial_classifier(keys[0]) | decoder
 
     def _validate(self, params) -> float:
         """Mean absolute error on validation data: utterance i under pattern i mod P, one draw."""

@@ -18,8 +18,9 @@ import numpy as np
 
 from mmdjax.compilation import AheadOfTime, shared
 from mmdjax.methods import completion, losses
+from mmdjax.methods.initial import initial_score, score_shapes
 from mmdjax.methods.system import Scale
-from mmdjax.methods.two_stage import Trained, TwoStage, initial_score
+from mmdjax.methods.two_stage import Trained, TwoStage
 from mmdjax.training.checkpoints import PhaseStore
 from mmdjax.training.loop import fit
 from mmdjax.training.step import Trainer, make_trainer, prepare_step, steps_per_epoch
@@ -58,10 +59,18 @@ def score_data(latents: Latents) -> dict:
 
 
 class Stages:
-    """The compiled training steps of a system; `train` runs them for a seed."""
+    """The compiled training steps of a system; `train` runs them for a seed.
 
-    def __init__(self, system: TwoStage):
+    Attributes:
+      prepared: the phase whose programs `prepare` makes.
+    """
+
+    prepared = "score"
+
+    def __init__(self, system: TwoStage, known: dict | None = None):
+        """known: folders -> `StageOne`; systems that are given the same one restore it once."""
         self.system, config, modules = system, system.config, system.modules
+        self._known = known
 
         def trainer(loss, settings) -> Trainer:
             steps = steps_per_epoch(system.bucket["train"], settings.batch)
@@ -93,9 +102,8 @@ class Stages:
         if "draws" not in config.fills:
             return
         key, shape = jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct
-        init = initial_score(system.modules.score)
-        init.prepare(key)
-        params = jax.eval_shape(init, key)
+        params = score_shapes(system.modules.score)
+        initial_score(system.modules.score).prepare(key)
         for split in ("train", "valid"):
             latents = config.latents
             frames = (len(system.splits[split]), len(system.modalities), latents.frames)
@@ -121,7 +129,11 @@ class Stages:
           UserError: a loss is not finite, or a phase is unfinished and may not be trained.
         """
         system, config = self.system, self.system.config
-        one = self.stage_one(seed, place, may_train)
+        known = {} if self._known is None else self._known
+        key = place("score"), "draws" in config.fills
+        if key not in known:
+            known[key] = self.stage_one(seed, place, may_train)
+        one = known[key]
         stage2, history = {}, dict(one.history)
         for fill in config.fills:
             init = dict(one.complete)

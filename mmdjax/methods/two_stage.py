@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdjax.compilation import AheadOfTime, shared
+from mmdjax.compilation import shared
 from mmdjax.data.missing import patterns
 from mmdjax.devices import on_all_devices, over_devices
 from mmdjax.methods.draw import Drawer, make_drawer
-from mmdjax.methods.system import Scale, build, filled_valid, others, raw
+from mmdjax.methods.initial import initial, initial_decoder, initial_score
+from mmdjax.methods.system import Scale, build, filled_valid, raw
 from mmdjax.methods.work_list import bucket_of, calls, draw_missing, in_batches
 from mmdjax.types import Batch, Latents
 
@@ -44,39 +45,8 @@ class Trained(NamedTuple):
 
 
 @shared
-def initial(module) -> AheadOfTime:
-    """A module's init; equal modules of several systems share their programs."""
-    return AheadOfTime.run_once(module.init)
-
-
-@shared
 def compiled_encode(encoders):
     return jax.jit(encoders.apply)
-
-
-@shared
-def initial_score(score) -> AheadOfTime:
-    """key -> parameters of the score networks, stacked over M."""
-    modalities, ids = score.modalities, others(score.modalities)[0]
-    x = np.zeros((1, modalities, score.frames, score.channels), np.float32)
-    valid = np.ones(x.shape[:3], bool)
-    rows = (x[:, 0], np.ones(1, np.float32), x[:, ids], ids, valid[:, 0], valid[:, ids])
-
-    def init(key):
-        return jax.vmap(lambda k: score.init(k, *rows))(jax.random.split(key, modalities))
-
-    return AheadOfTime.run_once(init)
-
-
-@shared
-def initial_decoder(decoder) -> AheadOfTime:
-    """(key, x (1, M, T, D), valid (1, M, T)) -> parameters, stacked over M."""
-
-    def init(key, x, valid):
-        keys = jax.random.split(key, x.shape[1])
-        return jax.vmap(lambda k: decoder.init(k, x[:, 0], valid[:, 0]))(keys)
-
-    return AheadOfTime.run_once(init)
 
 
 @shared

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import serialize_executable
 
 from mmdjax import config as configs
 from mmdjax.compilation import AheadOfTime, Counter
@@ -22,6 +23,8 @@ from mmdjax.methods.two_stage import TwoStage
 from mmdjax.methods.work_list import draw_missing
 from mmdjax.training.progress import Reporter
 from tests.conftest import TINY
+
+SHORT = configs.Training(epochs=1, batch=16, learning_rate=1.23e-3)  # no other module's
 
 
 def test_a_prepared_program_is_used_and_other_shapes_compile_on_the_spot():
@@ -67,14 +70,13 @@ def test_static_arguments_are_part_of_a_program_and_tracers_do_not_meet_compiled
 @pytest.mark.parametrize("method", ["two_stage", "imder"])
 def test_training_takes_the_steps_that_were_prepared(method, tiny_system, tmp_path):
     """Of the score networks, and of the one stage: no program is made twice."""
-    short = configs.Training(epochs=1, batch=16, learning_rate=1.23e-3)  # no other test's
     config = dataclasses.replace(
         tiny_system.config,
         method=method,
         fills=("draws",),
-        score_training=short,
-        imder_training=short,
-        classifier_training=short,
+        score_training=SHORT,
+        imder_training=SHORT,
+        classifier_training=SHORT,
     )
     system = TwoStage(config, tiny_system.splits, Reporter())
     stages = METHODS[method](system)
@@ -99,6 +101,32 @@ def test_equal_systems_share_their_programs(tiny_system):
     third = Stages(TwoStage(changed, tiny_system.splits, Reporter()))
     assert third._trainers["score"] is not first._trainers["score"]
     assert third._trainers["classifier"] is first._trainers["classifier"]
+
+
+def test_draws_are_optimised_where_nothing_else_is():
+    """Code of the highest level unrolls and vectorises: it is longer."""
+    x = jax.ShapeDtypeStruct((64, 64), jnp.float32)
+
+    def length(make):
+        program = make(lambda x: jnp.sin(x @ x * 3.0).sum()).jitted.lower(x).compile()
+        return len(serialize_executable.serialize(program)[0])
+
+    usual = length(AheadOfTime)
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        assert length(AheadOfTime) < 0.9 * usual
+        assert length(AheadOfTime.run_often) == pytest.approx(usual, rel=0.05)
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
+
+
+def test_a_stage_one_that_is_known_is_not_restored(tiny_system, tmp_path, monkeypatch):
+    config = dataclasses.replace(tiny_system.config, fills=(), classifier_training=SHORT)
+    system, known = TwoStage(config, tiny_system.splits, Reporter()), {}
+    first = Stages(system, known).train(0, tmp_path.joinpath)
+    monkeypatch.setattr(Stages, "stage_one", lambda *_: pytest.fail("restored again"))
+    second = Stages(system, known).train(0, tmp_path.joinpath)
+    assert second.encoders is first.encoders
 
 
 def test_the_counter_sees_a_new_program_and_no_repeated_call():
@@ -146,6 +174,8 @@ import builtins, sys
 from mmdjax import config, experiment
 from mmdjax.training.progress import Reporter
 from tests.conftest import TINY
+
+SHORT = configs.Training(epochs=1, batch=16, learning_rate=1.23e-3)  # no other module's
 
 class Watched(type(builtins)):
     def __setattr__(self, name, value):
