@@ -2,8 +2,10 @@
 
 Command: python -m mmdjax.main --config=configs/experiments/ablations.py:smoke \\
     --workdir=runs/ablations
-Time: not measured to the end yet.
-Expect: not measured at this size yet.
+Time: `:smoke` 2.3 minutes on two cores.
+Expect: `:smoke` (two seeds, seven patterns) ACC2 of the full system 83.4 ± 1.3 %, without the
+decoder 85.4 ± 0.2 (two points higher), with another weight of the alignment loss, in one stage or
+without the chain not distinguishable; without diffusion 88.2 ± 0.4.
 """
 
 from configs.experiments import base

@@ -2,8 +2,10 @@
 
 Command: python -m mmdjax.main --config=configs/experiments/networks.py:smoke \\
     --workdir=runs/networks
-Time: not measured to the end yet.
-Expect: not measured at this size yet.
+Time: `:smoke` 3.0 minutes on two cores, after `sde.py:smoke`, whose U-Net programs it shares.
+Expect: `:smoke` (two seeds, six incomplete patterns) ACC2 of DiT and MMDiT 86.7 ± 3.0 and 85.4 ±
+1.2 %, of the others 82.0 to 82.7; energy distance of the U-Net 0.102, of DiT 0.054, of the rest
+below 0.04. At this size: tiny networks and few steps say little of the published ones.
 """
 
 from configs.experiments import base

@@ -1,8 +1,10 @@
 """The two recommended settings against IMDer and against filling (thesis tables 6.9 to 6.11).
 
 Command: python -m mmdjax.main --config=configs/experiments/sota.py:smoke --workdir=runs/sota
-Time: some minutes on two cores (`:smoke`); not measured at its present size yet.
-Expect: not measured at this size yet.
+Time: `:smoke` 2.7 minutes on two cores, after `sde.py:smoke`, whose IMDer programs it shares.
+Expect: `:smoke` (two seeds, seven patterns) ACC2 of DDIM 30 84.8 ± 0.2 %, fast-8 85.0 ± 1.0, with
+eight draws averaged 87.3 ± 0.4, IMDer 75.3 ± 3.7; without diffusion, trained on zeros 88.2 ± 0.4
+and on means 88.4 ± 0.6. Drawing does not help the prediction at this size.
 """
 
 from configs.experiments import base

@@ -77,13 +77,15 @@ def lead(rows, systems, costs) -> str:
         difference = paired(rows, name, best, "fixed", HEADLINE)
         found = verdict(difference, max(stat[name][1], stat[best][1]))
         said.setdefault(found, []).append(text[name])
-    words = {"yes, higher": "Ahead", "no": "Not distinguishable", "yes, lower": "Behind"}
-    words |= {"one seed cannot tell": "One seed cannot tell about"}
+    words = {
+        "yes, higher": "Systems that draw and are ahead of it",
+        "no": "Not distinguishable from it",
+        "yes, lower": "Systems that draw and are behind it",
+        "one seed cannot tell": "One seed cannot tell about",
+    }
     parts = [f"{words[found]}: {', '.join(said[found])}." for found in words if found in said]
-    return (
-        f"Mean ACC2 (%) over the patterns. The best of what does without drawing is {text[best]}; "
-        f"against it, of what draws. {' '.join(parts)}"
-    )
+    start = f"Mean ACC2 (%) over the patterns: without drawing at best {text[best]}."
+    return " ".join((start, *parts))
 
 
 def write_report(
