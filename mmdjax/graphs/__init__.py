@@ -1,0 +1,1 @@
+"""Graphs of conversations and their spectra."""

@@ -1,0 +1,56 @@
+"""The graph of a conversation: utterances are nodes, joined by time, speakers and likeness.
+
+Functions take one conversation of N utterances, padding included; batches come by `jax.vmap`. An
+utterance that is not `valid` has no edges, so padding changes nothing, and nothing depends on the
+order in which utterances are given: time is `position`, not the index.
+
+Source: Shou et al. (2025), "GSDNet", section 4, which leaves the edges open; temporal window and
+speakers as in Lian et al. (2023), "GCNet" (two past, two future).
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+
+def structure(position, speaker, valid, past=2, future=2, scale=2.0, across=0.5):
+    """Weights of what is always known: who speaks when.
+
+    i and j are joined if j is within `past` utterances before or `future` after i, or the other way
+    round, since edges have no direction. The weight falls as exp(-|i - j| / scale), and is
+    multiplied by `across` between different speakers; an utterance is joined to itself with 1.
+
+    Args:
+      position: (N,) of an utterance in its conversation, any unit; windows and `scale` share it.
+      speaker: (N,) integers.
+      valid: (N,) bool, False for padding.
+
+    Returns:
+      (N, N) symmetric, 0 to 1.
+    """
+    gap = position[None, :] - position[:, None]
+    near = (gap >= -past) & (gap <= future)
+    weights = jnp.exp(-jnp.abs(gap) / scale)
+    weights = weights * jnp.where(speaker[:, None] == speaker[None, :], 1.0, across)
+    joined = (near | near.T) & valid[:, None] & valid[None, :]
+    return jnp.where(joined, weights, 0.0)
+
+
+def by_likeness(weights, x, valid):
+    """A modality's own weights: those of the structure times (1 + cosine) / 2 of its features.
+
+    Args:
+      weights: (N, N). x: (N, D); entries that are not valid may hold anything.
+    """
+    x = jnp.where(valid[:, None], x, 0.0)
+    length = jnp.sqrt(jnp.sum(x**2, axis=-1, keepdims=True))
+    unit = x / jnp.where(length > 0, length, 1.0)
+    cosine = jnp.where(jnp.eye(len(x), dtype=bool), 1.0, unit @ unit.T)
+    return weights * (1 + cosine) / 2
+
+
+def normalised(weights):
+    """D^-1/2 W D^-1/2: symmetric, eigenvalues in [-1, 1]; rows without edges stay 0."""
+    degree = weights.sum(-1)
+    root = jnp.where(degree > 0, 1 / jnp.sqrt(jnp.where(degree > 0, degree, 1.0)), 0.0)
+    return root[:, None] * weights * root[None, :]
