@@ -3,8 +3,8 @@
 Command: python -m mmdjax.main --config=configs/imder.py --workdir=runs/imder
 Time: 10 minutes on two cores, with other work beside it; drawing in every training step costs 100
 evaluations, so that 150 steps take nine of them.
-Expect: one draw, averaged over the seven patterns, 88.3 % ACC2, a regret to Bayes of 2.0 points (one
-seed, 512 test utterances); linear probe 85.2.
+Expect: one draw, averaged over the seven patterns, 88.3 % ACC2, a regret to Bayes of 2.0 points
+(one seed, 512 test utterances); linear probe 85.2.
 
 `imder.py:faithful` keeps what its code does and its equations do not say (`methods/imder.py`); not
 run to the end. The U-Net is 64 wide instead of 256. On an mmsa file give --config.data.* and the
