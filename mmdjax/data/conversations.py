@@ -1,0 +1,89 @@
+"""Conversations: utterances with speakers and positions, one vector a modality.
+
+Kept flat, one row an utterance; `padded` makes the (G, N) arrays that networks read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversations:
+    """Utterances of several conversations; those of one conversation stand together, in order.
+
+    Attributes:
+      features: modality -> (U, C_m) float32.
+      label: (U,) float32: sentiment in [-3, 3], or a class.
+      id, conversation: (U,) str.
+      position: (U,) float32 in its conversation.
+      speaker: (U,) int32, numbered within a conversation.
+    """
+
+    features: Mapping[str, np.ndarray]
+    label: np.ndarray
+    id: np.ndarray
+    conversation: np.ndarray
+    position: np.ndarray
+    speaker: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.features)
+
+    def rows(self) -> list[np.ndarray]:
+        """The rows of each conversation."""
+        starts = np.flatnonzero(self.conversation[1:] != self.conversation[:-1]) + 1
+        return np.split(np.arange(len(self)), starts)
+
+
+class Padded(NamedTuple):
+    """G conversations of at most N utterances.
+
+    Attributes:
+      features: modality -> (G, N, C_m). valid: (G, N) bool. Everything is 0 where not valid.
+      label, position: (G, N) float32. speaker: (G, N) int32.
+      row: (G, N) int32 row in `Conversations`, -1 for padding.
+    """
+
+    features: dict[str, np.ndarray]
+    valid: np.ndarray
+    label: np.ndarray
+    position: np.ndarray
+    speaker: np.ndarray
+    row: np.ndarray
+
+
+def padded(conversations: Conversations, buckets: Sequence[int] = ()) -> dict[int, Padded]:
+    """Conversations by length: N -> those padded to N utterances.
+
+    Args:
+      buckets: ascending N; a longer conversation makes a bucket of its own length.
+    """
+    by_length: dict[int, list[np.ndarray]] = {}
+    for rows in conversations.rows():
+        length = min((n for n in buckets if n >= len(rows)), default=len(rows))
+        by_length.setdefault(length, []).append(rows)
+    return {n: _padded(conversations, by_length[n], n) for n in sorted(by_length)}
+
+
+def _padded(conversations: Conversations, rows: list[np.ndarray], length: int) -> Padded:
+    row = np.full((len(rows), length), -1, np.int32)
+    for place, found in zip(row, rows, strict=True):
+        place[: len(found)] = found
+    valid = row >= 0
+
+    def spread(a):
+        mask = valid.reshape(valid.shape + (1,) * (a.ndim - 1))
+        return np.where(mask, a[row], np.zeros((), a.dtype))
+
+    about = (conversations.label, conversations.position, conversations.speaker)
+    features = {name: spread(x) for name, x in conversations.features.items()}
+    return Padded(features, valid, *(spread(a) for a in about), row)

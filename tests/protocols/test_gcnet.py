@@ -1,0 +1,186 @@
+"""Conversations are read as they stand; of a bad file, the file and the utterance are named."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmdjax.data import gcnet
+from mmdjax.data.conversations import padded
+from mmdjax.errors import UserError
+
+NAMES = {"text": "language", "audio": "acoustic"}
+WIDTHS = {"text": 4, "audio": 3}
+LENGTHS = {"d1": 3, "d2": 1, "d3": 2, "d4": 2}
+SPEAKERS = {"d1": ["M", "F", "M"], "d2": [""], "d3": ["b", "a"], "d4": ["a", "a"]}
+
+
+class Files:
+    """A data set in GCNet's layout, to be spoiled before it is written."""
+
+    def __init__(self, folder: Path, rng):
+        self.folder = folder
+        self.ids = {c: [f"{c}_{i}" for i in range(n)] for c, n in LENGTHS.items()}
+        self.labels = {c: [0.5 * i - 1 for i in range(n)] for c, n in LENGTHS.items()}
+        self.speakers = {c: list(s) for c, s in SPEAKERS.items()}
+        self.splits = [["d1", "d2"], ["d3"], ["d4"]]
+        self.features = {
+            key: {u: rng.standard_normal(width).astype(np.float32) for u in self.utterances()}
+            for key, width in WIDTHS.items()
+        }
+
+    def utterances(self):
+        return [u for part in self.ids.values() for u in part]
+
+    def write(self) -> str:
+        for key, vectors in self.features.items():
+            (self.folder / "features" / key).mkdir(parents=True, exist_ok=True)
+            for utterance, vector in vectors.items():
+                np.save(self.folder / "features" / key / f"{utterance}.npy", vector)
+        sentences = {c: [""] * len(u) for c, u in self.ids.items()}
+        path = self.folder / "data.pkl"
+        with path.open("wb") as file:
+            pickle.dump((self.ids, self.labels, self.speakers, sentences, *self.splits), file)
+        return str(path)
+
+
+@pytest.fixture
+def files(tmp_path, rng):
+    return Files(tmp_path, rng)
+
+
+def test_utterances_keep_their_order_features_speakers_and_positions(files):
+    splits = gcnet.read(files.write(), NAMES)
+    train = splits["train"]
+    assert train.id.tolist() == ["d1_0", "d1_1", "d1_2", "d2_0"]
+    assert train.position.tolist() == [0, 1, 2, 0] and train.speaker.tolist() == [0, 1, 0, 0]
+    assert train.modalities == ("language", "acoustic")
+    expected = np.stack([files.features["audio"][u] for u in train.id])
+    np.testing.assert_array_equal(train.features["acoustic"], expected)
+    assert splits["valid"].speaker.tolist() == [0, 1]
+    assert [len(rows) for rows in train.rows()] == [3, 1]
+
+
+def test_iemocaps_layout_holds_out_training_conversations(files):
+    files.splits = [["d1", "d2", "d3"], ["d4"]]
+    splits = gcnet.read(files.write(), NAMES)
+    assert set(splits["valid"].conversation) == {"d1"}
+    assert set(splits["train"].conversation) == {"d2", "d3"}
+
+
+def test_an_npz_says_the_same(files, tmp_path):
+    splits = gcnet.read(files.write(), NAMES)
+    parts = list(splits.values())
+    shuffled = np.random.default_rng(0).permutation(sum(map(len, parts)))
+
+    def column(get):
+        return np.concatenate([get(part) for part in parts])[shuffled]
+
+    arrays = {key: column(lambda p, n=name: p.features[n]) for key, name in NAMES.items()}
+    for name in ("id", "conversation", "label", "position", "speaker"):
+        arrays[name] = column(lambda p, n=name: getattr(p, n))
+    arrays["split"] = np.repeat(range(3), [len(part) for part in parts])[shuffled]
+    np.savez(tmp_path / "all.npz", **arrays)
+    again = gcnet.read(str(tmp_path / "all.npz"), NAMES)
+    for name, part in splits.items():
+        assert again[name].id.tolist() == part.id.tolist()
+        np.testing.assert_array_equal(again[name].label, part.label)
+        np.testing.assert_array_equal(again[name].features["language"], part.features["language"])
+
+
+def test_padding_is_zero_and_every_utterance_stands_once(files):
+    train = gcnet.read(files.write(), NAMES)["train"]
+    found = padded(train, buckets=(2,))
+    assert {n: part.valid.shape for n, part in found.items()} == {2: (1, 2), 3: (1, 3)}
+    assert sorted(r for part in found.values() for r in part.row[part.valid]) == [0, 1, 2, 3]
+    short = found[2]
+    assert short.valid.tolist() == [[True, False]] and (short.features["language"][0, 1] == 0).all()
+    np.testing.assert_array_equal(short.features["language"][0, 0], train.features["language"][3])
+
+
+def without_file(files):
+    del files.features["audio"]["d1_1"]
+
+
+def other_width(files):
+    files.features["audio"]["d1_1"] = np.zeros(5, np.float32)
+
+
+def not_finite(files):
+    files.features["text"]["d1_1"][2] = np.nan
+
+
+def two_splits(files):
+    files.splits[1] = ["d1"]
+
+
+def same_utterance(files):
+    files.ids["d3"] = ["d1_1", "d3_1"]
+
+
+def twice(files):
+    files.ids["d1"][2] = "d1_1"
+
+
+def empty(files):
+    files.ids["d2"] = files.labels["d2"] = files.speakers["d2"] = []
+
+
+def label_out_of_range(files):
+    files.labels["d1"][1] = 3.5
+
+
+def fewer_labels(files):
+    files.labels["d1"].pop()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (without_file, r"features/audio/d1_1\.npy: utterance 'd1_1' has no acoustic features"),
+        (other_width, r"audio/d1_1\.npy: utterance 'd1_1': acoustic of shape \(5,\).*\(3,\)"),
+        (not_finite, r"data\.pkl: utterance 'd1_1', language: a number that is not finite"),
+        (two_splits, r"data\.pkl: conversation 'd1' in splits 'train' and 'valid'"),
+        (same_utterance, r"data\.pkl: utterance 'd1_1' in splits 'train' and 'valid'"),
+        (twice, r"data\.pkl: utterance 'd1_1' in splits 'train' and 'train'; allowed: once"),
+        (empty, r"data\.pkl: conversation 'd2' has no utterances"),
+        (label_out_of_range, r"data\.pkl: utterance 'd1_1': label 3\.5; allowed: a number from -3"),
+        (fewer_labels, r"data\.pkl: conversation 'd1' has 3 utterances, 2 labels and 3 speakers"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_bad_file_is_named_with_the_utterance(files, spoil, said):
+    spoil(files)
+    with pytest.raises(UserError, match=said) as error:
+        gcnet.read(files.write(), NAMES)
+    assert "\n" not in str(error.value)
+
+
+def test_classes_are_whole_numbers_in_range(files):
+    files.labels = {c: [i % 2 for i in range(n)] for c, n in LENGTHS.items()}
+    path = files.write()
+    assert gcnet.read(path, NAMES, classes=2)["train"].label.tolist() == [0, 1, 0, 0]
+    with pytest.raises(UserError, match=r"label 1\.0; allowed: a whole number from 0 to 0"):
+        gcnet.read(path, NAMES, classes=1)
+
+
+def test_an_unknown_modality_is_refused(files):
+    with pytest.raises(UserError, match=r"allowed: \['audio', 'text'\]"):
+        gcnet.read(files.write(), {"video": "vision"})
+
+
+def test_real_mosi_has_93_conversations(tmp_path):
+    real = os.environ.get("MMDJAX_MOSI")
+    script = Path(real).with_name("to_gcnet.py") if real else None
+    if script is None or not script.is_file():
+        pytest.skip("MMDJAX_MOSI does not name a folder with real data")
+    subprocess.run([sys.executable, script, tmp_path], check=True, capture_output=True)
+    names = {n: n for n in ("language", "acoustic", "timing")}
+    splits = gcnet.read(str(tmp_path / "CMUMOSI_features_raw_2way.pkl"), names)
+    assert {k: len(s) for k, s in splits.items()} == {"train": 1284, "valid": 229, "test": 686}
+    assert [len(s.rows()) for s in splits.values()] == [52, 10, 31]
+    assert max(len(rows) for rows in splits["train"].rows()) == 63
