@@ -177,8 +177,6 @@ from mmdjax import config, experiment
 from mmdjax.training.progress import Reporter
 from tests.conftest import TINY
 
-SHORT = configs.Training(epochs=1, batch=16, learning_rate=1.23e-3)  # no other module's
-
 class Watched(type(builtins)):
     def __setattr__(self, name, value):
         assert not (name == "__import__" and tracing), "Python's import is replaced"
