@@ -1,8 +1,8 @@
 """The graph of a conversation: utterances are nodes, joined by time, speakers and likeness.
 
-Functions take one conversation of N utterances, padding included; batches come by `jax.vmap`. An
-utterance that is not `valid` has no edges, so padding changes nothing, and nothing depends on the
-order in which utterances are given: time is `position`, not the index.
+Functions take one conversation of N utterances, padding included, as JAX or numpy arrays; batches
+come by `jax.vmap`. An utterance that is not `valid` has no edges, so padding changes nothing, and
+nothing depends on the order in which utterances are given: time is `position`, not the index.
 
 Source: Shou et al. (2025), "GSDNet", section 4, which leaves the edges open; temporal window and
 speakers as in Lian et al. (2023), "GCNet" (two past, two future).
@@ -10,7 +10,9 @@ speakers as in Lian et al. (2023), "GCNet" (two past, two future).
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def structure(position, speaker, valid, past=2, future=2, scale=2.0, across=0.5):
@@ -28,12 +30,13 @@ def structure(position, speaker, valid, past=2, future=2, scale=2.0, across=0.5)
     Returns:
       (N, N) symmetric, 0 to 1.
     """
+    xp = jnp if isinstance(position, jax.Array) else np
     gap = position[None, :] - position[:, None]
     near = (gap >= -past) & (gap <= future)
-    weights = jnp.exp(-jnp.abs(gap) / scale)
-    weights = weights * jnp.where(speaker[:, None] == speaker[None, :], 1.0, across)
+    weights = xp.exp(-xp.abs(gap) / scale)
+    weights = weights * xp.where(speaker[:, None] == speaker[None, :], 1.0, across)
     joined = (near | near.T) & valid[:, None] & valid[None, :]
-    return jnp.where(joined, weights, 0.0)
+    return xp.where(joined, weights, 0.0)
 
 
 def by_likeness(weights, x, valid):
@@ -51,6 +54,7 @@ def by_likeness(weights, x, valid):
 
 def normalised(weights):
     """D^-1/2 W D^-1/2: symmetric, eigenvalues in [-1, 1]; rows without edges stay 0."""
+    xp = jnp if isinstance(weights, jax.Array) else np
     degree = weights.sum(-1)
-    root = jnp.where(degree > 0, 1 / jnp.sqrt(jnp.where(degree > 0, degree, 1.0)), 0.0)
+    root = xp.where(degree > 0, 1 / xp.sqrt(xp.where(degree > 0, degree, 1.0)), 0.0)
     return root[:, None] * weights * root[None, :]

@@ -1,0 +1,149 @@
+"""Conversations from a Gaussian law that is smooth over the graph, so that every answer is known.
+
+R factors F (N, R) of a conversation are independent, each N(0, K) over utterances: K comes from the
+graph of time and speakers (`graphs/conversation.py`), K = (I + SMOOTHNESS (I - S))^-1 scaled to
+unit variances, so that neighbours and turns of one speaker are alike. Modality m is F W_m plus a
+part of its own with variance OWN, of which the share SMOOTH follows K as well. The sentiment is a
+projection of the factors plus noise, clipped to [-3, 3].
+
+All of it is jointly Gaussian: what is missing given what is observed, and the sentiment, have known
+means and variances. Without the graph (each utterance by itself) the same formulas give the optimum
+of any method that looks at one utterance at a time; the gap between the two is what the graph is
+worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from mmdjax.data.conversations import Conversations
+from mmdjax.graphs.conversation import normalised, structure
+
+CHANNELS = {"language": 8, "acoustic": 6, "vision": 6}
+FACTORS = 4
+SMOOTHNESS = 20.0
+OWN, SMOOTH = 0.3, 0.5
+LABEL_STD, LABEL_NOISE = 1.0, 0.4
+UTTERANCES = (6, 24)  # of a conversation, inclusive
+SPEAKERS = 2
+
+
+class Posterior(NamedTuple):
+    """Given what is observed in one conversation.
+
+    Attributes:
+      mean: modality -> (N, C_m), where observed the values themselves.
+      variance: modality -> (N, C_m), 0 where observed.
+      label: (N,) mean of the sentiment before it is clipped; label_variance: (N,).
+    """
+
+    mean: dict[str, np.ndarray]
+    variance: dict[str, np.ndarray]
+    label: np.ndarray
+    label_variance: np.ndarray
+
+
+def kernel(position, speaker) -> np.ndarray:
+    """K (N, N), float64, ones on the diagonal."""
+    graph = normalised(
+        structure(np.asarray(position, float), speaker, np.ones(len(position), bool))
+    )
+    smooth = np.linalg.inv(np.eye(len(graph)) + SMOOTHNESS * (np.eye(len(graph)) - graph))
+    scale = 1 / np.sqrt(np.diag(smooth))
+    return scale[:, None] * smooth * scale[None, :]
+
+
+class Law:
+    """The law of one `seed`: how modalities and sentiment depend on the factors.
+
+    Attributes:
+      weights: (R, C) of all modalities' channels, in order; columns of length sqrt(1 - OWN).
+      label_weights: (R,) of length LABEL_STD.
+    """
+
+    def __init__(self, seed: int):
+        rng = np.random.default_rng([seed, 6])
+        weights = rng.standard_normal((FACTORS, sum(CHANNELS.values())))
+        self.weights = np.sqrt(1 - OWN) * weights / np.linalg.norm(weights, axis=0)
+        label = rng.standard_normal(FACTORS)
+        self.label_weights = LABEL_STD * label / np.linalg.norm(label)
+
+    def conversation(self, position, speaker, rng) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Features of each modality (N, C_m), and sentiment (N,)."""
+        root = np.linalg.cholesky(kernel(position, speaker))
+        count, channels = len(position), self.weights.shape[1]
+        factors = root @ rng.standard_normal((count, FACTORS))
+        smooth = root @ rng.standard_normal((count, channels))
+        rough = rng.standard_normal((count, channels))
+        own = np.sqrt(SMOOTH) * smooth + np.sqrt(1 - SMOOTH) * rough
+        x = factors @ self.weights + np.sqrt(OWN) * own
+        noise = LABEL_NOISE * rng.standard_normal(count)
+        label = np.clip(factors @ self.label_weights + noise, -3, 3)
+        return split(x), label
+
+    def posterior(
+        self, position, speaker, features: Mapping[str, np.ndarray], observed, graph: bool = True
+    ) -> Posterior:
+        """Means and variances given the observed utterances' modalities of one conversation.
+
+        Args:
+          features: (N, C_m) each; hidden entries are never read.
+          observed: (N, M) bool.
+          graph: False for what one can know from each utterance by itself.
+        """
+        count, channels = len(position), self.weights.shape[1]
+        k = kernel(position, speaker) if graph else np.eye(count)
+        shared = self.weights.T @ self.weights + OWN * SMOOTH * np.eye(channels)
+        covariance = np.kron(k, shared) + OWN * (1 - SMOOTH) * np.eye(count * channels)
+        with_label = np.kron(k, (self.label_weights @ self.weights)[None, :])
+        shown = np.repeat(observed, list(CHANNELS.values()), axis=1).reshape(-1)
+        x = np.concatenate([features[name] for name in CHANNELS], axis=1).reshape(-1)
+        known = covariance[shown][:, shown]
+        gain = np.linalg.solve(
+            known, np.concatenate([covariance[shown], with_label[:, shown].T], 1)
+        )
+        mean = x[shown] @ gain
+        variance = np.diag(covariance) - np.sum(covariance[shown] * gain[:, : len(x)], axis=0)
+        total = LABEL_STD**2 + LABEL_NOISE**2
+        explained = np.sum(with_label[:, shown].T * gain[:, len(x) :], axis=0)
+        return Posterior(
+            split(np.where(shown, np.where(shown, x, 0), mean[: len(x)]).reshape(count, -1)),
+            split(np.where(shown, 0.0, variance).reshape(count, -1)),
+            mean[len(x) :],
+            total - explained,
+        )
+
+
+def split(x: np.ndarray) -> dict[str, np.ndarray]:
+    """(N, C) -> modality -> (N, C_m)."""
+    ends = np.cumsum(list(CHANNELS.values()))[:-1]
+    return dict(zip(CHANNELS, np.split(x, ends, axis=-1), strict=True))
+
+
+def read(train: int, valid: int, test: int, seed: int) -> dict[str, Conversations]:
+    """Splits of that many conversations."""
+    law = Law(seed)
+    sizes = {"train": train, "valid": valid, "test": test}
+    return {
+        name: _split(law, name, size, np.random.default_rng([seed, 60 + i]))
+        for i, (name, size) in enumerate(sizes.items())
+    }
+
+
+def _split(law: Law, name: str, size: int, rng) -> Conversations:
+    parts: list[tuple] = []
+    for number in range(size):
+        count = int(rng.integers(UTTERANCES[0], UTTERANCES[1] + 1))
+        position = np.arange(count, dtype=np.float32)
+        speaker = rng.integers(0, SPEAKERS, count).astype(np.int32)
+        features, label = law.conversation(position, speaker, rng)
+        called = f"{name}{number:04d}"
+        ids = [f"{called}_{i:02d}" for i in range(count)]
+        parts.append((features, label, ids, [called] * count, position, speaker))
+    features, *rest = zip(*parts, strict=True)
+    stacked = {m: np.concatenate([f[m] for f in features]).astype(np.float32) for m in CHANNELS}
+    label, ids, conversation, position, speaker = (np.concatenate(column) for column in rest)
+    return Conversations(stacked, label.astype(np.float32), ids, conversation, position, speaker)
