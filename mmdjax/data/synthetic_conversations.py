@@ -23,9 +23,9 @@ from mmdjax.data.conversations import Conversations
 from mmdjax.graphs.conversation import normalised, structure
 
 CHANNELS = {"language": 8, "acoustic": 6, "vision": 6}
-FACTORS = 4
-SMOOTHNESS = 20.0
-OWN, SMOOTH = 0.3, 0.5
+FACTORS = 8
+SMOOTHNESS = 60.0
+OWN, SMOOTH = 0.2, 0.8
 LABEL_STD, LABEL_NOISE = 1.0, 0.4
 UTTERANCES = (6, 24)  # of a conversation, inclusive
 SPEAKERS = 2
