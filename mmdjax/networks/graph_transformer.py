@@ -1,0 +1,70 @@
+"""A transformer over the utterances of a conversation, or over the eigenvalues of its graph.
+
+Tokens have no positions: permuting them permutes the result. What they are to know of each other
+comes as weights of a graph, added to the logits of attention as slope * log(weight + NO_EDGE), a
+learned slope a head: heads with slope 0 look at everyone, others at neighbours. Time modulates
+every layer as in DiT (adaLN-Zero).
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mmdjax.errors import choice
+from mmdjax.networks.modulation import ModulatedLayer, ModulatedOut, TimeEmbedding
+from mmdjax.networks.transformer import MASKED, Dense, attend, mask_bias
+
+NO_EDGE = 1e-3
+SEES = ("graph", "all", "alone")
+
+
+class GraphTransformer(nn.Module):
+    """Attributes:
+    outputs: numbers a token.
+    sees: 'graph' as above; 'all' tokens alike (`weights` is not read); 'alone' only itself, for a
+      system that knows nothing of the graph.
+    width, layers, heads, mlp: of the layers. time_features, fourier_scale: of the time.
+    """
+
+    outputs: int
+    sees: str = "graph"
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    mlp: int = 256
+    time_features: int = 128
+    fourier_scale: float = 16.0
+
+    @nn.compact
+    def __call__(self, tokens, t, valid, weights=None):
+        """tokens (B, N, F), t (B,), valid (B, N), weights (B, N, N) in [0, 1] -> (B, N, outputs).
+
+        Tokens that are not valid may hold anything, are seen by nobody, and yield 0.
+
+        Raises:
+          UserError: `sees` is unknown.
+        """
+        choice("sees", self.sees, SEES)
+        tokens = jnp.where(valid[..., None], tokens, 0.0)
+        bias = mask_bias(valid)
+        if self.sees == "graph":
+            slopes = self.param("slopes", lambda _, n: jnp.linspace(0.0, 1.0, n), self.heads)
+            bias = bias + slopes[:, None, None] * jnp.log(weights + NO_EDGE)[:, None]
+        if self.sees == "alone":
+            bias = bias + jnp.where(jnp.eye(tokens.shape[1], dtype=bool), 0.0, MASKED)
+        c = TimeEmbedding(self.width, self.time_features, self.fourier_scale, name="time")(t)[
+            :, None
+        ]
+        z = Dense(self.width, name="tokens_in")(tokens)
+
+        def layer(module, z, _):
+            query, key, value, rest = module.before(z, c)
+            return module.after(z, attend(query, key, value, bias), rest), None
+
+        scanned = nn.scan(
+            layer, variable_axes={"params": 0}, split_rngs={"params": True}, length=self.layers
+        )
+        z, _ = scanned(ModulatedLayer(self.width, self.heads, self.mlp, name="layers"), z, None)
+        out = ModulatedOut(self.outputs, name="out")(z, c)
+        return jnp.where(valid[..., None], out, 0.0)
