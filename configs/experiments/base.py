@@ -54,7 +54,7 @@ def real():
     # Conditions encoded once a draw: faster (benchmarks/results/vs_torch.md), and not
     # distinguishable from joint attention (benchmarks/results/recipe_quality_mosi.md).
     config.score.attention = "prefix"
-    # On CMU-MOSI validation is best near epoch 10 of 20.
+    # Fewer epochs than `mosi_speed.py`: several systems are trained.
     config.classifier_training.epochs = 12
     config.score_training.epochs = 10
     config.rounds = 3

@@ -4,8 +4,8 @@ Command: python -m mmdjax.main --config=configs/experiments/effectiveness.py:smo
     --workdir=runs/effectiveness
 Time: `:smoke` 4.7 minutes on two cores, with other work beside it.
 Expect: `:smoke` (one seed) energy distance to the true latents 0.041 to 0.043 for Euler-Maruyama
-and predictor-corrector, 0.033 for Heun, 0.026 to 0.030 for DDIM; a nearest neighbour tells draws
-given language from truth in 50 to 55 % of cases. One seed says nothing of accuracy.
+and predictor-corrector, 0.033 to 0.034 for Heun, 0.026 to 0.030 for DDIM; a nearest neighbour
+tells draws given language from truth in 50 to 55 % of cases. One seed says nothing of accuracy.
 """
 
 from configs.experiments import base

@@ -15,9 +15,9 @@ import numpy as np
 
 from mmdjax.data import safe_pickle
 from mmdjax.data.conversations import Conversations
+from mmdjax.data.mmsa import SPLITS
 from mmdjax.errors import UserError
 
-SPLITS = ("train", "valid", "test")
 HELD_OUT = 10  # without a validation split, every tenth training conversation
 
 

@@ -26,3 +26,10 @@ def sinusoidal_positions(frames: int, width: int) -> np.ndarray:
     table[:, 0::2] = np.sin(position * rate)
     table[:, 1::2] = np.cos(position * rate[: width // 2])
     return table
+
+
+def sinusoids(position: jax.Array, width: int) -> jax.Array:
+    """The same at positions that are data: (B, N) -> (B, N, width)."""
+    rate = 10_000.0 ** (-jnp.arange(0, width, 2) / width)
+    angle = position[..., None] * rate
+    return jnp.stack([jnp.sin(angle), jnp.cos(angle)], -1).reshape(*position.shape, -1)[..., :width]

@@ -11,12 +11,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
-
-def positions(position, width: int):
-    """Sines and cosines (eq. 13) of positions (B, N) -> (B, N, width)."""
-    rate = 10_000.0 ** (-jnp.arange(0, width, 2) / width)
-    angle = position[..., None] * rate
-    return jnp.stack([jnp.sin(angle), jnp.cos(angle)], -1).reshape(*position.shape, -1)[..., :width]
+from mmdjax.networks.embeddings import sinusoids
 
 
 class GCN(nn.Module):
@@ -47,7 +42,7 @@ class GCN(nn.Module):
             return nn.Dropout(self.dropout)(h, deterministic=deterministic)
 
         shown = valid[..., None]
-        where = positions(jnp.where(valid, position, 0.0), self.width)
+        where = sinusoids(jnp.where(valid, position, 0.0), self.width)
         h = jnp.stack(
             [
                 nn.Conv(self.width, (self.kernel,), name=f"in_{m}")(drop(jnp.where(shown, a, 0.0)))

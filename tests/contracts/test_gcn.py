@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from mmdjax.graphs.conversation import by_likeness, normalised, structure
-from mmdjax.networks.embeddings import sinusoidal_positions
-from mmdjax.networks.gcn import GCN, positions
+from mmdjax.networks.embeddings import sinusoidal_positions, sinusoids
+from mmdjax.networks.gcn import GCN
 
 B, N, CHANNELS = 2, 6, (4, 3)
 MODULE = GCN(outputs=2, width=8)
@@ -88,5 +88,5 @@ def test_one_utterance_works_and_positions_are_the_usual_ones(params, rng):
     alone = MODULE.apply(params, *inputs(rng, n=1))
     assert alone.shape == (B, 1, 2) and np.isfinite(alone).all()
     np.testing.assert_allclose(
-        positions(np.arange(5.0)[None], 8)[0], sinusoidal_positions(5, 8), atol=1e-6
+        sinusoids(np.arange(5.0)[None], 8)[0], sinusoidal_positions(5, 8), atol=1e-6
     )
