@@ -92,12 +92,12 @@ class AheadOfTime:
         return cls(function, compiler_options={"xla_backend_optimization_level": 0})
 
     @classmethod
-    def run_often(cls, function: Callable) -> AheadOfTime:
+    def run_often(cls, function: Callable, **options) -> AheadOfTime:
         """Optimised even where `keep_programs` says otherwise: running is most of its time."""
         if not jax.config.read("jax_disable_most_optimizations"):
-            return cls(function)
-        options = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
-        return cls(function, compiler_options=options)
+            return cls(function, **options)
+        most = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+        return cls(function, compiler_options=most, **options)
 
     def cancel(self) -> None:
         """Drops what has not started, so that leaving early does not wait for it."""

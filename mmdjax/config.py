@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmdjax.config_comparison import NO_COMPARISON, Comparison
+from mmdjax.config_graph import GRAPH, Graph
 from mmdjax.config_values import dataclass_from
 from mmdjax.errors import UserError, choice
 
@@ -20,17 +21,20 @@ class Data:
     """What is read.
 
     Attributes:
-      name: 'synthetic' or 'mmsa'.
-      path: the user's file (mmsa).
-      modalities: 'key:name' for each modality, its key in the file and its name here (mmsa). The
-        order is that of the modality axis, of pattern names and of chained draws.
-      train, valid, test, seed: sizes and law of the synthetic set.
-      length_buckets: latents are cut to the shortest of these lengths that holds the utterance.
+      name: 'synthetic' or 'mmsa'; of conversations 'synthetic_conversations' or 'gcnet'.
+      path: the user's file (mmsa, gcnet).
+      modalities: 'key:name' for each modality, its key in the file and its name here (mmsa, gcnet).
+        The order is that of the modality axis, of pattern names and of chained draws.
+      classes: labels are 0 to classes - 1; 0 for sentiment (gcnet).
+      train, valid, test, seed: sizes and law of the synthetic sets.
+      length_buckets: latents are cut to the shortest of these lengths that holds the utterance, and
+        conversations padded to the shortest that holds all their utterances.
     """
 
     name: str = "synthetic"
     path: str = ""
     modalities: tuple[str, ...] = ()
+    classes: int = 0
     train: int = 2048
     valid: int = 512
     test: int = 1024
@@ -218,8 +222,8 @@ class Config:
 
     Attributes:
       title: of the report.
-      method: two_stage, or imder (one stage; reads `imder`, `imder_training`, `score`,
-        `diffusion`, `decoder`).
+      method: two_stage; imder (one stage; reads `imder`, `imder_training`, `score`, `diffusion`,
+        `decoder`); or gsdnet (conversations; reads `graph`, `score`, `diffusion`).
       seeds: the run is trained and evaluated once for each.
       rounds: incomplete patterns drawn for each training utterance in stage 2.
       fills: what the two-stage system is trained and evaluated with: 'draws', and the constants
@@ -247,6 +251,7 @@ class Config:
     score_training: Training = Training()
     stage2_training: Training = Training()
     imder: Imder = Imder()
+    graph: Graph = GRAPH
     imder_training: Training = Training()
     evaluation: Evaluation = Evaluation()
     comparison: Comparison = NO_COMPARISON

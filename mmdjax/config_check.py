@@ -6,10 +6,11 @@ import dataclasses
 
 from mmdjax.config import Config, Diffusion, Score
 from mmdjax.data.missing import check_rate
-from mmdjax.data.pipeline import SOURCES
+from mmdjax.data.pipeline import CONVERSATIONS, SOURCES, SYNTHETIC
 from mmdjax.diffusion import conditioning, losses, sde, time_grids
 from mmdjax.diffusion.samplers import registry
 from mmdjax.errors import UserError, choice
+from mmdjax.methods.gsdnet import VARIANTS
 from mmdjax.methods.losses import FILLS
 from mmdjax.networks import score_networks
 from mmdjax.networks.score_transformer import ATTENTION
@@ -24,19 +25,25 @@ _MAY_BE_ZERO = {
     "nfe",
     "guidance",
     "pictures",
+    "classes",
+    "past",
+    "future",
+    "across",
+    "beta",
 }
 
 
 def check(config: Config) -> None:
     """Raises `UserError` for the first value out of range."""
-    choice("config.method", config.method, ("two_stage", "imder"))
+    choice("config.method", config.method, ("two_stage", "imder", "gsdnet"))
     for fill in config.fills:
         choice("config.fills", fill, FILLS)
     if len(set(config.fills)) != max(1, len(config.fills)):
         raise UserError(
             f"config.fills = {config.fills}; allowed: one or more of {FILLS}, each once"
         )
-    choice("config.data.name", config.data.name, tuple(SOURCES))
+    graph = config.method == "gsdnet"
+    choice("config.data.name", config.data.name, tuple(CONVERSATIONS if graph else SOURCES))
     _check_diffusion(config.diffusion)
     if not config.seeds:
         raise UserError("config.seeds is empty; give at least one integer")
@@ -46,7 +53,7 @@ def check(config: Config) -> None:
         if not all(pair.partition(":")):
             raise UserError(f"config.data.modalities has {pair!r}; allowed: 'key in file:name'")
     pairs, names = config.data.modalities, config.data.names_by_key()
-    if config.data.name == "synthetic":
+    if config.data.name in SYNTHETIC:
         if pairs or config.data.path:
             raise UserError(
                 "config.data.path and modalities are fixed for synthetic data; drop them"
@@ -96,11 +103,47 @@ def check(config: Config) -> None:
             f"config.score.patch = {config.score.patch}; allowed: a number that divides every "
             f"length of data.length_buckets {buckets}"
         )
-    if not buckets or list(buckets) != sorted(set(buckets)) or buckets[-1] != config.latents.frames:
+    if graph:
+        _check_graph(config)
+    elif (
+        not buckets or list(buckets) != sorted(set(buckets)) or buckets[-1] != config.latents.frames
+    ):
         raise UserError(
             f"config.data.length_buckets = {buckets}; allowed: increasing lengths that end with "
             f"latents.frames = {config.latents.frames}"
         )
+
+
+def _check_graph(config: Config) -> None:
+    variants, fills, buckets = config.graph.variants, config.fills, config.data.length_buckets
+    for name in variants:
+        choice("config.graph.variants", name, tuple(VARIANTS))
+    if len(set(variants)) != max(1, len(variants)):
+        raise UserError(
+            f"config.graph.variants = {variants}; allowed: one or more of {tuple(VARIANTS)}, "
+            "each once"
+        )
+    if not set(fills) <= {"draws", "mean"}:
+        raise UserError(
+            f"config.fills = {fills}; allowed for gsdnet: 'draws', 'mean' (features have mean 0)"
+        )
+    if not buckets or list(buckets) != sorted(set(buckets)):
+        raise UserError(f"config.data.length_buckets = {buckets}; allowed: increasing numbers")
+    if config.data.classes == 1:
+        raise UserError("config.data.classes = 1; allowed: 0 for sentiment, or at least 2")
+    if config.graph.spectrum_width % config.score.heads:
+        raise UserError(
+            f"config.graph.spectrum_width = {config.graph.spectrum_width}; allowed: a multiple of "
+            f"{config.score.heads} heads"
+        )
+    if config.graph.published:
+        choice("config.graph.published", config.graph.published, ("MOSI", "MOSEI"))
+        if len(config.data.modalities) not in (0, 3):
+            raise UserError(
+                f"config.graph.published with {len(config.data.modalities)} modalities; allowed: 3"
+            )
+    if config.diffusion.guidance != 1 or config.diffusion.sampler == "adaptive":
+        raise UserError("config.diffusion: gsdnet draws without guidance and with a fixed grid")
 
 
 def _check_diffusion(diffusion: Diffusion) -> None:

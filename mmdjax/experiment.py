@@ -19,16 +19,20 @@ from mmdjax.compilation import Counter
 from mmdjax.data import pipeline
 from mmdjax.errors import UserError
 from mmdjax.evaluation import report, tables
+from mmdjax.evaluation.conversations import evaluate as evaluate_conversations
 from mmdjax.evaluation.evaluate import evaluate
+from mmdjax.evaluation.graph_report import sections
 from mmdjax.files import load_arrays, save_arrays, write_json
 from mmdjax.methods.draw import Drawer, make_drawer, prepare
+from mmdjax.methods.graph_stages import GraphStages
+from mmdjax.methods.graph_system import GraphSystem
 from mmdjax.methods.imder import Imder
 from mmdjax.methods.stages import Stages
 from mmdjax.methods.system import build
 from mmdjax.methods.two_stage import TwoStage
 from mmdjax.training.progress import Reporter
 
-METHODS = {"two_stage": Stages, "imder": Imder}
+METHODS = {"two_stage": Stages, "imder": Imder, "gsdnet": GraphStages}
 
 
 def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[dict]:
@@ -48,6 +52,8 @@ def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[d
             f"workdir {str(workdir)!r} holds no run to evaluate; run --mode=train first"
         )
     counter = Counter()
+    if config.method == "gsdnet":
+        return _run(config, workdir, may_train, None, counter)
     # Its imports replace Python's own import for a while, which breaks tracing in another thread.
     importlib.import_module("mmdjax.data.builder")
     # Draws compile while data load: their shapes are known from the config alone.
@@ -68,26 +74,33 @@ def prepared_drawer(config: configs.Config) -> Drawer:
 
 
 def _run(config, workdir: Path, may_train: bool, drawer, counter: Counter) -> list[dict]:
-    raw = pipeline.load(config.data)
-    written = configs.to_dict(config) | {"data_fingerprint": pipeline.fingerprint(config.data)}
+    conversations = config.method == "gsdnet"
+    raw = (pipeline.load_conversations if conversations else pipeline.load)(config.data)
+    fingerprint = pipeline.fingerprint_of(raw) if conversations else None
+    fingerprint = fingerprint or pipeline.fingerprint(config.data)
+    written = configs.to_dict(config) | {"data_fingerprint": fingerprint}
     check_workdir(workdir, written)
     write_json(workdir / "config.json", written)
     reporter = Reporter(workdir / "tensorboard")
     sizes = ", ".join(f"{name} {len(batch)}" for name, batch in raw.items())
     reporter.print(f"{config.title}: {sizes} utterances; {', '.join(raw['train'].modalities)}")
     started = time.monotonic()
-    system = TwoStage(config, pipeline.standardise(raw), reporter, drawer)
+    if conversations:
+        system = GraphSystem(config, raw, reporter)
+    else:
+        system = TwoStage(config, pipeline.standardise(raw), reporter, drawer)
     stages = METHODS[config.method](system)
     if may_train and not (workdir / "checkpoints").exists():
         stages.prepare()
-    rows, history = [], {}
+    rows, history, first = [], {}, None
     for seed in config.seeds:
         place = (workdir / "checkpoints" / f"seed_{seed}").joinpath
         trained = stages.train(seed, place, may_train)
-        finished = place("rows.json")
+        finished, first = place("rows.json"), first or trained
         rows += rows_of(system, trained, seed, finished, workdir, raw["test"], may_train)
         history |= {f"{phase}, seed {seed}": h for phase, h in trained.history.items()}
     write_json(workdir / "results.json", rows)
+    extra = sections(system, rows, first, config.seeds[0]) if conversations else ((), {})
     minutes = (time.monotonic() - started) / 60
     report.write_report(
         workdir,
@@ -98,10 +111,12 @@ def _run(config, workdir: Path, may_train: bool, drawer, counter: Counter) -> li
         machine=machine(),
         history=history,
         notes=[f"The command that wrote this report took {minutes:.1f} minutes."],
+        extra=extra,
     )
     header, body = tables.main_table(rows, system.modalities)
     reporter.print(tables.rich_table("Average over the availability patterns", header, body))
-    reporter.print(f"{counter}; {drawer.draw.programs()} of them draw")
+    draws = f"; {drawer.draw.programs()} of them draw" if drawer else ""
+    reporter.print(f"{counter}{draws}")
     reporter.print(f"{minutes:.1f} min; report: {workdir / 'report.html'}")
     reporter.close()
     return rows
@@ -119,7 +134,8 @@ def rows_of(
       Rows of results.json.
     """
     if not (may_train and finished.exists()):
-        results, masks = evaluate(system, trained, seed, raw_test)
+        of = evaluate_conversations if isinstance(system, GraphSystem) else evaluate
+        results, masks = of(system, trained, seed, raw_test)
         keep_masks(workdir / "masks" / f"seed_{seed}.npz", masks)
         write_json(finished, results)
     return json.loads(finished.read_text())

@@ -6,10 +6,13 @@ Kept flat, one row an utterance; `padded` makes the (G, N) arrays that networks 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+
+from mmdjax.errors import UserError
+from mmdjax.types import Batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +48,10 @@ class Conversations:
 
 
 class Padded(NamedTuple):
-    """G conversations of at most N utterances.
+    """G conversations of at most N utterances, 0 where there are none.
 
     Attributes:
-      features: modality -> (G, N, C_m). valid: (G, N) bool. Everything is 0 where not valid.
+      features: modality -> (G, N, C_m). valid: (G, N) bool.
       label, position: (G, N) float32. speaker: (G, N) int32.
       row: (G, N) int32 row in `Conversations`, -1 for padding.
     """
@@ -61,22 +64,21 @@ class Padded(NamedTuple):
     row: np.ndarray
 
 
-def padded(conversations: Conversations, buckets: Sequence[int] = ()) -> dict[int, Padded]:
-    """Conversations by length: N -> those padded to N utterances.
+def padded(conversations: Conversations, length: int) -> Padded:
+    """All conversations, padded to `length` utterances.
 
-    Args:
-      buckets: ascending N; a longer conversation makes a bucket of its own length.
+    Raises:
+      UserError: a conversation is longer.
     """
-    by_length: dict[int, list[np.ndarray]] = {}
-    for rows in conversations.rows():
-        length = min((n for n in buckets if n >= len(rows)), default=len(rows))
-        by_length.setdefault(length, []).append(rows)
-    return {n: _padded(conversations, by_length[n], n) for n in sorted(by_length)}
-
-
-def _padded(conversations: Conversations, rows: list[np.ndarray], length: int) -> Padded:
+    rows = conversations.rows()
     row = np.full((len(rows), length), -1, np.int32)
     for place, found in zip(row, rows, strict=True):
+        if len(found) > length:
+            name = str(conversations.conversation[found[0]])
+            raise UserError(
+                f"conversation {name!r} has {len(found)} utterances; "
+                f"allowed: at most {length}, the last of data.length_buckets"
+            )
         place[: len(found)] = found
     valid = row >= 0
 
@@ -87,3 +89,10 @@ def _padded(conversations: Conversations, rows: list[np.ndarray], length: int) -
     about = (conversations.label, conversations.position, conversations.speaker)
     features = {name: spread(x) for name, x in conversations.features.items()}
     return Padded(features, valid, *(spread(a) for a in about), row)
+
+
+def utterances(conversations: Conversations) -> Batch:
+    """Every utterance by itself, with one frame a modality."""
+    features = {name: x[:, None] for name, x in conversations.features.items()}
+    valid = {name: np.ones(x.shape[:2], bool) for name, x in features.items()}
+    return Batch(features, valid, conversations.label, conversations.id)

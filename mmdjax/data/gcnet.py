@@ -111,12 +111,20 @@ def _conversations(path, folder, chosen, ids, labels, speakers, modalities) -> C
     features = {name: _vectors(folder / key, rows["id"], name) for key, name in modalities.items()}
     return Conversations(
         features,
-        np.asarray(rows["label"], np.float32),
+        _labels(path, rows["label"], rows["id"]),
         np.asarray(rows["id"], str),
         np.asarray(rows["conversation"], str),
         np.asarray(rows["position"], np.float32),
         np.asarray(rows["speaker"], np.int32),
     )
+
+
+def _labels(path, labels: Sequence, ids: Sequence[str]) -> np.ndarray:
+    """(U,) float32; raises `UserError` for what is not a number."""
+    for one, label in zip(ids, labels, strict=True):
+        if not isinstance(label, int | float | np.integer | np.floating):
+            raise UserError(f"{path}: utterance {str(one)!r}: label {label!r}; allowed: a number")
+    return np.asarray(labels, np.float32)
 
 
 def numbered(names: Sequence) -> list[int]:
@@ -159,10 +167,12 @@ def _npz(path: str, modalities: Mapping[str, str]) -> dict[str, Conversations]:
             arrays = {name: file[name] for name in file.files}
     except (ValueError, OSError) as error:
         raise UserError(f"{path}: not an .npz of plain arrays ({error})") from None
+    found = sorted(arrays)
     arrays.setdefault("conversation", arrays.get("video"))
     for needed in ("id", "conversation", "split", "label", *modalities):
         if arrays.get(needed) is None:
-            raise UserError(f"{path}: no array {needed!r}; allowed: {sorted(arrays)}")
+            name = "'conversation' or 'video'" if needed == "conversation" else repr(needed)
+            raise UserError(f"{path}: no array {name}; allowed: {found}")
         if len(arrays[needed]) != len(arrays["id"]):
             raise UserError(
                 f"{path}: {needed!r} has {len(arrays[needed])} rows; allowed: "
@@ -175,16 +185,25 @@ def _npz(path: str, modalities: Mapping[str, str]) -> dict[str, Conversations]:
             )
     ids, conversation = arrays["id"].astype(str), arrays["conversation"].astype(str)
     position = arrays.get("position", _positions(conversation)).astype(np.float32)
-    speaker = np.asarray(numbered(arrays.get("speaker", np.zeros(len(ids))).tolist()), np.int32)
+    speaker = _speakers(conversation, arrays.get("speaker", np.zeros(len(ids))))
     splits = {}
     for number, split in enumerate(SPLITS):
         rows = np.flatnonzero(arrays["split"] == number)
         rows = rows[np.lexsort((position[rows], conversation[rows]))]
         features = {name: arrays[key][rows].astype(np.float32) for key, name in modalities.items()}
-        label = arrays["label"][rows].astype(np.float32)
+        label = _labels(path, arrays["label"][rows], ids[rows])
         about = (ids, conversation, position, speaker)
         splits[split] = Conversations(features, label, *(a[rows] for a in about))
     return splits
+
+
+def _speakers(conversation: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """0, 1, ... within each conversation, in the order of first appearance."""
+    result = np.zeros(len(names), np.int32)
+    for one in np.unique(conversation):
+        rows = np.flatnonzero(conversation == one)
+        result[rows] = numbered(names[rows].tolist())
+    return result
 
 
 def _positions(conversation: np.ndarray) -> np.ndarray:

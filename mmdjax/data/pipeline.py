@@ -6,6 +6,7 @@ Each source becomes a tensorflow-datasets builder with array_record files, read 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -13,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mmdjax.data.conversations import Conversations
 from mmdjax.errors import UserError, choice
-from mmdjax.files import cache_folder
+from mmdjax.files import cache_folder, write_bytes
 from mmdjax.types import Batch
 
 SPLITS = ("train", "valid", "test")
@@ -44,6 +46,29 @@ SOURCES: dict[str, Callable[..., dict[str, Batch]]] = {
 }
 
 
+def _read_synthetic_conversations(data) -> dict[str, Conversations]:
+    from mmdjax.data import synthetic_conversations
+
+    return synthetic_conversations.read(data.train, data.valid, data.test, data.seed)
+
+
+def _read_gcnet(data) -> dict[str, Conversations]:
+    from mmdjax.data import gcnet
+
+    if not Path(data.path).is_file():
+        raise UserError(f"data.path {data.path!r} is not a file; give GCNet's pickle, or an .npz")
+    return gcnet.read(data.path, data.names_by_key(), data.classes)
+
+
+# The same for conversations, which are small and read as they are.
+CONVERSATIONS: dict[str, Callable[..., dict[str, Conversations]]] = {
+    "synthetic_conversations": _read_synthetic_conversations,
+    "gcnet": _read_gcnet,
+}
+# Sources that make their own data: they have no path and fixed modalities.
+SYNTHETIC = ("synthetic", "synthetic_conversations")
+
+
 def modality_names(data) -> tuple[str, ...]:
     """In the order of the modality axis, known before anything is read."""
     from mmdjax.data.synthetic import MODALITIES
@@ -62,14 +87,57 @@ def fingerprint(data) -> str:
         path = Path(data.path).resolve()
         if not path.is_file():
             raise UserError(f"data.path {data.path!r} is not a file; give the data set's pickle")
-        stat = path.stat()
-        facts |= {"path": str(path), "bytes": stat.st_size, "changed": stat.st_mtime_ns}
+        facts |= {"content": _digest(path)}
     else:
         from mmdjax.data.synthetic import Law
 
         facts["law"] = Law(data.seed).fingerprint()
         facts |= {key: getattr(data, key) for key in ("train", "valid", "test", "seed")}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def fingerprint_of(splits: Mapping[str, Conversations]) -> str:
+    """As `fingerprint`, of conversations: of what was read, wherever it stood."""
+    digest = hashlib.sha256()
+    for split, part in splits.items():
+        columns = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
+        features = columns.pop("features")
+        for name, a in (features | columns).items():
+            digest.update(f"{split} {name} {a.dtype} {a.shape}".encode())
+            digest.update(np.ascontiguousarray(a).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _digest(path: Path) -> str:
+    """Of a file's content: a copy of it, or one that was touched, is the same data. Kept beside the
+    prepared data, so that a file that has not changed is read once."""
+    stat = path.stat()
+    seen = hashlib.sha256(f"{path} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()
+    kept = cache_folder() / "digests" / seen
+    if not kept.is_file():
+        with path.open("rb") as file:
+            write_bytes(kept, hashlib.file_digest(file, "sha256").hexdigest().encode())
+    return kept.read_text()
+
+
+def load_conversations(data) -> dict[str, Conversations]:
+    """The splits of a configured source of conversations, not yet standardised.
+
+    Raises:
+      UserError: unknown source, or what the source itself refuses.
+    """
+    choice("data set", data.name, CONVERSATIONS)
+    if data.name not in SYNTHETIC and not data.path:
+        raise UserError("data.path is empty; give your file: --config.data.path=features.pkl")
+    splits = CONVERSATIONS[data.name](data)
+    for split, part in splits.items():
+        if len(part) < 2 or not (data.classes or part.label.any()):
+            raise UserError(
+                f"split {split!r} has {len(part)} utterances and "
+                f"{(part.label != 0).sum()} labels other than 0; "
+                "allowed: at least two utterances, one of them not neutral"
+            )
+    return splits
 
 
 def load(data, folder: Path | None = None) -> dict[str, Batch]:
@@ -100,16 +168,24 @@ def load(data, folder: Path | None = None) -> dict[str, Batch]:
     return splits
 
 
+def scaling(train: Batch) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """modality -> (mean, scale) (C_m) of valid frames: standardised is (x - mean) scale."""
+    result = {}
+    for name in train.modalities:
+        frames = train.features[name][train.valid[name]].astype(np.float64)
+        mean, std = frames.mean(0), frames.std(0)
+        scale = np.where(std > SMALLEST_STD, 1 / np.maximum(std, SMALLEST_STD), 0.0)
+        result[name] = (mean, scale)
+    return result
+
+
 def standardise(splits: Mapping[str, Batch]) -> dict[str, Batch]:
     """Zero mean and unit deviation per channel, from the training split's valid frames only.
 
     Padding becomes zero; values beyond `LARGEST_DEVIATION` are clipped.
     """
-    train, result = splits["train"], {split: {} for split in splits}
-    for name in train.modalities:
-        frames = train.features[name][train.valid[name]].astype(np.float64)
-        mean, std = frames.mean(0), frames.std(0)
-        scale = np.where(std > SMALLEST_STD, 1 / np.maximum(std, SMALLEST_STD), 0.0)
+    result = {split: {} for split in splits}
+    for name, (mean, scale) in scaling(splits["train"]).items():
         for split, batch in splits.items():
             x = ((batch.features[name] - mean) * scale).clip(-LARGEST_DEVIATION, LARGEST_DEVIATION)
             x = np.where(batch.valid[name][..., None], x, 0.0)

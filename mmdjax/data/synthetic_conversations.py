@@ -27,7 +27,7 @@ FACTORS = 8
 SMOOTHNESS = 60.0
 OWN, SMOOTH = 0.2, 0.8
 LABEL_STD, LABEL_NOISE = 1.0, 0.4
-UTTERANCES = (6, 24)  # of a conversation, inclusive
+UTTERANCES = (4, 16)  # of a conversation, inclusive
 SPEAKERS = 2
 
 

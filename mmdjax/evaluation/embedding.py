@@ -173,6 +173,6 @@ def pictures(panels: Sequence[Panel], modalities: Sequence[str]) -> Figure:
     shown = dict.fromkeys(key for panel in panels for key in panel.points)
     handles = [Line2D([], [], label=f"{m}, {kind}", **_marks(kind, hues[m])) for m, kind in shown]
     legend = {"loc": "outside lower center", "frameon": False, "fontsize": 9, "markerscale": 2}
-    legend |= {"ncols": min(len(handles), int(size[0] / 1.55)), "title": NOTE}
+    legend |= {"ncols": min(len(handles), int(size[0] / 1.9)), "title": NOTE}
     figure.legend(handles=handles, **legend).get_title().set(fontsize=8.5, color=QUIET)
     return figure

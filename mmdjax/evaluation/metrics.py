@@ -32,6 +32,15 @@ def sentiment_metrics(prediction: np.ndarray, label: np.ndarray) -> dict[str, fl
     return result
 
 
+def class_metrics(probability: np.ndarray, label: np.ndarray) -> dict[str, float]:
+    """Accuracy and weighted F1 of probabilities (N, classes) against classes (N,)."""
+    label, chosen = np.asarray(label).astype(int), np.argmax(probability, axis=-1)
+    return {
+        "acc": float(accuracy_score(label, chosen)),
+        "f1": float(f1_score(label, chosen, average="weighted")),
+    }
+
+
 def energy_distance(drawn: np.ndarray, true: np.ndarray) -> float:
     """2 E|X - Y| - E|X - X'| - E|Y - Y'| (Szekely & Rizzo 2013) over sqrt of the dimensions.
 

@@ -6,7 +6,7 @@ its own: each utterance's prediction is that of the pattern its mask names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -57,16 +57,38 @@ def prediction_rows(
     for rate, mask in masks.items():
         chosen["random", rate] = np.array([row_of[int(m @ code)] for m in mask])
     columns, rows = np.arange(len(label)), []
-    for (protocol, condition), index in chosen.items():
-        scores = {
-            method: sentiment_metrics(p[index, columns], label) for method, p in predictions.items()
-        }
-        for method, values in scores.items():
-            if "bayes" in scores:
-                best = scores["bayes"]
-                values["regret_acc2"] = 100 * (best["acc2_nonzero"] - values["acc2_nonzero"])
-                values["regret_mae"] = values["mae"] - best["mae"]
-            rows += [row(method, protocol, condition, seed, m, v) for m, v in values.items()]
-    for rate, mask in masks.items():
-        rows.append(row("protocol", "random", rate, seed, "missing_rate", 1 - mask.mean()))
+    for where, index in chosen.items():
+        found = {method: p[index, columns] for method, p in predictions.items()}
+        rows += scored(found, label, *where, seed)
+    return rows + realised_rates(masks, seed)
+
+
+def scored(
+    predictions: Mapping[str, np.ndarray],
+    label: np.ndarray,
+    protocol: str,
+    condition: str,
+    seed: int,
+    metrics: Callable = sentiment_metrics,
+) -> list[dict]:
+    """Rows of one condition: the metrics of each method, and its regret to `bayes` if given.
+
+    Args:
+      predictions: method -> (N, ...), as `metrics` takes them with label (N,).
+    """
+    scores, rows = {name: metrics(p, label) for name, p in predictions.items()}, []
+    for method, values in scores.items():
+        if "bayes" in scores:
+            best = scores["bayes"]
+            values["regret_acc2"] = 100 * (best["acc2_nonzero"] - values["acc2_nonzero"])
+            values["regret_mae"] = values["mae"] - best["mae"]
+        rows += [row(method, protocol, condition, seed, m, v) for m, v in values.items()]
     return rows
+
+
+def realised_rates(masks: Mapping[str, np.ndarray], seed: int) -> list[dict]:
+    """The share that masks (N, M) really hide."""
+    return [
+        row("protocol", "random", rate, seed, "missing_rate", 1 - mask.mean())
+        for rate, mask in masks.items()
+    ]

@@ -72,7 +72,7 @@ def _figures(rows, history, modalities, letters) -> dict[str, tuple]:
     if tables.select(rows, protocol="fixed", metric=HEADLINE):
         caption = f"Observed: {letters}. Whiskers: one standard deviation over seeds."
         made["per_pattern"] = (figures.bars_per_pattern(rows, HEADLINE, modalities), caption)
-    for metric in (HEADLINE, "mae"):
+    for metric in (HEADLINE, "mae", "rmse_mean"):
         found = tables.select(rows, protocol="random", metric=metric)
         if len({r["condition"] for r in found}.intersection(tables.rates(rows))) > 1:
             caption = "By missing rate. Bands: one standard deviation over seeds."
@@ -82,7 +82,7 @@ def _figures(rows, history, modalities, letters) -> dict[str, tuple]:
     return made
 
 
-def _blocks(rows, modalities, letters, made, title, config, machine, notes) -> list[Block]:
+def _blocks(rows, modalities, letters, made, title, config, machine, notes, extra) -> list[Block]:
     """The report from top to bottom; what has no content is left out."""
 
     def figure(name: str) -> Block:
@@ -112,7 +112,9 @@ def _blocks(rows, modalities, letters, made, title, config, machine, notes) -> l
         ("By pattern", [figure("per_pattern"), *by_condition("fixed", (HEADLINE, "regret_acc2"))]),
         ("By missing rate", [figure(f"rate_{HEADLINE}"), *by_condition("random", [HEADLINE]),
                              figure("rate_mae"), *by_condition("random", ["mae"])]),
-        ("Imputation", by_condition("imputation", drawn)),
+        ("Imputation", [figure("rate_rmse_mean"), *by_condition("random", ["rmse_mean", "rmse"]),
+                        *by_condition("imputation", drawn)]),
+        *extra,
         ("How to read this", [("list", reading)]),
         ("Training and cost", [figure("loss"), ("table", "Measured in this run", *spent)]),
         ("Notes", [("list", list(notes))]),
@@ -124,7 +126,7 @@ def _blocks(rows, modalities, letters, made, title, config, machine, notes) -> l
 
 def write_report(
     workdir: Path, rows: tables.Rows, *, modalities: Sequence[str], title: str, config: dict,
-    machine: Mapping[str, str], history: Mapping, notes: Sequence[str],
+    machine: Mapping[str, str], history: Mapping, notes: Sequence[str], extra: tuple = ((), {}),
 ) -> Path:  # fmt: skip
     """Writes `report.md`, `report.html` (returned) and `figures/*.png`, each atomically.
 
@@ -133,10 +135,11 @@ def write_report(
       modalities: full names, in order; they explain the letters of the patterns.
       config, machine, notes: printed as they are, escaped.
       history: phase -> {"epoch", "train", "valid": lists, "best": epoch kept, optional}.
+      extra: a method's own (title, blocks) each, and name -> (figure, caption) of their figures.
     """
     letters = letters_of(modalities)
-    made = _figures(rows, history, modalities, letters)
-    blocks = _blocks(rows, modalities, letters, made, title, config, machine, notes)
+    made = _figures(rows, history, modalities, letters) | extra[1]
+    blocks = _blocks(rows, modalities, letters, made, title, config, machine, notes, extra[0])
     return pages.write_pages(workdir, title, blocks, {name: f for name, (f, _) in made.items()})
 
 

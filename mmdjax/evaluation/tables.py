@@ -21,13 +21,12 @@ Rows = Sequence[Mapping[str, object]]
 Names = Sequence[str] | None
 
 MISSING = "–"
-OUTSIDE = ("linear_probe", "bayes")  # yardsticks, not contestants: last, never bold
+OUTSIDE = ("linear_probe", "bayes_alone", "bayes")  # yardsticks, not contestants: last, never bold
 ORDER = ("diffusion_k8", "diffusion_k1", "zero_trained", "mean_trained", "zero", "mean", *OUTSIDE)
 LABELS = {
     "bayes": "Bayes optimum",
+    "bayes_alone": "Bayes optimum, alone",
     "linear_probe": "linear probe",
-    "diffusion": "diffusion, one draw",
-    "diffusion_aligned": "diffusion, one draw, aligned",
 }
 HIGHER = ("acc", "f1", "corr")  # better when higher; every other metric is better when lower
 MAIN = ("acc2_nonzero", "f1_nonzero", "acc7", "mae", "corr", "regret_acc2")
@@ -44,14 +43,17 @@ def is_fraction(metric: str) -> bool:
 def method_label(method: str) -> str:
     """`diffusion_k4` -> `diffusion, K = 4`; a method nobody foresaw keeps its id."""
     if found := re.fullmatch(r"diffusion(?:_(.+))?_k(\d+)", method):
-        return ", ".join(filter(None, ("diffusion", found[1], f"K = {found[2]}")))
+        named = (found[1] or "").replace("_", " ")
+        return ", ".join(filter(None, ("diffusion", named, f"K = {found[2]}")))
+    if found := re.fullmatch(r"diffusion_(.+)", method):
+        return f"diffusion, {found[1].replace('_', ' ')}"
     return LABELS.get(method, method.replace("_trained", " (trained)"))
 
 
 def metric_label(metric: str, arrow: bool = False) -> str:
     """`acc2_nonzero` -> `ACC2 non-zero (%)`; with `arrow` also the direction that is better."""
     unit = " (%)" if is_fraction(metric) else " (points)" if metric == "regret_acc2" else ""
-    metric = metric.replace("rmse_mean", "rmse of the mean of K draws")
+    metric = {"rmse_mean": "rmse, mean of K draws", "rmse": "rmse, one draw"}.get(metric, metric)
     name = metric.replace("nonzero", "non-zero").replace("corr", "correlation").replace("_", " ")
     name = re.sub(r"\b(acc\d|f1|mae|rmse|nfe)\b", lambda found: found[0].upper(), name) + unit
     return f"{name} {'↑' if metric.startswith(HIGHER) else '↓'}" if arrow else name

@@ -46,8 +46,8 @@ def by_likeness(weights, x, valid):
       weights: (N, N). x: (N, D); entries that are not valid may hold anything.
     """
     x = jnp.where(valid[:, None], x, 0.0)
-    length = jnp.sqrt(jnp.sum(x**2, axis=-1, keepdims=True))
-    unit = x / jnp.where(length > 0, length, 1.0)
+    square = jnp.sum(x**2, axis=-1, keepdims=True)
+    unit = x / jnp.sqrt(jnp.where(square > 0, square, 1.0))  # a gradient at 0 stays finite
     cosine = jnp.where(jnp.eye(len(x), dtype=bool), 1.0, unit @ unit.T)
     return weights * (1 + cosine) / 2
 

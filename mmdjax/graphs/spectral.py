@@ -4,7 +4,7 @@ GSDNet diffuses the eigenvalues of a modality's adjacency matrix and keeps its e
 of a missing modality are unknown, which the paper leaves open. Our reading: the basis U comes from
 the structure (time and speakers), which needs no features; a modality's spectrum is
 Lambda_m = diag(U' A_m U), and A^_m = U Lambda_m U' is, of all matrices U diag(.) U', the nearest to
-A_m (Frobenius norm). `kept` says how much of A_m it holds.
+A_m (Frobenius norm; where no eigenvalues tie). `kept` says how much of A_m it holds.
 
 Eigenvectors are known up to their sign, which drops out of diag(U' A U), and up to any rotation
 where eigenvalues tie. `tied` averages a spectrum over ties, so that nothing depends on either.

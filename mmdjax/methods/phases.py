@@ -10,7 +10,7 @@ import hashlib
 import json
 
 _NEVER = ("title", "seeds", "save_seconds", "optimise")
-_NEVER += ("evaluation", "comparison", "fills", "method")
+_NEVER += ("evaluation", "comparison", "fills", "method", "graph")
 _ONE_STAGE = ("imder", "imder_training")
 _STAGE_2 = ("rounds", "stage2_training")
 _DRAWS = ("decoder", *_STAGE_2)

@@ -2,8 +2,9 @@
 
 Tokens have no positions: permuting them permutes the result. What they are to know of each other
 comes as weights of a graph, added to the logits of attention as slope * log(weight + NO_EDGE), a
-learned slope a head: heads with slope 0 look at everyone, others at neighbours. Time modulates
-every layer as in DiT (adaLN-Zero).
+learned slope a head: heads with slope 0 look at everyone, others at neighbours. Graphs that are
+being drawn themselves are added as they are, times a gate for each head and graph that depends on
+time, since their noise does. Time modulates every layer as in DiT (adaLN-Zero).
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ class GraphTransformer(nn.Module):
     fourier_scale: float = 16.0
 
     @nn.compact
-    def __call__(self, tokens, t, valid, weights=None):
-        """tokens (B, N, F), t (B,), valid (B, N), weights (B, N, N) in [0, 1] -> (B, N, outputs).
+    def __call__(self, tokens, t, valid, weights=None, edges=None):
+        """tokens (B, N, F), t (B,), valid (B, N) -> (B, N, outputs).
 
-        Tokens that are not valid may hold anything, are seen by nobody, and yield 0.
+        weights (B, N, N) in [0, 1] of the graph; edges (B, E, N, N) of graphs that are being drawn,
+        or None. Tokens that are not valid may hold anything, are seen by nobody, and yield 0.
 
         Raises:
           UserError: `sees` is unknown.
@@ -53,9 +55,13 @@ class GraphTransformer(nn.Module):
             bias = bias + slopes[:, None, None] * jnp.log(weights + NO_EDGE)[:, None]
         if self.sees == "alone":
             bias = bias + jnp.where(jnp.eye(tokens.shape[1], dtype=bool), 0.0, MASKED)
-        c = TimeEmbedding(self.width, self.time_features, self.fourier_scale, name="time")(t)[
-            :, None
-        ]
+        c = TimeEmbedding(self.width, self.time_features, self.fourier_scale, name="time")(t)
+        if edges is not None:
+            zeros = nn.initializers.zeros
+            gates = Dense(self.heads * edges.shape[1], kernel_init=zeros, name="gates")(nn.silu(c))
+            gates = gates.reshape(len(c), self.heads, edges.shape[1])
+            bias = bias + jnp.einsum("bhe,beij->bhij", gates, edges)
+        c = c[:, None]
         z = Dense(self.width, name="tokens_in")(tokens)
 
         def layer(module, z, _):

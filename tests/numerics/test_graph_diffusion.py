@@ -10,16 +10,17 @@ import pytest
 from mmdjax.diffusion import sde as sdes
 from mmdjax.diffusion import time_grid
 from mmdjax.diffusion.predictions import v_from_noise
+from mmdjax.methods import graph_states
 from mmdjax.methods.graph_diffusion import (
     GraphModules,
     draw,
     features_noise,
     hidden,
-    known_graphs,
     score_losses,
     shown,
-    spectra_of,
 )
+from mmdjax.methods.graph_states import known_graphs, shortened
+from mmdjax.networks.edge_network import EdgeNetwork
 from mmdjax.networks.graph_transformer import GraphTransformer
 
 VP = sdes.REGISTRY["vp"]()
@@ -37,20 +38,30 @@ def conversations(rng, batch=2, n=5):
     return position, speaker, valid, x, observed
 
 
-def networks(rng, graphs, given):
-    sizes = {"width": 16, "layers": 1, "heads": 2, "mlp": 32, "time_features": 8}
-    modules = GraphModules(
-        GraphTransformer(M * D, **sizes), GraphTransformer(M, "all", **sizes), VP
-    )
-    batch, n = graphs.valid.shape
-    tokens = jnp.zeros((batch, n, 2 * M * D + M)), jnp.zeros((batch, n, 3 * M + 1))
-    key, t = jax.random.key(0), jnp.zeros(batch)
+def networks(rng, kind, n):
+    """Modules of a kind of state with random parameters, nothing hidden by zero gates."""
+    sizes = {"layers": 1, "time_features": 8}
+    more = {"width": 16, "heads": 2, "mlp": 32}
+    of_graph = {
+        "spectral": GraphTransformer(M, "all", **sizes, **more),
+        "dense": EdgeNetwork(M, 8, **sizes),
+    }[kind]
+    state = graph_states.REGISTRY[kind]
+    modules = GraphModules(GraphTransformer(M * D, **sizes, **more), of_graph, state, VP)
+    known = known_graphs(np.zeros((1, n)), np.zeros((1, n), int), np.ones((1, n), bool))
+    given = shown(state, known, np.zeros((1, n, M, D)), np.ones((1, n, M), bool), SCALE)
+    t, edges = jnp.zeros(1), jnp.zeros((1, M, n, n))
+    about = (jnp.zeros((1, n, 2 * M * D + M)), t, known.valid, known.weights, edges)
+    tokens = state.tokens(known, given.partial, given.partial, given.observed)
     params = {
-        "features": modules.features.init(key, tokens[0], t, graphs.valid, graphs.weights),
-        "spectra": modules.spectra.init(key, tokens[1], t, graphs.basis.present),
+        "features": modules.features.init(jax.random.key(0), *about),
+        "graph": of_graph.init(jax.random.key(1), tokens, t, state.seen(known)),
     }
     filled = jax.tree.map(lambda a: 0.3 * rng.standard_normal(a.shape).astype(np.float32), params)
     return modules, filled
+
+
+KINDS = pytest.mark.parametrize("kind", tuple(graph_states.REGISTRY))
 
 
 class Gaussian(NamedTuple):
@@ -84,12 +95,19 @@ def test_draws_follow_the_conditional_law(rng):
     about = (np.arange(3.0), np.array([0, 1, 0]), np.ones(3, bool))
     graphs = known_graphs(*(np.tile(a, (batch, 1)) for a in about))
     spoiled = np.where(seen, x, np.nan).reshape(n, M, D).astype(np.float32)
+    spectral = graph_states.REGISTRY["spectral"]
     given = shown(
-        graphs, np.tile(spoiled, (batch, 1, 1, 1)), np.tile(observed, (batch, 1, 1)), SCALE
+        spectral,
+        graphs,
+        np.tile(spoiled, (batch, 1, 1, 1)),
+        np.tile(observed, (batch, 1, 1)),
+        SCALE,
     )
     standard = Gaussian(np.zeros(n * M), np.eye(n * M), np.arange(n * M))
-    modules = GraphModules(Gaussian(mean, covariance, np.flatnonzero(~seen)), standard, VP)
-    params = {"features": None, "spectra": None}
+    modules = GraphModules(
+        Gaussian(mean, covariance, np.flatnonzero(~seen)), standard, spectral, VP
+    )
+    params = {"features": None, "graph": None}
     grid = time_grid("log_snr", VP, 40)
     keys = jax.random.split(jax.random.key(0), batch)
     drawn, spectra, nfe = draw(modules, params, graphs, given, keys, grid, "dpmpp_2m")
@@ -101,77 +119,156 @@ def test_draws_follow_the_conditional_law(rng):
     assert nfe == 40
 
 
-def drawn(rng, arguments):
-    graphs = known_graphs(*(np.zeros((1, 2)), np.zeros((1, 2), int), np.ones((1, 2), bool)))
-    modules, params = networks(np.random.default_rng(0), graphs, None)
+def drawn(kind, arguments):
+    modules, params = networks(np.random.default_rng(0), kind, 2)
     grid = time_grid("log_snr", VP, 4)
 
     @jax.jit
     def of(position, speaker, valid, x, observed):
         graphs = known_graphs(position, speaker, valid)
-        given = shown(graphs, x, observed, SCALE)
+        given = shown(modules.state, graphs, x, observed, SCALE)
         keys = jax.random.split(jax.random.key(0), len(x))
         return draw(modules, params, graphs, given, keys, grid, "euler_maruyama")[:2]
 
     return of(*arguments)
 
 
-def test_padding_and_hidden_values_change_no_draw(rng):
-    position, speaker, valid, x, observed = conversations(rng)
-    first = drawn(rng, (position, speaker, valid, x, observed))
-    n = x.shape[1]
+def lengthened(arguments, more=3):
+    """With padding behind, and NaN wherever nothing may be read."""
+    position, speaker, valid, x, observed = arguments
     spoiled = np.where(observed[..., None], x, np.nan)
-    more = [
-        np.pad(a, [(0, 0), (0, 3)] + [(0, 0)] * (a.ndim - 2)) for a in (position, speaker, valid)
+    longer = [
+        np.pad(a, [(0, 0), (0, more)] + [(0, 0)] * (a.ndim - 2))
+        for a in (position, speaker, valid, observed)
     ]
-    long = np.pad(spoiled, [(0, 0), (0, 3), (0, 0), (0, 0)], constant_values=np.nan)
-    second = drawn(rng, (*more, long, np.pad(observed, [(0, 0), (0, 3), (0, 0)])))
+    x = np.pad(spoiled, [(0, 0), (0, more), (0, 0), (0, 0)], constant_values=np.nan)
+    return (*longer[:3], x, longer[3])
+
+
+def test_padding_and_hidden_values_change_no_draw(rng):
+    arguments = conversations(rng)
+    first, n = drawn("spectral", arguments), arguments[3].shape[1]
+    second = drawn("spectral", lengthened(arguments))
     for a, b in zip(first, second, strict=True):
         np.testing.assert_allclose(b[:, :n], a, atol=1e-4)
         np.testing.assert_array_equal(b[:, n:], 0)
 
 
-def test_what_is_observed_is_given_back_as_it_is(rng):
+def test_hidden_values_change_no_draw_of_whole_matrices(rng):
+    """Padding does: noise of pairs has no place that is the same for every number of utterances."""
+    arguments = conversations(rng)
+    for a, b in zip(
+        drawn("dense", arguments), drawn("dense", lengthened(arguments, 0)), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+@KINDS
+def test_padding_changes_no_noise_prediction_and_no_loss(kind, rng):
+    arguments, n = conversations(rng), 5
+    modules, params = networks(rng, kind, n)
+
+    def predicted(position, speaker, valid, x, observed):
+        graphs = known_graphs(position, speaker, valid)
+        given = shown(modules.state, graphs, x, observed, SCALE)
+        call = features_noise(modules, params["features"], graphs, given)
+        x = np.where(valid[..., None, None] & ~np.isnan(x), x, 0.3).astype(np.float32)
+        state = jnp.full((2, n, modules.state.columns(n, M)), 0.2)
+        state = modules.state.resized(state, valid.shape[1])
+        noise = call(x, state, jnp.full(len(x), 0.5))
+        return np.where(hidden(graphs, given)[..., None], noise, 0)
+
+    position, speaker, valid, x, observed = arguments
+    same = (position, speaker, valid, np.where(observed[..., None], x, 0.3), observed)
+    straight, padded = predicted(*same), predicted(*lengthened(arguments))
+    np.testing.assert_allclose(padded[:, :n], straight, atol=1e-4)
+    np.testing.assert_array_equal(padded[:, n:], 0)
+    assert np.isfinite(padded).all() and np.abs(straight).max() > 0.01
+
+
+@KINDS
+def test_what_is_observed_is_given_back_as_it_is(kind, rng):
     arguments = conversations(rng)
     position, speaker, valid, x, observed = arguments
-    features, spectra = drawn(rng, arguments)
+    features, drawn_graphs = drawn(kind, arguments)
     np.testing.assert_array_equal(features[np.asarray(observed)], x[np.asarray(observed)])
-    graphs = known_graphs(position, speaker, valid)
-    complete = spectra_of(graphs, x, np.ones_like(observed), SCALE)
-    np.testing.assert_allclose(spectra[0, :, 1], complete[0, :, 1], atol=1e-4)
-    assert np.abs(spectra[1] - complete[1]).max() > 1e-3
+    graphs, state = known_graphs(position, speaker, valid), graph_states.REGISTRY[kind]
+    complete = state.of(graphs, x, np.ones_like(observed)) / SCALE
+    of = lambda values: np.asarray(state.matrices(graphs, values))  # noqa: E731
+    np.testing.assert_allclose(of(drawn_graphs)[0, 1], of(complete)[0, 1], atol=1e-3)
+    assert np.abs(of(drawn_graphs)[1] - of(complete)[1]).max() > 1e-3
 
 
 def test_permuting_utterances_permutes_the_noise(rng):
     position, speaker, valid, x, observed = conversations(rng)
     order = rng.permutation(x.shape[1])
-    graphs = known_graphs(position, speaker, valid)
-    modules, params = networks(rng, graphs, None)
+    modules, params = networks(rng, "spectral", len(order))
+    spectra = rng.standard_normal((len(x), len(order), M)).astype(np.float32)
 
     def noise(order):
         of = known_graphs(*(a[:, order] for a in (position, speaker, valid)))
-        given = shown(of, x[:, order], observed[:, order], SCALE)
+        given = shown(modules.state, of, x[:, order], observed[:, order], SCALE)
         call = features_noise(modules, params["features"], of, given)
-        return call(x[:, order], jnp.full(len(x), 0.5)), given.partial
+        return call(x[:, order], spectra, jnp.full(len(x), 0.5)), given.partial
 
     straight, turned = noise(np.arange(len(order))), noise(order)
-    np.testing.assert_allclose(turned[0], straight[0][:, order], atol=1e-4)
+    np.testing.assert_allclose(turned[0], straight[0][:, order], atol=1e-3)
     # Spectra belong to eigenvalues, which do not know the order of utterances.
     np.testing.assert_allclose(turned[1], straight[1], atol=1e-3)
 
 
-def test_losses_count_what_is_hidden_only(rng):
+@KINDS
+def test_a_conversation_of_one_utterance_is_drawn(kind, rng):
+    position, speaker, valid, x, observed = (a[:, :1] for a in conversations(rng))
+    observed = np.tile(np.array([True, False, False]), (2, 1, 1))
+    features, graphs = drawn(kind, (position, speaker, valid, x, observed))
+    np.testing.assert_array_equal(features[:, :, 0], x[:, :, 0])
+    assert np.isfinite(features).all() and np.isfinite(graphs).all()
+
+
+@KINDS
+def test_a_state_is_cut_and_widened_without_loss(kind, rng):
+    position, speaker, valid, x, _ = conversations(rng)
+    wide = known_graphs(*(np.pad(a, [(0, 0), (0, 3)]) for a in (position, speaker, valid)))
+    state, n = graph_states.REGISTRY[kind], x.shape[1]
+    short = shortened(wide, n)
+    values = state.of(short, x, np.ones(x.shape[:3], bool))
+    back = state.resized(state.resized(values, n + 3), n)
+    np.testing.assert_array_equal(back, values)
+    assert values.shape == (*valid.shape, state.columns(n, M))
+    matrices = state.matrices(wide, state.resized(values, n + 3))
+    np.testing.assert_allclose(matrices[:, :, :n, :n], state.matrices(short, values), atol=1e-5)
+    np.testing.assert_array_equal(matrices[:, :, n:], 0)
+
+
+def test_whole_matrices_hold_the_graph_itself_and_spectra_most_of_it(rng):
+    position, speaker, valid, x, observed = conversations(rng)
+    graphs, everything = known_graphs(position, speaker, valid), np.ones_like(observed)
+    own = np.asarray(graph_states.adjacencies(graphs, x, everything))
+
+    def rebuilt(kind):
+        state = graph_states.REGISTRY[kind]
+        values = state.of(graphs, x, everything)
+        return np.asarray(state.origin(graphs)[:, None] + state.matrices(graphs, values))
+
+    np.testing.assert_allclose(rebuilt("dense"), own, atol=1e-6)
+    assert ((rebuilt("spectral") - own) ** 2).sum() < 0.1 * (own**2).sum()
+
+
+@KINDS
+def test_losses_count_what_is_hidden_only(kind, rng):
     position, speaker, valid, x, observed = conversations(rng)
     graphs = known_graphs(position, speaker, valid)
-    modules, params = networks(rng, graphs, None)
+    modules, params = networks(rng, kind, x.shape[1])
     key = jax.random.key(1)
     everything = np.ones_like(observed)
-    for loss in score_losses(modules, params, graphs, x, everything, SCALE, key):
+    for loss in score_losses(modules, params, graphs, x, everything, SCALE, key, "v"):
         np.testing.assert_array_equal(loss, 0)
-    losses = score_losses(modules, params, graphs, x, observed, SCALE, key)
+    losses = score_losses(modules, params, graphs, x, observed, SCALE, key, "v")
     assert all((loss > 0).all() and np.isfinite(loss).all() for loss in losses)
-    entries, eigenvalues = hidden(graphs, shown(graphs, x, observed, SCALE))
-    assert not eigenvalues[0, :, 1].any() and (entries == ~observed).all()
+    given = shown(modules.state, graphs, x, observed, SCALE)
+    assert (hidden(graphs, given) == ~observed).all()
+    assert given.whole[0, 1] and not given.whole[1, 1]
 
 
 def test_the_loss_at_the_exact_score_is_its_floor(rng):
@@ -182,8 +279,8 @@ def test_the_loss_at_the_exact_score_is_its_floor(rng):
     x = rng.standard_normal((batch, n, M, D)).astype(np.float32)
     observed = np.tile(np.array([True, False, False]), (batch, n, 1))
     zero = type("Zero", (), {"apply": lambda self, p, tokens, *_: jnp.zeros((batch, n, M * D))})()
-    none = type("Zero", (), {"apply": lambda self, p, tokens, *_: jnp.zeros((batch, n, M))})()
-    params = {"features": None, "spectra": None}
-    modules = GraphModules(zero, none, VP)
-    loss = score_losses(modules, params, graphs, x, observed, SCALE, jax.random.key(0))[0]
-    assert float(loss.mean()) == pytest.approx(1, abs=0.02)
+    modules = GraphModules(zero, None, graph_states.REGISTRY["spectral"], VP)
+    params = {"features": None}
+    losses = score_losses(modules, params, graphs, x, observed, SCALE, jax.random.key(0), "v")
+    assert float(losses[0].mean()) == pytest.approx(1, abs=0.02)
+    np.testing.assert_array_equal(losses[1], 0)

@@ -94,12 +94,28 @@ def test_an_npz_says_the_same(files, tmp_path):
 
 def test_padding_is_zero_and_every_utterance_stands_once(files):
     train = gcnet.read(files.write(), NAMES)["train"]
-    found = padded(train, buckets=(2,))
-    assert {n: part.valid.shape for n, part in found.items()} == {2: (1, 2), 3: (1, 3)}
-    assert sorted(r for part in found.values() for r in part.row[part.valid]) == [0, 1, 2, 3]
-    short = found[2]
-    assert short.valid.tolist() == [[True, False]] and (short.features["language"][0, 1] == 0).all()
-    np.testing.assert_array_equal(short.features["language"][0, 0], train.features["language"][3])
+    found = padded(train, 4)
+    assert found.valid.tolist() == [[True] * 3 + [False], [True] + [False] * 3]
+    assert found.row[found.valid].tolist() == [0, 1, 2, 3]
+    language = found.features["language"]
+    np.testing.assert_array_equal(language[1, 0], train.features["language"][3])
+    assert (language[~found.valid] == 0).all()
+    with pytest.raises(UserError, match="conversation 'd1' has 3 utterances; allowed: at most 2"):
+        padded(train, 2)
+
+
+def test_speakers_of_an_npz_are_numbered_within_their_conversation(tmp_path):
+    about = {"id": ["a", "b", "c", "d"], "video": ["x", "x", "y", "y"], "split": [0, 0, 1, 2]}
+    about |= {"label": np.zeros(4), "speaker": ["p", "q", "q", "p"]}
+    features = {key: np.zeros((4, width)) for key, width in WIDTHS.items()}
+    path = tmp_path / "all.npz"
+    np.savez(path, **(about | {"video": ["x", "x", "y", "z"]}), **features)
+    splits = gcnet.read(str(path), NAMES)
+    assert splits["train"].speaker.tolist() == [0, 1] and splits["valid"].speaker.tolist() == [0]
+    np.savez(path, **{k: v for k, v in about.items() if k != "video"}, **features)
+    with pytest.raises(UserError, match="no array 'conversation' or 'video'; allowed") as error:
+        gcnet.read(str(path), NAMES)
+    assert "'conversation', 'id'" not in str(error.value)
 
 
 def without_file(files):
@@ -134,6 +150,10 @@ def label_out_of_range(files):
     files.labels["d1"][1] = 3.5
 
 
+def label_is_a_word(files):
+    files.labels["d1"][1] = "happy"
+
+
 def fewer_labels(files):
     files.labels["d1"].pop()
 
@@ -149,6 +169,7 @@ def fewer_labels(files):
         (twice, r"data\.pkl: utterance 'd1_1' in splits 'train' and 'train'; allowed: once"),
         (empty, r"data\.pkl: conversation 'd2' has no utterances"),
         (label_out_of_range, r"data\.pkl: utterance 'd1_1': label 3\.5; allowed: a number from -3"),
+        (label_is_a_word, r"data\.pkl: utterance 'd1_1': label 'happy'; allowed: a number"),
         (fewer_labels, r"data\.pkl: conversation 'd1' has 3 utterances, 2 labels and 3 speakers"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -1,0 +1,164 @@
+"""What of a modality's graph is diffused: its spectrum (GSDNet), or its whole matrix (GDSS).
+
+A state (B, N, S) stands for M graphs of N utterances; `matrices` is linear in it. 'spectral' holds
+the deviations of the eigenvalues from those of the structure, S = M. 'dense' holds the adjacency
+matrices themselves, S = N M, as Jo et al. (2022), "GDSS", diffuse them: noise is symmetric, so only
+the upper triangle counts.
+
+Where a modality misses utterances its graph is unknown, but not wholly: `of` takes the likeness of
+observed pairs and none for the others, and what it gives is what the drawn graph is conditioned on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mmdjax.graphs.conversation import by_likeness, normalised, structure
+from mmdjax.graphs.spectral import Basis, basis, rebuilt, spectrum
+
+
+class Graphs(NamedTuple):
+    """What is known of a batch of conversations without their features.
+
+    Attributes:
+      valid: (B, N) bool. weights: (B, N, N) of the structure. basis: its eigenvectors.
+    """
+
+    valid: jax.Array
+    weights: jax.Array
+    basis: Basis
+
+
+class GraphState(NamedTuple):
+    """Functions of one kind of state; `modalities` is M.
+
+    Attributes:
+      columns: (N, M) -> S.
+      of: (graphs, x (B, N, M, D), observed (B, N, M)) -> (B, N, S); x is read where observed.
+      entries: (graphs, whole (B, M)) -> (B, N, S) bool, what is to be drawn: nothing of a modality
+        that shows every utterance.
+      matrices: (graphs, state) -> (B, M, N, N), linear in the state.
+      origin: graphs -> (B, N, N), the normalised graph whose state is 0.
+      tokens: (graphs, state, partial, observed) -> (B, ..., F) inputs of a network.
+      seen: graphs -> (B, N) bool, which of them are not padding.
+      resized: (state, n) -> the state of n utterances, cut or filled with 0.
+    """
+
+    columns: Callable
+    of: Callable
+    entries: Callable
+    matrices: Callable
+    origin: Callable
+    tokens: Callable
+    seen: Callable
+    resized: Callable
+
+
+def known_graphs(position, speaker, valid, **edges) -> Graphs:
+    """From (B, N) each; edges: see `graphs.conversation.structure`."""
+    weights = jax.vmap(lambda *row: structure(*row, **edges))(position, speaker, valid)
+    return Graphs(valid, weights, jax.vmap(lambda w, v: basis(normalised(w), v))(weights, valid))
+
+
+def shortened(graphs: Graphs, utterances: int) -> Graphs:
+    """The same conversations padded to fewer utterances; none may have more."""
+    n = slice(utterances)
+    vectors, values, present = graphs.basis
+    short = Basis(vectors[:, n, n], values[:, n], present[:, n])
+    return Graphs(graphs.valid[:, n], graphs.weights[:, n, n], short)
+
+
+def adjacencies(graphs: Graphs, x, observed):
+    """Each modality's own normalised graph (B, M, N, N), from what is observed of x."""
+    own = jax.vmap(lambda w, x, seen: normalised(by_likeness(w, x, seen)), (None, 1, 1))
+    return jax.vmap(own)(graphs.weights, x, observed)
+
+
+def _spectra(graphs: Graphs, x, observed):
+    def of_modality(matrix, found):
+        return jnp.where(found.present, spectrum(matrix, found) - found.values, 0.0)
+
+    over_modalities = jax.vmap(of_modality, (0, None), 1)
+    return jax.vmap(over_modalities)(adjacencies(graphs, x, observed), graphs.basis)
+
+
+def _eigenvalues(graphs: Graphs, whole):
+    return graphs.basis.present[..., None] & ~whole[:, None]
+
+
+def _rebuilt(graphs: Graphs, state):
+    return jax.vmap(jax.vmap(rebuilt, (1, None)))(state, graphs.basis)
+
+
+def _spectral_tokens(graphs: Graphs, state, partial, observed):
+    share = observed.sum(1) / jnp.maximum(graphs.valid.sum(1), 1)[:, None]
+    share = jnp.broadcast_to(share[:, None], state.shape)
+    return jnp.concatenate((state, partial, share, graphs.basis.values[..., None]), -1)
+
+
+def fitted(a, count: int, axis: int = 1):
+    """Cut or filled with 0 to `count` along an axis."""
+    a = jax.lax.slice_in_dim(a, 0, min(count, a.shape[axis]), axis=axis)
+    more = [(0, count - a.shape[axis] if i == axis else 0) for i in range(a.ndim)]
+    return jnp.pad(a, more)
+
+
+def _flat(matrices):
+    """(B, M, N, N) -> (B, N, N M)."""
+    batch, modalities, count, _ = matrices.shape
+    return jnp.moveaxis(matrices, 1, 3).reshape(batch, count, count * modalities)
+
+
+def _pairs(state):
+    """(B, N, N M) -> (B, N, N, M)."""
+    batch, count, columns = state.shape
+    return state.reshape(batch, count, count, columns // count)
+
+
+def _resized_pairs(state, count: int):
+    pairs = fitted(fitted(_pairs(state), count, 1), count, 2)
+    return pairs.reshape(len(state), count, -1)
+
+
+def _upper(graphs: Graphs, whole):
+    pairs = jnp.triu(graphs.valid[:, :, None] & graphs.valid[:, None, :])
+    return (pairs[..., None] & ~whole[:, None, None]).reshape(*graphs.valid.shape, -1)
+
+
+def _symmetric(graphs: Graphs, state):
+    upper = jnp.triu(jnp.moveaxis(_pairs(state), 3, 1))
+    return upper + jnp.triu(upper, 1).swapaxes(-1, -2)
+
+
+def _dense_tokens(graphs: Graphs, state, partial, observed):
+    both = observed[:, :, None] & observed[:, None]
+    matrices = [jnp.moveaxis(_symmetric(graphs, part), 1, 3) for part in (state, partial)]
+    return jnp.concatenate((*matrices, both.astype(state.dtype)), -1)
+
+
+REGISTRY = {
+    "spectral": GraphState(
+        columns=lambda utterances, modalities: modalities,
+        of=_spectra,
+        entries=_eigenvalues,
+        matrices=_rebuilt,
+        origin=lambda graphs: jax.vmap(normalised)(graphs.weights),
+        tokens=_spectral_tokens,
+        seen=lambda graphs: graphs.basis.present,
+        resized=lambda state, count: fitted(state, count, 1),
+    ),
+    "dense": GraphState(
+        columns=lambda utterances, modalities: utterances * modalities,
+        of=lambda *given: _flat(adjacencies(*given)),
+        entries=_upper,
+        matrices=_symmetric,
+        origin=lambda graphs: jnp.zeros_like(graphs.weights),
+        tokens=_dense_tokens,
+        seen=lambda graphs: graphs.valid,
+        resized=_resized_pairs,
+    ),
+}
