@@ -30,14 +30,19 @@ READING = (  # what the rows must hold, and what the reader then has to know
 )  # fmt: skip
 
 
+def headline(rows: tables.Rows) -> str:
+    """The metric that figures and words are about: ACC2 of sentiment, accuracy of classes."""
+    return HEADLINE if any(r["metric"] == HEADLINE for r in rows) else "acc"
+
+
 def comparison(rows: tables.Rows, modalities: Sequence[str] | None = None) -> str:
     """How diffusion stands to the filling baselines, in words that the numbers support.
 
     Two averages are called different only when they differ by more than the larger of their
     standard deviations over seeds; with one seed nothing is.
     """
-    average = tables.average_over_patterns(rows, modalities)
-    stats = {k[0]: s for k, s in average.items() if k[3] == HEADLINE and s[0] == s[0]}
+    average, metric = tables.average_over_patterns(rows, modalities), headline(rows)
+    stats = {k[0]: s for k, s in average.items() if k[3] == metric and s[0] == s[0]}
     drawn = [m for m in stats if re.fullmatch(r"diffusion_k\d+", m)]
     ours = max(drawn, key=lambda m: (m == "diffusion_k8", int(m[11:])), default=None)
     if ours is None:
@@ -51,28 +56,29 @@ def comparison(rows: tables.Rows, modalities: Sequence[str] | None = None) -> st
             verdict = "unknown"
         elif abs(gap) <= max(std, stats[other][1]):
             verdict = "not distinguishable from"
-        name = f"{method_label(other)} at {cell(HEADLINE, stats[other])}"
+        name = f"{method_label(other)} at {cell(metric, stats[other])}"
         said.setdefault(verdict, []).append(name)
     unknown = ", ".join(said.pop("unknown", ()))
     text = f"Averaged over all {len(tables.patterns(rows))} patterns, {method_label(ours)} reaches "
-    text += f"{cell(HEADLINE, stats[ours])} % ACC2 non-zero ({n} seed{'s' * (n > 1)})."
+    name = "ACC2 non-zero" if metric == HEADLINE else "accuracy"
+    text += f"{cell(metric, stats[ours])} % {name} ({n} seed{'s' * (n > 1)})."
     if said:
         text += f" It is {'; '.join(v + ' ' + ', '.join(names) for v, names in said.items())}."
         text += " A gap counts only beyond the larger standard deviation over seeds."
     if unknown:
         text += f" One seed cannot tell whether that differs from {unknown}."
     if "bayes" in stats:
-        text += f" The Bayes optimum on these data is {cell(HEADLINE, stats['bayes'])} %."
+        text += f" The Bayes optimum on these data is {cell(metric, stats['bayes'])} %."
     return text
 
 
 def _figures(rows, history, modalities, letters) -> dict[str, tuple]:
     """Name -> (figure, caption), for what there is to show."""
-    made = {}
-    if tables.select(rows, protocol="fixed", metric=HEADLINE):
+    made, first = {}, headline(rows)
+    if tables.select(rows, protocol="fixed", metric=first):
         caption = f"Observed: {letters}. Whiskers: one standard deviation over seeds."
-        made["per_pattern"] = (figures.bars_per_pattern(rows, HEADLINE, modalities), caption)
-    for metric in (HEADLINE, "mae", "rmse_mean"):
+        made["per_pattern"] = (figures.bars_per_pattern(rows, first, modalities), caption)
+    for metric in (first, "mae", "rmse_mean"):
         found = tables.select(rows, protocol="random", metric=metric)
         if len({r["condition"] for r in found}.intersection(tables.rates(rows))) > 1:
             caption = "By missing rate. Bands: one standard deviation over seeds."
@@ -92,7 +98,7 @@ def _blocks(rows, modalities, letters, made, title, config, machine, notes, extr
         found = ((m, condition_table(rows, protocol, m, modalities)) for m in metrics)
         return [("table", metric_label(m, arrow=True), *table) for m, table in found]
 
-    seeds = sorted({s[2] for s in tables.summarise(rows).values()}) or [0]
+    seeds, first = sorted({s[2] for s in tables.summarise(rows).values()}) or [0], headline(rows)
     n = "–".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
     reading = [
         f"A number is the mean ± the sample standard deviation over seeds, n = {n}; one seed has "
@@ -109,8 +115,8 @@ def _blocks(rows, modalities, letters, made, title, config, machine, notes, extr
     text = json.dumps(config, indent=2, default=str, ensure_ascii=False)
     sections = [
         ("Results", [average]),
-        ("By pattern", [figure("per_pattern"), *by_condition("fixed", (HEADLINE, "regret_acc2"))]),
-        ("By missing rate", [figure(f"rate_{HEADLINE}"), *by_condition("random", [HEADLINE]),
+        ("By pattern", [figure("per_pattern"), *by_condition("fixed", (first, "regret_acc2"))]),
+        ("By missing rate", [figure(f"rate_{first}"), *by_condition("random", [first]),
                              figure("rate_mae"), *by_condition("random", ["mae"])]),
         ("Imputation", [figure("rate_rmse_mean"), *by_condition("random", ["rmse_mean", "rmse"]),
                         *by_condition("imputation", drawn)]),

@@ -29,7 +29,7 @@ LABELS = {
     "linear_probe": "linear probe",
 }
 HIGHER = ("acc", "f1", "corr")  # better when higher; every other metric is better when lower
-MAIN = ("acc2_nonzero", "f1_nonzero", "acc7", "mae", "corr", "regret_acc2")
+MAIN = ("acc2_nonzero", "f1_nonzero", "acc", "f1", "acc7", "mae", "corr", "regret_acc2")
 
 
 class Best(str):
@@ -53,8 +53,9 @@ def method_label(method: str) -> str:
 def metric_label(metric: str, arrow: bool = False) -> str:
     """`acc2_nonzero` -> `ACC2 non-zero (%)`; with `arrow` also the direction that is better."""
     unit = " (%)" if is_fraction(metric) else " (points)" if metric == "regret_acc2" else ""
-    metric = {"rmse_mean": "rmse, mean of K draws", "rmse": "rmse, one draw"}.get(metric, metric)
-    name = metric.replace("nonzero", "non-zero").replace("corr", "correlation").replace("_", " ")
+    plain = {"rmse_mean": "rmse, mean of K draws", "rmse": "rmse, one draw", "acc": "accuracy"}
+    name = plain.get(metric, metric)
+    name = name.replace("nonzero", "non-zero").replace("corr", "correlation").replace("_", " ")
     name = re.sub(r"\b(acc\d|f1|mae|rmse|nfe)\b", lambda found: found[0].upper(), name) + unit
     return f"{name} {'↑' if metric.startswith(HIGHER) else '↓'}" if arrow else name
 
