@@ -26,11 +26,11 @@ def get_config():
     config.score.mlp = 128
     config.score.time_features = 64
     config.diffusion.recipe = "fast-8"
-    config.classifier_training.epochs = 12
+    config.classifier_training.epochs = 25
     config.score_training.epochs = 80
     config.score_training.patience = 80
     config.score_training.ema = 0.99
-    config.stage2_training.epochs = 8
+    config.stage2_training.epochs = 12
     for phase in (config.classifier_training, config.score_training, config.stage2_training):
         phase.batch = 32
         phase.learning_rate = 2e-3

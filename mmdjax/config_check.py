@@ -115,6 +115,10 @@ def check(config: Config) -> None:
 
 
 def _check_graph(config: Config) -> None:
+    if config.comparison.systems:
+        raise UserError(
+            "config.comparison with method 'gsdnet'; allowed: its variants, graph.variants"
+        )
     variants, fills, buckets = config.graph.variants, config.fills, config.data.length_buckets
     for name in variants:
         choice("config.graph.variants", name, tuple(VARIANTS))

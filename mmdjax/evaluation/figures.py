@@ -23,16 +23,17 @@ TRAIN, VALID = "#8a8a8a", "#0b5cad"
 COLOURS = {"diffusion_k8": "#0b5cad", "diffusion_k1": "#6bb3ea", "linear_probe": "#8f8f8f"}
 COLOURS |= {"diffusion_complete_k8": "#009e73", "zero_trained": "#c44e00", "zero": "#f0a83c"}
 COLOURS |= {"mean_trained": "#882e72", "mean": "#d48fc0", "bayes": "#000000"}
-# GSDNet's variants, whatever is measured of them.
-COLOURS |= {"diffusion": "#0b5cad", "diffusion_aligned": "#6bb3ea", "diffusion_blind": "#44aa99"}
-COLOURS |= {"diffusion_dense": "#c44e00", "diffusion_dense_structure": "#f0a83c"}
-COLOURS |= {"diffusion_structure": "#882e72", "bayes_alone": "#8f8f8f"}
+# Of conversations: variants, whatever is measured of them; none stands beside all of the above.
+VARIANTS = {"diffusion": "#0b5cad", "diffusion_aligned": "#6bb3ea", "diffusion_blind": "#44aa99"}
+VARIANTS |= {"diffusion_dense": "#c44e00", "diffusion_dense_structure": "#f0a83c"}
+VARIANTS |= {"diffusion_structure": "#882e72", "bayes_alone": "#8f8f8f"}
 SPARE = ("#44aa99", "#999933", "#6699cc", "#aa4466", "#777711", "#5b4fa0")
 
 
 def colour(method: str) -> str:
     """One colour a method, whatever else is drawn; by a hash where it is not in the list."""
-    method = method if method in COLOURS else re.sub(r"_k\d+$", "", method)
+    if (variant := re.sub(r"_k\d+$", "", method)) in VARIANTS and method not in COLOURS:
+        return VARIANTS[variant]
     return COLOURS.get(method, SPARE[zlib.crc32(method.encode()) % len(SPARE)])
 
 

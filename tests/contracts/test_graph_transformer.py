@@ -79,6 +79,25 @@ def test_alone_means_alone_and_the_graph_matters(rng):
     assert np.abs(other - module.apply(params, tokens, t, valid, weights)).max() > 1e-3
 
 
+def test_drawn_graphs_are_seen_once_their_gates_open(rng):
+    tokens, t, valid, weights = inputs(rng)
+    edges = rng.standard_normal((B, 2, N, N)).astype(np.float32)
+    module, order = network(), rng.permutation(N)
+    params = parameters(module, tokens, t, valid, weights, edges)
+
+    def of(params, edges, order):
+        turn = lambda a: a[..., order, :][..., order]  # noqa: E731
+        about = (tokens[:, order], t, valid, turn(weights), turn(edges))
+        return module.apply(params, *about)
+
+    straight = of(params, edges, np.arange(N))
+    np.testing.assert_allclose(of(params, edges, order), straight[:, order], atol=1e-5)
+    assert np.abs(of(params, -edges, np.arange(N)) - straight).max() > 1e-3
+    gates = jax.tree.map(np.zeros_like, params["params"]["gates"])
+    closed = {"params": params["params"] | {"gates": gates}}
+    np.testing.assert_array_equal(of(closed, edges, order), of(closed, -edges, order))
+
+
 def test_every_parameter_is_trained(rng):
     """Some gates start at zero and let others' gradients through after the first steps only."""
     tokens, t, valid, weights = inputs(rng)

@@ -29,6 +29,7 @@ REDONE = {
     "decoder.weight=1.0": {"draws", "imder"},
     "imder.faithful=True": {"imder"},
     "imder_training.epochs=3": {"imder"},
+    "graph.components=8": set(),
     "evaluation.draws=2": set(),
     "fills=('draws',)": set(),
     "method=imder": set(),

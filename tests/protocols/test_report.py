@@ -283,7 +283,9 @@ def test_loss_curves_are_logarithmic_only_where_positive():
 
 
 def test_colours_are_fixed_and_distinct():
-    assert len({figures.colour(m) for m in figures.COLOURS}) == len(figures.COLOURS)
+    for family in (figures.COLOURS, figures.VARIANTS):
+        assert len({figures.colour(m) for m in family}) == len(family)
+    assert figures.colour("diffusion_dense_k8") == figures.colour("diffusion_dense")
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
