@@ -10,6 +10,7 @@ def get_config():
     config = base.get_config()
     config.title = "GSDNet on synthetic conversations"
     config.method = "gsdnet"
+    config.optimise = False  # small networks: compiling is most of the time
     config.fills = ("draws", "mean")
     config.rounds = 2
     config.data.name = "synthetic_conversations"

@@ -10,6 +10,7 @@ from mmdjax.data.pipeline import CONVERSATIONS, SOURCES, SYNTHETIC
 from mmdjax.diffusion import conditioning, losses, sde, time_grids
 from mmdjax.diffusion.samplers import registry
 from mmdjax.errors import UserError, choice
+from mmdjax.graphs.conversation import BASES
 from mmdjax.methods.gsdnet import VARIANTS
 from mmdjax.methods.losses import FILLS
 from mmdjax.networks import score_networks
@@ -140,6 +141,7 @@ def _check_graph(config: Config) -> None:
             f"config.graph.spectrum_width = {config.graph.spectrum_width}; allowed: a multiple of "
             f"{config.score.heads} heads"
         )
+    choice("config.graph.basis", config.graph.basis, tuple(BASES))
     if config.graph.published:
         choice("config.graph.published", config.graph.published, ("MOSI", "MOSEI"))
         if len(config.data.modalities) not in (0, 3):

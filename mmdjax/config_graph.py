@@ -14,6 +14,8 @@ class Graph:
         whose draws also go to the classifier of complete data.
       components: D principal components a modality, the features that are drawn.
       past, future, scale, across: edges, see `graphs/conversation.py`.
+      basis: whose eigenvectors carry the spectra: 'structure', 'time' (no speakers) or 'every_pair'
+        (no window).
       spectrum_width: of the network of spectra (layers and heads are those of `score`).
       edge_width: of the network of whole matrices (dense).
       refine_width: of the reconstruction modules D_X and D_Lambda.
@@ -29,6 +31,7 @@ class Graph:
     future: int = 2
     scale: float = 2.0
     across: float = 0.5
+    basis: str = "structure"
     spectrum_width: int = 32
     edge_width: int = 16
     refine_width: int = 64

@@ -18,7 +18,9 @@ from mmdjax.evaluation.graph_noise import noised, picture
 from mmdjax.evaluation.metrics import energy_distance
 from mmdjax.evaluation.pages import Block
 from mmdjax.evaluation.report import HEADLINE
+from mmdjax.graphs.conversation import BASES
 from mmdjax.graphs.spectral import kept
+from mmdjax.methods.graph_programs import compiled_graphs
 from mmdjax.methods.graph_states import adjacencies
 from mmdjax.methods.graph_system import GraphSystem, Trained, drawn_variants
 
@@ -44,7 +46,7 @@ def sections(system: GraphSystem, rows, trained: Trained, seed: int):
             "by Wasserstein distance.",
         )
     }
-    kept_of = ("table", "How much of a graph its spectrum keeps", *_kept_table(system))
+    kept_of = ("table", "How much of a graph its spectrum keeps, by basis", *_kept_table(system))
     result = [("Graphs", [kept_of, _block(figures, "graph_noise")])]
     if drawn_variants(system.config):
         figures["embedding"] = (
@@ -69,15 +71,21 @@ def _noise(system: GraphSystem):
 
 
 def _kept_table(system: GraphSystem) -> tables.Table:
-    """Shares of the squared Frobenius norm, means over the test conversations."""
+    """Shares of the squared Frobenius norm in each basis, means over the test conversations."""
     test = system.of_split["test"]
     graphs = jax.tree.map(lambda a: a[test], system.data.graphs)
     everything = jnp.broadcast_to(graphs.valid[..., None], system.data.x[test].shape[:3])
     own = jax.jit(adjacencies)(graphs, system.data.x[test], everything)
-    mean = np.asarray(_shares(own, graphs.basis)).mean(0)
-    return ["modality", "kept (%)"], [
-        [name, f"{100 * value:.1f}"] for name, value in zip(system.modalities, mean, strict=True)
+    places = (system.data.position[test], system.data.speaker[test], graphs.valid)
+    columns = []
+    for name in BASES:
+        edges = tuple(system.config.graph.edges().items())
+        columns.append(np.asarray(_shares(own, compiled_graphs(name, edges)(*places).basis)))
+    body = [
+        [modality, *(f"{100 * column[:, m].mean():.1f}" for column in columns)]
+        for m, modality in enumerate(system.modalities)
     ]
+    return ["modality", *(f"{name} (%)" for name in BASES)], body
 
 
 _shares = jax.jit(jax.vmap(jax.vmap(kept, (0, None))))

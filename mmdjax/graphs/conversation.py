@@ -39,6 +39,21 @@ def structure(position, speaker, valid, past=2, future=2, scale=2.0, across=0.5)
     return xp.where(joined, weights, 0.0)
 
 
+def every_pair(position, speaker, valid, scale=2.0, across=0.5, **_):
+    """`structure` without its window: all pairs of a conversation are joined."""
+    everywhere = np.inf
+    return structure(position, speaker, valid, everywhere, everywhere, scale, across)
+
+
+def time_alone(position, speaker, valid, **edges):
+    """`structure` that does not tell speakers apart."""
+    return structure(position, speaker, valid, **(edges | {"across": 1.0}))
+
+
+# Graphs whose eigenvectors may serve as a basis: all are known without any features.
+BASES = {"structure": structure, "time": time_alone, "every_pair": every_pair}
+
+
 def by_likeness(weights, x, valid):
     """A modality's own weights: those of the structure times (1 + cosine) / 2 of its features.
 

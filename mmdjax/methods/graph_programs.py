@@ -96,5 +96,5 @@ def compiled_square(state: GraphState):
 
 
 @shared
-def compiled_graphs(edges: tuple[tuple[str, float], ...]):
-    return AheadOfTime.run_once(functools.partial(known_graphs, **dict(edges)))
+def compiled_graphs(basis: str, edges: tuple[tuple[str, float], ...]):
+    return AheadOfTime.run_once(functools.partial(known_graphs, eigenvectors=basis, **dict(edges)))

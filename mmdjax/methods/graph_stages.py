@@ -241,11 +241,12 @@ class GraphStages:
         system, rounds = self.system, self.system.config.rounds
         key_mask, key = jax.random.split(_keys(seed, name)[1])
         train, (count, modalities) = system.of_split["train"], system.data.x.shape[1:3]
-        mask = jax.jit(training_mask, static_argnums=(1, 2, 3))
+        shape = (len(train), count, modalities)
+        mask = AheadOfTime.run_once(lambda key: training_mask(key, *shape))
         parts = []
         # Draws of one conversation differ by their number, so each round has a key of its own.
         for i in range(rounds):
-            observed = mask(jax.random.fold_in(key_mask, i), len(train), count, modalities)
+            observed = mask(jax.random.fold_in(key_mask, i))
             title = f"seed {seed}: draws of {name} for training, {i + 1} of {rounds}"
             about = (train, np.asarray(observed), 1, jax.random.fold_in(key, i), title)
             parts.append(system.draw_sets(name, score, *about)[0])

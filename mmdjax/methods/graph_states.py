@@ -1,7 +1,7 @@
 """What of a modality's graph is diffused: its spectrum (GSDNet), or its whole matrix (GDSS).
 
 A state (B, N, S) stands for M graphs of N utterances; `matrices` is linear in it. 'spectral' holds
-the deviations of the eigenvalues from those of the structure, S = M. 'dense' holds the adjacency
+the eigenvalues of the graphs' deviations from the structure, S = M. 'dense' holds the adjacency
 matrices themselves, S = N M, as Jo et al. (2022), "GDSS", diffuse them: noise is symmetric, so only
 the upper triangle counts.
 
@@ -17,7 +17,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mmdjax.graphs.conversation import by_likeness, normalised, structure
+from mmdjax.errors import choice
+from mmdjax.graphs.conversation import BASES, by_likeness, normalised, structure
 from mmdjax.graphs.spectral import Basis, basis, rebuilt, spectrum
 
 
@@ -58,10 +59,23 @@ class GraphState(NamedTuple):
     resized: Callable
 
 
-def known_graphs(position, speaker, valid, **edges) -> Graphs:
-    """From (B, N) each; edges: see `graphs.conversation.structure`."""
-    weights = jax.vmap(lambda *row: structure(*row, **edges))(position, speaker, valid)
-    return Graphs(valid, weights, jax.vmap(lambda w, v: basis(normalised(w), v))(weights, valid))
+def known_graphs(position, speaker, valid, eigenvectors="structure", **edges) -> Graphs:
+    """From (B, N) each.
+
+    Args:
+      eigenvectors: of `graphs.conversation.BASES`. edges: see `graphs.conversation.structure`.
+
+    Raises:
+      UserError: no such basis.
+    """
+    choice("basis", eigenvectors, tuple(BASES))
+
+    def of(*row):
+        return structure(*row, **edges), basis(
+            normalised(BASES[eigenvectors](*row, **edges)), row[2]
+        )
+
+    return Graphs(valid, *jax.vmap(of)(position, speaker, valid))
 
 
 def shortened(graphs: Graphs, utterances: int) -> Graphs:
@@ -78,12 +92,13 @@ def adjacencies(graphs: Graphs, x, observed):
     return jax.vmap(own)(graphs.weights, x, observed)
 
 
-def _spectra(graphs: Graphs, x, observed):
-    def of_modality(matrix, found):
-        return jnp.where(found.present, spectrum(matrix, found) - found.values, 0.0)
+def _structures(graphs: Graphs):
+    return jax.vmap(normalised)(graphs.weights)
 
-    over_modalities = jax.vmap(of_modality, (0, None), 1)
-    return jax.vmap(over_modalities)(adjacencies(graphs, x, observed), graphs.basis)
+
+def _spectra(graphs: Graphs, x, observed):
+    deviation = adjacencies(graphs, x, observed) - _structures(graphs)[:, None]
+    return jax.vmap(jax.vmap(spectrum, (0, None), 1))(deviation, graphs.basis)
 
 
 def _eigenvalues(graphs: Graphs, whole):
@@ -146,7 +161,7 @@ REGISTRY = {
         of=_spectra,
         entries=_eigenvalues,
         matrices=_rebuilt,
-        origin=lambda graphs: jax.vmap(normalised)(graphs.weights),
+        origin=_structures,
         tokens=_spectral_tokens,
         seen=lambda graphs: graphs.basis.present,
         resized=lambda state, count: fitted(state, count, 1),

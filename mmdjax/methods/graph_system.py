@@ -102,8 +102,9 @@ class GraphSystem:
             joined(getattr(part, field) for part in parts.values())
             for field in ("position", "label", "speaker", "valid")
         )
-        known = compiled_graphs(tuple(self.config.graph.edges().items()))(position, speaker, valid)
-        return Prepared(x, features, label, position, known)
+        graph = self.config.graph
+        known = compiled_graphs(graph.basis, tuple(graph.edges().items()))
+        return Prepared(x, features, label, position, speaker, known(position, speaker, valid))
 
     def _unit(self, name: str) -> np.float32:
         """Root mean square of a variant's state over the training split."""

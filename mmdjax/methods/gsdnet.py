@@ -51,13 +51,14 @@ class Prepared(NamedTuple):
 
     Attributes:
       x: (G, N, M, D) principal components. features: M arrays (G, N, C_m).
-      label, position: (G, N). graphs: of the structure.
+      label, position, speaker: (G, N). graphs: what is known of them without features.
     """
 
     x: jax.Array
     features: tuple[jax.Array, ...]
     label: jax.Array
     position: jax.Array
+    speaker: jax.Array
     graphs: Graphs
 
     def at(self, rows, count: int) -> Prepared:

@@ -10,6 +10,8 @@ import pytest
 from mmdjax.diffusion import sde as sdes
 from mmdjax.diffusion import time_grid
 from mmdjax.diffusion.predictions import v_from_noise
+from mmdjax.errors import UserError
+from mmdjax.graphs.conversation import BASES
 from mmdjax.methods import graph_states
 from mmdjax.methods.graph_diffusion import (
     GraphModules,
@@ -253,6 +255,23 @@ def test_whole_matrices_hold_the_graph_itself_and_spectra_most_of_it(rng):
 
     np.testing.assert_allclose(rebuilt("dense"), own, atol=1e-6)
     assert ((rebuilt("spectral") - own) ** 2).sum() < 0.1 * (own**2).sum()
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_spectra_in_any_basis_tell_more_of_a_graph_than_the_structure(name, rng):
+    position, speaker, valid, x = conversations(rng)[:4]
+    padded = (np.pad(a, [(0, 0), (0, 2)]) for a in (position, speaker, valid))
+    graphs, state = known_graphs(*padded, eigenvectors=name), graph_states.REGISTRY["spectral"]
+    x = np.pad(x, [(0, 0), (0, 2), (0, 0), (0, 0)], constant_values=np.nan)
+    seen = np.broadcast_to(np.asarray(graphs.valid)[..., None], x.shape[:3])
+    own = np.asarray(graph_states.adjacencies(graphs, x, seen))
+    values = state.of(graphs, x, seen)
+    found = np.asarray(state.origin(graphs)[:, None] + state.matrices(graphs, values))
+    away = own - np.asarray(state.origin(graphs))[:, None]
+    assert ((found - own) ** 2).sum() < 0.9 * (away**2).sum()
+    np.testing.assert_array_equal(found[:, :, 5:], 0)
+    with pytest.raises(UserError, match="allowed: structure, time, every_pair"):
+        known_graphs(position, speaker, valid, eigenvectors="some")
 
 
 @KINDS
