@@ -10,7 +10,7 @@ conversation needs once. Cases of one length take turns, every timing waits for 
 with quartiles. Memory is what the compiled evaluation holds: arguments without parameters, outputs
 and temporaries. The exponent is the slope of log seconds (or bytes) over log N from N = 64 on.
 
-Writes graph_scaling.json, .md and .png; about three minutes on two cores.
+Writes graph_scaling.json, .md and .png; about a minute on two cores.
 """
 
 from __future__ import annotations

@@ -1,6 +1,11 @@
 """GSDNet on synthetic conversations that are smooth over their graph: exact answers beside.
 
 Command: python -m mmdjax.main --config=configs/gsdnet_synthetic.py --workdir=runs/gsdnet_synthetic
+Time: 3.0 minutes on two cores from an empty cache, one seed.
+Expect: RMSE of the mean of 8 draws at missing rates 0.1, 0.3, 0.5 and 0.7: 0.511, 0.536, 0.566 and
+0.643; `dense` (noise on whole matrices) 0.546, 0.567, 0.596, 0.670; `blind` 0.684, 0.728, 0.743,
+0.808; means 1.01 to 1.02. Exact optimum 0.388, 0.427, 0.461, 0.525; of any method that looks at one
+utterance at a time 0.631, 0.679, 0.689, 0.755.
 """
 
 from configs import base
@@ -10,7 +15,6 @@ def get_config():
     config = base.get_config()
     config.title = "GSDNet on synthetic conversations"
     config.method = "gsdnet"
-    config.optimise = False  # small networks: compiling is most of the time
     config.fills = ("draws", "mean")
     config.rounds = 2
     config.data.name = "synthetic_conversations"
@@ -28,8 +32,8 @@ def get_config():
     config.score.time_features = 64
     config.diffusion.recipe = "fast-8"
     config.classifier_training.epochs = 25
-    config.score_training.epochs = 80
-    config.score_training.patience = 80
+    config.score_training.epochs = 100
+    config.score_training.patience = 100
     config.score_training.ema = 0.99
     config.stage2_training.epochs = 12
     for phase in (config.classifier_training, config.score_training, config.stage2_training):

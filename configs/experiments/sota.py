@@ -5,8 +5,8 @@ Time: `:smoke` 2.7 minutes on two cores, after `sde.py:smoke`, whose IMDer progr
 Expect: `:smoke` (two seeds, seven patterns) ACC2 of DDIM 30 84.8 ± 0.2 %, fast-8 85.0 ± 1.0, with
 eight draws averaged 87.3 ± 0.4, IMDer 75.3 ± 3.7; without diffusion, trained on zeros 88.2 ± 0.4
 and on means 88.4 ± 0.6. Drawing does not help the prediction at this size.
-`:real` on CMU-MOSI with other features than the published ones, three seeds: fast-8 67.3 ± 1.4, IMDer
-67.5 ± 1.4, means 68.4 ± 2.5, whole report in benchmarks/results/mosi; some hours on two cores.
+`:real` on CMU-MOSI (other features than the published ones), three seeds: fast-8 67.3 ± 1.4, IMDer
+67.5 ± 1.4, means 68.4 ± 2.5, all of it in benchmarks/results/mosi; some hours on two cores.
 """
 
 from configs.experiments import base
