@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from mmdjax import config as configs
-from mmdjax.compilation import Counter
+from mmdjax.compilation import Counter, cancel_waiting
 from mmdjax.config_comparison import METHODS as METHODS_SHOWN
 from mmdjax.config_comparison import NO_COMPARISON, changed
 from mmdjax.data import pipeline
@@ -82,8 +82,7 @@ def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[d
                 jax.clear_caches()
                 dropped = counter.programs
     finally:
-        for stages in made:
-            stages.system.drawer.draw.cancel()
+        cancel_waiting()
     costs_file = workdir / "draw_costs.json"
     drawing = {key: run.config for key, run in runs.items() if draws(run.config)}
     if not costs_file.exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -54,6 +55,13 @@ class Counter:
 
 # One for all: programs are made in the order in which they were asked for.
 _POOL = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile")
+_ASKED: weakref.WeakSet[Future] = weakref.WeakSet()
+
+
+def cancel_waiting() -> None:
+    """Drops all programs that are not being made yet, so that leaving early does not wait."""
+    for future in list(_ASKED):
+        future.cancel()
 
 
 class AheadOfTime:
@@ -73,6 +81,7 @@ class AheadOfTime:
         if key not in self._programs or self._programs[key].cancelled():
             make = lambda: self.jitted.lower(*shapes, **static).compile()  # noqa: E731
             self._programs[key] = _POOL.submit(make)
+            _ASKED.add(self._programs[key])
 
     def __call__(self, *arguments, **static):
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
@@ -98,11 +107,6 @@ class AheadOfTime:
             return cls(function, **options)
         most = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
         return cls(function, compiler_options=most, **options)
-
-    def cancel(self) -> None:
-        """Drops what has not started, so that leaving early does not wait for it."""
-        for future in self._programs.values():
-            future.cancel()
 
     def programs(self) -> int:
         """Programs so far: prepared, and compiled by calls."""

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from mmdjax import config as configs
-from mmdjax.compilation import Counter
+from mmdjax.compilation import Counter, cancel_waiting
 from mmdjax.data import pipeline
 from mmdjax.errors import UserError
 from mmdjax.evaluation import report, tables
@@ -52,16 +52,16 @@ def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[d
             f"workdir {str(workdir)!r} holds no run to evaluate; run --mode=train first"
         )
     counter = Counter()
-    if config.method == "gsdnet":
-        return _run(config, workdir, may_train, None, counter)
-    # Its imports replace Python's own import for a while, which breaks tracing in another thread.
-    importlib.import_module("mmdjax.data.builder")
-    # Draws compile while data load: their shapes are known from the config alone.
-    drawer = prepared_drawer(config)
+    drawer = None
     try:
+        if config.method != "gsdnet":
+            # Its imports replace Python's own import, which breaks tracing in another thread.
+            importlib.import_module("mmdjax.data.builder")
+            # Draws compile while data load: their shapes are known from the config alone.
+            drawer = prepared_drawer(config)
         return _run(config, workdir, may_train, drawer, counter)
     finally:
-        drawer.draw.cancel()
+        cancel_waiting()
 
 
 def prepared_drawer(config: configs.Config) -> Drawer:

@@ -14,7 +14,7 @@ import pytest
 from jax.experimental import serialize_executable
 
 from mmdjax import config as configs
-from mmdjax.compilation import AheadOfTime, Counter
+from mmdjax.compilation import AheadOfTime, Counter, cancel_waiting
 from mmdjax.data.missing import patterns
 from mmdjax.experiment import METHODS
 from mmdjax.methods.draw import make_drawer, prepare
@@ -42,7 +42,7 @@ def test_a_prepared_program_is_used_and_other_shapes_compile_on_the_spot():
 
 def test_what_was_cancelled_compiles_when_it_is_called():
     function = AheadOfTime(lambda x: x + 1)
-    function.cancel()
+    cancel_waiting()
     assert function(np.zeros(2, np.float32)).sum() == 2
 
 
@@ -51,7 +51,7 @@ def test_cancelled_programs_can_be_prepared_again():
     blocker = AheadOfTime(lambda x: jax.lax.fori_loop(0, 3, lambda i, y: jnp.tanh(y @ y), x))
     blocker.prepare(jax.ShapeDtypeStruct((8, 8), jnp.float32))  # keeps the only worker busy
     function.prepare(shape)
-    function.cancel()
+    cancel_waiting()
     function.prepare(shape)
     assert function(np.ones(2, np.float32)).sum() == 10
     assert function.jitted._cache_size() == 0
