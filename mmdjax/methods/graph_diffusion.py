@@ -113,7 +113,8 @@ def score_losses(modules: GraphModules, params, graphs: Graphs, x, observed, sca
     sde, state = modules.sde, modules.state
     given, t = shown(state, graphs, x, observed, scale), training_times(key_time, len(x), sde)
     everything = jnp.broadcast_to(graphs.valid[..., None], observed.shape)
-    x, complete = shown(state, graphs, x, everything, scale)[0:3:2]
+    whole = shown(state, graphs, x, everything, scale)
+    x, complete = whole.x, whole.partial
     noise = jax.random.normal(key_graph, complete.shape)
     noisy_graph = perturb(sde, complete, noise, t)
     of_features = features_noise(modules, params["features"], graphs, given)

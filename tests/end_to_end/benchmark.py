@@ -1,0 +1,26 @@
+"""A benchmark as its user starts it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def smoke(name: str, workdir: Path, *options: str) -> dict:
+    """`python -m benchmarks.NAME --smoke`: what it wrote, and that no folder of this machine is
+    in it."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", "--smoke", *options, f"--workdir={workdir}"],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(workdir) not in (workdir / f"{name}.md").read_text()
+    assert (workdir / f"{name}.png").stat().st_size > 0
+    return json.loads((workdir / f"{name}.json").read_text())
