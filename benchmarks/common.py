@@ -36,18 +36,6 @@ def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
     return options
 
 
-def claim(workdir: Path, written: dict) -> None:
-    """Makes the work directory that of one setting, so that parts of two are never joined.
-
-    Raises:
-      UserError: it holds another one.
-    """
-    from mmdjax.experiment import check_workdir
-
-    check_workdir(workdir, written)
-    write_json(workdir / "config.json", written)
-
-
 def command_line(name: str) -> str:
     """This run's command, without the folders of this machine."""
     shown = []

@@ -32,7 +32,7 @@ from mmdjax.errors import UserError
 from mmdjax.methods.losses import score_loss
 from mmdjax.methods.system import Modules, build
 from mmdjax.networks.score_networks import PUBLISHED
-from mmdjax.training.step import make_trainer, steps_per_epoch
+from mmdjax.training.step import make_trainer, steps_per_epoch, where_of
 
 # Network -> its name in the printed table, whose order this is.
 PRINTED = {
@@ -150,19 +150,19 @@ def latency(batch: int, rounds: int, smoke: bool) -> dict[str, dict]:
 def training(rounds: int, smoke: bool) -> dict[str, dict]:
     """Network -> seconds of an optimiser step, and the hours of the schedule at that speed."""
     states, calls = {}, {}
-    rows, weight = np.arange(TRAINING.batch), np.ones(TRAINING.batch, np.float32)
+    weight = np.ones(TRAINING.batch, np.float32)
     for name, modules in systems(smoke).items():
         score = modules.score
         trainer = make_trainer(score_loss(modules), TRAINING, TRAINING.epochs * EPOCH)
         states[name] = trainer.init(random_parameters(score, score.modalities))
-        shape = (UTTERANCES, score.modalities, score.frames, score.channels)
+        shape = (TRAINING.batch, score.modalities, score.frames, score.channels)
         z = np.random.default_rng(0).standard_normal(shape, np.float32)
-        data = jax.device_put({"z": z, "valid": np.ones(shape[:3], bool)})
+        rows = {"z": z, "valid": np.ones(shape[:3], bool)}
+        given = (*trainer.placement.batch((rows, weight)), where_of(jax.random.key(1), 0, 0))
 
-        def step(name=name, step=trainer.step, data=data, frames=score.frames):
-            states[name], _ = step(
-                states[name], data, rows, weight, jax.random.key(1), frames=frames
-            )
+        def step(name=name, step=trainer.step, given=given, frames=score.frames):
+            batch, weight, where = given
+            states[name] = step(states[name], batch, {}, weight, where, frames=frames)
             jax.block_until_ready(states[name])
 
         step()  # compiles
@@ -246,13 +246,14 @@ def main() -> None:
     options = common.parse(parser)
     from mmdjax.evaluation.published import efficiency
     from mmdjax.experiment import machine
+    from mmdjax.workdir import claim
 
     keep_programs()
     smoke, rounds = options.smoke, 3 if options.smoke else options.rounds
     if smoke:  # nearly all of its time is compiling
         jax.config.update("jax_disable_most_optimizations", True)
     try:
-        common.claim(options.workdir, {"smoke": smoke, "rounds": rounds})
+        claim(options.workdir, {"smoke": smoke, "rounds": rounds})
     except UserError as error:
         parser.error(str(error))
     tasks = {"counts": lambda: counts(smoke), "training": lambda: training(rounds, smoke)}

@@ -207,9 +207,10 @@ def main(argv: list[str]) -> None:
     from mmdjax.methods.stages import Stages
     from mmdjax.methods.two_stage import TwoStage
     from mmdjax.training.progress import Reporter
+    from mmdjax.workdir import claim
 
     written = {"config": to_dict(config), "asked": [_SMOKE.value, _GRIDS.value, _NFE.value]}
-    common.claim(workdir, written)
+    claim(workdir, written)
     splits, seed = pipeline.standardise(pipeline.load(config.data)), config.seeds[0]
     system = TwoStage(config, splits, Reporter())
     one = Stages(system).stage_one(seed, (workdir / f"seed_{seed}").joinpath)

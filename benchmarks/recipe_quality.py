@@ -164,9 +164,10 @@ def main(argv: list[str]) -> None:
     from mmdjax.methods.stages import Stages
     from mmdjax.methods.two_stage import TwoStage
     from mmdjax.training.progress import Reporter
+    from mmdjax.workdir import claim
 
     written = {"config": to_dict(config), "patch": PATCH.value}
-    common.claim(workdir, written)
+    claim(workdir, written)
     splits, reporter = pipeline.standardise(pipeline.load(config.data)), Reporter()
     rows = []
     for network, changes in variants(PATCH.value).items():

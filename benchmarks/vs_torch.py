@@ -302,10 +302,11 @@ def main() -> None:
         listed = [c | {"score": c["score"] | SMOKE} for c in listed if c["form"] != "compile"]
         listed = [c for c in listed if c["recipe"] in ("ddim 10", "fast-8")]
     from mmdjax.experiment import machine
+    from mmdjax.workdir import claim
 
     rounds, rows = 1 if options.smoke else options.rounds, []
     try:
-        common.claim(options.workdir, {"smoke": options.smoke, "rounds": rounds})
+        claim(options.workdir, {"smoke": options.smoke, "rounds": rounds})
     except UserError as error:
         parser.error(str(error))
     for group in dict.fromkeys(c["group"] for c in listed):

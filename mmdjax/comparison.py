@@ -1,17 +1,16 @@
 """Several systems in one run: whatever stages they have in common are trained once.
 
-A phase lives in `stages/PHASE-FINGERPRINT/seed_N`, by what it reads of the config
-(`methods/phases.py`), so systems find each other's work and an interrupted run goes on.
+A phase lives in a folder named by what it reads of the config (`workdir.place_of`), so systems find
+each other's work and an interrupted run goes on.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
+import functools
 import importlib
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ import jax
 import numpy as np
 
 from mmdjax import config as configs
+from mmdjax import processes, workdir
 from mmdjax.compilation import Counter, cancel_waiting
 from mmdjax.config_comparison import METHODS as METHODS_SHOWN
 from mmdjax.config_comparison import NO_COMPARISON, changed
@@ -27,11 +27,10 @@ from mmdjax.devices import on_all_devices
 from mmdjax.errors import UserError, choice
 from mmdjax.evaluation import published
 from mmdjax.evaluation.comparison import write_report
-from mmdjax.experiment import METHODS, check_workdir, machine, prepared_drawer, rows_of
+from mmdjax.experiment import METHODS, machine, prepare_draws, rows_of
 from mmdjax.files import write_json
 from mmdjax.methods.draw import make_drawer
 from mmdjax.methods.initial import score_shapes
-from mmdjax.methods.phases import fingerprint
 from mmdjax.methods.system import build
 from mmdjax.methods.two_stage import TwoStage
 from mmdjax.training.progress import Reporter
@@ -40,11 +39,20 @@ ROUNDS = 5  # of timing
 LIVE_PROGRAMS = 400  # some more of them exhaust a process' memory maps
 
 
-def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[dict]:
+def run(
+    config: configs.Config,
+    folder: Path,
+    may_train: bool = True,
+    force: bool = False,
+    profile: bool = False,
+) -> list[dict]:
     """Trains and evaluates every system of `config.comparison`, for every seed.
 
-    Leaves config.json, stages/, systems/, masks/, results.json, report.md, report.html and
-    figures/ in `workdir`.
+    Leaves config.json, checkpoints/, systems/, masks/, results.json, report.md, report.html and
+    figures/ in `folder`.
+
+    Args:
+      force, profile: as `experiment.run`.
 
     Returns:
       The rows of results.json: those of a run, each with its 'system'.
@@ -52,60 +60,64 @@ def run(config: configs.Config, workdir: Path, may_train: bool = True) -> list[d
     Raises:
       UserError: as `experiment.run`; a system or a published table that does not exist.
     """
-    if not may_train and not (workdir / "config.json").exists():
-        raise UserError(
-            f"workdir {str(workdir)!r} holds no run to evaluate; run --mode=train first"
-        )
-    started, counter = time.monotonic(), Counter()
+    if not may_train:
+        workdir.check_run(folder)
     systems = configs_of(config)
     for table in config.comparison.tables:
         published.results(table, config.comparison.dataset)
     # Its imports replace Python's own import for a while, which breaks tracing in another thread.
     importlib.import_module("mmdjax.data.builder")
     raw = pipeline.load(config.data)
-    written = configs.to_dict(config) | {"data_fingerprint": pipeline.fingerprint(config.data)}
-    check_workdir(workdir, written)
-    write_json(workdir / "config.json", written)
-    splits, reporter = pipeline.standardise(raw), Reporter()
-    runs = runs_of(systems, config.comparison, workdir)
-    unfinished = [run for run in runs.values() if not (may_train and run.finished())]
-    known: dict = {}
-    made = [_stages(run, splits, workdir, known, may_train) for run in unfinished]
+    written = configs.to_dict(config) | {workdir.CONTENT: pipeline.fingerprint(config.data)}
     try:
-        dropped = 0
-        for number, (run, stages) in enumerate(zip(unfinished, made, strict=True), 1):
-            reporter.print(f"{number} of {len(unfinished)}: {run.names}")
-            _evaluate(run, stages, config.comparison, raw["test"], workdir, may_train)
-            for old in list(known)[: -len(config.seeds)]:  # the next system shares the last ones
-                del known[old]
-            if counter.programs - dropped > LIVE_PROGRAMS:
-                jax.clear_caches()
-                dropped = counter.programs
+        with workdir.opened(folder, written, force):
+            return _run(config, systems, raw, folder, may_train, profile)
     finally:
         cancel_waiting()
-    costs_file = workdir / "draw_costs.json"
+
+
+def _run(config, systems, raw, folder: Path, may_train: bool, profile: bool) -> list[dict]:
+    started, counter = time.monotonic(), Counter()
+    splits, reporter = pipeline.standardise(raw), Reporter()
+    runs = runs_of(systems, config.comparison, folder)
+    done = {key: processes.agreed(run.finished()) for key, run in runs.items()}
+    unfinished = [run for key, run in runs.items() if not (may_train and done[key])]
+    known: dict = {}
+    made = [_stages(run, splits, folder, known, may_train, profile) for run in unfinished]
+    dropped = 0
+    for number, (run, stages) in enumerate(zip(unfinished, made, strict=True), 1):
+        reporter.print(f"{number} of {len(unfinished)}: {run.names}")
+        _evaluate(run, stages, config.comparison, raw["test"], folder, may_train)
+        for old in list(known)[: -len(config.seeds)]:  # the next system shares the last ones
+            del known[old]
+        if counter.programs - dropped > LIVE_PROGRAMS:
+            jax.clear_caches()
+            dropped = counter.programs
+    cancel_waiting()
     drawing = {key: run.config for key, run in runs.items() if draws(run.config)}
-    if not costs_file.exists():
-        write_json(costs_file, draw_costs(drawing, splits["train"].modalities, reporter))
-    costs = json.loads(costs_file.read_text())
-    of = {s.name: _key(systems[s.name]) for s in config.comparison.systems}
+    modalities = splits["train"].modalities
+    costs = workdir.kept(
+        folder / "draw_costs.json", lambda: draw_costs(drawing, modalities, reporter)
+    )
+    of = {s.name: workdir.system_of(systems[s.name]) for s in config.comparison.systems}
     rows = [{"system": name} | row for name, key in of.items() for row in runs[key].results()]
     pictured = {name: runs[key].picture for name, key in of.items() if runs[key].picture}
     points = {name: json.loads(path.read_text()) for name, path in pictured.items()}
-    write_json(workdir / "results.json", rows)
     minutes = (time.monotonic() - started) / 60
-    page = write_report(
-        workdir,
-        config,
-        {name: one.evaluation.draws for name, one in systems.items()},
-        rows,
-        {name: costs[key] for name, key in of.items() if key in costs},
-        splits["train"].modalities,
-        machine(),
-        [f"The command that wrote this report took {minutes:.1f} minutes."],
-        _pictures(points, systems, splits["train"].modalities),
-    )
-    reporter.print(f"{minutes:.1f} min; report: {page}")
+    if processes.is_first():
+        write_json(folder / "results.json", rows)
+        page = write_report(
+            folder,
+            config,
+            {name: one.evaluation.draws for name, one in systems.items()},
+            rows,
+            {name: costs[key] for name, key in of.items() if key in costs},
+            modalities,
+            machine(),
+            [f"The command that wrote this report took {minutes:.1f} minutes."],
+            _pictures(points, systems, modalities),
+        )
+        reporter.print(f"{minutes:.1f} min; report: {page}")
     reporter.close()
     return rows
 
@@ -159,53 +171,40 @@ class Run(NamedTuple):
         return [row for path in self.rows.values() for row in json.loads(path.read_text())]
 
 
-def runs_of(systems: dict[str, configs.Config], comparison, workdir: Path) -> dict[str, Run]:
+def runs_of(systems: dict[str, configs.Config], comparison, folder: Path) -> dict[str, Run]:
     """Key -> run, in the systems' order."""
     names: dict[str, list[str]] = {}
     for name, one in systems.items():
-        names.setdefault(_key(one), []).append(name)
+        names.setdefault(workdir.system_of(one), []).append(name)
     runs = {}
     for key, of_key in names.items():
-        one, folder = systems[of_key[0]], workdir / "systems" / key
-        rows = {seed: folder / f"seed_{seed}.json" for seed in one.seeds}
-        picture = folder / "pictures.json" if comparison.pictures and draws(one) else None
+        one, own = systems[of_key[0]], folder / "systems" / key
+        rows = {seed: own / f"seed_{seed}.json" for seed in one.seeds}
+        picture = own / "pictures.json" if comparison.pictures and draws(one) else None
         runs[key] = Run(key, ", ".join(of_key), one, rows, picture)
     return runs
 
 
-def _key(config: configs.Config) -> str:
-    values = configs.to_dict(config)
-    values = {
-        k: v for k, v in values.items() if k not in ("title", "save_seconds", "optimise", "seeds")
-    }
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _place(run: Run, workdir: Path, seed: int) -> Callable[[str], Path]:
-    """Phase -> its folder."""
-    values = configs.to_dict(run.config)
-    return lambda phase: (
-        workdir / "stages" / f"{phase}-{fingerprint(values, phase)}" / f"seed_{seed}"
-    )
-
-
-def _stages(run: Run, splits, workdir: Path, known: dict, may_train: bool):
+def _stages(run: Run, splits, folder: Path, known: dict, may_train: bool, profile: bool):
     """What trains a run; its programs compile in the background, while others train."""
-    reporter = Reporter(workdir / "systems" / run.key / "tensorboard")
-    drawer = prepared_drawer(run.config)
-    stages = METHODS[run.config.method](TwoStage(run.config, splits, reporter, drawer), known)
-    if may_train and not _place(run, workdir, run.config.seeds[0])(stages.prepared).exists():
+    own = folder / "systems" / run.key
+    reporter = Reporter(own / "tensorboard", own / "profile" if profile else None)
+    prepare_draws(run.config)
+    stages = METHODS[run.config.method].stages(TwoStage(run.config, splits, reporter), known)
+    first = workdir.place_of(folder, run.config, run.config.seeds[0])
+    if may_train and not first(stages.prepared).exists():
         stages.prepare()
     return stages
 
 
-def _evaluate(run: Run, stages, comparison, raw_test, workdir: Path, may_train: bool) -> None:
+def _evaluate(run: Run, stages, comparison, raw_test, folder: Path, may_train: bool) -> None:
     """Trains what is not trained, and leaves the files of a run."""
     for seed, path in run.rows.items():
-        trained = stages.train(seed, _place(run, workdir, seed), may_train)
-        rows_of(stages.system, trained, seed, path, workdir, raw_test, may_train)
-        if run.picture and not run.picture.exists():  # of the first seed
-            write_json(run.picture, _embedded(stages.system, trained, seed, comparison))
+        trained = stages.train(seed, workdir.place_of(folder, run.config, seed), may_train)
+        rows_of(stages.system, trained, seed, path, folder, raw_test, may_train)
+        if run.picture:  # of the first seed
+            make = functools.partial(_embedded, stages.system, trained, seed, comparison)
+            workdir.kept(run.picture, make)
     stages.system.reporter.close()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from mmdjax.config_comparison import NO_COMPARISON, Comparison
 from mmdjax.config_graph import GRAPH, Graph
+from mmdjax.config_training import MESH, TRAINING, Mesh, Training
 from mmdjax.config_values import dataclass_from
 from mmdjax.errors import UserError, choice
 
@@ -174,31 +175,6 @@ class Decoder:
 
 
 @dataclasses.dataclass(frozen=True)
-class Training:
-    """One training phase: AdamW with warm-up, cosine decay and gradient clipping.
-
-    Attributes:
-      epochs: at most.
-      patience: epochs without a better validation loss before it stops.
-      batch: samples a step.
-      learning_rate: at its peak.
-      warmup: steps of linear warm-up; at most half of all steps.
-      weight_decay: decoupled (AdamW).
-      clip: largest global norm of the gradient.
-      ema: decay of the averaged parameters that are validated and kept; 0 is no averaging.
-    """
-
-    epochs: int = 50
-    patience: int = 10
-    batch: int = 32
-    learning_rate: float = 1e-3
-    warmup: int = 100
-    weight_decay: float = 5e-3
-    clip: float = 1.0
-    ema: float = 0.0
-
-
-@dataclasses.dataclass(frozen=True)
 class Imder:
     """IMDer's one stage: `faithful` keeps what its code does and its equations do not say, see
     `methods/imder.py`; weight of score matching and reconstruction beside the L1 loss."""
@@ -232,6 +208,8 @@ class Config:
       optimise: False compiles all programs but the draws faster and lets them run slower: for
         trials of minutes, in which compiling is most of the time.
       save_seconds: checkpoints are at least this far apart; the last of a phase is always saved.
+      keep_last: so many checkpoints of a phase are kept; each holds the best parameters so far.
+      mesh: devices of training; the same numbers come out on any, up to rounding.
     """
 
     title: str = "mmdjax"
@@ -240,6 +218,7 @@ class Config:
     rounds: int = 6
     fills: tuple[str, ...] = ("draws", "zero", "mean")
     save_seconds: float = 30.0
+    keep_last: int = 2
     optimise: bool = True
     data: Data = Data()
     latents: Latents = Latents()
@@ -247,13 +226,14 @@ class Config:
     score: Score = Score()
     diffusion: Diffusion = Diffusion()
     decoder: Decoder = Decoder()
-    classifier_training: Training = Training()
-    score_training: Training = Training()
-    stage2_training: Training = Training()
+    classifier_training: Training = TRAINING
+    score_training: Training = TRAINING
+    stage2_training: Training = TRAINING
     imder: Imder = Imder()
     graph: Graph = GRAPH
-    imder_training: Training = Training()
+    imder_training: Training = TRAINING
     evaluation: Evaluation = Evaluation()
+    mesh: Mesh = MESH
     comparison: Comparison = NO_COMPARISON
 
 

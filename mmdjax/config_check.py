@@ -30,6 +30,7 @@ _MAY_BE_ZERO = {
     "past",
     "future",
     "across",
+    "data",
     "beta",
 }
 

@@ -3,6 +3,9 @@
 Modes:
   train     train what is not trained yet, evaluate, write the report (the default)
   evaluate  evaluate a finished run again; trains nothing
+
+Several processes are started with the same command each, and --distributed (TPU pod, SLURM, MPI) or
+--coordinator, --processes and --process. See docs/pods.md.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from mmdjax import stopping
 from mmdjax.errors import UserError, choice
 
 MODES = ("train", "evaluate")
@@ -20,38 +24,53 @@ MODES = ("train", "evaluate")
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written.")
 _MODE = flags.DEFINE_string("mode", "train", f"One of {', '.join(MODES)}.")
+_FORCE = flags.DEFINE_bool("force", False, "Go on in a workdir that holds another config's run.")
+_PROFILE = flags.DEFINE_bool("profile", False, "Leave traces of some steps in WORKDIR/profile.")
+_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One of several processes, found out.")
+_COORDINATOR = flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0.")
+_PROCESSES = flags.DEFINE_integer("processes", 0, "How many there are.")
+_PROCESS = flags.DEFINE_integer("process", -1, "Number of this one, from 0.")
+_STOPPED = flags.DEFINE_integer(
+    "stopped_status", 0, "Exit status after SIGTERM or SIGINT, for schedulers that take 0 for done."
+)
 
 
 def main(argv: list[str]) -> None:
     choice("mode", _MODE.value, MODES)
-    config, workdir = given(argv)
+    stopping.listen()
+    config, folder = given(argv)
     if config.comparison.systems:
         from mmdjax.comparison import run
     else:
         from mmdjax.experiment import run
 
-    run(config, workdir, may_train=_MODE.value == "train")
+    run(config, folder, _MODE.value == "train", _FORCE.value, _PROFILE.value)
 
 
 def given(argv: list[str]):
-    """The checked config and the work directory; programs made from here on are kept.
+    """The checked config and the work directory, in the processes of the run; programs made from
+    here on are kept.
 
     Raises:
       UserError: one of them is missing or wrong, or more was given.
     """
     if len(argv) > 1:
-        raise UserError(f"argument {argv[1]!r} is unknown; allowed: --config, --workdir, --mode")
+        known = "--config, --workdir, --mode, --force, --profile, --distributed"
+        raise UserError(f"argument {argv[1]!r} is unknown; allowed: {known}")
     if _CONFIG.value is None:
         raise UserError(f"--config is missing; allowed: {known_configs()}")
     if not _WORKDIR.value:
         raise UserError("--workdir is missing; give a folder for checkpoints and results")
-    from mmdjax import config
+    from mmdjax import config, processes
     from mmdjax.compilation import keep_programs
 
     # orbax and tensorflow-datasets log every save; a user reads progress instead.
     logging.set_verbosity(logging.WARNING)
     checked = config.from_dict(_CONFIG.value.to_dict())
     keep_programs(checked.optimise)
+    if _DISTRIBUTED.value or _COORDINATOR.value or _PROCESSES.value or _PROCESS.value >= 0:
+        processes.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        stopping.listen(several=True)
     return checked, Path(_WORKDIR.value)
 
 
@@ -90,6 +109,9 @@ def console(run=main) -> None:
     except OSError as error:  # an unwritable cache, a full disk
         print(f"mmdjax: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)
+    except stopping.Stopped as stopped:
+        print(f"mmdjax: stopped by {stopped}; the same command goes on from here", file=sys.stderr)
+        sys.exit(_STOPPED.value)
     except KeyboardInterrupt:
         print("mmdjax: interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)

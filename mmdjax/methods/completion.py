@@ -12,15 +12,16 @@ import numpy as np
 from mmdjax.files import load_arrays, save_arrays
 from mmdjax.methods.system import Scale
 from mmdjax.methods.two_stage import TwoStage
+from mmdjax.training.step import Source
 from mmdjax.types import Latents
 
 DRAW_STREAM = 100  # apart from the streams of `stages.STREAMS`
 
 
 class Sets(NamedTuple):
-    """data: for `losses.completion_loss`. validate: params -> MAE over all patterns, one draw."""
+    """source: for `losses.completion_loss`. validate: params -> MAE over all patterns, one draw."""
 
-    data: dict
+    source: Source
     validate: Callable
 
 
@@ -59,14 +60,15 @@ def training_sets(
     else:
         table = system.constant(fill, scale)
         filled = np.where(everywhere[..., None, None], valid_sets.x, table[:, None])
-    data = {"z": train.x, "valid": train.valid, "label": train.label}
-    data |= {"observed": observed, "scale": scale, "fill": table}
+    rows = {"z": train.x, "valid": train.valid, "label": train.label, "observed": observed}
+    common = {"scale": scale}
+    (rows if fill == "draws" else common)["fill"] = table
 
     def validate(params) -> float:
         prediction = system.predict(params, scale, filled, valid_sets.valid, everywhere)
         return float(np.abs(prediction - valid_sets.label).mean())
 
-    return Sets(data, validate)
+    return Sets(Source(rows, common), validate)
 
 
 def _draws(system, seed, train, observed, valid: Latents, score, folder):

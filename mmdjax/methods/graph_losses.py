@@ -29,11 +29,11 @@ def training_mask(key, conversations: int, count: int, modalities: int):
 
 @shared
 def score_loss(modules: GraphModules, weighting: str):
-    """L_s of features and graphs; data: {'all' (`Prepared`), 'scale'}."""
+    """L_s of features and graphs; data: {'row' (B,) of 'all' (`Prepared`), 'scale'}."""
 
-    def loss(params, data, rows, weight, key, frames):
+    def loss(params, data, weight, key, frames):
         key_mask, key = jax.random.split(key)
-        found = data["all"].at(rows, frames)
+        found = data["all"].at(data["row"], frames)
         observed = training_mask(key_mask, *found.x.shape[:3])
         losses = score_losses(
             modules, params, found.graphs, found.x, observed, data["scale"], key, weighting
@@ -56,20 +56,20 @@ def completion_loss(predictor: Predictor, fill: str, classes: int, beta: float):
 
     Args:
       fill: 'complete', 'mean', or a variant, whose sets `data` then holds.
-    data: {'all' (`Prepared`), 'back', 'scale', 'utterances' (mean of a conversation)}, and for
-    variants 'sets' (`Sets`).
+    data: {'row' (B,) of 'all' (`Prepared`), 'back', 'scale', 'utterances' (mean of a conversation),
+    and for variants 'sets' (`Sets`) in place of 'row'}.
     """
 
-    def loss(params, data, rows, weight, key, frames):
+    def loss(params, data, weight, key, frames):
         key_mask, key_drop = jax.random.split(key)
         scale, n = data["scale"], slice(frames)
         if fill in VARIANTS:
-            sets = jax.tree.map(lambda a: a[rows], data["sets"])
+            sets = data["sets"]
             found = data["all"].at(sets.conversation, frames)
             observed, x = sets.observed[:, n], sets.x[:, n]
             graphs = predictor.state.resized(sets.graphs, frames)
         else:
-            found = data["all"].at(rows, frames)
+            found = data["all"].at(data["row"], frames)
             observed = jnp.ones(found.x.shape[:3], bool)
             if fill == "mean":
                 observed = training_mask(key_mask, *found.x.shape[:3])

@@ -30,8 +30,8 @@ from mmdjax.methods.graph_system import GraphSystem, Trained, drawn_variants, fi
 from mmdjax.methods.gsdnet import VARIANTS
 from mmdjax.methods.initial import initial
 from mmdjax.training.checkpoints import PhaseStore
-from mmdjax.training.loop import fit
-from mmdjax.training.step import make_trainer, prepare_step, steps_per_epoch
+from mmdjax.training.loop import Phase, fit
+from mmdjax.training.step import Source, make_trainer, prepare_step, steps_per_epoch
 
 # Which part of a seed's randomness each phase owns.
 STREAMS = ("classifier", "mean", *VARIANTS, *(f"score_{name}" for name in VARIANTS))
@@ -52,9 +52,8 @@ class GraphStages:
         self.system, config = system, system.config
 
         def trainer(loss, settings, bucket):
-            return make_trainer(
-                loss, settings, steps_per_epoch(bucket, settings.batch) * settings.epochs
-            )
+            steps = steps_per_epoch(bucket, settings.batch) * settings.epochs
+            return make_trainer(loss, settings, steps, config.mesh)
 
         first = system.predictors[system.constant]
         head = (config.data.classes, config.graph.beta)
@@ -84,19 +83,20 @@ class GraphStages:
         shapes = lambda function, name: jax.eval_shape(lambda: function(seed, name))  # noqa: E731
         params = {name: shapes(self._initial_score, name) for name in variants}
         for name in variants:
-            data, step = shapes_of(self._data(name)), self._trainers[f"score_{name}"]
+            source, step = self._rows(name), self._trainers[f"score_{name}"]
             for length in lengths:
-                prepare_step(step, params[name], data, config.score_training, length)
+                prepare_step(step, params[name], source, config.score_training, length)
             for rows, length in self._validation_rows():
-                about = (params[name], data, rows, np.ones(rows.size, np.float32))
-                self._score_valid[name].prepare(*about, random_key, frames=length)
+                data = shapes_of(source.common) | {"row": rows}
+                about = (params[name], data, np.ones(rows.size, np.float32), random_key)
+                self._score_valid[name].prepare(*about, frames=length)
         for name in variants:
             system.prepare_draw(name, params[name])
             size, step = config.rounds * len(system.of_split["train"]), self._trainers[name]
-            data = shapes_of(self._data(name)) | {"sets": system.shapes_of_sets(name, size)}
-            own = shapes(self._initial, name)
+            sets = {"sets": system.shapes_of_sets(name, size)}
+            source, own = Source(sets, self._common(name)), shapes(self._initial, name)
             for length in lengths:
-                prepare_step(step, own, data, config.stage2_training, length)
+                prepare_step(step, own, source, config.stage2_training, length)
 
     def train(self, seed: int, place: Callable[[str], Path], may_train: bool = True) -> Trained:
         """All phases of a seed, resumed where they stopped.
@@ -138,21 +138,17 @@ class GraphStages:
         bucket = system.bucket[system.of_split["train"]]
         if name in VARIANTS:
             bucket = np.tile(bucket, system.config.rounds)
-        with PhaseStore(place(name), system.config.save_seconds) as store:
-            return fit(
-                f"seed {seed}: {title}",
-                self._trainers[name],
-                init,
-                load,
-                bucket,
-                system.buckets,
-                settings,
-                _keys(seed, name)[1],
-                (seed, STREAMS.index(name)),
-                store,
-                system.reporter,
-                may_train,
-            )
+        key, order = _keys(seed, name)[1], (seed, STREAMS.index(name))
+        return fit(
+            Phase(f"seed {seed}: {title}", bucket, system.buckets, key, order),
+            self._trainers[name],
+            init,
+            load,
+            settings,
+            PhaseStore(place(name), system.config.save_seconds, system.config.keep_last),
+            system.reporter,
+            may_train,
+        )
 
     def _initial(self, seed: int, name: str) -> dict:
         """{'gcn'}, and for a variant {'features', 'graph'}."""
@@ -198,8 +194,12 @@ class GraphStages:
         shapes = jax.eval_shape(of, self.system.data)
         return jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
 
-    def _data(self, variant: str) -> dict:
-        """What the losses read."""
+    def _rows(self, variant: str) -> Source:
+        """Training conversations, by their place in all."""
+        return Source({"row": self.system.of_split["train"]}, self._common(variant))
+
+    def _common(self, variant: str) -> dict:
+        """What the losses read of all conversations."""
         system = self.system
         return {
             "all": system.data,
@@ -210,7 +210,7 @@ class GraphStages:
 
     def _score_data(self, name: str):
         """Training data, and the score loss on fixed masks, times and noise."""
-        system, data = self.system, jax.tree.map(jnp.asarray, self._data(name))
+        system, source = self.system, self._rows(name)
         groups = self._validation_rows()
 
         def validate(params) -> float:
@@ -218,12 +218,13 @@ class GraphStages:
             for repeat in range(VALIDATION_REPEATS):
                 for index, (rows, count) in enumerate(groups):
                     key = jax.random.fold_in(jax.random.key(repeat), index)
-                    arguments = (data, rows, np.ones(rows.size, np.float32), key)
+                    data = source.common | {"row": rows}
+                    arguments = (data, np.ones(rows.size, np.float32), key)
                     loss = self._score_valid[name](params, *arguments, frames=count)
                     total += float(loss) * rows.size
             return total / (VALIDATION_REPEATS * len(system.of_split["valid"]))
 
-        return data, validate
+        return source, validate
 
     def _validation_rows(self) -> list[tuple[np.ndarray, int]]:
         """Validation conversations of each length bucket that has some, and its length."""
@@ -234,7 +235,7 @@ class GraphStages:
     def _constant_data(self, fill: str):
         system, name = self.system, self.system.constant
         sets = system.constant_sets(*self._validation_masks(complete=fill == "complete"))
-        return self._data(name), functools.partial(self._error, name, sets)
+        return self._rows(name), functools.partial(self._error, name, sets)
 
     def _drawn_data(self, seed: int, name: str, score):
         """Sets drawn for training, `rounds` of each conversation, and for validation."""
@@ -254,7 +255,8 @@ class GraphStages:
         title = f"seed {seed}: draws of {name} for validation"
         about = (*self._validation_masks(), 1, jax.random.fold_in(key, rounds), title)
         held, _ = system.draw_sets(name, score, *about)
-        return self._data(name) | {"sets": sets}, functools.partial(self._error, name, held)
+        source = Source({"sets": sets}, self._common(name))
+        return source, functools.partial(self._error, name, held)
 
     def _error(self, name: str, sets: Sets, params) -> float:
         """Mean prediction error over the utterances of sets."""

@@ -28,6 +28,7 @@ from mmdjax.methods.graph_programs import (
     compiled_square,
 )
 from mmdjax.methods.gsdnet import VARIANTS, Completed, Prepared, build
+from mmdjax.processes import dealt
 
 
 class Trained(NamedTuple):
@@ -132,14 +133,20 @@ class GraphSystem:
         rows, seen = np.repeat(conversation, draws), np.repeat(observed, draws, axis=0)
         nfe, scale = 0, self.scale[variant]
         calls = list(self._calls(rows))
+
+        def call(index: int):
+            _, filled, n = calls[index]
+            arguments = (self.data, scale, key, *(a[filled] for a in (rows, number, seen)))
+            return compiled(params, *arguments, count=n)
+
         with self.reporter.phase(title, len(calls)) as progress:
-            for part, filled, n in calls:
-                arguments = (self.data, scale, key, *(a[filled] for a in (rows, number, seen)))
-                drawn, state, nfe = compiled(params, *arguments, count=n)
+            results = dealt(len(calls), call)
+            for (part, _, _), (drawn, state, evaluations) in zip(calls, results, strict=True):
+                nfe = int(evaluations)
                 x[part] = np.asarray(drawn)[: len(part)]
                 graphs[part] = np.asarray(state)[: len(part)]
                 progress.advance()
-        return Sets(rows, seen, x, graphs), int(nfe)
+        return Sets(rows, seen, x, graphs), nfe
 
     def prepare_draw(self, variant: str, params) -> None:
         """Starts compiling the draws in the background; params: their shapes."""
@@ -189,9 +196,14 @@ class GraphSystem:
     def complete(self, variant: str, params, sets: Sets) -> Completed:
         """Corrected and predicted, (Q, ...) of `Completed`; raw outputs of the network."""
         compiled, result = compiled_completion(self.predictors[variant]), None
-        for part, filled, n in self._calls(sets.conversation):
+        calls = list(self._calls(sets.conversation))
+
+        def call(index: int):
+            _, filled, n = calls[index]
             arguments = (self.data, self.back, self.scale[variant], *(a[filled] for a in sets))
-            found = jax.tree.map(np.asarray, compiled(params, *arguments, count=n))
+            return jax.tree.map(np.asarray, compiled(params, *arguments, count=n))
+
+        for (part, _, _), found in zip(calls, dealt(len(calls), call), strict=True):
             if result is None:
                 size = len(sets.conversation)
                 result = Completed(*(np.zeros((size, *a.shape[1:]), a.dtype) for a in found))

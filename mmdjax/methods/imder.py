@@ -26,12 +26,12 @@ from mmdjax.data.missing import patterns
 from mmdjax.diffusion import sample
 from mmdjax.methods.draw import noise_given
 from mmdjax.methods.initial import initial_score, score_shapes
-from mmdjax.methods.losses import score_loss, weighted_mean
+from mmdjax.methods.losses import score_loss, utterance_rows, weighted_mean
 from mmdjax.methods.system import Modules, align, filled_valid, others
 from mmdjax.methods.two_stage import Trained, TwoStage
 from mmdjax.training.checkpoints import PhaseStore
-from mmdjax.training.loop import fit
-from mmdjax.training.step import make_trainer, prepare_step, steps_per_epoch
+from mmdjax.training.loop import Phase, fit
+from mmdjax.training.step import Source, make_trainer, prepare_step, steps_per_epoch
 from mmdjax.types import Latents
 
 STREAM = 500  # of a seed's randomness
@@ -83,18 +83,17 @@ def imder_loss(modules: Modules, diffusion, weight: float, faithful: bool):
     Args:
       weight: lambda.
 
-    data: {'utterances': see `losses.classifier_loss`, 'grid': (steps + 1,) times}. params:
-    {'encoders', 'score', 'decoder', 'fusion'}.
+    data: see `losses.classifier_loss`, and 'grid', (steps + 1,) times. params: {'encoders',
+    'score', 'decoder', 'fusion'}.
     """
     matching = score_loss(modules, diffusion.weighting, diffusion.conditioning)
 
-    def loss(params, data, rows, weight_of_row, key, frames):
-        batch, size = jax.tree.map(lambda a: a[rows], data["utterances"]), len(rows)
+    def loss(params, data, weight_of_row, key, frames):
         keys = jax.random.split(key, 5)
         x, valid = modules.encoders.apply(
             params["encoders"],
-            batch["features"],
-            batch["valid"],
+            data["features"],
+            data["valid"],
             deterministic=False,
             rngs={"dropout": keys[0]},
         )
@@ -105,7 +104,6 @@ def imder_loss(modules: Modules, diffusion, weight: float, faithful: bool):
         scores = matching(
             params["score"],
             {"z": x if faithful else fixed, "valid": valid},
-            jnp.arange(size),
             weight_of_row,
             keys[2],
             frames,
@@ -131,7 +129,7 @@ def imder_loss(modules: Modules, diffusion, weight: float, faithful: bool):
             deterministic=False,
             rngs={"dropout": keys[4]},
         )
-        task = weighted_mean(jnp.abs(prediction - batch["label"]), weight_of_row)
+        task = weighted_mean(jnp.abs(prediction - data["label"]), weight_of_row)
         counted = (mask & valid & ~observed[..., None])[..., None]
         error = jnp.where(counted, (filled - fixed) ** 2, 0.0).sum((1, 2, 3))
         rebuilt = error / jnp.maximum(counted.sum((1, 2, 3)) * x.shape[-1], 1)
@@ -163,7 +161,7 @@ class Imder:
         )
         steps = steps_per_epoch(system.bucket["train"], config.imder_training.batch)
         total = steps * config.imder_training.epochs
-        self._trainer = make_trainer(loss, config.imder_training, total)
+        self._trainer = make_trainer(loss, config.imder_training, total, config.mesh)
 
     def prepare(self) -> None:
         """Starts compiling the step."""
@@ -175,13 +173,11 @@ class Imder:
         settings = system.config.imder_training
         for index, frames in enumerate(system.buckets):
             if (system.bucket["train"] == index).any():
-                prepare_step(self._trainer, params, self._data(), settings, frames)
+                prepare_step(self._trainer, params, self._source(), settings, frames)
 
-    def _data(self) -> dict:
-        train = self.system.splits["train"]
-        rows = {"features": dict(train.features), "valid": dict(train.valid)}
-        rows["label"] = np.asarray(train.label, np.float32)
-        return {"utterances": rows, "grid": self.system.drawer.grid}
+    def _source(self) -> Source:
+        rows = utterance_rows(self.system.splits["train"])
+        return Source(rows, {"grid": self.system.drawer.grid})
 
     def train(self, seed: int, place: Callable[[str], Path], may_train: bool = True) -> Trained:
         """For one seed, resumed where it stopped.
@@ -194,21 +190,17 @@ class Imder:
         """
         system = self.system
         init, key = jax.random.split(jax.random.fold_in(jax.random.key(seed), STREAM))
-        with PhaseStore(place(PHASE), system.config.save_seconds) as store:
-            fitted = fit(
-                f"seed {seed}: IMDer",
-                self._trainer,
-                self._initial(init),
-                lambda: (self._data(), self._validate),
-                system.bucket["train"],
-                system.buckets,
-                system.config.imder_training,
-                key,
-                (seed, STREAM),
-                store,
-                system.reporter,
-                may_train,
-            )
+        bucket, name = system.bucket["train"], f"seed {seed}: IMDer"
+        fitted = fit(
+            Phase(name, bucket, system.buckets, key, (seed, STREAM)),
+            self._trainer,
+            self._initial(init),
+            lambda: (self._source(), self._validate),
+            system.config.imder_training,
+            PhaseStore(place(PHASE), system.config.save_seconds, system.config.keep_last),
+            system.reporter,
+            may_train,
+        )
         params, scale = fitted.params, system.identity_scale()
         stage2 = {"draws": _predictor(params)}
         history = {"one stage": fitted.history}

@@ -1,13 +1,15 @@
 """The three losses of the two stages, as `training.step` takes them.
 
-Each is (params, data, rows, weight, key, frames) -> scalar, the sum over rows of weight 1 (padding
-has 0) over the batch's size; `frames` cuts the latents' time axis to a bucket that holds every row.
+Each is (params, data, weight, key, frames) -> scalar, the sum over rows of weight 1 (padding has 0)
+over the batch's size. data: a batch of rows, and what is common to all, by name; `frames` cuts the
+latents' time axis to a bucket that holds every row.
 """
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mmdjax.compilation import shared
 from mmdjax.diffusion import conditioning
@@ -22,6 +24,7 @@ from mmdjax.methods.system import (
     predict_noise,
     raw,
 )
+from mmdjax.types import Batch
 
 # What missing latents are completed with in stage 2.
 FILLS = ("draws", "zero", "mean")
@@ -32,20 +35,25 @@ def weighted_mean(values, weight):
     return (values * weight).sum() / weight.size
 
 
+def utterance_rows(batch: Batch) -> dict:
+    """What `classifier_loss` reads of a split, one entry an utterance."""
+    features, valid = dict(batch.features), dict(batch.valid)
+    return {"features": features, "valid": valid, "label": np.asarray(batch.label, np.float32)}
+
+
 @shared
 def classifier_loss(encoders, fusion):
     """Stage 1a: encoders and fusion on complete data, L1 (thesis eq. 5.22).
 
-    data: {'features': {m: (N, T_m, C_m)}, 'valid': {m: (N, T_m)}, 'label': (N,)}.
+    data: {'features': {m: (B, T_m, C_m)}, 'valid': {m: (B, T_m)}, 'label': (B,)}.
     """
 
-    def loss(params, data, rows, weight, key, frames):
-        batch = jax.tree.map(lambda a: a[rows], data)
+    def loss(params, data, weight, key, frames):
         key_encoder, key_fusion = jax.random.split(key)
         x, valid = encoders.apply(
             params["encoders"],
-            batch["features"],
-            batch["valid"],
+            data["features"],
+            data["valid"],
             deterministic=False,
             rngs={"dropout": key_encoder},
         )
@@ -56,7 +64,7 @@ def classifier_loss(encoders, fusion):
             deterministic=False,
             rngs={"dropout": key_fusion},
         )
-        return weighted_mean(jnp.abs(prediction - batch["label"]), weight)
+        return weighted_mean(jnp.abs(prediction - data["label"]), weight)
 
     return loss
 
@@ -77,11 +85,11 @@ def score_loss(modules: Modules, weighting="v", conditions="clean", unconditiona
         training with the target's noise; the default leaves them clean.
       unconditional: probability that a row has no condition at all, for guidance.
 
-    data: {'z': (N, M, T, D), 'valid': (N, M, T)}. Parameters are stacked over M.
+    data: {'z': (B, M, T, D), 'valid': (B, M, T)}. Parameters are stacked over M.
     """
 
-    def loss(params, data, rows, weight, key, frames):
-        z, valid = data["z"][rows, :, :frames], data["valid"][rows, :, :frames]
+    def loss(params, data, weight, key, frames):
+        z, valid = data["z"][:, :, :frames], data["valid"][:, :, :frames]
         modalities, batch = z.shape[1], z.shape[0]
 
         def of_target(params, target, condition_id, key):
@@ -133,19 +141,20 @@ def completion_loss(decoder, fusion, fill: str, align_weight: float):
     Args:
       fill: 'draws' (with the decoder), 'zero' or 'mean'.
 
-    data: {'z', 'valid', 'label', 'observed' (N, R, M), 'scale', 'fill'}; fill is (N, R, M, T, D)
-    for draws and (M, D) for a constant.
+    data: {'z', 'valid', 'label', 'observed' (B, R, M), 'fill' (B, R, M, T, D) of draws}; for all
+    rows 'scale', and a constant 'fill' (M, D).
     """
 
-    def loss(params, data, rows, weight, key, frames):
-        z, valid = data["z"][rows, :, :frames], data["valid"][rows, :, :frames]
+    def loss(params, data, weight, key, frames):
+        z, valid = data["z"][:, :, :frames], data["valid"][:, :, :frames]
         batch, modalities = z.shape[:2]
         keys = jax.random.split(key, 3)
         round_ = jax.random.randint(keys[0], (batch,), 0, data["observed"].shape[1])
         complete = jax.random.bernoulli(keys[1], 1 / (2**modalities - 1), (batch,))
-        observed = data["observed"][rows, round_] | complete[:, None]
+        of_round = jax.vmap(lambda a, r: a[r])  # row by row: no device asks for another's rows
+        observed = of_round(data["observed"], round_) | complete[:, None]
         if fill == "draws":
-            filler = data["fill"][rows, round_, :, :frames]
+            filler = of_round(data["fill"][:, :, :, :frames], round_)
         else:
             filler = data["fill"][:, None]
         filled = jnp.where(observed[..., None, None], z, filler)
@@ -158,7 +167,7 @@ def completion_loss(decoder, fusion, fill: str, align_weight: float):
             deterministic=False,
             rngs={"dropout": keys[2]},
         )
-        task = weighted_mean(jnp.abs(prediction - data["label"][rows]), weight)
+        task = weighted_mean(jnp.abs(prediction - data["label"]), weight)
         if fill != "draws":
             return task
         counted = (mask & valid & ~observed[..., None])[..., None]

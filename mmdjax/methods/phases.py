@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 
-_NEVER = ("title", "seeds", "save_seconds", "optimise")
+_NEVER = ("title", "seeds", "save_seconds", "keep_last", "mesh", "optimise")
+_NEVER_OF_GRAPHS = (*_NEVER, "evaluation", "comparison", "fills")
 _NEVER += ("evaluation", "comparison", "fills", "method", "graph")
 _ONE_STAGE = ("imder", "imder_training")
 _STAGE_2 = ("rounds", "stage2_training")
@@ -39,9 +40,9 @@ def fingerprint(values: dict, phase: str) -> str:
 
     Args:
       values: plain ones, from `mmdjax.config.to_dict`.
-      phase: of `UNREAD`.
+      phase: of `UNREAD`; any of method gsdnet, whose phases are told apart by their names.
     """
-    unread = (*_NEVER, *UNREAD[phase])
+    unread = (*_NEVER, *UNREAD[phase]) if values["method"] != "gsdnet" else _NEVER_OF_GRAPHS
     read = {name: value for name, value in _leaves(values) if not _under(name, unread)}
     return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()[:8]
 

@@ -19,11 +19,12 @@ import numpy as np
 from mmdjax.compilation import AheadOfTime, shared
 from mmdjax.methods import completion, losses
 from mmdjax.methods.initial import initial_score, score_shapes
+from mmdjax.methods.losses import utterance_rows
 from mmdjax.methods.system import Scale
 from mmdjax.methods.two_stage import Trained, TwoStage
 from mmdjax.training.checkpoints import PhaseStore
-from mmdjax.training.loop import fit
-from mmdjax.training.step import Trainer, make_trainer, prepare_step, steps_per_epoch
+from mmdjax.training.loop import Phase, fit
+from mmdjax.training.step import Source, Trainer, make_trainer, prepare_step, steps_per_epoch
 from mmdjax.types import Latents
 
 # Which part of a seed's randomness each phase owns.
@@ -74,7 +75,7 @@ class Stages:
 
         def trainer(loss, settings) -> Trainer:
             steps = steps_per_epoch(system.bucket["train"], settings.batch)
-            return make_trainer(loss, settings, steps * settings.epochs)
+            return make_trainer(loss, settings, steps * settings.epochs, config.mesh)
 
         diffusion = config.diffusion
         score_loss = losses.score_loss(
@@ -113,11 +114,12 @@ class Stages:
             for count, length in zip(counts.tolist(), system.buckets, strict=True):
                 if split == "train" and count:
                     settings = config.score_training
-                    prepare_step(self._trainers["score"], params, data, settings, length)
+                    prepare_step(self._trainers["score"], params, Source(data), settings, length)
                     continue
                 for size in {min(count, VALIDATION_ROWS), count % VALIDATION_ROWS} - {0}:
-                    rows = (shape((size,), jnp.int32), shape((size,), jnp.float32))
-                    self._score_valid.prepare(params, data, *rows, key, frames=length)
+                    part = {k: shape((size, *a.shape[1:]), a.dtype) for k, a in data.items()}
+                    weight = shape((size,), jnp.float32)
+                    self._score_valid.prepare(params, part, weight, key, frames=length)
 
     def train(self, seed: int, place: Callable[[str], Path], may_train: bool = True) -> Trained:
         """Both stages for one seed, resumed where they stopped.
@@ -152,8 +154,7 @@ class Stages:
         """Encoders and classifier on complete data, then score networks on their latents; none
         where nothing is drawn."""
         system, config = self.system, self.system.config
-        train, history = system.splits["train"], {}
-        data = {"features": dict(train.features), "valid": dict(train.valid), "label": train.label}
+        history, source = {}, Source(utterance_rows(system.splits["train"]))
         title = "classifier on complete data"
         classifier = self._fit(
             seed,
@@ -162,7 +163,7 @@ class Stages:
             "classifier",
             title,
             system.initial_classifier(_keys(seed, "classifier")[0]),
-            lambda: (data, self._validate_classifier),
+            lambda: (source, self._validate_classifier),
             config.classifier_training,
         )
         history[title] = classifier.history
@@ -178,7 +179,7 @@ class Stages:
             "score",
             title,
             system.initial_score(_keys(seed, "score")[0]),
-            lambda: (score_data(z["train"]), self._score_validation(z["valid"])),
+            lambda: (Source(score_data(z["train"])), self._score_validation(z["valid"])),
             config.score_training,
         )
         history[title] = score.history
@@ -187,21 +188,18 @@ class Stages:
     def _fit(self, seed, place, may_train, name, title, init, load, settings):
         """One phase, resumed from its own store in `place(name)`."""
         system = self.system
-        with PhaseStore(place(name), system.config.save_seconds) as store:
-            return fit(
-                f"seed {seed}: {title}",
-                self._trainers[name],
-                init,
-                load,
-                system.bucket["train"],
-                system.buckets,
-                settings,
-                _keys(seed, name)[1],
-                (seed, STREAMS.index(name)),
-                store,
-                system.reporter,
-                may_train,
-            )
+        key, order = _keys(seed, name)[1], (seed, STREAMS.index(name))
+        bucket = system.bucket["train"]
+        return fit(
+            Phase(f"seed {seed}: {title}", bucket, system.buckets, key, order),
+            self._trainers[name],
+            init,
+            load,
+            settings,
+            PhaseStore(place(name), system.config.save_seconds, system.config.keep_last),
+            system.reporter,
+            may_train,
+        )
 
     def _validate_classifier(self, params) -> float:
         """Mean absolute error on complete validation data."""
@@ -213,7 +211,7 @@ class Stages:
 
     def _score_validation(self, latents: Latents):
         """The denoising loss on fixed times, noise and conditions."""
-        data = jax.tree.map(jnp.asarray, score_data(latents))
+        source = Source(score_data(latents))
         bucket, size = self.system.bucket["valid"], len(latents.label)
 
         def validate(params) -> float:
@@ -225,7 +223,7 @@ class Stages:
                         rows = everything[start : start + VALIDATION_ROWS]
                         stream = index + start  # start is 0 or beyond every index
                         key = jax.random.fold_in(jax.random.key(repeat), stream)
-                        arguments = (data, rows, np.ones(rows.size, np.float32), key)
+                        arguments = (source.at(rows), np.ones(rows.size, np.float32), key)
                         loss = self._score_valid(params, *arguments, frames=frames)
                         total += float(loss) * rows.size
             return total / (VALIDATION_REPEATS * size)

@@ -16,22 +16,37 @@ from mmdjax.data.missing import check_observed
 from mmdjax.devices import on_all_devices
 from mmdjax.methods.draw import Drawer
 from mmdjax.methods.system import filled_valid
+from mmdjax.processes import dealt
 
 
-def in_batches(function: Callable, arrays: Sequence[np.ndarray], batch: int):
+def in_batches(
+    function: Callable,
+    arrays: Sequence[np.ndarray],
+    batch: int,
+    advance: Callable[[], None] = lambda: None,
+):
     """function over rows in batches of one shape; the last is filled up with repeated rows.
+
+    Several processes share the batches; all of them get the whole result.
+
+    Args:
+      advance: told of each batch.
 
     Returns:
       What `function` returns, a pytree of arrays, joined over all rows.
     """
-    parts = []
-    for start in range(0, len(arrays[0]), batch):
-        part = [a[start : start + batch] for a in arrays]
-        size = len(part[0])
-        if size < batch:
-            part = [a[np.resize(np.arange(size), batch)] for a in part]
-        result = function(*part)
+    rows, parts = len(arrays[0]), []
+
+    def call(index: int):
+        part = [a[index * batch : (index + 1) * batch] for a in arrays]
+        if len(part[0]) < batch:
+            part = [a[np.resize(np.arange(len(a)), batch)] for a in part]
+        return function(*part)
+
+    for index, result in enumerate(dealt(-(-rows // batch), call)):
+        size = min(batch, rows - index * batch)
         parts.append(jax.tree.map(lambda a, size=size: np.asarray(a)[:size], result))
+        advance()
     return jax.tree.map(lambda *a: np.concatenate(a), *parts)
 
 
@@ -159,13 +174,11 @@ def draw_missing(
         params, targets = placed[lines], item.targets
 
         def call(condition, known, target_mask, condition_mask, row, k, p=params, targets=targets):
-            nonlocal nfe
             keys = drawer.key_of(key, row, k, targets)
             arguments = (condition, known, target_mask, condition_mask, keys)
             x, count = drawer.draw(p, targets, *arguments, drawer.grid, guidance)
-            nfe = int(count)
-            advance()
-            return np.moveaxis(np.asarray(x), 0, 2)  # (lines, K, G, T, D)
+            # (lines, K, G, T, D), (lines,)
+            return np.moveaxis(np.asarray(x), 0, 2), np.full(len(row), count)
 
         arrays = (
             filled[source[:, None], known][:, :, : item.frames],
@@ -175,7 +188,8 @@ def draw_missing(
             ids[line].astype(np.int32),
             draw_index[item.rows].reshape(-1, each).astype(np.int32),
         )
-        x = in_batches(call, arrays, lines)
+        x, counts = in_batches(call, arrays, lines, advance)
+        nfe = int(counts[-1])
         x = x.reshape(-1, *x.shape[2:])
         filled[first.reshape(-1)[:, None], item.targets, : item.frames] = x
     return filled.reshape(rows, draws, *filled.shape[1:]), nfe

@@ -1,63 +1,161 @@
-"""Checkpoints of one training phase (orbax): atomic, asynchronous, resumable to the last bit."""
+"""Checkpoints of one training phase (orbax): atomic, asynchronous, resumable to the last bit.
+
+A checkpoint is a pytree of arrays and a JSON dict of plain values (position, history, seeds,
+settings). All randomness is derived from (seed, phase, epoch, step), so there is no iterator to
+save. Restored arrays take the places of a template: any number of devices and processes.
+"""
 
 from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
+
+from mmdjax import processes
+from mmdjax.errors import UserError
+
+
+class _Manager(ocp.CheckpointManager):
+    def reached_preemption(self, step: int) -> bool:
+        """Asking JAX's service counts as a check of `stopping`, which has its own numbers."""
+        return False
 
 
 class PhaseStore:
-    """The newest checkpoints of one phase in `folder`.
+    """The newest checkpoints of one phase in `folder`; open inside `with`."""
 
-    A checkpoint is a pytree of arrays and a JSON dict of plain values (epoch, history, ...).
-    All randomness is derived from (seed, phase, epoch), so no iterator state is needed.
-    """
-
-    def __init__(self, folder: Path, save_seconds: float):
-        self._save_seconds = save_seconds
-        self._last = time.monotonic()
-        self._manager = ocp.CheckpointManager(
-            folder.absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
-        )
-
-    def restore(self, template) -> tuple[Any, dict] | None:
-        """The newest (arrays, values), arrays shaped like `template`; None where there is none."""
-        step = self._manager.latest_step()
-        if step is None:
-            return None
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                arrays=ocp.args.StandardRestore(abstract), values=ocp.args.JsonRestore()
-            ),
-        )
-        return restored["arrays"], restored["values"]
-
-    def save(self, epoch: int, arrays, values: dict, force: bool = False) -> None:
-        """Saves in the background, at most every `save_seconds` unless forced."""
-        if not force and time.monotonic() - self._last < self._save_seconds:
-            return
-        self._last = time.monotonic()
-        # The loop goes on while this is written: `values` must be a copy, or it would be newer
-        # than the arrays.
-        self._manager.save(
-            epoch,
-            args=ocp.args.Composite(
-                arrays=ocp.args.StandardSave(arrays),
-                values=ocp.args.JsonSave(copy.deepcopy(values)),
-            ),
-        )
+    def __init__(self, folder: Path, save_seconds: float = 0.0, keep: int = 2):
+        """save_seconds: `due` not before. keep: so many are left."""
+        self._folder, self._save_seconds, self._keep = folder.absolute(), save_seconds, keep
 
     def __enter__(self) -> PhaseStore:
+        options = ocp.CheckpointManagerOptions(max_to_keep=self._keep, create=True)
+        self._manager = _Manager(self._folder, options=options)
+        self._last = time.monotonic()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind, *_) -> None:
         """Waits for a save under way, however the phase ended."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        try:
+            self._manager.wait_until_finished()
+            self._manager.close()
+        except Exception as error:
+            if kind is None:
+                raise _unsaved(self._folder, error) from error
+
+    def due(self) -> bool:
+        """Whether the last save is long enough ago, by the first process' clock."""
+        return bool(processes.agreed(time.monotonic() - self._last >= self._save_seconds))
+
+    def save(self, step: int, arrays, values: dict) -> None:
+        """Saves in the background; `step` tells places in a run apart, one that is kept is kept.
+
+        Raises:
+          UserError: this or the save before could not be written; older ones are left as they are.
+        """
+        self._last = time.monotonic()
+        if step in self._manager.all_steps():
+            return
+        arrays = {"arrays": arrays, "sum": _checksum(arrays)}
+        # The loop goes on while this is written: `values` must be a copy, or it would be newer
+        # than the arrays.
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    arrays=ocp.args.StandardSave(arrays),
+                    values=ocp.args.JsonSave(copy.deepcopy(values) | {"shapes": _shapes(arrays)}),
+                ),
+                force=True,
+            )
+        except Exception as error:
+            raise _unsaved(self._folder, error) from error
+
+    def restore(self, template, report: Callable[[str], None] = print) -> tuple[Any, dict] | None:
+        """The newest sound (arrays, values), arrays shaped and placed like `template`; None where
+        there is none. One that cannot be read, or holds other numbers than were saved, is set aside
+        and reported.
+
+        Raises:
+          UserError: it was made by other networks.
+        """
+        template = {"arrays": template, "sum": np.zeros((), np.uint32)}
+        broken = False
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            found, reason = None, ""
+            try:
+                found = self._restored(step, template)
+                if int(_checksum(found[0]["arrays"])) != int(found[0]["sum"]):
+                    reason = "its numbers are not those that were saved"
+            except UserError:
+                raise
+            except Exception as error:  # whatever a damaged file leads to
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+            if processes.all_agree(not reason):
+                if broken:
+                    self._manager.reload()
+                values = found[1]
+                del values["shapes"]
+                return found[0]["arrays"], values
+            broken = True
+            self._set_aside(step, reason, report)
+        if broken:
+            self._manager.reload()
+        return None
+
+    def _restored(self, step: int, template) -> tuple[Any, dict]:
+        json_only = ocp.args.Composite(values=ocp.args.JsonRestore())
+        values = self._manager.restore(step, args=json_only)["values"]
+        if values["shapes"] != _shapes(template):
+            raise UserError(
+                f"checkpoint {step} in {str(self._folder)!r} is of other networks than the "
+                "config's; allowed: the same ones, or a new workdir"
+            )
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+        arrays = ocp.args.Composite(arrays=ocp.args.StandardRestore(abstract))
+        return self._manager.restore(step, args=arrays)["arrays"], values
+
+    def _set_aside(self, step: int, reason: str, report) -> None:
+        damaged = self._folder.with_name(f"{self._folder.name}-damaged-{step}")
+        processes.meet("a damaged checkpoint was read")
+        if processes.is_first():
+            (self._folder / str(step)).rename(damaged)
+        processes.meet("a damaged checkpoint is set aside")
+        report(f"checkpoint {step} in {self._folder} is damaged ({reason}); moved to {damaged}")
+
+
+def _unsaved(folder: Path, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:200]
+    return UserError(
+        f"a checkpoint in {str(folder)!r} cannot be written ({reason}); make room, then give the "
+        "same command: it goes on from the checkpoint before"
+    )
+
+
+def _shapes(tree) -> str:
+    """Names and shapes of everything in a pytree, to tell other networks from damage."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return "; ".join(f"{jax.tree_util.keystr(p)} {a.dtype}{list(a.shape)}" for p, a in leaves)
+
+
+@jax.jit
+def _checksum(tree) -> jax.Array:
+    """Sum of all bits, as 32-bit words without carry: the order of adding, and so the number of
+    devices, does not matter."""
+
+    def words(leaf):
+        if leaf.dtype.itemsize != 4:
+            leaf = leaf.astype(jnp.float32)
+        bits = jax.lax.bitcast_convert_type(leaf, jnp.uint32)
+        # Its place in the array, too: swapped numbers are damage.
+        place = jnp.arange(bits.size, dtype=jnp.uint32).reshape(bits.shape)
+        return (bits * (2 * place + 1)).sum(dtype=jnp.uint32)
+
+    return sum(jax.tree.map(words, jax.tree.leaves(tree)), jnp.uint32(0))

@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from mmdjax import stopping
 from mmdjax.errors import UserError
 from mmdjax.training.checkpoints import PhaseStore
-from mmdjax.training.step import State, Trainer, plan_epoch, steps_per_epoch
+from mmdjax.training.step import (
+    Rows,
+    Source,
+    State,
+    Trainer,
+    plan_epoch,
+    steps_per_epoch,
+    where_of,
+)
+
+
+class Phase(NamedTuple):
+    """What is trained.
+
+    Attributes:
+      name: for messages.
+      bucket, buckets: see `plan_epoch`.
+      key, seed: for noise, and for the order of batches.
+    """
+
+    name: str
+    bucket: np.ndarray
+    buckets: Sequence[int]
+    key: jax.Array
+    seed: Sequence[int]
 
 
 class Fitted(NamedTuple):
@@ -24,88 +49,120 @@ class Fitted(NamedTuple):
 
 
 def fit(
-    name: str,
+    phase: Phase,
     trainer: Trainer,
     params,
-    load: Callable,
-    bucket: np.ndarray,
-    buckets: Sequence[int],
+    load: Callable[[], tuple[Source, Callable]],
     settings,
-    key,
-    seed: Sequence[int],
     store: PhaseStore,
     reporter,
     may_train: bool = True,
 ) -> Fitted:
     """Trains until `settings.epochs` or until validation has not improved for `patience` epochs.
 
-    Goes on from the newest checkpoint in `store`. Batches, dropout and noise are functions of
-    (seed, epoch, step), so an interrupted run ends with the numbers of an uninterrupted one.
+    Goes on from the newest checkpoint in `store`, in the middle of an epoch where a signal stopped
+    it there. Batches, dropout and noise are functions of (seed, epoch, step), so an interrupted run
+    ends with the numbers of an uninterrupted one.
 
     Args:
-      name: of the phase, for messages.
       trainer: from `make_trainer`.
       params: initial parameters.
-      load: () -> (data, validate), called where something is left to train. data: pytree of arrays
-        for the loss. validate: averaged parameters -> float, lower is better.
-      bucket, buckets: see `plan_epoch`.
+      load: () -> (source, validate), called where something is left to train. validate: averaged
+        parameters, whole on one device -> float, lower is better.
       settings: `mmdjax.config.Training`.
-      key, seed: of this phase, for noise and for the order of batches.
-      store: where checkpoints go.
+      store: where checkpoints go, not yet open.
       reporter: `mmdjax.training.progress.Reporter`.
       may_train: False in evaluation, where an unfinished phase is an error.
 
     Raises:
-      UserError: the loss is not finite; the phase is unfinished and may not be trained.
+      UserError: the loss is not finite; the phase is unfinished and may not be trained; a
+        checkpoint cannot be written.
+      Stopped: by a signal; what was done is saved.
     """
-    state = trainer.init(params)
-    best = jax.tree.map(np.asarray, params)
-    values = {"epoch": 0, "wait": 0, "best_value": math.inf, "done": False, "seconds": 0.0}
-    values |= {"history": {"epoch": [], "train": [], "valid": [], "best": 0}}
-    saved = store.restore({"state": state, "best": best})
-    if saved is not None:
-        state, best, values = State(*saved[0]["state"]), saved[0]["best"], saved[1]
-    if not values["done"] and not may_train:
-        raise UserError(f"{name} is not trained to the end in this workdir; run --mode=train first")
-    history = values["history"]
-    if not values["done"]:
-        data, validate = load()
-        data = jax.tree.map(jnp.asarray, data)
-    total = settings.epochs * steps_per_epoch(bucket, settings.batch)
-    with reporter.phase(name, total) as progress:
-        progress.start_at(values["epoch"] * steps_per_epoch(bucket, settings.batch))
-        while not values["done"]:
-            started, epoch = time.monotonic(), values["epoch"]
-            plan = plan_epoch(
-                bucket, buckets, settings.batch, np.random.default_rng([*seed, epoch])
+    name, place = phase.name, trainer.placement
+    best = jax.device_get(params)
+    state = trainer.init(best)
+    values = {"epoch": 0, "step": 0, "wait": 0, "best_value": math.inf, "done": False}
+    values |= {"seconds": 0.0, "history": {"epoch": [], "train": [], "valid": [], "best": 0}}
+    made_with = {"seed": list(phase.seed), "key": where_of(phase.key, 0, 0).tolist()[:2]}
+    values |= made_with | {"settings": dataclasses.asdict(settings)}
+    with stopping.deferred(), store:
+        saved = store.restore({"state": state, "best": best}, reporter.print)
+        if saved is not None:
+            state, best, values = State(*saved[0]["state"]), saved[0]["best"], saved[1]
+            if {k: values[k] for k in made_with} != made_with:
+                raise UserError(f"{name}: the checkpoint is of another seed; give a new workdir")
+        if not values["done"] and not may_train:
+            raise UserError(
+                f"{name} is not trained to the end in this workdir; run --mode=train first"
             )
-            epoch_key, losses = jax.random.fold_in(key, epoch), []
-            for index, rows in enumerate(plan):
-                step_key = jax.random.fold_in(epoch_key, index)
-                state, loss = trainer.step(
-                    state, data, rows.rows, rows.weight, step_key, frames=rows.frames
+        if values["done"]:
+            return Fitted(best, values["history"] | {"seconds": values["seconds"]})
+        source, validate = load()
+        common, own = place.copied(source.common), place.own_rows(settings.batch)
+
+        def taken(state: State, epoch: int, index: int, rows: Rows) -> State:
+            batch = jax.tree.map(lambda a: a[rows.rows[own]], source.rows)
+            batch, weight = place.batch((batch, rows.weight[own]))
+            where = where_of(phase.key, epoch, index)
+            return trainer.step(state, batch, common, weight, where, frames=rows.frames)
+
+        def save() -> None:
+            if int(state.broken):  # it has nothing to go on from
+                return
+            # An epoch's last step and its validation are two places to go on from.
+            place_in_run = values["epoch"] * (per_epoch + 1) + values["step"]
+            store.save(place_in_run, {"state": state, "best": best}, values)
+
+        history, per_epoch = values["history"], steps_per_epoch(phase.bucket, settings.batch)
+        with reporter.phase(name, settings.epochs * per_epoch) as progress:
+            progress.start_at(values["epoch"] * per_epoch + values["step"])
+            trace = reporter.trace(name)
+            while not values["done"]:
+                started, epoch = time.monotonic(), values["epoch"]
+                rng = np.random.default_rng([*phase.seed, epoch])
+                plan = plan_epoch(phase.bucket, phase.buckets, settings.batch, rng)
+                try:
+                    for index in range(values["step"], len(plan)):
+                        stopping.check()
+                        state = taken(state, epoch, index, plan[index])
+                        values["step"] = index + 1
+                        progress.advance()
+                        trace.step(state.steps)
+                    stopping.check()
+                    valid = float(validate(place.local(state.average)))
+                except stopping.Stopped:
+                    values["seconds"] += time.monotonic() - started
+                    save()
+                    raise
+                train = float(state.total) * settings.batch / len(phase.bucket)
+                _finite(name, state, valid, epoch)
+                for field, value in (("epoch", epoch + 1), ("train", train), ("valid", valid)):
+                    history[field].append(value)
+                values["epoch"], values["step"] = epoch + 1, 0
+                values["wait"] += 1
+                if valid < values["best_value"]:
+                    values["best_value"], values["wait"], history["best"] = valid, 0, epoch + 1
+                    best = jax.device_get(place.local(state.average))
+                values["done"] = (
+                    values["epoch"] >= settings.epochs or values["wait"] >= settings.patience
                 )
-                losses.append(loss)
-                progress.advance()
-            train = float(np.sum(jax.device_get(losses))) * settings.batch / len(bucket)
-            valid = float(validate(state.average))
-            if not (math.isfinite(train) and math.isfinite(valid)):
-                raise UserError(
-                    f"{name}: loss {train}, validation {valid} in epoch {epoch + 1}; it must be "
-                    "finite (use a lower learning_rate, in a new workdir)"
-                )
-            for field, value in (("epoch", epoch + 1), ("train", train), ("valid", valid)):
-                history[field].append(value)
-            values["epoch"], values["wait"] = epoch + 1, values["wait"] + 1
-            if valid < values["best_value"]:
-                values["best_value"], values["wait"], history["best"] = valid, 0, epoch + 1
-                best = jax.device_get(state.average)
-            values["done"] = (
-                values["epoch"] >= settings.epochs or values["wait"] >= settings.patience
-            )
-            values["seconds"] += time.monotonic() - started
-            progress.epoch(values["epoch"], train, valid)
-            store.save(
-                values["epoch"], {"state": state, "best": best}, values, force=values["done"]
-            )
+                values["seconds"] += time.monotonic() - started
+                progress.epoch(values["epoch"], train, valid)
+                if values["done"] or store.due():
+                    save()
+            trace.end(state.steps)
     return Fitted(best, history | {"seconds": values["seconds"]})
+
+
+def _finite(name: str, state: State, valid: float, epoch: int) -> None:
+    broken = int(state.broken)
+    if not broken and math.isfinite(valid):
+        return
+    what = f"the training loss was not finite at step {broken}"
+    if not broken:
+        what = f"the validation loss was {valid} after step {int(state.steps)}"
+    raise UserError(
+        f"{name}: {what}, in epoch {epoch + 1}; the last checkpoint is kept (use a lower "
+        "learning_rate, in a new workdir)"
+    )

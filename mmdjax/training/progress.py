@@ -17,6 +17,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from mmdjax import processes
+from mmdjax.training.trace import Trace
+
 LINE_SECONDS = 20.0  # without a terminal: one line about this often
 
 
@@ -65,9 +68,17 @@ def terminal() -> Console:
 class Reporter:
     """Owns the terminal and the event file of a run."""
 
-    def __init__(self, folder: Path | None = None):
+    def __init__(self, folder: Path | None = None, profile: Path | None = None):
+        """folder: of events. profile: of traces of training phases, if any.
+
+        Of several processes the first one alone is seen."""
+        first = processes.is_first()
         self.console = terminal()
-        self._writer = _Events(folder)
+        self.console.quiet = not first
+        self._writer, self._profile = _Events(folder if first else None), profile
+
+    def trace(self, name: str) -> Trace:
+        return Trace(self._profile / re.sub(r"\W+", "_", name) if self._profile else None)
 
     @contextlib.contextmanager
     def phase(self, name: str, total: int):

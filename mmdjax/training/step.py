@@ -10,16 +10,41 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mmdjax.compilation import AheadOfTime, shapes_of, shared
+from mmdjax.compilation import AheadOfTime, shared
+from mmdjax.config_training import MESH, Mesh
+from mmdjax.training.sharding import Placement, placement
 
 
 class State(NamedTuple):
-    """params; their moving average (equal to params without averaging); optimiser state; steps."""
+    """params; their moving average (equal to params without averaging); optimiser state.
+
+    Attributes:
+      steps: taken. total: sum of the losses since the epoch began. broken: the first step, from 1,
+        whose loss was not finite; 0 while there is none.
+    """
 
     params: dict
     average: dict
     optimiser: tuple
     steps: jax.Array
+    total: jax.Array
+    broken: jax.Array
+
+
+class Source(NamedTuple):
+    """What a phase learns from.
+
+    Attributes:
+      rows: pytree of numpy arrays (N, ...), one entry a sample; a step is given those of its batch.
+      common: dict of what every step sees beside them.
+    """
+
+    rows: dict
+    common: dict = {}  # noqa: RUF012
+
+    def at(self, rows: np.ndarray) -> dict:
+        """Some rows, as losses read them."""
+        return jax.tree.map(lambda a: a[rows], self.rows) | self.common
 
 
 class Rows(NamedTuple):
@@ -55,21 +80,32 @@ def steps_per_epoch(bucket: np.ndarray, batch: int) -> int:
 
 
 class Trainer(NamedTuple):
-    """init: params -> State. step: (state, data, rows, weight, key, frames) -> (state, loss)."""
+    """init: params -> State. step: (state, batch, common, weight, where, frames) -> state.
+
+    Attributes:
+      placement: which devices hold what. batch: rows of `Source.rows` and their weight, on them.
+      `where` (4,) uint32: key data of the phase, epoch, and step of the epoch.
+    """
 
     init: Callable
     step: AheadOfTime
+    placement: Placement
 
 
 @shared
-def make_trainer(loss_fn, settings, total_steps: int) -> Trainer:
+def make_trainer(loss_fn, settings, total_steps: int, mesh: Mesh = MESH) -> Trainer:
     """Compiled training of one loss; the same object serves every seed without recompiling.
 
     Args:
-      loss_fn: (params, data, rows, weight, key, frames) -> scalar; `frames` is static.
+      loss_fn: (params, data, weight, key, frames) -> scalar, data: `Source.rows` of a batch and
+        `Source.common` in one dict; `frames` is static.
       settings: `mmdjax.config.Training`.
       total_steps: length of the cosine decay.
+
+    Raises:
+      UserError: the mesh does not fit the devices or the batch.
     """
+    place = placement(mesh, settings.batch)
     warmup = min(settings.warmup, total_steps // 2)
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, settings.learning_rate, warmup, max(total_steps, warmup + 1)
@@ -81,10 +117,18 @@ def make_trainer(loss_fn, settings, total_steps: int) -> Trainer:
 
     @jax.jit  # operation by operation it takes a second
     def init(params) -> State:
-        return State(params, jax.tree.map(jnp.copy, params), optimiser.init(params), jnp.int32(0))
+        copy = jax.tree.map(jnp.copy, params)
+        zero = jnp.int32(0)
+        state = State(params, copy, optimiser.init(params), zero, jnp.float32(0), zero)
+        return place.constrained(state)
 
-    def step(state, data, rows, weight, key, frames):
-        loss, gradient = jax.value_and_grad(loss_fn)(state.params, data, rows, weight, key, frames)
+    def step(state, batch, common, weight, where, frames):
+        key = jax.random.wrap_key_data(where[:2])
+        for part in where[2:]:
+            key = jax.random.fold_in(key, part)
+        loss, gradient = jax.value_and_grad(loss_fn)(
+            state.params, batch | common, weight, key, frames
+        )
         updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
         params = optax.apply_updates(state.params, updates)
         # A short memory at first, so that the average forgets where it started.
@@ -92,20 +136,31 @@ def make_trainer(loss_fn, settings, total_steps: int) -> Trainer:
         average = jax.tree.map(
             lambda old, new: decay * old + (1 - decay) * new, state.average, params
         )
-        return State(params, average, optimiser_state, state.steps + 1), loss
+        steps, first = state.steps + 1, where[3] == 0
+        total = jnp.where(first, 0.0, state.total) + loss
+        broken = jnp.where((state.broken == 0) & ~jnp.isfinite(loss), steps, state.broken)
+        made = State(params, average, optimiser_state, steps, total, broken)
+        return place.constrained(made)
 
-    return Trainer(init, AheadOfTime(step, static_argnames="frames", donate_argnums=0))
+    return Trainer(init, AheadOfTime(step, static_argnames="frames", donate_argnums=0), place)
 
 
-def prepare_step(trainer: Trainer, params, data, settings, frames: int) -> None:
+def where_of(key, epoch: int, step: int) -> np.ndarray:
+    """What a step's randomness is made of, see `Trainer`."""
+    return np.array([*np.asarray(jax.random.key_data(key)), epoch, step], np.uint32)
+
+
+def prepare_step(trainer: Trainer, params, source: Source, settings, frames: int) -> None:
     """Starts compiling a trainer's step in the background.
 
     Args:
-      params, data: pytrees of arrays or their shapes, as `fit` will have them.
+      params, source: pytrees of arrays or their shapes, as `fit` will have them.
       settings: `mmdjax.config.Training`. frames: of one length bucket.
     """
-    rows = jax.ShapeDtypeStruct((settings.batch,), jnp.int32)
-    weight = jax.ShapeDtypeStruct((settings.batch,), jnp.float32)
-    state = jax.eval_shape(trainer.init, params)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    trainer.step.prepare(state, shapes_of(data), rows, weight, key, frames=frames)
+    place, shape = trainer.placement, jax.ShapeDtypeStruct
+    batch = jax.tree.map(lambda a: shape((settings.batch, *a.shape[1:]), a.dtype), source.rows)
+    weight = shape((settings.batch,), jnp.float32)
+    batch, weight = place.shapes((batch, weight), place.rows)
+    common = place.shapes(source.common, place.everywhere)
+    state = place.shapes(jax.eval_shape(trainer.init, params))
+    trainer.step.prepare(state, batch, common, weight, shape((4,), jnp.uint32), frames=frames)

@@ -80,7 +80,7 @@ def test_training_takes_the_steps_that_were_prepared(method, tiny_system, tmp_pa
         classifier_training=SHORT,
     )
     system = TwoStage(config, tiny_system.splits, Reporter())
-    stages = METHODS[method](system)
+    stages = METHODS[method].stages(system)
     stages.prepare()
     if method == "imder":
         stages.train(0, tmp_path.joinpath)
@@ -189,7 +189,7 @@ def stop(*_):
 
 tracing, builtins.__class__ = [], Watched
 experiment.prepare = lambda *_: tracing.append(True)
-experiment.check_workdir = stop
+experiment.workdir.opened = stop
 try:
     experiment.run(config.from_dict(TINY), None)
 except Loaded:

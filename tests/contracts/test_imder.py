@@ -40,12 +40,12 @@ def gradient(parts, faithful):
     conditioning = "shared" if faithful else "clean"
     diffusion = dataclasses.replace(DIFFUSION, conditioning=conditioning)
     grid = faithful_grid(modules.sde, 4) if faithful else make_drawer(modules, diffusion).grid
-    data = {"utterances": rows, "grid": jnp.asarray(grid)}
+    data = jax.tree.map(lambda a: a[ROWS], rows) | {"grid": jnp.asarray(grid)}
 
     @jax.jit
     def of(params, data, key, weight):
         loss = imder_loss(modules, diffusion, weight, faithful)
-        rest = (data, ROWS, jnp.ones(len(ROWS)), key, TINY["latents"]["frames"])
+        rest = (data, jnp.ones(len(ROWS)), key, TINY["latents"]["frames"])
         return jax.grad(loss)(params, *rest)
 
     return lambda key, weight=0.1: of(params, data, jax.random.key(key), weight)

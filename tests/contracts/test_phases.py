@@ -36,6 +36,8 @@ REDONE = {
     "seeds=(3,)": set(),
     "title=other": set(),
     "optimise=False": set(),
+    "keep_last=5": set(),
+    "mesh.fsdp=2": set(),
 }
 
 
@@ -43,6 +45,14 @@ REDONE = {
 def test_a_phase_is_shared_unless_what_it_reads_differs(change):
     other = changed(VALUES, [change])
     assert {p for p in UNREAD if fingerprint(VALUES, p) != fingerprint(other, p)} == REDONE[change]
+
+
+def test_a_phase_of_gsdnet_reads_its_graphs_and_not_its_evaluation():
+    values = VALUES | {"method": "gsdnet"}
+    names = ("graph.components=8", "score.width=64", "evaluation.draws=2", "mesh.data=1")
+    changes = [fingerprint(changed(values, [c]), "score_spectral") for c in names]
+    same = [found == fingerprint(values, "score_spectral") for found in changes]
+    assert same == [False, False, True, True]
 
 
 def test_every_group_of_the_config_is_tried():

@@ -52,7 +52,7 @@ def without_times(rows) -> list:
 
 def test_common_stages_are_trained_once(done):
     workdir, _ = done
-    made = [path.name.partition("-")[0] for path in (workdir / "stages").iterdir()]
+    made = [path.name.partition("-")[0] for path in (workdir / "checkpoints").iterdir()]
     # Three ways to draw, of which two are the same draws: with and without decoder.
     expected = {"classifier": 1, "score": 1, "completions": 2, "draws": 3, "zero": 1}
     assert {name: made.count(name) for name in set(made)} == expected

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mmdjax import experiment
 from mmdjax.errors import UserError
+from mmdjax.workdir import claim
 
 ROOT = Path(__file__).parents[2]
 SMALL = """
@@ -119,11 +119,11 @@ def test_killed_and_restarted_a_run_ends_with_the_same_numbers(
 ):
     """kill -9 in the middle of each kind of phase, then once more to the end."""
     workdir = tmp_path / "killed"
-    checkpoints = workdir / "checkpoints" / "seed_0"
+    checkpoints = workdir / "checkpoints"
     for phase in ("classifier", "score", "zero"):
         process = start(small_config, workdir)
         deadline = time.monotonic() + 240
-        while not list(checkpoints.glob(f"{phase}/[0-9]*")):
+        while not list(checkpoints.glob(f"{phase}-*/seed_0/[0-9]*")):
             assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
@@ -139,7 +139,7 @@ def test_another_config_in_the_same_workdir_is_refused(uninterrupted):
     with pytest.raises(UserError, match=r"another config .*diffusion.nfe: 3 there"):
         written = json.loads(before)
         written["diffusion"]["nfe"] = 4
-        experiment.check_workdir(workdir, written)
+        claim(workdir, written)
     assert (workdir / "config.json").read_text() == before
 
 

@@ -123,7 +123,7 @@ def test_training_without_any_condition_is_the_same_for_every_mode(tiny_system, 
         jax.random.split(jax.random.key(0), 3)
     )
     data = {"z": jnp.asarray(z), "valid": jnp.asarray(valid)}
-    rest = (data, np.arange(8), np.ones(8, np.float32), jax.random.key(1), 4)
+    rest = (data, np.ones(8, np.float32), jax.random.key(1), 4)
     hidden = score_loss(modules, "v", conditions, unconditional=1.0)(params, *rest)
     clean = score_loss(modules, "v", "clean", unconditional=1.0)(params, *rest)
     shown = score_loss(modules, "v", conditions)(params, *rest)

@@ -1,0 +1,50 @@
+"""Settings of training: the phases, and the devices that they are spread over."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """One training phase: AdamW with warm-up, cosine decay and gradient clipping.
+
+    Attributes:
+      epochs: at most.
+      patience: epochs without a better validation loss before it stops.
+      batch: samples a step, over all devices.
+      learning_rate: at its peak.
+      warmup: steps of linear warm-up; at most half of all steps.
+      weight_decay: decoupled (AdamW).
+      clip: largest global norm of the gradient.
+      ema: decay of the averaged parameters that are validated and kept; 0 is no averaging.
+    """
+
+    epochs: int = 50
+    patience: int = 10
+    batch: int = 32
+    learning_rate: float = 1e-3
+    warmup: int = 100
+    weight_decay: float = 5e-3
+    clip: float = 1.0
+    ema: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+    """Devices of training, data x fsdp of them. Nothing here changes what is learned.
+
+    Attributes:
+      data: parts of a batch with parameters of their own; 0 for as many as there are devices (of
+        one process: as many of them as divide the batch).
+      fsdp: devices that share one copy of the parameters, the average and the optimiser's state.
+        Each takes a part of the batch, too.
+      shard_from: bytes from which a parameter is shared rather than copied.
+    """
+
+    data: int = 0
+    fsdp: int = 1
+    shard_from: int = 65536
+
+
+TRAINING, MESH = Training(), Mesh()

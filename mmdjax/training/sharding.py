@@ -1,0 +1,107 @@
+"""Training over a (data, fsdp) mesh: which device holds which parameters and rows of a batch."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from mmdjax.errors import UserError
+
+AXES = ("data", "fsdp")
+
+
+class Placement(NamedTuple):
+    """mesh: of a phase. shard_from: bytes from which a parameter is spread over 'fsdp'."""
+
+    mesh: jax.sharding.Mesh
+    shard_from: int
+
+    @property
+    def everywhere(self) -> NamedSharding:
+        return NamedSharding(self.mesh, P())
+
+    @property
+    def rows(self) -> NamedSharding:
+        """Of a batch: both axes take parts of it."""
+        return NamedSharding(self.mesh, P(AXES))
+
+    def of(self, leaf) -> NamedSharding:
+        """Of a parameter, or of anything that has its shape: its longest axis over 'fsdp'."""
+        parts, size = self.mesh.shape["fsdp"], math.prod(leaf.shape) * leaf.dtype.itemsize
+        if parts == 1 or size < self.shard_from:
+            return self.everywhere
+        axes = [i for i, n in enumerate(leaf.shape) if n % parts == 0]
+        if not axes:
+            return self.everywhere
+        longest = max(axes, key=lambda i: leaf.shape[i])
+        return NamedSharding(self.mesh, P(*(None,) * longest, "fsdp"))
+
+    def shapes(self, tree, sharding=None):
+        """`jax.ShapeDtypeStruct`s of a pytree as it will be placed.
+
+        Args:
+          sharding: of every leaf; by default that of parameters.
+        """
+        return jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding or self.of(a)), tree
+        )
+
+    def constrained(self, tree):
+        """Parameters inside a compiled function, kept where they belong."""
+        return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, self.of(a)), tree)
+
+    def copied(self, tree):
+        """The same pytree on every device."""
+        return jax.device_put(tree, self.everywhere)
+
+    def own_rows(self, batch: int) -> np.ndarray:
+        """Which rows of a batch this process' devices take, in order."""
+        parts = self.rows.addressable_devices_indices_map((batch,)).values()
+        return np.unique(np.concatenate([np.arange(batch)[part] for part in parts]))
+
+    def batch(self, own):
+        """A global batch from each process' own rows, numpy arrays (own rows, ...)."""
+        rows = self.rows
+        return jax.tree.map(lambda a: jax.make_array_from_process_local_data(rows, a), own)
+
+    def local(self, tree):
+        """A pytree on this process' first device, whole."""
+        whole = _gather(self.everywhere)(tree)
+        return jax.tree.map(lambda a: a.addressable_data(0), whole)
+
+
+@functools.lru_cache
+def _gather(everywhere: NamedSharding):
+    return jax.jit(lambda tree: tree, out_shardings=everywhere)
+
+
+def placement(settings, batch: int) -> Placement:
+    """The devices of a phase.
+
+    Args:
+      settings: `mmdjax.config.Mesh`. batch: samples a step.
+
+    Raises:
+      UserError: more devices than there are, or a number that does not divide the batch.
+    """
+    devices, fsdp = jax.devices(), settings.fsdp
+    most = len(devices) // fsdp
+    data = settings.data or most
+    if not settings.data and jax.process_count() == 1:
+        while data > 1 and batch % (data * fsdp):
+            data -= 1
+    used = data * fsdp
+    given = f"config.mesh: data {settings.data}, fsdp {fsdp} with {len(devices)} devices"
+    if not 0 < used <= len(devices) or (jax.process_count() > 1 and used != len(devices)):
+        raise UserError(f"{given}; allowed: data times fsdp devices, of several processes all")
+    if batch % used:
+        raise UserError(f"{given} and a batch of {batch}; allowed: a batch that {used} divides")
+    types = (AxisType.Auto,) * len(AXES)
+    mesh = jax.make_mesh((data, fsdp), AXES, devices=devices[:used], axis_types=types)
+    return Placement(mesh, settings.shard_from)

@@ -1,0 +1,418 @@
+"""The launchers: what they would run, how they quote, and processes that fail or are stopped."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+AWKWARD = '/runs/it\'s "a" $(HOME) $HOME: #b'  # as a folder's name
+RUN = ["--config=configs/synthetic.py", f"--workdir={AWKWARD}"]
+
+# Stands in for mmdjax.main: does what --config (a file's content, if it is one) tells it.
+FAKE = """
+import os, pathlib, signal, sys, time
+flags = dict(a[2:].split("=", 1) for a in sys.argv[1:])
+orders = flags["--config"[2:]]
+workdir = pathlib.Path(flags["workdir"])
+workdir.mkdir(parents=True, exist_ok=True)
+if pathlib.Path(orders).is_file():
+    orders = pathlib.Path(orders).read_text()
+own = "process_" + flags.get("process", "0")
+with open(workdir / "starts", "a") as starts:
+    starts.write(own + "\\n")
+
+def stop(*_):
+    (workdir / f"saved_{own}").touch()
+    print("saved", flush=True)
+    sys.exit(int(flags.get("stopped_status", 0)))
+
+signal.signal(signal.SIGTERM, signal.SIG_IGN if f"deaf_{own}" in orders else stop)
+print("out of", own)
+print("err of", own, file=sys.stderr)
+(workdir / f"ready_{own}").touch()
+sys.stdout.flush()
+while f"wait_{own}" in orders and not (workdir / f"saved_{own}").exists():
+    time.sleep(0.02)
+while len(list(workdir.glob("ready_*"))) < int(flags.get("processes", 1)):
+    time.sleep(0.02)
+if f"fail_{own}" in orders:
+    sys.exit("the reason\\n")
+if f"die_{own}" in orders:
+    os.kill(os.getpid(), signal.SIGKILL)
+began = time.time()
+time.sleep(0.4 if "slow" in orders else 0)
+(workdir / "results.json").write_text(f"[{began}, {time.time()}]")
+"""
+
+
+@pytest.fixture
+def environment(tmp_path):
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "fake_run.py").write_text(FAKE)
+    return os.environ | {"PYTHONPATH": str(tmp_path / "modules")}
+
+
+def call(command, environment=None, **more):
+    command = [str(word) for word in command]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, **more
+    )
+
+
+def python(script, *arguments):
+    return [sys.executable, f"launch/{script}", *arguments]
+
+
+def wait_for(find, seconds=20.0):
+    """What `find` returns, as soon as that is something."""
+    deadline = time.monotonic() + seconds
+    while not (found := find()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+# --- local.py
+
+
+def local(workdir, orders, *own):
+    flags = ["--", f"--config={orders}", f"--workdir={workdir}"]
+    return python("local.py", "--processes=2", "--module=fake_run", *own, *flags)
+
+
+def test_local_prints_one_command_a_process():
+    environment = os.environ | {"XLA_FLAGS": "--xla_a=1"}
+    dry = python("local.py", "--processes=2", "--devices=3", "--dry-run", "--", *RUN)
+    first, second = map(shlex.split, call(dry, environment).stdout.splitlines())
+    assert first[:2] == [
+        "XLA_FLAGS=--xla_a=1 --xla_force_host_platform_device_count=3",
+        "JAX_PLATFORMS=cpu",
+    ]
+    assert first[3:5] == ["-m", "mmdjax.main"]
+    assert re.fullmatch(r"--coordinator=127\.0\.0\.1:\d+", first[5])
+    assert first[6:] == ["--processes=2", "--process=0", *RUN]
+    assert second[5:] == [first[5], "--processes=2", "--process=1", *RUN]
+
+
+def test_local_marks_every_line_with_its_process(tmp_path, environment):
+    done = call(local(tmp_path / "run", "nothing"), environment)
+    assert done.returncode == 0 and done.stderr == ""
+    expected = [f"[{i}] {what} of process_{i}" for i in (0, 1) for what in ("err", "out")]
+    assert sorted(done.stdout.splitlines()) == expected
+
+
+@pytest.mark.parametrize(
+    "how, status, words, line",
+    [
+        ("fail", 1, "status 1", "the reason"),
+        ("die", 137, "status 137 (SIGKILL)", "err of process_1"),
+    ],
+)
+def test_local_ends_all_when_one_fails(tmp_path, environment, how, status, words, line):
+    orders = f"wait_process_0 deaf_process_0 {how}_process_1"
+    done = call(local(tmp_path / "run", orders, "--grace=0"), environment)
+    assert done.returncode == status
+    assert f"[1] {line}" in done.stdout
+    last = f"local.py: process 1 ended with {words}; its last line: {line}"
+    assert done.stderr.splitlines() == [last]
+    assert not (tmp_path / "run" / "saved_process_0").exists()  # it did not hear SIGTERM
+
+
+def test_local_passes_sigterm_on_and_waits(tmp_path, environment):
+    orders = "wait_process_0 wait_process_1"
+    command = [*local(tmp_path / "run", orders), "--stopped_status=75"]
+    launcher = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    for index in (0, 1):
+        wait_for((tmp_path / "run" / f"ready_process_{index}").exists)
+    launcher.send_signal(signal.SIGTERM)
+    output = launcher.communicate(timeout=30)[0].decode()
+    assert launcher.returncode == 75, output
+    assert "[0] saved" in output and "[1] saved" in output
+    assert output.endswith("local.py: stopped by SIGTERM; exit statuses: 75, 75\n")
+
+
+# --- sweep.py
+
+
+def sweep(folder, *arguments, seeds="0,1"):
+    own = ["--module=fake_run", f"--workdir={folder}", f"--seeds={seeds}"]
+    return python("sweep.py", *own, *arguments)
+
+
+def table(folder):
+    rows = json.loads((folder / "sweep.json").read_text())
+    return {(Path(row["config"]).name, row["seed"]): row for row in rows}
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Makes a config file of these orders."""
+
+    def make(name, orders=""):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(orders)
+        return path
+
+    return make
+
+
+def test_sweep_prints_one_command_a_run():
+    configs = ("configs/synthetic.py", "configs/experiments/sde.py:smoke")
+    dry = sweep("runs/s", "--dry-run", *configs, "--", "--config.title=a b")
+    commands = [shlex.split(line) for line in call(dry).stdout.splitlines()]
+    assert [(c[3], c[-2], c[-1]) for c in commands] == [
+        (f"--config={config}", f"--workdir=runs/s/{name}/seed_{seed}", f"--config.seeds=({seed},)")
+        for config, name in zip(configs, ("synthetic", "experiments.sde-smoke"), strict=True)
+        for seed in (0, 1)
+    ]
+    assert all("--config.title=a b" in command for command in commands)
+
+
+def test_sweep_gives_files_of_one_name_folders_of_their_own(tmp_path, config):
+    one, other = config("one/a.py"), config("other/a.py")
+    dry = sweep(tmp_path / "s", "--dry-run", one, other, f"{one}:smoke", seeds="0")
+    lines = call(dry).stdout.splitlines()
+    folders = {re.search(r"--workdir=(\S+)", line)[1] for line in lines}
+    assert len(folders) == 3
+
+
+def test_sweep_goes_on_after_a_failure_and_starts_nothing_finished_again(
+    tmp_path, environment, config
+):
+    bad, good = config("bad.py", "fail_process_0"), config("good.py")
+    folder = tmp_path / "sweep"
+    done = call(sweep(folder, bad, good), environment)
+    assert done.returncode == 1 and done.stderr == ""
+    assert "2 of 4 finished; failed: " in done.stdout
+    assert "failed with status 1: the reason" in done.stdout
+    assert "4 of 4 ended: " in done.stdout
+    rows = table(folder)
+    assert {key: row["status"] for key, row in rows.items()} == {
+        ("bad.py", 0): 1,
+        ("bad.py", 1): 1,
+        ("good.py", 0): 0,
+        ("good.py", 1): 0,
+    }
+    assert set(rows["good.py", 0]) == {"config", "seed", "status", "seconds", "workdir", "flags"}
+    dry = sweep(folder, "--dry-run", bad, good)
+    assert call(dry).stdout.count("# finished: ") == 2
+    assert "# finished" not in call([*dry, "--", "--config.title=other"]).stdout
+    bad.write_text("")
+    again = call(sweep(folder, bad, good), environment)
+    assert again.returncode == 0, again.stdout
+    assert "2 of 4 are finished already" in again.stdout and "4 of 4 finished" in again.stdout
+    for (name, seed), row in table(folder).items():
+        starts = (Path(row["workdir"]) / "starts").read_text().splitlines()
+        assert len(starts) == (2 if name == "bad.py" else 1), (name, seed)
+        log = (Path(row["workdir"]) / "log.txt").read_text()
+        assert log.count("out of process_0") == len(starts)
+
+
+def test_sweep_runs_at_most_so_many_at_once(tmp_path, environment, config):
+    folder = tmp_path / "sweep"
+    command = sweep(folder, "--at_most=2", config("slow.py", "slow"), seeds="0,1,2")
+    assert call(command, environment).returncode == 0
+    rows = table(folder).values()
+    times = [json.loads((Path(row["workdir"]) / "results.json").read_text()) for row in rows]
+    at_once = [sum(a <= start < b for a, b in times) for start, _ in times]
+    assert len(times) == 3 and max(at_once) == 2
+
+
+def test_a_stopped_sweep_goes_on(tmp_path, environment, config):
+    folder, waits = tmp_path / "sweep", config("waits.py", "wait_process_0")
+    launcher = subprocess.Popen(
+        sweep(folder, waits), cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    ready = wait_for(lambda: next(folder.glob("*/seed_0/ready_process_0"), None))
+    launcher.send_signal(signal.SIGINT)
+    output = launcher.communicate(timeout=30)[0]
+    assert launcher.returncode == 128 + signal.SIGINT
+    assert re.search(r"1 of 2 ended: \S+, seed 0, \d+ s, stopped", output), output
+    assert "the same command goes on" in output and "2 of 2 started" not in output
+    assert table(folder)["waits.py", 0]["status"] == 75
+    waits.write_text("")
+    assert call(sweep(folder, waits), environment).returncode == 0
+    assert len((ready.parent / "starts").read_text().splitlines()) == 2
+
+
+# --- SLURM
+
+
+def slurm(*arguments, path="", **settings):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+    kept["PATH"] = f"{path}:{kept['PATH']}" if path else kept["PATH"]
+    return call(["bash", "launch/slurm.sbatch", *arguments], kept | settings)
+
+
+def test_slurm_runs_one_task_without_meeting_others():
+    words = shlex.split(slurm("--dry-run", "configs/a.py", AWKWARD, "--config.title=a b").stdout)
+    assert words[0] == "srun" and "--ntasks=1" in words
+    assert "--distributed" not in words and "--stopped_status=75" in words
+    assert words[-3:] == ["--config=configs/a.py", f"--workdir={AWKWARD}", "--config.title=a b"]
+
+
+def test_slurm_gives_a_task_that_is_alone_on_its_node_all_its_gpus():
+    job = {"SLURM_NTASKS": "4", "SLURM_GPUS_ON_NODE": "2", "SLURM_CPUS_PER_TASK": "3"}
+    alone = slurm("--dry-run", "a.py", "w", **job, SLURM_JOB_NUM_NODES="4").stdout
+    words = shlex.split(alone)
+    assert {"--ntasks=4", "--cpus-per-task=3", "--distributed"} <= set(words)
+    assert "JAX_LOCAL_DEVICE_IDS=0,1" in words
+    shared = slurm("--dry-run", "a.py", "w", **job, SLURM_JOB_NUM_NODES="2").stdout
+    assert "JAX_LOCAL_DEVICE_IDS" not in shared and "--distributed" in shared
+
+
+@pytest.mark.parametrize("status, requeued", [(0, ""), (1, ""), (75, "requeue 17\n")])
+def test_slurm_requeues_a_job_that_was_stopped(tmp_path, status, requeued):
+    commands = {"srun": f"exit {status}", "scontrol": f'echo "$@" > {tmp_path}/requeued'}
+    for name, body in commands.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    done = slurm("a.py", "w", path=str(tmp_path), SLURM_JOB_ID="17")
+    assert done.returncode == status, done.stderr
+    told = tmp_path / "requeued"
+    assert (told.read_text() if told.exists() else "") == requeued
+
+
+def test_slurm_signals_the_tasks_and_not_the_script():
+    text = (ROOT / "launch" / "slurm.sbatch").read_text()
+    directives = re.findall(r"^#SBATCH (\S+)$", text, re.M)
+    assert {"--signal=TERM@120", "--requeue", "--open-mode=append"} <= set(directives)
+
+
+# --- TPU pod
+
+
+def tpu_pod(*arguments):
+    return call(["bash", "launch/tpu_pod.sh", *arguments])
+
+
+def test_tpu_pod_quotes_for_both_shells(tmp_path):
+    flags = ["--config.title=$(HOME) 'x'", "--force"]
+    given = ("--dry-run", "pod", "zone-a", "configs/a.py", AWKWARD, *flags)
+    commands = [shlex.split(line) for line in tpu_pod(*given).stdout.splitlines()]
+    assert commands[0][0] == "tar" and f"-C {ROOT} ." in " ".join(commands[0])
+    assert commands[1][3:5] == ["tpu-vm", "scp"] and commands[1][6] == "pod:mmdjax.tar.gz"
+    assert all({"--zone=zone-a", "--worker=all"} <= set(command) for command in commands[1:])
+    # What a worker's shell makes of the last command: python is one that prints its arguments.
+    remote = next(w for w in commands[3] if w.startswith("--command=")).partition("=")[2]
+    worker = tmp_path / "mmdjax" / ".venv" / "bin" / "python"
+    worker.parent.mkdir(parents=True)
+    worker.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    worker.chmod(0o755)
+    printed = subprocess.run(["bash", "-c", remote], cwd=tmp_path, capture_output=True, text=True)
+    run = ["--config=configs/a.py", f"--workdir={AWKWARD}"]
+    assert printed.stdout.splitlines() == ["-m", "mmdjax.main", "--distributed", *run, *flags]
+
+
+# --- Kubernetes
+
+
+def kubernetes(*arguments, run=RUN):
+    own = ["--name=sweep-1", "--image=eu.example/mmdjax:1.0", "--claim=runs", "--dry-run"]
+    return call(python("kubernetes.py", *own, *arguments, "--", *run))
+
+
+def test_kubernetes_fills_in_every_host():
+    done = kubernetes("--hosts=4", "--gpus=8", "--max_restarts=5", "--node=cloud/zone=a")
+    manifest = yaml.safe_load(done.stdout)
+    assert (manifest["apiVersion"], manifest["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
+    assert manifest["metadata"]["name"] == "sweep-1"
+    job = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
+    assert job["completions"] == job["parallelism"] == 4 and job["completionMode"] == "Indexed"
+    pod = job["template"]["spec"]
+    assert pod["nodeSelector"] == {"cloud/zone": "a"}
+    assert pod["terminationGracePeriodSeconds"] == 120 and pod["restartPolicy"] == "Never"
+    container = pod["containers"][0]
+    assert container["args"] == [
+        "--coordinator=sweep-1-host-0-0.sweep-1:8476",
+        "--processes=4",
+        "--process=$(JOB_COMPLETION_INDEX)",
+        "--stopped_status=75",
+        RUN[0],
+        RUN[1].replace("$", "$$"),  # which Kubernetes reads as one $
+    ]
+    assert container["resources"]["limits"] == {"nvidia.com/gpu": 8}
+    claims = {v["name"]: v.get("persistentVolumeClaim") for v in pod["volumes"]}
+    assert claims["runs"] == {"claimName": "runs"}
+    assert {"name": "runs", "mountPath": "/runs"} in container["volumeMounts"]
+    assert "null" not in done.stdout
+
+
+def test_kubernetes_restarts_what_was_stopped_and_does_not_call_it_finished():
+    manifest = yaml.safe_load(kubernetes("--hosts=2", "--tpus=4").stdout)
+    policy = manifest["spec"]["failurePolicy"]
+    assert policy["maxRestarts"] == 3
+    assert policy["rules"][0]["action"] == "RestartJobSetAndIgnoreMaxRestarts"
+    assert policy["rules"][0]["onJobFailureReasons"] == ["PodFailurePolicy"]
+    job = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
+    exits, conditions = job["podFailurePolicy"]["rules"]
+    container = job["template"]["spec"]["containers"][0]
+    assert exits["action"] == conditions["action"] == "FailJob" and job["backoffLimit"] == 0
+    assert exits["onExitCodes"]["values"] == [75] and "--stopped_status=75" in container["args"]
+    assert exits["onExitCodes"]["containerName"] == container["name"]
+    assert conditions["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
+    assert container["resources"]["limits"] == {"google.com/tpu": 4}
+
+
+def test_kubernetes_lets_a_host_alone_meet_nobody():
+    manifest = yaml.safe_load(kubernetes("--hosts=1").stdout)
+    pod = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    args = pod["containers"][0]["args"]
+    assert not [a for a in args if a.startswith(("--coordinator", "--process"))]
+    assert pod["containers"][0]["resources"] == {}
+
+
+# --- mistakes
+
+WHOLE = "allowed: a whole number from 1"
+K8S = ("--image=i", "--claim=c", "--hosts=2", "--dry-run")
+MISTAKES = [
+    (["local.py", "--processes=0"], "'0'; " + WHOLE),
+    (["local.py", "--processes=2", "--devices=x"], "'x'; " + WHOLE),
+    (["local.py"], "--processes"),
+    (["local.py", "--processes=2", "--workdir=w"], "'--workdir=w' is unknown; allowed: "),
+    (["sweep.py", "--workdir=w", "--seeds=0"], "no config was given"),
+    (["sweep.py", "--workdir=w", "--seeds=0,x", "configs/synthetic.py"], "--seeds=0,x; allowed"),
+    (["sweep.py", "--workdir=w", "--seeds=", "configs/synthetic.py"], "--seeds=; allowed"),
+    (
+        ["sweep.py", "--workdir=w", "--seeds=0", "configs/none.py"],
+        "'configs/none.py' is not a file",
+    ),
+    (["sweep.py", "--workdir=w", "--seeds=0", "--at_most=0", "a.py"], "'0'; " + WHOLE),
+    (["sweep.py", "--workdir=w", "--seeds=0,0", "configs/synthetic.py"], "each run once"),
+    (["slurm.sbatch", "configs/a.py"], "allowed: [--dry-run] CONFIG WORKDIR [FLAGS...]"),
+    (["slurm.sbatch", "--config=a.py", "--workdir=w"], "allowed: [--dry-run] CONFIG WORKDIR"),
+    (["tpu_pod.sh", "pod", "zone", "a.py"], "allowed: [--dry-run] NAME ZONE CONFIG WORKDIR"),
+    (["tpu_pod.sh", "pod", "zone", "a.py", "--force"], "'--force' is not one of NAME ZONE"),
+    (["tpu_pod.sh", "pod", "zone", "a.py", "runs/a"], "'runs/a'; allowed: an absolute path"),
+    (["kubernetes.py", "--name=A_b", *K8S, "--", *RUN], "'A_b'; allowed: lower-case letters"),
+    (["kubernetes.py", f"--name={'a' * 60}", *K8S, "--", *RUN], "60 characters; allowed: 48"),
+    (["kubernetes.py", "--name=a", *K8S, "--gpus=0", "--", *RUN], "'0'; " + WHOLE),
+    (["kubernetes.py", "--name=a", *K8S, "--gpus=1", "--tpus=1", "--", *RUN], "not allowed with"),
+    (["kubernetes.py", "--name=a", *K8S], "flags are missing; allowed: "),
+    (
+        ["kubernetes.py", "--name=a", *K8S, "--", "--config=a.py", "--workdir=/runs/../x"],
+        "is not on the shared volume; allowed: ",
+    ),
+]
+
+
+@pytest.mark.parametrize("arguments, message", MISTAKES, ids=lambda value: str(value)[:40])
+def test_a_mistake_is_one_line_and_status_2(arguments, message):
+    program = [sys.executable] if arguments[0].endswith(".py") else ["bash"]
+    done = call([*program, f"launch/{arguments[0]}", *arguments[1:]])
+    assert done.returncode == 2 and done.stdout == ""
+    assert message in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert not (ROOT / "w").exists()
