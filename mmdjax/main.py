@@ -64,8 +64,8 @@ def given(argv: list[str]):
     from mmdjax import config, processes
     from mmdjax.compilation import keep_programs
 
-    # orbax and tensorflow-datasets log every save; a user reads progress instead.
-    logging.set_verbosity(logging.WARNING)
+    # orbax and tensorflow-datasets log every save, and tracebacks of what is told in one line.
+    logging.set_verbosity(logging.FATAL)
     checked = config.from_dict(_CONFIG.value.to_dict())
     keep_programs(checked.optimise)
     if _DISTRIBUTED.value or _COORDINATOR.value or _PROCESSES.value or _PROCESS.value >= 0:

@@ -105,7 +105,8 @@ def fit(
             batch = jax.tree.map(lambda a: a[rows.rows[own]], source.rows)
             batch, weight = place.batch((batch, rows.weight[own]))
             where = where_of(phase.key, epoch, index)
-            return trainer.step(state, batch, common, weight, where, frames=rows.frames)
+            made = trainer.step(state, batch, common, weight, where, frames=rows.frames)
+            return place.settled(made)
 
         def save() -> None:
             if int(state.broken):  # it has nothing to go on from

@@ -70,9 +70,16 @@ class Placement(NamedTuple):
         rows = self.rows
         return jax.tree.map(lambda a: jax.make_array_from_process_local_data(rows, a), own)
 
+    def settled(self, tree):
+        """The same, waited for where devices are a CPU's: two programs that exchange numbers, both
+        under way, may wait for each other's threads forever."""
+        if self.mesh.size > 1 and jax.default_backend() == "cpu":
+            jax.block_until_ready(tree)
+        return tree
+
     def local(self, tree):
         """A pytree on this process' first device, whole."""
-        whole = _gather(self.everywhere)(tree)
+        whole = self.settled(_gather(self.everywhere)(tree))
         return jax.tree.map(lambda a: a.addressable_data(0), whole)
 
 
