@@ -1,6 +1,6 @@
 """A training step against the number of devices: measured here, and on paper for a pod of 256.
 
-Command: python -m benchmarks.scaling --workdir=DIR [--smoke] [--rounds=10] [--fraction=0.4]
+Command: python -m benchmarks.scaling --workdir=DIR [--smoke] [--rounds=20] [--fraction=0.4]
 
 Measured is one optimiser step of the three score networks, the largest phase of training, through
 the project's own trainer on 1, 2, 4, 8 devices: all of them data parallel, or two sharing one copy
@@ -12,7 +12,7 @@ Bytes exchanged are read from the compiled programs (`pod_model.exchanged`), tho
 size too, which are compiled for eight devices and not run. The pod is computed, not measured:
 formulas and sources are in `pod_model.py`; chips are taken to reach a `--fraction` of their peak.
 
-Writes scaling.json, .md and .png; about six minutes on two cores.
+Writes scaling.json, .md and .png; about five minutes on two cores.
 """
 
 from __future__ import annotations
@@ -82,12 +82,9 @@ def program(own: Modules, data: int, fsdp: int, batch: int) -> tuple[dict, objec
     trainer, (state, *given) = trainer_of(own, data, fsdp, batch)
     frames, place = own.score.frames, trainer.placement
     compiled = trainer.step.jitted.lower(state, *given, frames=frames).compile()
-    shared = copied = 0
-    for leaf in jax.tree.leaves(state.params):
-        if place.of(leaf) == place.everywhere:
-            copied += leaf.nbytes
-        else:
-            shared += leaf.nbytes
+    leaves = jax.tree.leaves(state.params)
+    shared = sum(leaf.nbytes for leaf in leaves if place.of(leaf) != place.everywhere)
+    copied = sum(leaf.nbytes for leaf in leaves) - shared
     row = {"data": data, "fsdp": fsdp, "devices": data * fsdp, "batch": batch}
     row |= {"exchanged": pod_model.exchanged(compiled.as_text())}
     row |= {"sent": sum(kind["sent"] for kind in row["exchanged"].values())}
@@ -200,7 +197,8 @@ def sections(measured: dict, work: pod_model.Work, rows: list[dict], fraction: f
         time_table(measured["rows"]),
         f"Three networks of {sizes}. `over one device`: seconds a sample over those of one device "
         "with the same global batch (strong) or as many rows a device (weak). 1 is ideal: "
-        f"{ideal}. Below 1, one device does not keep all cores busy.",
+        f"{ideal}. Below 1, one device does not keep all cores busy, or a step costs what its rows "
+        "do not make up for: with few rows that weighs more, and weak scaling starts from few.",
         bytes_table(measured),
         "Read from the compiled programs, loops counted as often as they run; `published` ones are "
         "compiled for this mesh and not run. Operands are those of all collectives. Sent is what "
@@ -227,14 +225,18 @@ def chart(measured: dict, rows: list[dict]):
     """Overhead against devices; predicted efficiency against samples a chip."""
     figure = blank(11, 4.6)
     left, right = figure.subplots(1, 2)
-    tidy(left, "Measured: seconds a sample, over one device")
+    tidy(left, "Measured: seconds a sample over one device, quartiles")
     for fsdp, hue, mesh in ((1, "#0b5cad", "data parallel"), (2, "#c44e00", "fsdp = 2")):
         for kind, dash in (("strong", "-"), ("weak", (0, (4, 2)))):
             own = [r for r in measured["rows"] if r["fsdp"] == fsdp and kind in r]
             own.sort(key=lambda r: r["devices"])
-            x, y = ([r[key] for r in own] for key in ("devices", kind))
+            x, y = (np.array([r[key] for r in own]) for key in ("devices", kind))
+            spread = np.array([np.divide(r["quartiles"], r["seconds"]) for r in own])
+            off = y * np.abs(spread.T - 1)
+            shift = 1.03 ** (2 * (fsdp - 1) + (kind == "weak") - 1.5)  # so that whiskers part
             about = {"color": hue, "ls": dash, "marker": "o", "ms": 4.5, "lw": 1.8}
-            left.plot(x, y, label=f"{mesh}, {kind}", **about)
+            about |= {"yerr": off, "elinewidth": 1, "capsize": 2}
+            left.errorbar(x * shift, y, label=f"{mesh}, {kind}", **about)
     left.axhline(1, color=QUIET, lw=0.9)
     counts = sorted({r["devices"] for r in measured["rows"]})
     left.set_xscale("log", base=2)
@@ -243,11 +245,11 @@ def chart(measured: dict, rows: list[dict]):
     kind = "devices" if measured["real"] else "virtual devices on the same cores"
     left.set_xlabel(kind, fontsize=9.5, color=QUIET)
     tidy(right, f"Predicted: efficiency on {POD} chips, no overlap")
+    widths = iter((6, 3.6, 1.6, 1.6))  # the TPUs' lines lie on each other
     for row in rows:
-        alone = row["fsdp"] == 1
-        label = row["chip"] if alone else None
-        dash = "-" if alone else (0, (4, 2))
-        right.plot(BATCHES, row["exposed"], color=HUES[row["chip"]], ls=dash, label=label, lw=1.8)
+        alone, about = row["fsdp"] == 1, {"color": HUES[row["chip"]]}
+        about |= {"label": row["chip"], "lw": next(widths)} if alone else {"ls": (0, (4, 2))}
+        right.plot(BATCHES, row["exposed"], **about)
     right.plot([], [], color=QUIET, ls=(0, (4, 2)), label=f"fsdp = {pod_model.GROUP}")
     right.axhline(TARGET, color=QUIET, lw=0.9)
     right.set_xscale("log", base=2)
@@ -255,13 +257,13 @@ def chart(measured: dict, rows: list[dict]):
     right.set_ylim(0, 1)
     right.set_xlabel(f"samples a chip (times {POD}: a step)", fontsize=9.5, color=QUIET)
     for ax, place in ((left, "lower left"), (right, "lower right")):
-        ax.legend(loc=place, frameon=False, fontsize=9)
+        ax.legend(loc=place, frameon=False, fontsize=9, handlelength=3)
     return figure
 
 
 def main() -> None:
     parser = common.parser(__doc__)
-    parser.add_argument("--rounds", type=int, default=10, help="timings of a case")
+    parser.add_argument("--rounds", type=int, default=20, help="timings of a case")
     parser.add_argument("--fraction", type=float, default=0.4, help="of peak, on a pod's chip")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = common.parse(parser)

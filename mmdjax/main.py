@@ -99,8 +99,16 @@ def parse_flags(argv: list[str]) -> list[str]:
         raise UserError(f"--config failed with {type(error).__name__}: {text}") from None
 
 
+def _hook(unraisable) -> None:
+    """Of a checkpoint that cannot be written, tensorstore reports each array to a loop that has
+    closed after the first: hundreds of tracebacks, of what is told in one line."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
+
+
 def console(run=main) -> None:
     """Runs `run(argv)`; a `UserError` is one line on stderr and exit status 2."""
+    sys.unraisablehook = _hook
     try:
         app.run(run, flags_parser=parse_flags)
     except UserError as error:

@@ -8,6 +8,7 @@ save. Restored arrays take the places of a template: any number of devices and p
 from __future__ import annotations
 
 import copy
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -132,7 +133,9 @@ class PhaseStore:
 
 
 def _unsaved(folder: Path, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:200]
+    text = " ".join(str(error).split())
+    of_system = re.search(r": ([^:[]+) \[os_error_code", text)  # told by tensorstore, at its end
+    reason = of_system[1] if of_system else text[:200]
     return UserError(
         f"a checkpoint in {str(folder)!r} cannot be written ({reason}); make room, then give the "
         "same command: it goes on from the checkpoint before"
