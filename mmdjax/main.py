@@ -61,16 +61,19 @@ def given(argv: list[str]):
         raise UserError(f"--config is missing; allowed: {known_configs()}")
     if not _WORKDIR.value:
         raise UserError("--workdir is missing; give a folder for checkpoints and results")
-    from mmdjax import config, processes
+    from mmdjax import processes
+
+    # Before anything is asked of JAX, which a check of the config may do.
+    if _DISTRIBUTED.value or _COORDINATOR.value or _PROCESSES.value or _PROCESS.value >= 0:
+        processes.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        stopping.listen(several=True)
+    from mmdjax import config
     from mmdjax.compilation import keep_programs
 
     # orbax and tensorflow-datasets log every save, and tracebacks of what is told in one line.
     logging.set_verbosity(logging.FATAL)
     checked = config.from_dict(_CONFIG.value.to_dict())
     keep_programs(checked.optimise)
-    if _DISTRIBUTED.value or _COORDINATOR.value or _PROCESSES.value or _PROCESS.value >= 0:
-        processes.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-        stopping.listen(several=True)
     return checked, Path(_WORKDIR.value)
 
 

@@ -56,9 +56,17 @@ class Placement(NamedTuple):
         """Parameters inside a compiled function, kept where they belong."""
         return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, self.of(a)), tree)
 
+    def gathered(self, tree):
+        """Parameters inside a compiled function, whole for as long as they are used. Without it the
+        partitioner exchanges activations, which are many times larger."""
+        if self.mesh.shape["fsdp"] == 1:
+            return tree
+        whole = self.everywhere
+        return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, whole), tree)
+
     def copied(self, tree):
         """The same pytree on every device."""
-        return jax.device_put(tree, self.everywhere)
+        return jax.device_put(jax.device_get(tree), self.everywhere)
 
     def own_rows(self, batch: int) -> np.ndarray:
         """Which rows of a batch this process' devices take, in order."""

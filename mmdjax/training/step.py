@@ -126,9 +126,9 @@ def make_trainer(loss_fn, settings, total_steps: int, mesh: Mesh = MESH) -> Trai
         key = jax.random.wrap_key_data(where[:2])
         for part in where[2:]:
             key = jax.random.fold_in(key, part)
-        loss, gradient = jax.value_and_grad(loss_fn)(
-            state.params, batch | common, weight, key, frames
-        )
+        whole, data = place.gathered(state.params), batch | common
+        loss, gradient = jax.value_and_grad(loss_fn)(whole, data, weight, key, frames)
+        gradient = place.constrained(gradient)
         updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
         params = optax.apply_updates(state.params, updates)
         # A short memory at first, so that the average forgets where it started.

@@ -22,7 +22,9 @@ class Trace:
         self._step += 1
         if self._step == FIRST:
             jax.block_until_ready(state)
-            jax.profiler.start_trace(str(self._folder))
+            options = jax.profiler.ProfileOptions()
+            options.python_tracer_level = 0  # every call of Python: slower than small steps are
+            jax.profiler.start_trace(str(self._folder), profiler_options=options)
             self._recording = True
         elif self._step == FIRST + STEPS:
             self.end(state)

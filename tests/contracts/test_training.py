@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 import json
 import threading
 
@@ -12,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from mmdjax import config as configs
+from mmdjax import stopping
 from mmdjax.errors import UserError
 from mmdjax.methods.losses import weighted_mean
 from mmdjax.training.checkpoints import PhaseStore
@@ -89,6 +91,106 @@ def test_a_checkpoint_holds_the_values_of_its_own_epoch(tmp_path, monkeypatch):
     monkeypatch.undo()
     with PhaseStore(tmp_path) as store:
         assert store.restore({"w": jnp.zeros(2)})[1] == {"epoch": 1, "history": [1]}
+
+
+@pytest.mark.parametrize(("number", "place"), [(6, [1, 1]), (8, [1, 3])])
+def test_a_stopped_fit_saves_and_ends_as_an_uninterrupted_one(tmp_path, monkeypatch, number, place):
+    """In the middle of the second epoch, and between its last step and its validation: an epoch
+    checks for signals before each of three steps, and before validation."""
+    whole = run(tmp_path / "whole")
+    checks = itertools.count(1)
+
+    def check():
+        if next(checks) == number:
+            raise stopping.Stopped("SIGTERM")
+
+    monkeypatch.setattr(stopping, "check", check)
+    with pytest.raises(stopping.Stopped):
+        run(tmp_path / "cut")
+    monkeypatch.undo()
+    newest = max((tmp_path / "cut").glob("[0-9]*"), key=lambda path: int(path.name))
+    kept = json.loads((newest / "values" / "metadata").read_text())
+    assert [kept["epoch"], kept["step"]] == place
+    again = run(tmp_path / "cut")
+    np.testing.assert_array_equal(again.params["w"], whole.params["w"])
+    for field in ("epoch", "train", "valid", "best"):
+        assert again.history[field] == whole.history[field]
+
+
+def damage(folder, change) -> None:
+    """`change` on the content of every file of numbers."""
+    files = [p for p in folder.rglob("*") if p.is_file() and p.stat().st_size > 64]
+    for path in files:
+        path.write_bytes(change(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: bytes(len(content)),
+        lambda content: content[:-20] + bytes(b ^ 1 for b in content[-20:]),
+    ],
+    ids=["cut", "zeroed", "flipped"],
+)
+def test_a_damaged_newest_checkpoint_is_set_aside_and_the_one_before_used(tmp_path, change):
+    numbers = {"w": np.arange(64, dtype=np.float32)}
+    with PhaseStore(tmp_path / "phase") as store:
+        for step in (1, 2):
+            store.save(step, {"w": jnp.asarray(numbers["w"] + step)}, {"epoch": step})
+    damage(tmp_path / "phase" / "2", change)
+    told = []
+    with PhaseStore(tmp_path / "phase") as store:
+        arrays, values = store.restore(numbers, told.append)
+        np.testing.assert_array_equal(arrays["w"], numbers["w"] + 1)
+        assert values == {"epoch": 1}
+        store.save(2, arrays, {"epoch": 2})  # its place is free again
+    assert "checkpoint 2 in" in told[0] and "phase-damaged-2" in told[0]
+    assert (tmp_path / "phase-damaged-2").is_dir() and (tmp_path / "phase" / "2").is_dir()
+
+
+def test_numbers_that_changed_in_a_readable_file_are_damage(tmp_path, monkeypatch):
+    with PhaseStore(tmp_path / "phase") as store:
+        store.save(1, {"w": jnp.arange(4.0)}, {})
+    with PhaseStore(tmp_path / "phase") as store:
+        read = store._restored
+
+        def swapped(step, template):
+            arrays, values = read(step, template)
+            arrays["arrays"]["w"] = arrays["arrays"]["w"][jnp.array([1, 0, 2, 3])]
+            return arrays, values
+
+        monkeypatch.setattr(store, "_restored", swapped)
+        told = []
+        assert store.restore({"w": jnp.zeros(4)}, told.append) is None
+    assert "its numbers are not those that were saved" in told[0]
+
+
+def test_a_checkpoint_of_other_networks_is_refused_and_stays(tmp_path):
+    with PhaseStore(tmp_path) as store:
+        store.save(1, {"w": jnp.zeros(4)}, {})
+    with PhaseStore(tmp_path) as store, pytest.raises(UserError, match="of other networks"):
+        store.restore({"w": jnp.zeros(5)})
+    assert (tmp_path / "1").is_dir()
+
+
+def test_the_last_checkpoints_are_kept(tmp_path):
+    with PhaseStore(tmp_path, keep=3) as store:
+        for step in range(6):
+            store.save(step, {"w": jnp.zeros(4)}, {})
+    assert {int(p.name) for p in tmp_path.glob("[0-9]*")} == {3, 4, 5}
+
+
+@pytest.mark.parametrize(
+    ("mesh", "words"),
+    [
+        (configs.Mesh(data=2), "data 2, fsdp 1 with 1 devices; allowed: data times fsdp devices"),
+        (configs.Mesh(fsdp=2), "data 0, fsdp 2 with 1 devices; allowed: data times fsdp devices"),
+    ],
+)
+def test_a_mesh_of_more_devices_than_there_are_is_refused(mesh, words):
+    with pytest.raises(UserError, match=words):
+        make_trainer(quadratic, SETTINGS, 18, mesh)
 
 
 def test_early_stopping_keeps_the_best_parameters(tmp_path):
