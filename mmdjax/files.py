@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,34 @@ def cache_folder() -> Path:
     if given := os.environ.get("MMDJAX_CACHE"):
         return Path(given)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmdjax"
+
+
+@contextlib.contextmanager
+def locked(path: Path, wait: bool = False) -> Iterator[None]:
+    """Holds a lock file; the system lets go of it when the process ends, however it ends.
+
+    On a file system without locks nothing is held.
+
+    Args:
+      wait: for whoever holds it.
+
+    Raises:
+      BlockingIOError: somebody does, and there is no waiting; the message says who.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            file.seek(0)
+            raise BlockingIOError(file.read() or "another run") from None
+        except OSError:
+            yield
+            return
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
+        yield
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import platform
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +16,7 @@ import numpy as np
 from mmdjax import config as configs
 from mmdjax import processes
 from mmdjax.errors import UserError
-from mmdjax.files import load_arrays, save_arrays, write_json
+from mmdjax.files import load_arrays, locked, save_arrays, write_json
 from mmdjax.methods.phases import fingerprint
 
 # What changes how a run goes, not what comes out: another config of these may go on.
@@ -41,8 +39,13 @@ def opened(workdir: Path, written: dict, force: bool = False) -> Iterator[None]:
         if processes.is_first():
             try:
                 make(workdir)
-                stack.enter_context(_locked(workdir))
+                stack.enter_context(locked(workdir / ".lock"))
                 claim(workdir, written, force)
+            except BlockingIOError as holder:
+                refused = UserError(
+                    f"workdir {str(workdir)!r} is in use by {holder}; wait for its end, or give "
+                    "another folder"
+                )
             except (UserError, OSError) as error:  # the others have to hear of it
                 refused = error
         if processes.agreed(refused is not None):
@@ -58,24 +61,6 @@ def make(workdir: Path) -> None:
         raise UserError(f"workdir {str(workdir)!r} cannot be made: {error.strerror}") from None
     if not os.access(workdir, os.W_OK):
         raise UserError(f"workdir {str(workdir)!r} is not writable; give another folder")
-
-
-@contextlib.contextmanager
-def _locked(workdir: Path):
-    """The system lets go of the lock when the process ends, however it ends."""
-    with (workdir / ".lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            raise UserError(
-                f"workdir {str(workdir)!r} is in use by {file.read() or 'another run'}; wait for "
-                "its end, or give another folder"
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}")
-        file.flush()
-        yield
 
 
 def claim(workdir: Path, written: dict, force: bool = False) -> None:
@@ -168,7 +153,7 @@ def kept(path: Path, make: Callable[[], Any], anew: bool = False) -> Any:
         value = make()
         if processes.is_first():
             write_json(path, value)
-        processes.meet(str(path))
+        return json.loads(json.dumps(value))  # others may not see the file yet
     return json.loads(path.read_text())
 
 

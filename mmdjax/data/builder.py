@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
+from mmdjax.files import locked
 from mmdjax.types import Batch
 
 
@@ -79,10 +80,13 @@ def prepare(source: str, fingerprint: str, read: Callable[[], dict[str, Batch]],
     """
     folder = data_dir / source / fingerprint / "1.0.0"
     if not folder.exists():
-        splits = read()
         tfds.disable_progress_bar()
-        with _quiet():
-            Utterances(source, fingerprint, splits, data_dir).download_and_prepare()
+        # Several processes of a run, or several runs, may want it at once: one makes it.
+        with locked(data_dir / ".lock", wait=True):
+            if not folder.exists():
+                splits = read()
+                with _quiet():
+                    Utterances(source, fingerprint, splits, data_dir).download_and_prepare()
     return tfds.builder_from_directory(folder)
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from mmdjax import processes
 from mmdjax.files import load_arrays, save_arrays
 from mmdjax.methods.system import Scale
 from mmdjax.methods.two_stage import TwoStage
@@ -74,7 +75,7 @@ def training_sets(
 def _draws(system, seed, train, observed, valid: Latents, score, folder):
     """Draws for training (N, R, M, T, D) and for validation (P N, M, T, D)."""
     path = folder / "draws.npz"
-    if path.exists():
+    if processes.agreed(path.exists()):
         kept = load_arrays(path)
         return kept["train"], kept["valid"]
     size, rounds = observed.shape[:2]
@@ -93,7 +94,8 @@ def _draws(system, seed, train, observed, valid: Latents, score, folder):
     key = jax.random.fold_in(key, 1)
     filled, _ = draw_patterns(system, score, valid, system.patterns, 1, key, name)
     filled = filled.reshape(-1, *valid.x.shape[1:])
-    save_arrays(path, train=drawn, valid=filled)
+    if processes.is_first():
+        save_arrays(path, train=drawn, valid=filled)
     return drawn, filled
 
 

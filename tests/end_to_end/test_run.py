@@ -1,19 +1,13 @@
-"""A whole run on a small synthetic set: outputs, evaluation again, kill -9 and going on."""
+"""A whole run on a small synthetic set: outputs, and evaluation again."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 
 from mmdjax.errors import UserError
 from mmdjax.workdir import claim
+from tests.end_to_end.runs import finish, numbers, start
 
-ROOT = Path(__file__).parents[2]
 SMALL = """
 from configs import synthetic
 
@@ -39,30 +33,6 @@ def small_config(tmp_path_factory):
     path = tmp_path_factory.mktemp("config") / "small.py"
     path.write_text(SMALL)
     return path
-
-
-def start(config, workdir, *more):
-    return subprocess.Popen(
-        [sys.executable, "-m", "mmdjax.main", f"--config={config}", f"--workdir={workdir}", *more],
-        cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finish(process) -> str:
-    output = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, output
-    return output
-
-
-def numbers(workdir) -> dict:
-    """Everything in results.json but the clock's readings."""
-    rows = json.loads((workdir / "results.json").read_text())
-    keys = ("method", "protocol", "condition", "seed", "metric")
-    return {tuple(r[k] for k in keys): r["value"] for r in rows if r["metric"] != "seconds"}
 
 
 @pytest.fixture(scope="module")
@@ -112,25 +82,6 @@ def test_evaluating_a_finished_run_again_gives_the_same_numbers(uninterrupted, s
     output = finish(start(small_config, workdir, "--mode=evaluate"))
     assert numbers(workdir) == before
     assert "\n0 programs compiled, " in output  # all were kept
-
-
-def test_killed_and_restarted_a_run_ends_with_the_same_numbers(
-    uninterrupted, small_config, tmp_path
-):
-    """kill -9 in the middle of each kind of phase, then once more to the end."""
-    workdir = tmp_path / "killed"
-    checkpoints = workdir / "checkpoints"
-    for phase in ("classifier", "score", "zero"):
-        process = start(small_config, workdir)
-        deadline = time.monotonic() + 240
-        while not list(checkpoints.glob(f"{phase}-*/seed_0/[0-9]*")):
-            assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert not (workdir / "results.json").exists()
-    finish(start(small_config, workdir))
-    assert numbers(workdir) == numbers(uninterrupted[0])
 
 
 def test_another_config_in_the_same_workdir_is_refused(uninterrupted):
