@@ -10,6 +10,7 @@ Several processes are started with the same command each, and --distributed (TPU
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -61,6 +62,8 @@ def given(argv: list[str]):
         raise UserError(f"--config is missing; allowed: {known_configs()}")
     if not _WORKDIR.value:
         raise UserError("--workdir is missing; give a folder for checkpoints and results")
+    # orbax and tensorflow-datasets log every save, and tracebacks of what is told in one line.
+    logging.set_verbosity(logging.FATAL)
     from mmdjax import processes
 
     # Before anything is asked of JAX, which a check of the config may do.
@@ -70,8 +73,6 @@ def given(argv: list[str]):
     from mmdjax import config
     from mmdjax.compilation import keep_programs
 
-    # orbax and tensorflow-datasets log every save, and tracebacks of what is told in one line.
-    logging.set_verbosity(logging.FATAL)
     checked = config.from_dict(_CONFIG.value.to_dict())
     keep_programs(checked.optimise)
     return checked, Path(_WORKDIR.value)
@@ -120,6 +121,13 @@ def console(run=main) -> None:
     except OSError as error:  # an unwritable cache, a full disk
         print(f"mmdjax: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)
+    except RuntimeError as error:
+        # An exchange of JAX's with a process that is no more.
+        if not stopping.several() or type(error).__name__ != "JaxRuntimeError":
+            raise
+        reason = " ".join(str(error).split())[:300]
+        print(f"mmdjax: another process has ended, or else: {reason}", file=sys.stderr, flush=True)
+        os._exit(1)  # leaving in order would wait for it
     except stopping.Stopped as stopped:
         print(f"mmdjax: stopped by {stopped}; the same command goes on from here", file=sys.stderr)
         sys.exit(_STOPPED.value)

@@ -11,8 +11,6 @@ import contextlib
 import os
 import signal
 
-from jax.experimental import multihost_utils
-
 
 class Stopped(KeyboardInterrupt):
     """A signal asked the run to end; everything is saved."""
@@ -49,6 +47,11 @@ def listen(several: bool = False) -> None:
         signal.signal(signal.SIGTERM, _caught)
 
 
+def several() -> bool:
+    """Whether this is one of several processes."""
+    return _SIGNALS.several
+
+
 @contextlib.contextmanager
 def deferred():
     """Signals wait for a `check`."""
@@ -63,6 +66,8 @@ def check() -> None:
     """Raises `Stopped` where the run is to stop; every process has to make the same checks."""
     _SIGNALS.checks += 1
     if _SIGNALS.several:
+        from jax.experimental import multihost_utils  # a second, that a mistyped flag need not wait
+
         if multihost_utils.reached_preemption_sync_point(_SIGNALS.checks):
             raise Stopped("SIGTERM")
     elif _SIGNALS.caught:
