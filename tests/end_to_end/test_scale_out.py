@@ -144,12 +144,10 @@ def wait_for(process, workdir, pattern: str) -> None:
 def test_killed_at_a_random_moment_a_run_ends_with_the_same_numbers(
     config, whole, tmp_path, processes, moments
 ):
-    """The short form: some seconds after its first checkpoint. `pytest -m long` has the whole."""
+    """The short form: in the first seconds of training. `pytest -m long` has the whole."""
     for moment in range(moments):
-        folder, after = tmp_path / str(moment), random.uniform(0, 12)
-        running = start_all(config, folder, **ANYWHERE[processes])
-        wait_for(running[0], folder, "checkpoints/*/seed_0/[0-9]*")
-        killed_and_restarted(running, after, config, folder, whole(processes))
+        after = random.uniform(0, 12)
+        killed_and_restarted(config, tmp_path / str(moment), processes, after, whole(processes))
 
 
 @pytest.mark.long
@@ -157,27 +155,31 @@ def test_killed_at_a_random_moment_a_run_ends_with_the_same_numbers(
 def test_killed_at_twenty_random_moments_a_run_ends_with_the_same_numbers(
     config, whole, tmp_path, processes
 ):
-    """At random in equal parts of a run's length: in all stages and in evaluation."""
-    expected, started = whole(processes), time.monotonic()
-    for process in start_all(config, tmp_path / "warm", **ANYWHERE[processes]):
+    """At random in each twentieth of a run's work: in both stages and in evaluation."""
+    expected = whole(processes)
+    running = start_all(config, tmp_path / "warm", **ANYWHERE[processes])
+    wait_for(running[0], tmp_path / "warm", "config.json")
+    started = time.monotonic()
+    for process in running:
         finish(process)
     seconds = time.monotonic() - started
     for moment in range(20):
-        folder, after = tmp_path / str(moment), seconds * (moment + random.random()) / 20
-        running = start_all(config, folder, **ANYWHERE[processes])
-        killed_and_restarted(running, after, config, folder, expected)
+        after = seconds * (moment + random.random()) / 20
+        killed_and_restarted(config, tmp_path / str(moment), processes, after, expected)
 
 
-def killed_and_restarted(running: list, after: float, config, folder, expected) -> None:
-    """kill -9 for all processes after some seconds; the same command ends with the uninterrupted
-    run's numbers to the last bit."""
+def killed_and_restarted(config, folder, processes: int, after: float, expected) -> None:
+    """kill -9 for all processes some seconds after they began to work; the same command ends with
+    the uninterrupted run's numbers to the last bit."""
+    running = start_all(config, folder, **ANYWHERE[processes])
+    wait_for(running[0], folder, "config.json")
     time.sleep(after)
     kill(running)
-    names = ("classifier", "score", "draws", "completions")
-    left = [len(list(folder.glob(f"checkpoints/{name}-*/seed_0/*[0-9z]"))) for name in names]
-    left += [len(list(folder.glob(f"{name}*"))) for name in ("systems/*/seed", "results")]
-    print(f"{len(running)}: killed after {after:.1f} s; left of each stage: {left}", flush=True)
-    for process in start_all(config, folder, **ANYWHERE[len(running)]):
+    names = ("classifier", "score", "completions", "draws")
+    left = {name: len(list(folder.glob(f"checkpoints/{name}-*/seed_0/*[0-9z]"))) for name in names}
+    left |= {name: len(list(folder.glob(f"{name}*"))) for name in ("systems/*/seed", "results")}
+    print(f"{processes}: killed after {after:.1f} s; left: {left}", flush=True)
+    for process in start_all(config, folder, **ANYWHERE[processes]):
         finish(process)
     assert repr(numbers(folder)) == repr(numbers(expected)), after
 
