@@ -55,7 +55,8 @@ def run(
       force, profile: as `experiment.run`.
 
     Returns:
-      The rows of results.json: those of a run, each with its 'system'.
+      The rows of results.json: those of a run, each with its 'system'; of several processes the
+      first one has them.
 
     Raises:
       UserError: as `experiment.run`; a system or a published table that does not exist.
@@ -68,26 +69,25 @@ def run(
     # Its imports replace Python's own import for a while, which breaks tracing in another thread.
     importlib.import_module("mmdjax.data.builder")
     raw = pipeline.load(config.data)
-    written = configs.to_dict(config) | {workdir.CONTENT: pipeline.fingerprint(config.data)}
     try:
-        with workdir.opened(folder, written, force):
-            return _run(config, systems, raw, folder, may_train, profile)
+        with workdir.opened(folder, config, pipeline.fingerprint(config.data), force) as places:
+            return _run(config, systems, raw, places, may_train, profile)
     finally:
         cancel_waiting()
 
 
-def _run(config, systems, raw, folder: Path, may_train: bool, profile: bool) -> list[dict]:
-    started, counter = time.monotonic(), Counter()
+def _run(config, systems, raw, places, may_train: bool, profile: bool) -> list[dict]:
+    started, counter, folder = time.monotonic(), Counter(), places.folder
     splits, reporter = pipeline.standardise(raw), Reporter()
-    runs = runs_of(systems, config.comparison, folder)
+    runs = runs_of(systems, config.comparison, places)
     done = {key: processes.agreed(run.finished()) for key, run in runs.items()}
     unfinished = [run for key, run in runs.items() if not (may_train and done[key])]
     known: dict = {}
-    made = [_stages(run, splits, folder, known, may_train, profile) for run in unfinished]
+    made = [_stages(run, splits, places, known, may_train, profile) for run in unfinished]
     dropped = 0
     for number, (run, stages) in enumerate(zip(unfinished, made, strict=True), 1):
         reporter.print(f"{number} of {len(unfinished)}: {run.names}")
-        _evaluate(run, stages, config.comparison, raw["test"], folder, may_train)
+        _evaluate(run, stages, config.comparison, raw["test"], places, may_train)
         for old in list(known)[: -len(config.seeds)]:  # the next system shares the last ones
             del known[old]
         if counter.programs - dropped > LIVE_PROGRAMS:
@@ -99,13 +99,13 @@ def _run(config, systems, raw, folder: Path, may_train: bool, profile: bool) -> 
     costs = workdir.kept(
         folder / "draw_costs.json", lambda: draw_costs(drawing, modalities, reporter)
     )
-    of = {s.name: workdir.system_of(systems[s.name]) for s in config.comparison.systems}
-    rows = [{"system": name} | row for name, key in of.items() for row in runs[key].results()]
-    pictured = {name: runs[key].picture for name, key in of.items() if runs[key].picture}
-    points = {name: json.loads(path.read_text()) for name, path in pictured.items()}
-    minutes = (time.monotonic() - started) / 60
+    rows = []
     if processes.is_first():
-        write_json(folder / "results.json", rows)
+        of = {s.name: places.system(systems[s.name]).name for s in config.comparison.systems}
+        rows = [{"system": name} | row for name, key in of.items() for row in runs[key].results()]
+        pictured = {name: runs[key].picture for name, key in of.items() if runs[key].picture}
+        points = {name: json.loads(path.read_text()) for name, path in pictured.items()}
+        minutes = (time.monotonic() - started) / 60
         page = write_report(
             folder,
             config,
@@ -117,6 +117,7 @@ def _run(config, systems, raw, folder: Path, may_train: bool, profile: bool) -> 
             [f"The command that wrote this report took {minutes:.1f} minutes."],
             _pictures(points, systems, modalities),
         )
+        write_json(folder / "results.json", rows)  # at last: with it a run is finished
         reporter.print(f"{minutes:.1f} min; report: {page}")
     reporter.close()
     return rows
@@ -171,37 +172,38 @@ class Run(NamedTuple):
         return [row for path in self.rows.values() for row in json.loads(path.read_text())]
 
 
-def runs_of(systems: dict[str, configs.Config], comparison, folder: Path) -> dict[str, Run]:
+def runs_of(systems: dict[str, configs.Config], comparison, places) -> dict[str, Run]:
     """Key -> run, in the systems' order."""
     names: dict[str, list[str]] = {}
     for name, one in systems.items():
-        names.setdefault(workdir.system_of(one), []).append(name)
+        names.setdefault(places.system(one).name, []).append(name)
     runs = {}
     for key, of_key in names.items():
-        one, own = systems[of_key[0]], folder / "systems" / key
+        one = systems[of_key[0]]
+        own = places.system(one)
         rows = {seed: own / f"seed_{seed}.json" for seed in one.seeds}
         picture = own / "pictures.json" if comparison.pictures and draws(one) else None
         runs[key] = Run(key, ", ".join(of_key), one, rows, picture)
     return runs
 
 
-def _stages(run: Run, splits, folder: Path, known: dict, may_train: bool, profile: bool):
+def _stages(run: Run, splits, places, known: dict, may_train: bool, profile: bool):
     """What trains a run; its programs compile in the background, while others train."""
-    own = folder / "systems" / run.key
+    own = places.system(run.config)
     reporter = Reporter(own / "tensorboard", own / "profile" if profile else None)
     prepare_draws(run.config)
     stages = METHODS[run.config.method].stages(TwoStage(run.config, splits, reporter), known)
-    first = workdir.place_of(folder, run.config, run.config.seeds[0])
+    first = places.phases(run.config, run.config.seeds[0])
     if may_train and not first(stages.prepared).exists():
         stages.prepare()
     return stages
 
 
-def _evaluate(run: Run, stages, comparison, raw_test, folder: Path, may_train: bool) -> None:
+def _evaluate(run: Run, stages, comparison, raw_test, places, may_train: bool) -> None:
     """Trains what is not trained, and leaves the files of a run."""
     for seed, path in run.rows.items():
-        trained = stages.train(seed, workdir.place_of(folder, run.config, seed), may_train)
-        rows_of(stages.system, trained, seed, path, folder, raw_test, may_train)
+        trained = stages.train(seed, places.phases(run.config, seed), may_train)
+        rows_of(stages.system, trained, seed, path, places.folder, raw_test, may_train)
         if run.picture:  # of the first seed
             make = functools.partial(_embedded, stages.system, trained, seed, comparison)
             workdir.kept(run.picture, make)

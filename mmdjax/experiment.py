@@ -118,16 +118,15 @@ def run(
         method.begin(config)
         raw = method.load(config.data)
         name = method.fingerprint(config.data, raw)
-        written = configs.to_dict(config) | {workdir.CONTENT: name}
-        with workdir.opened(folder, written, force):
+        with workdir.opened(folder, config, name, force) as places:
             reporter = Reporter(folder / "tensorboard", folder / "profile" if profile else None)
-            return _run(config, folder, may_train, raw, reporter, counter)
+            return _run(config, places, may_train, raw, reporter, counter)
     finally:
         cancel_waiting()
 
 
-def _run(config, folder: Path, may_train: bool, raw, reporter, counter: Counter) -> list[dict]:
-    method, started = METHODS[config.method], time.monotonic()
+def _run(config, places, may_train: bool, raw, reporter, counter: Counter) -> list[dict]:
+    method, started, folder = METHODS[config.method], time.monotonic(), places.folder
     sizes = ", ".join(f"{name} {len(batch)}" for name, batch in raw.items())
     reporter.print(f"{config.title}: {sizes} utterances; {', '.join(raw['train'].modalities)}")
     system = method.system(config, raw, reporter)
@@ -136,15 +135,14 @@ def _run(config, folder: Path, may_train: bool, raw, reporter, counter: Counter)
         stages.prepare()
     rows, history, first = [], {}, None
     for seed in config.seeds:
-        trained = stages.train(seed, workdir.place_of(folder, config, seed), may_train)
+        trained = stages.train(seed, places.phases(config, seed), may_train)
         first = first or trained
-        finished = folder / "systems" / workdir.system_of(config) / f"seed_{seed}.json"
+        finished = places.system(config) / f"seed_{seed}.json"
         rows += rows_of(system, trained, seed, finished, folder, raw["test"], may_train)
         history |= {f"{phase}, seed {seed}": h for phase, h in trained.history.items()}
     extra = method.sections(system, rows, first, config.seeds[0])
     minutes = (time.monotonic() - started) / 60
     if processes.is_first():
-        write_json(folder / "results.json", rows)
         report.write_report(
             folder,
             rows,
@@ -156,6 +154,7 @@ def _run(config, folder: Path, may_train: bool, raw, reporter, counter: Counter)
             notes=[f"The command that wrote this report took {minutes:.1f} minutes."],
             extra=extra,
         )
+        write_json(folder / "results.json", rows)  # at last: with it a run is finished
     header, body = tables.main_table(rows, system.modalities)
     reporter.print(tables.rich_table("Average over the availability patterns", header, body))
     drawer = getattr(system, "drawer", None)  # conversations draw with other programs

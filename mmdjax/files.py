@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import platform
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def locked(path: Path, wait: bool = False) -> Iterator[None]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         temporary.write_bytes(content)
         os.replace(temporary, path)
@@ -65,7 +66,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def save_arrays(path: Path, **arrays: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.npz")
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp.npz")
     try:
         np.savez(temporary, **arrays)
         os.replace(temporary, path)

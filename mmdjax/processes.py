@@ -64,11 +64,12 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def agreed(value: int) -> int:
-    """The first process' value, on all of them."""
+def agreed(value: float) -> float:
+    """The first process' number, on all of them, to the last bit."""
     if not several():
-        return int(value)
-    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+        return value
+    words = np.array([value], np.float64).view(np.uint32)  # JAX would round to 32 bits
+    return float(np.asarray(multihost_utils.broadcast_one_to_all(words)).view(np.float64)[0])
 
 
 def all_agree(value: bool) -> bool:

@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,14 +22,48 @@ from mmdjax.methods.phases import fingerprint
 # What changes how a run goes, not what comes out: another config of these may go on.
 HOW = ("mesh", "save_seconds", "keep_last")
 CONTENT = "data_fingerprint"
+# What depends on all of a config, made anew from checkpoints where --force changes it.
+DERIVED = ("masks", "systems", "figures", "results.json", "draw_costs.json")
+DERIVED += ("report.md", "report.html")
+
+
+class Places(NamedTuple):
+    """Where the parts of a run are, named by what they depend on: nothing is mixed.
+
+    Attributes:
+      folder: the work directory. content: names the data, wherever the file stands.
+    """
+
+    folder: Path
+    content: str
+
+    def phases(self, config: configs.Config, seed: int) -> Callable[[str], Path]:
+        """Phase -> its folder, by what the phase reads of the config: systems find what they
+        share."""
+        values, checkpoints = self._values(config), self.folder / "checkpoints"
+        return lambda phase: checkpoints / f"{phase}-{fingerprint(values, phase)}" / f"seed_{seed}"
+
+    def system(self, config: configs.Config) -> Path:
+        """The folder of a system's results, by everything that they depend on."""
+        values = self._values(config)
+        for name in (*HOW, "title", "optimise", "seeds"):
+            del values[name]
+        text = json.dumps(values, sort_keys=True)
+        return self.folder / "systems" / hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    def _values(self, config: configs.Config) -> dict:
+        values = configs.to_dict(config)
+        return values | {"data": values["data"] | {"path": self.content}}
 
 
 @contextlib.contextmanager
-def opened(workdir: Path, written: dict, force: bool = False) -> Iterator[None]:
+def opened(
+    workdir: Path, config: configs.Config, content: str, force: bool = False
+) -> Iterator[Places]:
     """The work directory with this config in config.json, locked until the end.
 
     Args:
-      written: what config.json is to hold. force: take over one that holds another config.
+      content: names the data. force: take over one that holds another config.
 
     Raises:
       UserError: as `claim`; another run uses it.
@@ -40,7 +74,7 @@ def opened(workdir: Path, written: dict, force: bool = False) -> Iterator[None]:
             try:
                 make(workdir)
                 stack.enter_context(locked(workdir / ".lock"))
-                claim(workdir, written, force)
+                claim(workdir, configs.to_dict(config) | {CONTENT: content}, force)
             except BlockingIOError as holder:
                 refused = UserError(
                     f"workdir {str(workdir)!r} is in use by {holder}; wait for its end, or give "
@@ -50,7 +84,7 @@ def opened(workdir: Path, written: dict, force: bool = False) -> Iterator[None]:
                 refused = error
         if processes.agreed(refused is not None):
             raise refused or UserError("the first process cannot use the workdir, see its message")
-        yield
+        yield Places(workdir, content)
 
 
 def make(workdir: Path) -> None:
@@ -67,8 +101,8 @@ def claim(workdir: Path, written: dict, force: bool = False) -> None:
     """Makes the work directory that of one config, which it writes to config.json.
 
     Args:
-      force: where it holds another one, forget what depends on all of the config; checkpoints of
-        phases that the change does not reach are used (`place_of`).
+      force: where it holds another one, forget what depends on all of the config (`DERIVED`);
+        checkpoints of phases that the change does not reach are used (`Places`).
 
     Raises:
       UserError: it holds a run of another config, or something else.
@@ -89,21 +123,19 @@ def claim(workdir: Path, written: dict, force: bool = False) -> None:
                 f"({'; '.join(different)}); give another folder, the same config, or --force to go "
                 "on with this one (phases that it changes are trained anew)"
             )
-        if old.get("data") == given.get("data") and old.get(CONTENT) != given.get(
-            CONTENT
-        ):  # which the names of phases do not tell
-            raise UserError(
-                f"workdir {str(workdir)!r} holds a run on other content of the same data file; "
-                "give another folder"
-            )
-        if different:
-            shutil.rmtree(workdir / "masks", ignore_errors=True)
-            (workdir / "results.json").unlink(missing_ok=True)
+        for name in DERIVED if different else ():
+            shutil.rmtree(workdir / name, ignore_errors=True)  # of a file: nothing
+            if (workdir / name).is_file():
+                (workdir / name).unlink()
     write_json(path, written)
 
 
 def _result(written: dict) -> dict:
-    return {name: value for name, value in written.items() if name not in HOW}
+    """What results depend on: of the data their content, not their path."""
+    kept = {name: value for name, value in written.items() if name not in HOW}
+    if CONTENT in kept and "data" in kept:
+        kept["data"] = kept["data"] | {"path": ""}
+    return kept
 
 
 def differences(old: dict, new: dict, where: str = "") -> list[str]:
@@ -124,23 +156,6 @@ def check_run(workdir: Path) -> None:
         raise UserError(
             f"workdir {str(workdir)!r} holds no run to evaluate; run --mode=train first"
         )
-
-
-def place_of(workdir: Path, config: configs.Config, seed: int) -> Callable[[str], Path]:
-    """Phase -> its folder, named by what the phase reads of the config: systems find what they
-    share, and nothing is mixed."""
-    values = configs.to_dict(config)
-    return lambda phase: (
-        workdir / "checkpoints" / f"{phase}-{fingerprint(values, phase)}" / f"seed_{seed}"
-    )
-
-
-def system_of(config: configs.Config) -> str:
-    """Name of a system's folder in systems/: by everything that its results depend on."""
-    values = configs.to_dict(config)
-    for name in (*HOW, "title", "optimise", "seeds"):
-        del values[name]
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def kept(path: Path, make: Callable[[], Any], anew: bool = False) -> Any:

@@ -74,29 +74,37 @@ def training_sets(
 
 def _draws(system, seed, train, observed, valid: Latents, score, folder):
     """Draws for training (N, R, M, T, D) and for validation (P N, M, T, D)."""
-    path = folder / "draws.npz"
-    if processes.agreed(path.exists()):
-        kept = load_arrays(path)
-        return kept["train"], kept["valid"]
     size, rounds = observed.shape[:2]
     key = jax.random.fold_in(jax.random.key(seed), DRAW_STREAM)
-    drawn, _ = system.draw(
-        score,
-        Latents(*(np.repeat(a, rounds, axis=0) for a in train)),
-        observed.reshape(size * rounds, -1),
-        np.repeat(np.arange(size), rounds),
-        np.tile(np.arange(rounds), size)[:, None],
-        jax.random.fold_in(key, 0),
-        f"seed {seed}: draws for training",
-    )
-    drawn = drawn.reshape(size, rounds, *drawn.shape[2:])
-    name = f"seed {seed}: draws for validation"
-    key = jax.random.fold_in(key, 1)
-    filled, _ = draw_patterns(system, score, valid, system.patterns, 1, key, name)
-    filled = filled.reshape(-1, *valid.x.shape[1:])
+
+    def for_training():
+        drawn, _ = system.draw(
+            score,
+            Latents(*(np.repeat(a, rounds, axis=0) for a in train)),
+            observed.reshape(size * rounds, -1),
+            np.repeat(np.arange(size), rounds),
+            np.tile(np.arange(rounds), size)[:, None],
+            jax.random.fold_in(key, 0),
+            f"seed {seed}: draws for training",
+        )
+        return drawn.reshape(size, rounds, *drawn.shape[2:])
+
+    def for_validation():
+        about = (jax.random.fold_in(key, 1), f"seed {seed}: draws for validation")
+        filled, _ = draw_patterns(system, score, valid, system.patterns, 1, *about)
+        return filled.reshape(-1, *valid.x.shape[1:])
+
+    return _kept(folder / "train.npz", for_training), _kept(folder / "valid.npz", for_validation)
+
+
+def _kept(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """What a file holds; the first process writes it where there is none."""
+    if processes.agreed(path.exists()):
+        return load_arrays(path)["drawn"]
+    drawn = make()
     if processes.is_first():
-        save_arrays(path, train=drawn, valid=filled)
-    return drawn, filled
+        save_arrays(path, drawn=drawn)
+    return drawn
 
 
 def under(patterns, z: Latents) -> tuple[Latents, np.ndarray]:

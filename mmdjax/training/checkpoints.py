@@ -8,6 +8,7 @@ save. Restored arrays take the places of a template: any number of devices and p
 from __future__ import annotations
 
 import copy
+import itertools
 import re
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from mmdjax import processes
+from mmdjax import processes, stopping
 from mmdjax.errors import UserError
 
 
@@ -43,12 +44,16 @@ class PhaseStore:
         return self
 
     def __exit__(self, kind, *_) -> None:
-        """Waits for a save under way, however the phase ended."""
+        """Waits for a save under way, however the phase ended.
+
+        Raises:
+          UserError: it could not be written, and nothing else went wrong.
+        """
         try:
-            self._manager.wait_until_finished()
             self._manager.close()
         except Exception as error:
-            if kind is None:
+            # A run that was stopped must not say that it is saved.
+            if kind is None or issubclass(kind, stopping.Stopped):
                 raise _unsaved(self._folder, error) from error
 
     def due(self) -> bool:
@@ -62,7 +67,7 @@ class PhaseStore:
           UserError: this or the save before could not be written; older ones are left as they are.
         """
         self._last = time.monotonic()
-        if step in self._manager.all_steps():
+        if processes.agreed(step in self._manager.all_steps()):
             return
         arrays = {"arrays": arrays, "sum": _checksum(arrays)}
         # The loop goes on while this is written: `values` must be a copy, or it would be newer
@@ -88,26 +93,22 @@ class PhaseStore:
           UserError: it was made by other networks.
         """
         template = {"arrays": template, "sum": np.zeros((), np.uint32)}
-        broken = False
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        # The first process chooses: on a network's file system others may see an older list.
+        while (step := int(processes.agreed(max(self._manager.all_steps(), default=-1)))) >= 0:
             found, reason = None, ""
             try:
                 found = self._restored(step, template)
                 if int(_checksum(found[0]["arrays"])) != int(found[0]["sum"]):
                     reason = "its numbers are not those that were saved"
-            except UserError:
-                raise
+            except (UserError, MemoryError, PermissionError, jax.errors.JaxRuntimeError):
+                raise  # nothing is said about the file
             except Exception as error:  # whatever a damaged file leads to
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
             if processes.all_agree(not reason):
-                if broken:
-                    self._manager.reload()
                 values = found[1]
                 del values["shapes"]
                 return found[0]["arrays"], values
-            broken = True
-            self._set_aside(step, reason, report)
-        if broken:
+            self._set_aside(step, reason or "for another process", report)
             self._manager.reload()
         return None
 
@@ -124,7 +125,10 @@ class PhaseStore:
         return self._manager.restore(step, args=arrays)["arrays"], values
 
     def _set_aside(self, step: int, reason: str, report) -> None:
-        damaged = self._folder.with_name(f"{self._folder.name}-damaged-{step}")
+        name = f"{self._folder.name}-damaged-{step}"
+        names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+        free = map(self._folder.with_name, names)
+        damaged = next(folder for folder in free if not folder.exists())
         processes.meet("a damaged checkpoint was read")
         if processes.is_first():
             (self._folder / str(step)).rename(damaged)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from mmdjax import stopping
+from mmdjax import processes, stopping
 from mmdjax.errors import UserError
 from mmdjax.training.checkpoints import PhaseStore
 from mmdjax.training.step import (
@@ -131,7 +131,8 @@ def fit(
                         progress.advance()
                         trace.step(state.steps)
                     stopping.check()
-                    valid = float(validate(place.local(state.average)))
+                    # What is decided by it has to be decided alike.
+                    valid = float(processes.agreed(validate(place.local(state.average))))
                 except stopping.Stopped:
                     values["seconds"] += time.monotonic() - started
                     save()

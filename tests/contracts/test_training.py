@@ -138,15 +138,16 @@ def test_a_damaged_newest_checkpoint_is_set_aside_and_the_one_before_used(tmp_pa
     with PhaseStore(tmp_path / "phase") as store:
         for step in (1, 2):
             store.save(step, {"w": jnp.asarray(numbers["w"] + step)}, {"epoch": step})
-    damage(tmp_path / "phase" / "2", change)
-    told = []
-    with PhaseStore(tmp_path / "phase") as store:
-        arrays, values = store.restore(numbers, told.append)
-        np.testing.assert_array_equal(arrays["w"], numbers["w"] + 1)
-        assert values == {"epoch": 1}
-        store.save(2, arrays, {"epoch": 2})  # its place is free again
-    assert "checkpoint 2 in" in told[0] and "phase-damaged-2" in told[0]
-    assert (tmp_path / "phase-damaged-2").is_dir() and (tmp_path / "phase" / "2").is_dir()
+    for name in ("phase-damaged-2", "phase-damaged-2-2"):  # and once more
+        damage(tmp_path / "phase" / "2", change)
+        told = []
+        with PhaseStore(tmp_path / "phase") as store:
+            arrays, values = store.restore(numbers, told.append)
+            np.testing.assert_array_equal(arrays["w"], numbers["w"] + 1)
+            assert values == {"epoch": 1}
+            store.save(2, arrays, {"epoch": 2})  # its place is free again
+        assert "checkpoint 2 in" in told[0] and told[0].endswith(name)
+        assert (tmp_path / name).is_dir() and (tmp_path / "phase" / "2").is_dir()
 
 
 def test_numbers_that_changed_in_a_readable_file_are_damage(tmp_path, monkeypatch):
@@ -235,3 +236,13 @@ def test_a_phase_inside_a_phase_shows_on_a_terminal():
         outer.advance()
     shown = reporter.console.file.getvalue()
     assert "training" in shown and "validation" in shown
+
+
+def test_a_stop_whose_save_fails_does_not_say_that_it_is_saved(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="cannot be written"), PhaseStore(tmp_path) as store:
+
+        def full():
+            raise OSError("No space left on device")
+
+        monkeypatch.setattr(store._manager, "close", full)
+        raise stopping.Stopped("SIGTERM")
