@@ -1,6 +1,6 @@
 """Several systems in one run: whatever stages they have in common are trained once.
 
-A phase lives in a folder named by what it reads of the config (`workdir.place_of`), so systems find
+A phase lives in a folder named by what it reads of the config (`workdir.Places`), so systems find
 each other's work and an interrupted run goes on.
 """
 
