@@ -35,18 +35,22 @@ def get_config():
 """
 
 
-def start(config, workdir, *more, devices=1, **options) -> subprocess.Popen:
-    """A process of a run on so many virtual devices; options: of `subprocess.Popen`."""
+# Stands before a command whose files may not be larger than so many KiB.
+SMALL_FILES = ("bash", "-c", 'ulimit -f 4; exec "$@"', "limited")
+
+
+def start(config, workdir, *more, devices=1, under=()) -> subprocess.Popen:
+    """A process of a run on so many virtual devices; under: a command that runs it."""
     flags = f"--xla_force_host_platform_device_count={devices}"
     environment = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
+    program = (*under, sys.executable, "-m", "mmdjax.main")
     return subprocess.Popen(
-        [sys.executable, "-m", "mmdjax.main", f"--config={config}", f"--workdir={workdir}", *more],
+        [*program, f"--config={config}", f"--workdir={workdir}", *more],
         cwd=ROOT,
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        **options,
     )
 
 

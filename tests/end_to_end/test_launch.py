@@ -237,9 +237,9 @@ def test_a_stopped_sweep_goes_on(tmp_path, environment, config):
         sweep(folder, waits), cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
     )
     ready = wait_for(lambda: next(folder.glob("*/seed_0/ready_process_0"), None))
-    launcher.send_signal(signal.SIGINT)
+    launcher.send_signal(signal.SIGTERM)  # SIGINT is ignored by what a script starts behind itself
     output = launcher.communicate(timeout=30)[0]
-    assert launcher.returncode == 128 + signal.SIGINT
+    assert launcher.returncode == 128 + signal.SIGTERM
     assert re.search(r"1 of 2 ended: \S+, seed 0, \d+ s, stopped", output), output
     assert "the same command goes on" in output and "2 of 2 started" not in output
     assert table(folder)["waits.py", 0]["status"] == 75

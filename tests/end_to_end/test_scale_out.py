@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -12,7 +11,7 @@ import time
 
 import pytest
 
-from tests.end_to_end.runs import ROOT, TINY, finish, kill, numbers, start, start_all
+from tests.end_to_end.runs import ROOT, SMALL_FILES, TINY, finish, kill, numbers, start, start_all
 
 ANYWHERE = {1: {}, 2: {"processes": 2, "devices": 2}}  # processes -> how they are started
 # Three losses, 50 steps each, on four devices (parameters whole, or spread) against one of them.
@@ -203,16 +202,12 @@ def test_a_full_disk_loses_nothing_that_is_finished(config, whole, tmp_path):
     process.send_signal(signal.SIGINT)
     assert "stopped by SIGINT" in finish(process)
     before = checkpoints(tmp_path)
-    output = finish(start(config, tmp_path, preexec_fn=_small_files), status=2)
+    output = finish(start(config, tmp_path, under=SMALL_FILES), status=2)
     assert "cannot be written" in output and "File too large" in output
     assert "Traceback" not in output, output
     assert before <= checkpoints(tmp_path)
     finish(start(config, tmp_path))
     assert repr(numbers(tmp_path)) == repr(numbers(whole(1)))
-
-
-def _small_files() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
 
 def checkpoints(workdir) -> set[str]:
