@@ -84,7 +84,9 @@ def fit(
     state = trainer.init(best)
     values = {"epoch": 0, "step": 0, "wait": 0, "best_value": math.inf, "done": False}
     values |= {"seconds": 0.0, "history": {"epoch": [], "train": [], "valid": [], "best": 0}}
-    made_with = {"seed": list(phase.seed), "key": where_of(phase.key, 0, 0).tolist()[:2]}
+    # Read once: in the loop it would wait for the steps under way.
+    words = where_of(phase.key, 0, 0)[:2]
+    made_with = {"seed": list(phase.seed), "key": words.tolist()}
     values |= made_with | {"settings": dataclasses.asdict(settings)}
     with stopping.deferred(), store:
         saved = store.restore({"state": state, "best": best}, reporter.print)
@@ -104,7 +106,7 @@ def fit(
         def taken(state: State, epoch: int, index: int, rows: Rows) -> State:
             batch = jax.tree.map(lambda a: a[rows.rows[own]], source.rows)
             batch, weight = place.batch((batch, rows.weight[own]))
-            where = where_of(phase.key, epoch, index)
+            where = np.array([*words, epoch, index], np.uint32)
             made = trainer.step(state, batch, common, weight, where, frames=rows.frames)
             return place.settled(made)
 
