@@ -27,6 +27,7 @@ from mmdjax.devices import on_all_devices
 from mmdjax.errors import UserError, choice
 from mmdjax.evaluation import published
 from mmdjax.evaluation.comparison import write_report
+from mmdjax.evaluation.comparison_tables import charts, published_differs
 from mmdjax.experiment import METHODS, machine, prepare_draws, rows_of
 from mmdjax.files import write_json
 from mmdjax.methods.draw import make_drawer
@@ -106,16 +107,19 @@ def _run(config, systems, raw, places, may_train: bool, profile: bool) -> list[d
         pictured = {name: runs[key].picture for name, key in of.items() if runs[key].picture}
         points = {name: json.loads(path.read_text()) for name, path in pictured.items()}
         minutes = (time.monotonic() - started) / 60
+        count = {name: one.evaluation.draws for name, one in systems.items()}
+        taken = {name: costs[key] for name, key in of.items() if key in costs}
+        differing = published_differs(config, modalities)
         page = write_report(
             folder,
             config,
-            {name: one.evaluation.draws for name, one in systems.items()},
+            count,
             rows,
-            {name: costs[key] for name, key in of.items() if key in costs},
+            taken,
             modalities,
             machine(),
-            [f"The command that wrote this report took {minutes:.1f} minutes."],
-            _pictures(points, systems, modalities),
+            [f"The command that wrote this report took {minutes:.1f} minutes.", *differing],
+            charts(rows, config, count, taken) | _pictures(points, systems, modalities),
         )
         write_json(folder / "results.json", rows)  # at last: with it a run is finished
         reporter.print(f"{minutes:.1f} min; report: {page}")

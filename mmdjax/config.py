@@ -22,7 +22,8 @@ class Data:
     """What is read.
 
     Attributes:
-      name: 'synthetic' or 'mmsa'; of conversations 'synthetic_conversations' or 'gcnet'.
+      name: 'synthetic' (three modalities), 'synthetic_five' or 'mmsa'; of conversations
+        'synthetic_conversations' or 'gcnet'.
       path: the user's file (mmsa, gcnet).
       modalities: 'key:name' for each modality, its key in the file and its name here (mmsa, gcnet).
         The order is that of the modality axis, of pattern names and of chained draws.
@@ -44,7 +45,7 @@ class Data:
 
     def names_by_key(self) -> dict[str, str]:
         """key in the file -> the modality's name, in order."""
-        return dict(pair.split(":", 1) for pair in self.modalities)
+        return dict(pair.rsplit(":", 1) for pair in self.modalities)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +111,8 @@ class Diffusion:
         ('independent', 'shared') to reproduce published systems, see `diffusion/conditioning.py`.
       weighting: of the score loss over time: v, noise, likelihood, edm or min_snr.
       unconditional: probability that training drops every condition; guidance needs some.
+      frame_gaps: probability that training drops frames of a modality it shows, the target's own
+        included; with some, frames can be drawn given those that remain (score_transformer).
       guidance: scale of classifier-free guidance; 1 is none and samples the conditional law.
       coupling: how two missing modalities of an utterance are drawn: 'chain' (the second given the
         first: the joint law) or 'independent' (each given the observed ones: the thesis).
@@ -125,6 +128,7 @@ class Diffusion:
     conditioning: str = "clean"
     weighting: str = "v"
     unconditional: float = 0.0
+    frame_gaps: float = 0.0
     guidance: float = 1.0
     coupling: str = "chain"
     dtype: str = "float32"
@@ -201,7 +205,10 @@ class Config:
       method: two_stage; imder (one stage; reads `imder`, `imder_training`, `score`, `diffusion`,
         `decoder`); or gsdnet (conversations; reads `graph`, `score`, `diffusion`).
       seeds: the run is trained and evaluated once for each.
-      rounds: incomplete patterns drawn for each training utterance in stage 2.
+      rounds: incomplete sets of each training utterance in stage 2.
+      training_rate: missing rate of the random protocol at which these are drawn, complete ones
+        among them; 0: every incomplete pattern equally often. Beside either, one row in 2^M - 1 of
+        a batch is complete.
       fills: what the two-stage system is trained and evaluated with: 'draws', and the constants
         'zero' and 'mean' to compare with. Without 'draws' no score network is trained.
       comparison: several systems in one run, see `config_comparison.py`.
@@ -216,6 +223,7 @@ class Config:
     method: str = "two_stage"
     seeds: tuple[int, ...] = (0,)
     rounds: int = 6
+    training_rate: float = 0.0
     fills: tuple[str, ...] = ("draws", "zero", "mean")
     save_seconds: float = 30.0
     keep_last: int = 2

@@ -6,7 +6,7 @@ import dataclasses
 
 from mmdjax.config import Config, Diffusion, Score
 from mmdjax.data.missing import check_rate
-from mmdjax.data.pipeline import CONVERSATIONS, SOURCES, SYNTHETIC
+from mmdjax.data.pipeline import CONVERSATIONS, SOURCES, SYNTHETIC, modality_names
 from mmdjax.diffusion import conditioning, losses, sde, time_grids
 from mmdjax.diffusion.samplers import registry
 from mmdjax.errors import UserError, choice
@@ -16,7 +16,7 @@ from mmdjax.methods.losses import FILLS
 from mmdjax.networks import score_networks
 from mmdjax.networks.score_transformer import ATTENTION
 
-_FRACTIONS = {"dropout", "attention_dropout", "ema", "unconditional"}
+_FRACTIONS = {"dropout", "attention_dropout", "ema", "unconditional", "frame_gaps"}
 _MAY_BE_ZERO = {
     "seed",
     "save_seconds",
@@ -32,6 +32,7 @@ _MAY_BE_ZERO = {
     "across",
     "data",
     "beta",
+    "training_rate",
 }
 
 
@@ -52,8 +53,10 @@ def check(config: Config) -> None:
     if len(set(config.seeds)) != len(config.seeds) or min(config.seeds) < 0:
         raise UserError(f"config.seeds = {config.seeds}; allowed: different integers from 0")
     for pair in config.data.modalities:
-        if not all(pair.partition(":")):
+        if not all(pair.rpartition(":")):
             raise UserError(f"config.data.modalities has {pair!r}; allowed: 'key in file:name'")
+        if "/" in pair.rpartition(":")[2]:  # parts the names of a model's arrays
+            raise UserError(f"config.data.modalities names {pair!r}; allowed: a name without '/'")
     pairs, names = config.data.modalities, config.data.names_by_key()
     if config.data.name in SYNTHETIC:
         if pairs or config.data.path:
@@ -64,9 +67,13 @@ def check(config: Config) -> None:
         raise UserError(
             f"config.data.modalities = {pairs}; allowed: at least two different 'key in file:name'"
         )
-    modalities = len(pairs) or 3
-    for rate in config.evaluation.rates:
-        check_rate(rate, modalities)
+    for rate in (*config.evaluation.rates, config.training_rate):
+        check_rate(rate, len(modality_names(config.data)))
+    if config.training_rate and config.method != "two_stage":
+        raise UserError(
+            f"config.training_rate = {config.training_rate} with method {config.method!r}; "
+            "allowed: two_stage"
+        )
     for name, value in _numbers(config, "config"):
         field = name.rsplit(".", 1)[1]
         if field in _FRACTIONS and not 0 <= value < 1:
@@ -99,6 +106,16 @@ def check(config: Config) -> None:
                 f"config.score.{name} = {getattr(config.score, name)!r} with network "
                 f"{config.score.network!r}; allowed: {default!r} (score_transformer has others)"
             )
+    if config.diffusion.frame_gaps and not (
+        config.method == "two_stage"
+        and config.score.network == "score_transformer"
+        and config.diffusion.conditioning == "clean"
+    ):
+        raise UserError(
+            f"config.diffusion.frame_gaps = {config.diffusion.frame_gaps} with method "
+            f"{config.method!r}, network {config.score.network!r} and conditioning "
+            f"{config.diffusion.conditioning!r}; allowed: two_stage, score_transformer and clean"
+        )
     buckets = config.data.length_buckets
     if any(length % config.score.patch for length in buckets):
         raise UserError(

@@ -28,6 +28,7 @@ from mmdjax.methods.imder import Imder
 from mmdjax.methods.stages import Stages
 from mmdjax.methods.system import build
 from mmdjax.methods.two_stage import TwoStage
+from mmdjax.serving.publish import publish
 from mmdjax.training.progress import Reporter
 
 
@@ -99,7 +100,7 @@ def run(
     """Trains and evaluates every seed; goes on where an earlier run in `folder` stopped.
 
     Leaves config.json, checkpoints/, systems/, masks/, tensorboard/, results.json, report.md,
-    report.html and figures/ in `folder`.
+    report.html, figures/ and model/ in `folder`.
 
     Args:
       force: take over a folder that holds a run of another config.
@@ -139,6 +140,10 @@ def _run(config, places, may_train: bool, raw, reporter, counter: Counter) -> li
         first = first or trained
         finished = places.system(config) / f"seed_{seed}.json"
         rows += rows_of(system, trained, seed, finished, folder, raw["test"], may_train)
+        if method.stages is not GraphStages and trained.score is not None:
+            made = folder / "model" / f"seed_{seed}"
+            if not may_train or not processes.agreed(made.exists()):
+                publish(system, trained, seed, raw["train"], made, places.content)
         history |= {f"{phase}, seed {seed}": h for phase, h in trained.history.items()}
     extra = method.sections(system, rows, first, config.seeds[0])
     minutes = (time.monotonic() - started) / 60

@@ -3,6 +3,12 @@
 Modes:
   train     train what is not trained yet, evaluate, write the report (the default)
   evaluate  evaluate a finished run again; trains nothing
+  impute    a file with gaps (--input) -> the same file with them filled (--output)
+  predict   a file (--input) -> a CSV of predictions with intervals (--output)
+  export    a finished run -> one file that runs without mmdjax (--output)
+  inspect   print what a file (--input) holds
+
+The last four need no --config; impute, predict and export read the model in --workdir.
 
 Several processes are started with the same command each, and --distributed (TPU pod, SLURM, MPI) or
 --coordinator, --processes and --process. See docs/pods.md.
@@ -20,7 +26,9 @@ from ml_collections import config_flags
 from mmdjax import stopping
 from mmdjax.errors import UserError, choice
 
-MODES = ("train", "evaluate")
+TRAINING = ("train", "evaluate")
+SERVING = ("impute", "predict", "export", "inspect")
+MODES = TRAINING + SERVING
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written.")
@@ -31,6 +39,13 @@ _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One of several processes
 _COORDINATOR = flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0.")
 _PROCESSES = flags.DEFINE_integer("processes", 0, "How many there are.")
 _PROCESS = flags.DEFINE_integer("process", -1, "Number of this one, from 0.")
+_INPUT = flags.DEFINE_string("input", None, "A file or folder of features, of any known layout.")
+_OUTPUT = flags.DEFINE_string("output", None, "Where the result is written; must not exist yet.")
+_LAYOUT = flags.DEFINE_string("layout", "", "Of --input, if it is not to be found out (inspect).")
+_DRAWS = flags.DEFINE_integer("draws", 0, "Draws of each gap; 0: 1 to impute, else the model's.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
+_LEVEL = flags.DEFINE_float("level", 0.9, "Share of labels that intervals are to cover.")
+_MODEL = flags.DEFINE_integer("model", -1, "Seed of the run whose model serves; -1: the first.")
 _STOPPED = flags.DEFINE_integer(
     "stopped_status", 0, "Exit status after SIGTERM or SIGINT, for schedulers that take 0 for done."
 )
@@ -38,6 +53,8 @@ _STOPPED = flags.DEFINE_integer(
 
 def main(argv: list[str]) -> None:
     choice("mode", _MODE.value, MODES)
+    if _MODE.value in SERVING:
+        return serve(argv)
     stopping.listen()
     config, folder = given(argv)
     if config.comparison.systems:
@@ -48,6 +65,38 @@ def main(argv: list[str]) -> None:
     run(config, folder, _MODE.value == "train", _FORCE.value, _PROFILE.value)
 
 
+def serve(argv: list[str]) -> None:
+    """Runs a mode of `SERVING`.
+
+    Raises:
+      UserError: a flag is missing or wrong, or what the mode itself refuses.
+    """
+    _check_arguments(argv)
+    asked = {"input": _INPUT.value, "output": _OUTPUT.value, "workdir": _WORKDIR.value}
+    needed = {"inspect": ("input",), "export": ("workdir", "output")}
+    for name in needed.get(_MODE.value, ("workdir", "input", "output")):
+        if not asked[name]:
+            raise UserError(f"--{name} is missing; --mode={_MODE.value} needs it")
+    logging.set_verbosity(logging.FATAL)  # JAX tells which accelerators it has not found
+    from mmdjax.serving import command
+
+    if _MODE.value == "inspect":
+        return command.inspect(_INPUT.value, _LAYOUT.value)
+    model = (Path(_WORKDIR.value), None if _MODEL.value < 0 else _MODEL.value)
+    if _MODE.value == "export":
+        return command.export(model, Path(_OUTPUT.value), _DRAWS.value, _LEVEL.value)
+    settings = {"draws": _DRAWS.value or None, "seed": _SEED.value}
+    if _MODE.value == "predict":
+        settings["level"] = _LEVEL.value
+    command.on_file(_MODE.value, model, Path(_INPUT.value), Path(_OUTPUT.value), settings)
+
+
+def _check_arguments(argv: list[str]) -> None:
+    if len(argv) > 1:
+        known = "--config, --workdir, --mode, --force, --profile, --distributed, --input, --output"
+        raise UserError(f"argument {argv[1]!r} is unknown; allowed: {known}")
+
+
 def given(argv: list[str]):
     """The checked config and the work directory, in the processes of the run; programs made from
     here on are kept.
@@ -55,9 +104,7 @@ def given(argv: list[str]):
     Raises:
       UserError: one of them is missing or wrong, or more was given.
     """
-    if len(argv) > 1:
-        known = "--config, --workdir, --mode, --force, --profile, --distributed"
-        raise UserError(f"argument {argv[1]!r} is unknown; allowed: {known}")
+    _check_arguments(argv)
     if _CONFIG.value is None:
         raise UserError(f"--config is missing; allowed: {known_configs()}")
     if not _WORKDIR.value:

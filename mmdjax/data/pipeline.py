@@ -30,7 +30,8 @@ LARGEST_DEVIATION = 10.0
 def _read_synthetic(data) -> dict[str, Batch]:
     from mmdjax.data import synthetic
 
-    return synthetic.read(data.train, data.valid, data.test, data.seed)
+    modalities = synthetic.LAWS[data.name]
+    return synthetic.read(data.train, data.valid, data.test, data.seed, modalities)
 
 
 def _read_mmsa(data) -> dict[str, Batch]:
@@ -43,6 +44,7 @@ def _read_mmsa(data) -> dict[str, Batch]:
 SOURCES: dict[str, Callable[..., dict[str, Batch]]] = {
     "synthetic": _read_synthetic,
     "mmsa": _read_mmsa,
+    "synthetic_five": _read_synthetic,
 }
 
 
@@ -66,14 +68,14 @@ CONVERSATIONS: dict[str, Callable[..., dict[str, Conversations]]] = {
     "gcnet": _read_gcnet,
 }
 # Sources that make their own data: they have no path and fixed modalities.
-SYNTHETIC = ("synthetic", "synthetic_conversations")
+SYNTHETIC = ("synthetic", "synthetic_five", "synthetic_conversations")
 
 
 def modality_names(data) -> tuple[str, ...]:
     """In the order of the modality axis, known before anything is read."""
-    from mmdjax.data.synthetic import MODALITIES
+    from mmdjax.data.synthetic import LAWS, MODALITIES
 
-    return tuple(data.names_by_key().values()) or tuple(MODALITIES)
+    return tuple(data.names_by_key().values()) or tuple(LAWS.get(data.name, MODALITIES))
 
 
 def fingerprint(data) -> str:
@@ -83,15 +85,15 @@ def fingerprint(data) -> str:
       UserError: `data.path` is not a file.
     """
     facts = {"name": data.name, "modalities": data.modalities, "format": 1}
-    if data.name != "synthetic":
+    if data.name not in SYNTHETIC:
         path = Path(data.path).resolve()
         if not path.is_file():
             raise UserError(f"data.path {data.path!r} is not a file; give the data set's pickle")
         facts |= {"content": _digest(path)}
     else:
-        from mmdjax.data.synthetic import Law
+        from mmdjax.data.synthetic import LAWS, Law
 
-        facts["law"] = Law(data.seed).fingerprint()
+        facts["law"] = Law(data.seed, LAWS[data.name]).fingerprint()
         facts |= {key: getattr(data, key) for key in ("train", "valid", "test", "seed")}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 

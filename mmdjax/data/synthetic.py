@@ -9,18 +9,20 @@ averaging over frames removes, through a smooth random projection to (T_m, C_m),
 Language sees valence almost clearly. Acoustics see arousal, and an offset b whose sign is the
 product of valence and arousal: they tell valence only to who combines the two. Vision sees a weak
 valence. So every conditional law, score and Bayes-optimal prediction is exact (`mixture.py`), and
-filling with a constant is not.
+filling with a constant is not. `Law` takes any two to six modalities; `FIVE` adds gaze, which sees
+dominance, and physiology, a second witness of arousal, to these three.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from mmdjax.data import mixture
+from mmdjax.errors import UserError
 from mmdjax.types import Batch
 
 # Centres of valence, arousal, dominance: joy, contentment, anger, sadness, surprise, calm.
@@ -42,7 +44,8 @@ LABEL_NOISE = 0.3
 
 @dataclasses.dataclass(frozen=True)
 class Modality:
-    """frames T_m, channels C_m; gain on each latent and on the offset; rho and s as above."""
+    """frames T_m, channels C_m (at least 4); gain on each latent and on the offset; rho and s as
+    above."""
 
     frames: int
     channels: int
@@ -57,17 +60,30 @@ MODALITIES = {
     "acoustic": Modality(12, 5, (0.1, 1.0, 0.3), 1.0, 0.55, 0.4),
     "vision": Modality(10, 6, (0.5, 0.2, 0.8), 0.3, 0.6, 0.4),
 }
+FIVE = MODALITIES | {
+    "gaze": Modality(6, 4, (0.3, 0.0, 1.0), 0.0, 0.5, 0.4),
+    "physiology": Modality(16, 4, (0.0, 0.9, 0.2), 0.5, 0.7, 0.5),
+}
+LAWS = {"synthetic": MODALITIES, "synthetic_five": FIVE}  # source -> its modalities
+FACTORS = 4  # columns of a loading: z and the offset
 
 
 class Law:
     """The joint law of (features..., label before clipping), and what follows from it exactly."""
 
-    def __init__(self, seed: int = 0):
+    def __init__(self, seed: int = 0, modalities: Mapping[str, Modality] = MODALITIES):
+        """modalities: in the order of the modality axis; laws of one seed agree on the first ones
+        that they have in common.
+
+        Raises:
+          UserError: not two to six modalities, or one that its channels cannot show.
+        """
+        _check(modalities)
         rng = np.random.default_rng(seed)
-        self.shapes = {name: (m.frames, m.channels) for name, m in MODALITIES.items()}
+        self.shapes = {name: (m.frames, m.channels) for name, m in modalities.items()}
         readout, offsets, noise = [], [], []
         product = EMOTIONS[:, 0] * EMOTIONS[:, 1]
-        for m in MODALITIES.values():
+        for m in modalities.values():
             loading = _smooth_loading(rng, m)
             # Columns: z, then the disturbance of each modality (one 4-vector each).
             readout.append((loading @ np.vstack([np.diag(m.gain), np.zeros(3)]), loading))
@@ -82,7 +98,7 @@ class Law:
         cov = LATENT_STD**2 * shared @ shared.T
         cov += np.diag(np.concatenate([*noise, [LABEL_NOISE**2]]))
         start = 0
-        for m, (_, loading) in zip(MODALITIES.values(), readout, strict=True):
+        for m, (_, loading) in zip(modalities.values(), readout, strict=True):
             part = slice(start, start + len(loading))
             cov[part, part] += m.disturbance**2 * loading @ loading.T
             start += len(loading)
@@ -134,17 +150,32 @@ class Law:
         return Batch(features, valid, label, np.array([f"{prefix}_{i}" for i in range(count)]))
 
 
+def _check(modalities: Mapping[str, Modality]) -> None:
+    if not 2 <= len(modalities) <= 6:
+        raise UserError(f"synthetic data of {len(modalities)} modalities; allowed: 2 to 6")
+    for name, m in modalities.items():
+        if m.channels < FACTORS or m.frames < 1 or len(m.gain) != EMOTIONS.shape[1]:
+            raise UserError(
+                f"synthetic modality {name!r} has {m.frames} frames, {m.channels} channels and "
+                f"{len(m.gain)} gains; allowed: at least 1, at least {FACTORS}, "
+                f"{EMOTIONS.shape[1]}"
+            )
+
+
 def _smooth_loading(rng: np.random.Generator, m: Modality) -> np.ndarray:
     """(T_m C_m, 4): four factors, each a random channel direction with a slow course in time."""
-    time = np.linspace(0, 1, m.frames)[:, None]
-    course = 1 + 0.5 * np.cos(2 * np.pi * (time * rng.uniform(0.3, 1.0, 4) + rng.uniform(size=4)))
-    direction = np.linalg.qr(rng.standard_normal((m.channels, m.channels)))[0][:, :4]
-    return (course[:, None] * direction).reshape(-1, 4)
+    time, size = np.linspace(0, 1, m.frames)[:, None], FACTORS
+    speed, phase = rng.uniform(0.3, 1.0, size), rng.uniform(size=size)
+    course = 1 + 0.5 * np.cos(2 * np.pi * (time * speed + phase))
+    direction = np.linalg.qr(rng.standard_normal((m.channels, m.channels)))[0][:, :FACTORS]
+    return (course[:, None] * direction).reshape(-1, FACTORS)
 
 
-def read(train: int, valid: int, test: int, seed: int) -> dict[str, Batch]:
+def read(
+    train: int, valid: int, test: int, seed: int, modalities: Mapping[str, Modality] = MODALITIES
+) -> dict[str, Batch]:
     """The three splits, from one law, with independent draws."""
-    law = Law(seed)
+    law = Law(seed, modalities)
     sizes = {"train": train, "valid": valid, "test": test}
     return {
         name: law.sample(size, seed * 1000 + 1 + k, name)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from mmdjax.data.missing import pattern_name
-from mmdjax.data.synthetic import Law
+from mmdjax.data.synthetic import LAWS, Law
 from mmdjax.evaluation.metrics import energy_distance, rmse
 from mmdjax.evaluation.protocols import prediction_rows, random_masks, row
 from mmdjax.methods import linear_probe
@@ -44,8 +44,8 @@ def evaluate(system, trained, seed: int, raw_test: Batch) -> tuple[list[dict], d
             for method, values in predicted.items():
                 predictions.setdefault(method, []).extend(values)
     predictions["linear_probe"] = linear_probe.predictions(system.splits, system.patterns)
-    if config.data.name == "synthetic":
-        law = Law(config.data.seed)
+    if config.data.name in LAWS:
+        law = Law(config.data.seed, LAWS[config.data.name])
         kept = [[m for m, o in zip(modalities, p, strict=True) if o] for p in system.patterns]
         predictions["bayes"] = [law.bayes_prediction(names, raw_test.features) for names in kept]
     masks = random_masks(len(z.label), len(modalities), config.evaluation.rates, seed)

@@ -7,12 +7,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mmdjax.evaluation import figures, pages, tables
+import numpy as np
+
+from mmdjax.evaluation import figures, pages, published, tables
 from mmdjax.evaluation.pages import Block
 from mmdjax.evaluation.tables import cell, condition_table, method_label, metric_label
 
 HEADLINE = "acc2_nonzero"
 OPPONENTS = ("zero", "mean", "zero_trained", "mean_trained")
+PUBLISHED_MODALITIES = {"language", "acoustic", "vision"}
+PUBLISHED_RATES, PUBLISHED_METRICS = (0.0, 0.3, 0.5, 0.7), ("acc2_nonzero", "f1_nonzero", "acc7")
 READING = (  # what the rows must hold, and what the reader then has to know
     ("", "Bold is the best mean of a column; whether it is a difference, the ± says. Linear probe "
      "and Bayes optimum are yardsticks, never bold. A dash: not measured, or not defined."),
@@ -84,8 +88,100 @@ def _figures(rows, history, modalities, letters) -> dict[str, tuple]:
             caption = "By missing rate. Bands: one standard deviation over seeds."
             made[f"rate_{metric}"] = (figures.metric_against_rate(rows, metric), caption)
     if history:
-        made["loss"] = (figures.loss_curves(history), "Loss. Dotted: the epoch that was kept.")
+        caption = "Loss, one line a seed. The circle is the epoch that was kept."
+        made["loss"] = (figures.loss_curves(history), caption)
     return made
+
+
+def time_table(rows: tables.Rows) -> tables.Table:
+    """Seconds of every phase as it came, a seed's and all seeds', and what share of the whole.
+
+    'evaluation: diffusion' is a part of 'evaluation' and not counted twice. Empty where no time was
+    measured.
+    """
+    spent = tables.select(rows, protocol="cost", metric="seconds")
+    phases: dict[str, dict] = {}
+    for r in spent:
+        phases.setdefault(str(r["method"]), {})[r["seed"]] = float(r["value"])
+    if not phases:
+        return [], []
+    seeds, whole = dict.fromkeys(r["seed"] for r in spent), "all phases"
+    phases[whole] = {
+        seed: sum(of.get(seed, 0.0) for name, of in phases.items() if ": " not in name)
+        for seed in seeds
+    }
+    total = sum(phases[whole].values())
+    body = []
+    for name, of in phases.items():
+        own = [tables.cell("seconds", (of[s], 0.0, 1) if s in of else None) for s in seeds]
+        own += [tables.cell("seconds", (sum(of.values()), 0.0, 1))] if len(seeds) > 1 else []
+        share = 100 * sum(of.values()) / total if total else 0.0
+        body.append([name, *own, f"{share:.1f}"])
+    heads = [f"seed {seed} (s)" for seed in seeds] + ["all seeds (s)"] * (len(seeds) > 1)
+    return ["phase", *heads, "share (%)"], body
+
+
+def _nfe_table(rows: tables.Rows) -> tables.Table:
+    """Method by NFE: a number, or from the least to the most of the patterns."""
+    counts: dict[str, list] = {}
+    for r in tables.select(rows, protocol="cost", metric="nfe"):
+        counts.setdefault(str(r["method"]), []).append(r["value"])
+    ends = {m: dict.fromkeys(f"{end(c):g}" for end in (min, max)) for m, c in counts.items()}
+    return ["method", "NFE"], [[method_label(m), " to ".join(e)] for m, e in ends.items()]
+
+
+def _published(rows, modalities, config: Mapping) -> list[tuple[str, list[Block]]]:
+    """The thesis' averages beside ours: CMU-MOSI or CMU-MOSEI with their three modalities, where
+    the patterns or rates that are averaged are theirs. Nothing otherwise.
+    """
+    data, title = config.get("data", {}), str(config.get("title", ""))
+    told = re.findall("MOSEI|MOSI", f"{title} {data.get('path', '')}".upper())  # the path wins
+    if data.get("name") != "mmsa" or set(modalities) != PUBLISHED_MODALITIES or not told:
+        return []
+    dataset, blocks = told[-1], []
+    rates = [c for c in tables.rates(rows) if float(c) in PUBLISHED_RATES]
+    for protocol, conditions, number, name in (
+        ("fixed", tables.patterns(rows, modalities), "6.11", "all seven patterns"),
+        (
+            "random",
+            rates * (len(rates) == len(PUBLISHED_RATES)),
+            "6.10",
+            f"rates {', '.join(rates)}",
+        ),
+    ):
+        header, body = tables.grid(
+            tables.summarise(averages(rows, protocol, conditions)),
+            {(protocol, "average", m): metric_label(m, arrow=True) for m in PUBLISHED_METRICS},
+            contest=False,
+        )
+        if not body:
+            continue
+        for row in published.results(f"thesis {number}", dataset):
+            cells = [tables.cell(m, (row[m], 0.0, 1)) for m in PUBLISHED_METRICS]
+            body.append([f"{row['method']}, published", *cells])
+        blocks.append(("table", f"Mean of {name}: ours, and table {number}", header, body))
+    note = (
+        f"That the file holds CMU-{dataset} is read from its path or the title. What is averaged, "
+        "and the metrics, are the thesis' own (tables 6.10 and 6.11); features, masks, seeds and "
+        "the choice of a checkpoint may differ, so a gap between ours and theirs is no verdict."
+    )
+    return [(f"Published, CMU-{dataset}", [("list", [note]), *blocks])] if blocks else []
+
+
+def averages(rows: tables.Rows, protocol: str, conditions: Sequence[str]) -> list[dict]:
+    """Each seed's mean over these conditions, as rows of condition 'average'; a seed that lacks one
+    is left out."""
+    found: dict[tuple, dict[str, float]] = {}
+    for r in tables.select(rows, protocol=protocol):
+        if r["condition"] in conditions and r["value"] is not None:
+            key = (r["method"], r["seed"], r["metric"])
+            found.setdefault(key, {})[str(r["condition"])] = float(r["value"])
+    return [
+        {"method": method, "protocol": protocol, "condition": "average", "seed": seed}
+        | {"metric": metric, "value": float(np.mean([*values.values()]))}
+        for (method, seed, metric), values in found.items()
+        if len(values) == len(conditions)
+    ]
 
 
 def _blocks(rows, modalities, letters, made, title, config, machine, notes, extra) -> list[Block]:
@@ -108,9 +204,6 @@ def _blocks(rows, modalities, letters, made, title, config, machine, notes, extr
     held = {str(r[k]) for r in rows for k in ("method", "protocol")} | {""}
     reading += [text for needed, text in READING if needed in held]
     drawn = sorted({str(r["metric"]) for r in tables.select(rows, protocol="imputation")})
-    cost = tables.select(rows, protocol="cost", condition="all")
-    columns = {("cost", "all", str(r["metric"])): metric_label(str(r["metric"])) for r in cost}
-    spent = tables.grid(tables.summarise(cost), columns, contest=False)
     average = ("table", "Mean of all patterns", *tables.main_table(rows, modalities))
     text = json.dumps(config, indent=2, default=str, ensure_ascii=False)
     sections = [
@@ -121,8 +214,10 @@ def _blocks(rows, modalities, letters, made, title, config, machine, notes, extr
         ("Imputation", [figure("rate_rmse_mean"), *by_condition("random", ["rmse_mean", "rmse"]),
                         *by_condition("imputation", drawn)]),
         *extra,
+        *_published(rows, modalities, config),
         ("How to read this", [("list", reading)]),
-        ("Training and cost", [figure("loss"), ("table", "Measured in this run", *spent)]),
+        ("Training and cost", [figure("loss"), ("table", "Time spent", *time_table(rows)),
+                               ("table", "Network evaluations a drawn item", *_nfe_table(rows))]),
         ("Notes", [("list", list(notes))]),
         ("Machine and configuration", [("pairs", machine), ("details", "Configuration", text)]),
     ]  # fmt: skip

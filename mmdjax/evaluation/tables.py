@@ -29,6 +29,7 @@ LABELS = {
     "linear_probe": "linear probe",
 }
 HIGHER = ("acc", "f1", "corr")  # better when higher; every other metric is better when lower
+MOST_COLUMNS = 12  # patterns beyond these become rows
 MAIN = ("acc2_nonzero", "f1_nonzero", "acc", "f1", "acc7", "mae", "corr", "regret_acc2")
 
 
@@ -167,7 +168,7 @@ def main_table(rows: Rows, modalities: Names = None) -> Table:
 
 
 def condition_table(rows: Rows, protocol: str, metric: str, modalities: Names = None) -> Table:
-    """Method by condition of one protocol.
+    """Method by condition of one protocol; condition by method where patterns are many.
 
     "fixed": availability patterns and their average; "random": missing rates, the realised
     one named where it differs; "imputation": `observed>drawn`, e.g. `l+a>v`.
@@ -180,7 +181,15 @@ def condition_table(rows: Rows, protocol: str, metric: str, modalities: Names = 
         real = {c: f"{x:.3g}" for c, x in rates(rows).items()}
         heads = {c: c if float(c) == float(x) else f"{c} (realised {x})" for c, x in real.items()}
     columns = {(protocol, c, metric): head for c, head in heads.items()}
-    return grid(summarise(rows) | average_over_patterns(rows, modalities), columns)
+    table = grid(summarise(rows) | average_over_patterns(rows, modalities), columns)
+    corner = {"fixed": "observed", "imputation": "observed>drawn"}.get(protocol)
+    return turned(*table, corner) if corner and len(table[0]) > MOST_COLUMNS + 1 else table
+
+
+def turned(header: list[str], rows: list[list[str]], corner: str) -> Table:
+    """Columns as rows; `corner` heads the new first column."""
+    _, *columns = zip(header, *rows, strict=True)
+    return [corner, *(row[0] for row in rows)], [list(column) for column in columns]
 
 
 def escape_markdown(text: str) -> str:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from mmdjax import processes
+from mmdjax.data.missing import random_mask
 from mmdjax.files import load_arrays, save_arrays
 from mmdjax.methods.system import Scale
 from mmdjax.methods.two_stage import TwoStage
@@ -26,8 +27,14 @@ class Sets(NamedTuple):
     validate: Callable
 
 
-def incomplete_sets(patterns: np.ndarray, size: int, rounds: int, seed: int) -> np.ndarray:
-    """(N, R, M) bool: each utterance meets every incomplete pattern once before any again."""
+def incomplete_sets(
+    patterns: np.ndarray, size: int, rounds: int, seed: int, rate: float = 0.0
+) -> np.ndarray:
+    """(N, R, M) bool: each utterance meets every incomplete pattern once before any again; or, with
+    a missing rate, sets of the random protocol, complete ones among them."""
+    if rate:
+        mask = random_mask(size * rounds, patterns.shape[1], rate, seed + DRAW_STREAM)
+        return mask.reshape(size, rounds, -1)
     incomplete, rng = patterns[:-1], np.random.default_rng([seed, DRAW_STREAM])
     repeats = -(-rounds // len(incomplete))
     order = [
@@ -54,7 +61,9 @@ def training_sets(
       folder: draws are kept there.
     """
     train, valid = z["train"], z["valid"]
-    observed = incomplete_sets(system.patterns, len(train.label), system.config.rounds, seed)
+    config = system.config
+    settings = (len(train.label), config.rounds, seed, config.training_rate)
+    observed = incomplete_sets(system.patterns, *settings)
     valid_sets, everywhere = under(system.patterns, valid)
     if fill == "draws":
         table, filled = _draws(system, seed, train, observed, valid, score, folder)

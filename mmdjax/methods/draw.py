@@ -67,43 +67,16 @@ def make_drawer(modules: Modules, diffusion, together: bool | None = None) -> Dr
 
 @shared
 def _drawer(modules: Modules, diffusion, together: bool) -> Drawer:
-    sde, options = modules.sde, diffusion.options()
-    steps = steps_for(diffusion.sampler, diffusion.nfe, **options)
-    grid = time_grid(diffusion.grid, sde, steps, **diffusion.grid_arguments())
-    check_grid(grid, sde)
-    dtype = None if diffusion.dtype == "float32" else jnp.dtype(diffusion.dtype)
-    modules = modules._replace(score=modules.score.clone(dtype=dtype))
-
-    def draw_one(params, condition, condition_id, mask, condition_mask, keys, grid, guidance):
-        """One target: keys (B, K) -> x (B, K, T, D), nfe (B,)."""
-        batch, draws = keys.shape
-
-        def given(condition_mask):
-            shown = (condition, condition_id, condition_mask)
-            return noise_given(modules, diffusion.conditioning, params, *shown, mask, keys)
-
-        noise_fn = given(condition_mask)
-        if diffusion.guidance != 1:
-            unconditional = given(jnp.zeros_like(condition_mask))
-            noise_fn = classifier_free(noise_fn, unconditional, guidance)
-        shape = condition.shape[2:]
-        x, nfe = sample(keys.reshape(-1), shape, noise_fn, sde, grid, diffusion.sampler, **options)
-        x = x.reshape(batch, draws, *shape)
-        x = jnp.where(mask[:, None, :, None], x, 0.0)
-        return x, jnp.full(batch, nfe)
-
-    def rounded(path, a):
-        """Only operands of products: biases, norms and embeddings are added in float32."""
-        return a.astype(dtype) if path[-1].key == "kernel" else a
+    grid = grid_of(modules.sde, diffusion)
+    modules = with_dtype(modules, diffusion.dtype)
 
     def draw(params, targets, condition, condition_id, mask, condition_mask, keys, grid, guidance):
-        if dtype is not None:  # once a draw, not once an evaluation
-            params = jax.tree_util.tree_map_with_path(rounded, params)
+        params = rounded(params, diffusion.dtype)  # once a draw, not once an evaluation
 
         def of_rows(params, targets, grid, guidance, keys, *rows):
             def of_target(target, keys):
                 own = jax.tree.map(lambda a: a[target], params)
-                return draw_one(own, *rows, keys, grid, guidance)
+                return draw_target(modules, diffusion, own, *rows, keys, grid, guidance)
 
             if len(targets) == 1:  # spares the products a batch axis of one
                 return jax.tree.map(lambda a: a[None], of_target(targets[0], keys[0]))
@@ -124,10 +97,70 @@ def _drawer(modules: Modules, diffusion, together: bool) -> Drawer:
         of_rows = jax.vmap(of_draws, (None, 0, 0))
         return jax.vmap(of_rows, (0, None, None))(targets, ids, draw_index)
 
-    times = np.asarray(grid, np.float32)
     return Drawer(
-        AheadOfTime.run_often(draw), key_of, diffusion.coupling, times, diffusion.guidance, together
+        AheadOfTime.run_often(draw), key_of, diffusion.coupling, grid, diffusion.guidance, together
     )
+
+
+def with_dtype(modules: Modules, dtype: str) -> Modules:
+    """Score networks whose products have operands of `dtype`."""
+    operands = None if dtype == "float32" else jnp.dtype(dtype)
+    return modules._replace(score=modules.score.clone(dtype=operands))
+
+
+def rounded(params, dtype: str):
+    """Only operands of products: biases, norms and embeddings are added in float32."""
+    if dtype == "float32":
+        return params
+
+    def one(path, a):
+        return a.astype(dtype) if path[-1].key == "kernel" else a
+
+    return jax.tree_util.tree_map_with_path(one, params)
+
+
+def grid_of(sde, diffusion) -> np.ndarray:
+    """(steps + 1,) times of a config's draws."""
+    steps = steps_for(diffusion.sampler, diffusion.nfe, **diffusion.options())
+    grid = time_grid(diffusion.grid, sde, steps, **diffusion.grid_arguments())
+    check_grid(grid, sde)
+    return np.asarray(grid, np.float32)
+
+
+def draw_target(
+    modules: Modules,
+    diffusion,
+    params,
+    condition,
+    condition_id,
+    mask,
+    condition_mask,
+    keys,
+    grid,
+    guidance,
+):
+    """Draws (B, K, T, D) of one target, zero off the mask, and their nfe (B,).
+
+    Args:
+      diffusion: `mmdjax.config.Diffusion`. params: of the target's score network.
+      condition (B, C, T, D), condition_id, condition_mask (B, C, T): see `encode_condition`.
+      mask: (B, T) frames to draw. keys: (B, K). grid: (steps + 1,). guidance: its scale.
+    """
+    batch, draws = keys.shape
+
+    def given(condition_mask):
+        shown = (condition, condition_id, condition_mask)
+        return noise_given(modules, diffusion.conditioning, params, *shown, mask, keys)
+
+    noise_fn = given(condition_mask)
+    if diffusion.guidance != 1:
+        unconditional = given(jnp.zeros_like(condition_mask))
+        noise_fn = classifier_free(noise_fn, unconditional, guidance)
+    shape = condition.shape[2:]
+    about = (noise_fn, modules.sde, grid, diffusion.sampler)
+    x, nfe = sample(keys.reshape(-1), shape, *about, **diffusion.options())
+    x = jnp.where(mask[:, None, :, None], x.reshape(batch, draws, *shape), 0.0)
+    return x, jnp.full(batch, nfe)
 
 
 def noise_given(

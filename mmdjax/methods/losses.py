@@ -98,30 +98,10 @@ def score_loss(modules: Modules, weighting="v", conditions="clean", unconditiona
             condition_mask = valid[:, condition_id] & kept[..., None]
             # As in sampling: the target's frames are those of what it is conditioned on.
             mask = condition_mask.any(1)
-            if unconditional:
-                key_drop = jax.random.fold_in(keys[0], 1)
-                dropped = jax.random.bernoulli(key_drop, unconditional, (batch, 1, 1))
-                condition_mask = condition_mask & ~dropped
             x0, condition = z[:, target], z[:, condition_id]
-            t = training_times(keys[1], batch, modules.sde)
-            noise = jax.random.normal(keys[2], x0.shape)
-            key_condition = jax.random.fold_in(keys[2], 1)
-            shown = conditioning.in_training(
-                conditions, modules.sde, condition, t, noise[:, None], key_condition
-            )
-            if conditions != "clean":
-                shown = scaled(modules.sde, shown, t)[0]
-
-            encoded = encode_condition(modules, params, shown, condition_id, condition_mask)
-
-            def noise_fn(x, t):
-                return predict_noise(modules, params, x, t, encoded, mask)
-
-            # Frames of the mask that the target lacks (unequal lengths) are learned as 0, since
-            # sampling, which must not know the target's length, draws them too.
-            error = denoising_score_matching(
-                noise_fn, modules.sde, x0, mask, t, noise, WEIGHTS[weighting]
-            )
+            shown = (condition, condition_id, condition_mask)
+            settings = (weighting, conditions, unconditional)
+            error = matching(modules, params, x0, mask, *shown, keys, *settings)
             return weighted_mean(error, weight)
 
         return jax.vmap(of_target)(
@@ -129,6 +109,48 @@ def score_loss(modules: Modules, weighting="v", conditions="clean", unconditiona
         ).mean()
 
     return loss
+
+
+def matching(
+    modules: Modules,
+    params,
+    x0,
+    mask,
+    condition,
+    condition_id,
+    condition_mask,
+    keys,
+    weighting: str,
+    conditions: str,
+    unconditional: float,
+):
+    """(B,) loss of one target at random times.
+
+    Args:
+      x0: (B, T, D). mask: (B, T) frames to draw. condition: see `encode_condition`.
+      keys: (3,).
+    """
+    batch = len(x0)
+    if unconditional:
+        key_drop = jax.random.fold_in(keys[0], 1)
+        dropped = jax.random.bernoulli(key_drop, unconditional, (batch, 1, 1))
+        condition_mask = condition_mask & ~dropped
+    t = training_times(keys[1], batch, modules.sde)
+    noise = jax.random.normal(keys[2], x0.shape)
+    key_condition = jax.random.fold_in(keys[2], 1)
+    shown = conditioning.in_training(
+        conditions, modules.sde, condition, t, noise[:, None], key_condition
+    )
+    if conditions != "clean":
+        shown = scaled(modules.sde, shown, t)[0]
+    encoded = encode_condition(modules, params, shown, condition_id, condition_mask)
+
+    def noise_fn(x, t):
+        return predict_noise(modules, params, x, t, encoded, mask)
+
+    # Frames of the mask that the target lacks (unequal lengths) are learned as 0, since
+    # sampling, which must not know the target's length, draws them too.
+    return denoising_score_matching(noise_fn, modules.sde, x0, mask, t, noise, WEIGHTS[weighting])
 
 
 @shared

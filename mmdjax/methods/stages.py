@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdjax.compilation import AheadOfTime, shared
+from mmdjax.compilation import AheadOfTime, shapes_of, shared
 from mmdjax.methods import completion, losses
+from mmdjax.methods.gap_losses import gap_score_loss
 from mmdjax.methods.initial import initial_score, score_shapes
 from mmdjax.methods.losses import utterance_rows
 from mmdjax.methods.system import Scale
@@ -54,11 +55,6 @@ def validation_loss(score_loss) -> AheadOfTime:
     return AheadOfTime(score_loss, static_argnames="frames")
 
 
-def score_data(latents: Latents) -> dict:
-    """What `losses.score_loss` reads."""
-    return {"z": latents.x, "valid": latents.valid}
-
-
 class Stages:
     """The compiled training steps of a system; `train` runs them for a seed.
 
@@ -78,9 +74,12 @@ class Stages:
             return make_trainer(loss, settings, steps * settings.epochs, config.mesh)
 
         diffusion = config.diffusion
-        score_loss = losses.score_loss(
-            modules, diffusion.weighting, diffusion.conditioning, diffusion.unconditional
-        )
+        weighting, unconditional = diffusion.weighting, diffusion.unconditional
+        if diffusion.frame_gaps:
+            score_loss = gap_score_loss(modules, weighting, unconditional, diffusion.frame_gaps)
+        else:
+            settings = (weighting, diffusion.conditioning, unconditional)
+            score_loss = losses.score_loss(modules, *settings)
         self._score_valid = validation_loss(score_loss)
         self._trainers = {
             "classifier": trainer(
@@ -105,19 +104,21 @@ class Stages:
         key, shape = jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct
         params = score_shapes(system.modules.score)
         initial_score(system.modules.score).prepare(key)
+        sizes = (len(system.modalities), config.latents.frames, config.latents.channels)
+        encoders = shapes_of(jax.eval_shape(system.init_encoders, key))
         for split in ("train", "valid"):
-            latents = config.latents
-            frames = (len(system.splits[split]), len(system.modalities), latents.frames)
-            data = {"z": shape((*frames, latents.channels), jnp.float32)}
-            data["valid"] = shape(frames, bool)
+            rows = len(system.splits[split])
+            z = shape((rows, *sizes), jnp.float32), shape((rows, *sizes[:2]), bool)
+            source = self._score_source(encoders, system.identity_scale(), split, Latents(*z, 0))
             counts = np.bincount(system.bucket[split], minlength=len(system.buckets))
             for count, length in zip(counts.tolist(), system.buckets, strict=True):
                 if split == "train" and count:
                     settings = config.score_training
-                    prepare_step(self._trainers["score"], params, Source(data), settings, length)
+                    prepare_step(self._trainers["score"], params, source, settings, length)
                     continue
                 for size in {min(count, VALIDATION_ROWS), count % VALIDATION_ROWS} - {0}:
-                    part = {k: shape((size, *a.shape[1:]), a.dtype) for k, a in data.items()}
+                    cut = lambda a, size=size: shape((size, *a.shape[1:]), a.dtype)  # noqa: E731
+                    part = jax.tree.map(cut, source.rows) | shapes_of(source.common)
                     weight = shape((size,), jnp.float32)
                     self._score_valid.prepare(params, part, weight, key, frames=length)
 
@@ -172,6 +173,10 @@ class Stages:
         if "draws" not in config.fills:
             return StageOne(encoders, scale, z, None, complete, history)
         title = "score networks"
+
+        def of_split(split: str) -> Source:
+            return self._score_source(encoders, scale, split, z[split])
+
         score = self._fit(
             seed,
             place,
@@ -179,7 +184,7 @@ class Stages:
             "score",
             title,
             system.initial_score(_keys(seed, "score")[0]),
-            lambda: (Source(score_data(z["train"])), self._score_validation(z["valid"])),
+            lambda: (of_split("train"), self._score_validation(of_split("valid"))),
             config.score_training,
         )
         history[title] = score.history
@@ -209,10 +214,18 @@ class Stages:
         prediction = self.system.predict(params, self.system.identity_scale(), *rows)
         return float(np.abs(prediction - latents.label).mean())
 
-    def _score_validation(self, latents: Latents):
+    def _score_source(self, encoders, scale: Scale, split: str, z: Latents) -> Source:
+        """What the score loss reads of a split: latents, or to drop frames features."""
+        if not self.system.config.diffusion.frame_gaps:
+            return Source({"z": z.x, "valid": z.valid})
+        rows = utterance_rows(self.system.splits[split])
+        del rows["label"]
+        return Source(rows, {"encoders": encoders, "scale": scale})
+
+    def _score_validation(self, source: Source):
         """The denoising loss on fixed times, noise and conditions."""
-        source = Source(score_data(latents))
-        bucket, size = self.system.bucket["valid"], len(latents.label)
+        bucket = self.system.bucket["valid"]
+        size = len(bucket)
 
         def validate(params) -> float:
             total = 0.0

@@ -18,7 +18,7 @@ from mmdjax.diffusion import sde as sdes
 from mmdjax.diffusion.predictions import scaled
 from mmdjax.networks import score_networks
 from mmdjax.networks.alignment import AlignmentDecoder
-from mmdjax.networks.encoders import Encoders
+from mmdjax.networks.encoders import Encoders, coverage
 from mmdjax.networks.fusion import MulT
 
 
@@ -41,6 +41,7 @@ def build(config, modalities: tuple[str, ...]) -> Modules:
     """The modules of `mmdjax.config.Config`; everything below takes plain numbers."""
     fusion, score, decoder = config.fusion, config.score, config.decoder
     sizes = score_networks.fields(score.network)
+    settings = dataclasses.asdict(score) | {"gaps": config.diffusion.frame_gaps > 0}
     return Modules(
         Encoders(
             modalities, config.latents.frames, config.latents.channels, config.latents.dropout
@@ -50,11 +51,27 @@ def build(config, modalities: tuple[str, ...]) -> Modules:
             len(modalities),
             config.latents.frames,
             config.latents.channels,
-            **{k: v for k, v in dataclasses.asdict(score).items() if k in sizes},
+            **{k: v for k, v in settings.items() if k in sizes},
         ),
         AlignmentDecoder(decoder.channels, decoder.blocks, decoder.reduction),
         sdes.REGISTRY[config.diffusion.sde](),
     )
+
+
+def encode_gaps(modules: Modules, encoders, scale, features, valid, observed):
+    """Standardised latents of what is observed, and what they rest on.
+
+    Args:
+      features[m] (B, T_m, C_m), valid[m], observed[m] (B, T_m).
+
+    Returns:
+      (B, M, T, D), 0 where nothing is observed; (B, M, T) of `encoders.coverage`.
+    """
+    names, frames = modules.encoders.modalities, modules.encoders.frames
+    shown = {m: valid[m] & observed[m] for m in names}
+    x, seen = modules.encoders.apply(encoders, features, shown)
+    z = jnp.where(seen[..., None], (x - scale.mean[:, None]) / scale.std[:, None], 0.0)
+    return z, jnp.stack([coverage(valid[m], observed[m], frames) for m in names], 1)
 
 
 def encode_condition(modules: Modules, params, *condition):

@@ -16,6 +16,7 @@ from mmdjax.data.missing import check_observed
 from mmdjax.devices import on_all_devices
 from mmdjax.methods.draw import Drawer
 from mmdjax.methods.system import filled_valid
+from mmdjax.networks.encoders import WHOLE
 from mmdjax.processes import dealt
 
 
@@ -58,12 +59,13 @@ def bucket_of(valid: np.ndarray, buckets: Sequence[int]) -> np.ndarray:
 
 
 class Item(NamedTuple):
-    """Rows that miss `targets`, know equally many modalities, and have one length.
+    """Rows that miss `targets`, know something of equally many modalities, and have one length.
 
     Attributes:
       targets: (G,) modalities to draw. frames: T of the bucket.
       rows: (R,) indices. known: (R, C) modalities each row is conditioned on.
-      shared: all of these are observed, so that the draws of a row have one condition.
+      shared: nothing of these was drawn, so that the draws of a row have one condition.
+      gaps: some modality of each row is known in part.
     """
 
     targets: np.ndarray
@@ -71,6 +73,7 @@ class Item(NamedTuple):
     rows: np.ndarray
     known: np.ndarray
     shared: bool
+    gaps: bool
 
     def per_call(self, batch: int, draws: int) -> int:
         """Rows, or rows times draws, of a call that draws `batch` times a target at most."""
@@ -82,44 +85,84 @@ class Item(NamedTuple):
 
 
 def work_list(
-    observed, bucket, buckets: Sequence[int], coupling: str, together: bool = False, draws: int = 1
+    known, missing, bucket, buckets: Sequence[int], coupling: str, together=False, draws: int = 1
 ) -> Iterator[Item]:
-    """Every missing (row, modality) pair once; a row's later draws come after its earlier ones.
+    """Every (row, modality) pair that misses something once; a row's later draws come after its
+    earlier ones.
 
     With coupling 'chain' a second missing modality is drawn given the first one's draw, which is
     the joint law of both by the chain rule; 'independent' conditions each on the observed only.
 
     Args:
-      observed: (R, M) bool. bucket: (R,) index into `buckets`.
-      together: 'independent' targets of a row in one item.
+      known: (R, M) bool, something of it is observed. missing: (R, M) bool, something is not; a
+        modality known in part is drawn given its own frames too.
+      bucket: (R,) index into `buckets`.
+      together: 'independent' targets of a row in one item, where none is known in part.
       draws: K; with one draw a row there is nothing to share, and batches are not split over it.
     """
-    known, modalities = observed.copy(), observed.shape[1]
-    groups = [(np.array([m]), ~observed[:, m]) for m in range(modalities)]
-    if together:
-        missing = [p for p in np.unique(~observed, axis=0) if p.any()]
-        groups = [(np.flatnonzero(p), (~observed == p).all(1)) for p in missing]
+    known, gaps = known.copy(), (known & missing).any(1)
+    begun, alone = np.zeros(len(known), bool), gaps | (not together)
+    groups = [(np.array([m]), missing[:, m] & alone) for m in range(known.shape[1])]
+    for pattern in np.unique(missing[~alone], axis=0):
+        if pattern.any():
+            groups.append((np.flatnonzero(pattern), ~alone & (missing == pattern).all(1)))
     for targets, rows_of_group in groups:
-        count, own = known.sum(1), (known == observed).all(1) | (draws == 1)
-        keys = np.stack([count, own, bucket], axis=1)
-        for size, shared, index in np.unique(keys[rows_of_group], axis=0):
-            rows = np.flatnonzero(rows_of_group & (keys == (size, shared, index)).all(1))
+        keys = np.stack([known.sum(1), ~begun | (draws == 1), bucket, gaps], axis=1)
+        for size, shared, index, gappy in np.unique(keys[rows_of_group], axis=0):
+            same = (keys == (size, shared, index, gappy)).all(1)
+            rows = np.flatnonzero(rows_of_group & same)
             # The columns of the known ones: a stable sort puts them first, in order.
             order = np.argsort(~known[rows], axis=1, kind="stable")[:, :size].astype(np.int32)
-            yield Item(targets.astype(np.int32), buckets[index], rows, order, bool(shared))
+            about = (bool(shared), bool(gappy))
+            yield Item(targets.astype(np.int32), buckets[index], rows, order, *about)
         if coupling == "chain":
             known[:, targets] = True
+            begun |= rows_of_group
 
 
-def items(drawer: Drawer, observed, valid, buckets: Sequence[int], draws: int) -> list[Item]:
-    """The work list of a drawer; `valid` (R, M, T) as `filled_valid` gives it."""
+class Given(NamedTuple):
+    """What is known of R completed rows.
+
+    Attributes:
+      mask: (R, M, T) frames that a completed row has. shown: (R, M, T) those that say something.
+      partial: (R, M, T) those of `shown` that rest on frames of which some are missing.
+      known, missing: (R, M), see `work_list`.
+    """
+
+    mask: np.ndarray
+    shown: np.ndarray
+    partial: np.ndarray
+    known: np.ndarray
+    missing: np.ndarray
+
+
+def given(valid: np.ndarray, observed: np.ndarray) -> Given:
+    """See `draw_missing`.
+
+    Raises:
+      UserError: a row without anything observed.
+    """
+    coverage = observed
+    if observed.ndim == 2:
+        coverage = np.where(valid & observed[..., None], np.int8(WHOLE), np.int8(0))
+    known = observed if observed.ndim == 2 else observed.any(-1)
+    check_observed(known)
+    mask = filled_valid(valid, known)
+    shown = mask & (coverage > 0)
+    missing = (mask & (coverage < WHOLE)).any(-1) if observed.ndim == 3 else ~known
+    return Given(mask, shown, shown & (coverage < WHOLE), known, missing)
+
+
+def items(drawer: Drawer, found: Given, buckets: Sequence[int], draws: int) -> list[Item]:
+    """The work list of a drawer."""
     settings = (buckets, drawer.coupling, drawer.together, draws)
-    return list(work_list(observed, bucket_of(valid, buckets), *settings))
+    rows = (found.known, found.missing, bucket_of(found.mask, buckets))
+    return list(work_list(*rows, *settings))
 
 
 def calls(drawer: Drawer, observed, valid, buckets: Sequence[int], batch: int, draws: int) -> int:
     """How many compiled calls `draw_missing` will make."""
-    listed = items(drawer, observed, filled_valid(valid, observed), buckets, draws)
+    listed = items(drawer, given(valid, observed), buckets, draws)
     return sum(item.calls(batch, draws) for item in listed)
 
 
@@ -139,28 +182,31 @@ def draw_missing(
     """Completes every row K times.
 
     Args:
-      z: (R, M, T, D) standardised latents; entries of unobserved modalities are never read.
-      valid: (R, M, T), likewise.
-      observed: (R, M).
+      z: (R, M, T, D) standardised latents; entries of unobserved frames are never read.
+      valid: (R, M, T), likewise; of a modality known in part every frame that exists.
+      observed: (R, M) bool, or what each latent frame rests on (R, M, T): `encoders.WHOLE`, 1 for a
+        part of its frames, 0 for none. Frames in part are conditions, and drawn anew.
       ids: (R,) the utterance's index. draw_index: (R, K) the numbers of its draws. With `key` and
         the target they are all the randomness of a draw.
       batch: draws of one target a call.
       advance: told of each call.
 
     Returns:
-      (R, K, M, T, D): z with missing modalities filled (zero where unobserved frames do not exist),
+      (R, K, M, T, D): z with what is missing filled (zero where unobserved frames do not exist),
       and the NFE that each drawn item took (0 where nothing is missing).
 
     Raises:
       UserError: a row without any observed modality.
     """
-    check_observed(observed)
+    found = given(valid, observed)
+    mask, shown, partial = found.mask, found.shown.copy(), found.partial.copy()
     rows, draws = draw_index.shape
-    filled = np.where(observed[..., None, None], z, 0.0).astype(np.float32)
+    filled = np.where(shown[..., None], z, 0.0).astype(np.float32)
     filled = np.repeat(filled, draws, axis=0)  # (R K, M, T, D)
-    mask = filled_valid(valid, observed)
+    chained = drawer.coupling == "chain"
+    condition = filled if chained or not partial.any() else filled.copy()
     nfe, guidance, placed = 0, np.float32(drawer.guidance), {}
-    for item in items(drawer, observed, mask, buckets, draws):
+    for item in items(drawer, found, buckets, draws):
         lines = item.per_call(batch, draws)
         if lines not in placed:
             placed[lines] = on_all_devices(score_params, lines)
@@ -170,26 +216,36 @@ def draw_missing(
         known = item.known if item.shared else np.repeat(item.known, draws, axis=0)
         first = np.arange(rows * draws).reshape(rows, draws)[item.rows]  # in `filled`
         source = first[:, 0] if item.shared else first.reshape(-1)
+        frames, params, targets = item.frames, placed[lines], item.targets
+        wanted = mask & (~shown | partial)
+        kinds = known
+        if item.gaps:  # what a frame in part says has an id of its own
+            kinds = known[..., None] + known.dtype.type(z.shape[1]) * partial[line[:, None], known]
+            kinds = kinds[..., :frames]
 
-        params, targets = placed[lines], item.targets
-
-        def call(condition, known, target_mask, condition_mask, row, k, p=params, targets=targets):
+        def call(condition, kinds, target_mask, condition_mask, row, k, p=params, targets=targets):
             keys = drawer.key_of(key, row, k, targets)
-            arguments = (condition, known, target_mask, condition_mask, keys)
+            arguments = (condition, kinds, target_mask, condition_mask, keys)
             x, count = drawer.draw(p, targets, *arguments, drawer.grid, guidance)
             # (lines, K, G, T, D), (lines,)
             return np.moveaxis(np.asarray(x), 0, 2), np.full(len(row), count)
 
         arrays = (
-            filled[source[:, None], known][:, :, : item.frames],
-            known,
-            mask[line, item.targets[0], : item.frames],
-            mask[line[:, None], known][:, :, : item.frames],
+            condition[source[:, None], known][:, :, :frames],
+            kinds,
+            wanted[line, targets[0], :frames],
+            shown[line[:, None], known][:, :, :frames],
             ids[line].astype(np.int32),
             draw_index[item.rows].reshape(-1, each).astype(np.int32),
         )
         x, counts = in_batches(call, arrays, lines, advance)
         nfe = int(counts[-1])
-        x = x.reshape(-1, *x.shape[2:])
-        filled[first.reshape(-1)[:, None], item.targets, : item.frames] = x
+        x = x.reshape(-1, *x.shape[2:])  # (rows K, G, T, D)
+        place = (first.reshape(-1)[:, None], targets)
+        before = filled[*place][:, :, :frames]
+        new = wanted[np.repeat(item.rows, draws)[:, None], targets][..., :frames, None]
+        filled[*place, :frames] = np.where(new, x, before)
+        if chained:  # later ones are conditioned on it
+            here = (item.rows[:, None], targets)
+            shown[here], partial[here] = mask[here], False
     return filled.reshape(rows, draws, *filled.shape[1:]), nfe

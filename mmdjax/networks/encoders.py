@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 KERNEL = 3
+WHOLE = 2  # of `coverage`
+SMALLEST_SHARE = 1e-6  # of a frame, for rounding
 
 
 def resampling_matrix(source: int, target: int) -> np.ndarray:
@@ -36,8 +38,26 @@ def resample(x: jax.Array, valid: jax.Array, frames: int) -> tuple[jax.Array, ja
     weights = resampling_matrix(x.shape[1], frames)
     share = valid.astype(x.dtype) @ weights.T
     total = weights @ jnp.where(valid[..., None], x, 0.0)
-    covered = share > 1e-6
-    return jnp.where(covered[..., None], total / jnp.maximum(share, 1e-6)[..., None], 0.0), covered
+    covered = share > SMALLEST_SHARE
+    mean = total / jnp.maximum(share, SMALLEST_SHARE)[..., None]
+    return jnp.where(covered[..., None], mean, 0.0), covered
+
+
+def coverage(valid: jax.Array, observed: jax.Array, frames: int) -> jax.Array:
+    """(B, frames) int8: what a latent frame of `ModalityEncoder` rests on: `WHOLE` where every
+    frame under it that exists is observed, 1 where some are, 0 where none is.
+
+    Args:
+      valid: (B, T_m) bool, the frame exists. observed: (B, T_m) bool.
+    """
+    weights = resampling_matrix(valid.shape[1], frames + KERNEL - 1).T
+    exists, seen = (a.astype(jnp.float32) @ weights for a in (valid, valid & observed))
+    some, lacks = seen > SMALLEST_SHARE, exists - seen > SMALLEST_SHARE
+
+    def under(a):
+        return a[:, :-2] | a[:, 1:-1] | a[:, 2:]
+
+    return jnp.where(under(some), jnp.where(under(lacks), 1, WHOLE), 0).astype(jnp.int8)
 
 
 class ModalityEncoder(nn.Module):

@@ -57,6 +57,7 @@ class ScoreTransformer1D(nn.Module):
       fourier_scale: standard deviation of their frequencies.
       attention: 'joint' or 'prefix', see above.
       patch: frames to a token; divides T. With more than one, the frames' masks are inputs too.
+      gaps: conditions may hold frames that are known in part; their id is M larger, see `encode`.
       dtype: of the operands of every product (sums are float32); None: as they come.
     """
 
@@ -71,13 +72,15 @@ class ScoreTransformer1D(nn.Module):
     fourier_scale: float = 16.0
     attention: str = "joint"
     patch: int = 1
+    gaps: bool = False
     dtype: jnp.dtype | None = None
 
     def setup(self):
         normal = nn.initializers.normal(0.02)
         shape = (self.frames // self.patch, self.width)
         self.position = self.param("position", normal, shape)
-        self.modality = self.param("modality", normal, (self.modalities, self.width))
+        kinds = self.modalities * (2 if self.gaps else 1)
+        self.modality = self.param("modality", normal, (kinds, self.width))
         self.time, self.target_in, self.condition_in = (
             Dense(self.width, self.dtype) for _ in range(3)
         )
@@ -95,16 +98,22 @@ class ScoreTransformer1D(nn.Module):
 
         Args:
           condition: (B, C, T, D) latents of C other modalities, C >= 0.
-          condition_id: (C,) or (B, C) int, which modality each of them is.
+          condition_id: (C,) or (B, C) int, which modality each of them is; or (B, C, T), of every
+            frame.
           condition_mask: (B, C, T) bool, condition frames that are observed; the rest has no
             influence, whatever it holds.
         """
         if condition.shape[1] == 0:
             return None
-        batch = len(condition)
+        batch = condition.shape[0]
         z, mask = self._patches(condition, condition_mask)
         z = self.condition_in(z) + self.position[: z.shape[-2]]
-        z = z + self.modality[condition_id][..., None, :]
+        kind = self.modality[condition_id]
+        if condition_id.ndim == 3:
+            kind = kind.reshape(*z.shape[:3], self.patch, self.width).mean(3)
+        else:
+            kind = kind[..., None, :]
+        z = z + kind
         z, mask = z.reshape(batch, -1, self.width), mask.reshape(batch, -1)
         if self.attention == "joint":
             return Encoded(z, None, mask)
@@ -158,7 +167,7 @@ class ScoreTransformer1D(nn.Module):
         """All layers but the last as one scanned body: compile time does not grow with depth."""
         if self.layers == 1:
             width = self.width // self.heads
-            none = jnp.zeros((0, len(z), self.heads, z.shape[1], width), self.dtype or z.dtype)
+            none = jnp.zeros((0, z.shape[0], self.heads, z.shape[1], width), self.dtype or z.dtype)
             return z, (none, none)
         scanned = nn.scan(
             layer,

@@ -79,7 +79,7 @@ class Level(nn.Module):
     def remember(self, condition):
         """condition (B, T, D) -> keys and values (L, B, H, 1 + T, d) of every layer."""
         z = self.condition_out(nn.silu(self.condition_in(condition)))
-        nothing = jnp.broadcast_to(self.nothing, (len(z), 1, self.width))
+        nothing = jnp.broadcast_to(self.nothing, (z.shape[0], 1, self.width))
         z = jnp.concatenate([nothing, z], axis=1)
         return self._scan(lambda layer, z, _: (z, layer.remember(z)), z, None)[1]
 
@@ -140,7 +140,7 @@ class UNet(nn.Module):
         )
         z = jnp.einsum("bctd,bcde->bte", z, kernels)
         memory = tuple(level.remember(z) for level in (*self.down, *self.up))
-        always = jnp.ones((len(z), 1), bool)
+        always = jnp.ones((z.shape[0], 1), bool)
         return Encoded(memory, jnp.concatenate([always, condition_mask.any(1)], axis=1))
 
     def denoise(self, x, t, encoded: Encoded, mask):

@@ -1,10 +1,17 @@
-"""Masks: realised rate, one modality kept, seeds, names."""
+"""Masks: realised rate, one modality kept, seeds, names; sets that stage 2 learns from."""
 
+import copy
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
 
+from mmdjax import config as configs
 from mmdjax.data.missing import check_observed, pattern_name, patterns, random_mask
 from mmdjax.errors import UserError
+from mmdjax.methods.completion import incomplete_sets, training_sets
+from tests.conftest import TINY
 
 
 @pytest.mark.parametrize("modalities", [2, 3, 5])
@@ -45,3 +52,51 @@ def test_patterns_are_all_non_empty_subsets_with_the_complete_one_last():
 def test_a_row_without_any_observed_modality_is_refused():
     with pytest.raises(UserError, match="row 1 has no observed modality"):
         check_observed(np.array([[True, False], [False, False]]))
+
+
+def test_training_meets_every_incomplete_pattern_equally_often():
+    incomplete = patterns(3)[:-1]
+    for rounds, times in ((6, 1), (12, 2)):
+        sets = incomplete_sets(patterns(3), 40, rounds, seed=0)
+        count = (sets[:, :, None] == incomplete).all(-1).sum(1)
+        assert (count == times).all()
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5, 0.7])
+def test_training_at_a_rate_follows_the_random_protocol_complete_sets_among_them(rate):
+    size, rounds = 400, 4
+    sets = incomplete_sets(patterns(3), size, rounds, 1, rate)
+    assert sets.shape == (size, rounds, 3) and sets.any(-1).all()
+    assert abs(1 - sets.mean() - min(rate, 2 / 3)) <= 1 / (size * rounds)
+    assert sets.all(-1).any() == (rate < 0.7)
+    np.testing.assert_array_equal(sets, incomplete_sets(patterns(3), size, rounds, 1, rate))
+    assert (sets != incomplete_sets(patterns(3), size, rounds, 2, rate)).any()
+    # Not what the same seed is evaluated on.
+    assert (sets.reshape(-1, 3) != random_mask(size * rounds, 3, rate, 1)).any()
+
+
+def test_stage_2_learns_from_sets_at_the_configured_rate(tiny_system, tmp_path):
+    system = copy.copy(tiny_system)
+    scale, z = system.standardised_latents(system.init_encoders(jax.random.key(0)))
+
+    def observed(rate):
+        system.config = dataclasses.replace(tiny_system.config, training_rate=rate)
+        sets = training_sets(system, 0, "zero", scale, z, None, tmp_path)
+        return sets.source.rows["observed"]
+
+    assert (np.asarray(observed(0.7)).sum(-1) == 1).all()
+    default = incomplete_sets(system.patterns, len(z["train"].label), system.config.rounds, 0)
+    np.testing.assert_array_equal(observed(0.0), default)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"training_rate": 0.8}, "missing rate 0.8 is not possible"),
+        ({"training_rate": -0.1}, "missing rate -0.1"),
+        ({"training_rate": 0.3, "method": "imder"}, "with method 'imder'; allowed: two_stage"),
+    ],
+)
+def test_a_training_rate_that_cannot_be_is_refused(changes, words):
+    with pytest.raises(UserError, match=words):
+        configs.from_dict(TINY | changes)

@@ -282,6 +282,115 @@ def test_loss_curves_are_logarithmic_only_where_positive():
     assert [ax.get_yscale() for ax in axes[:2]] == ["log", "linear"]
 
 
+def test_seeds_of_a_phase_share_a_panel_and_one_legend():
+    curves = HISTORY["score"]
+    seeds = {f"score, seed {s}": curves | {"best": s + 1} for s in (0, 1)}
+    figure = figures.loss_curves(seeds | {"fusion, seed 0": HISTORY["fusion"]})
+    panels = [ax for ax in figure.axes if ax.get_visible()]
+    assert [ax.get_title(loc="left") for ax in panels] == ["score", "fusion"]
+    kept = [line.get_xdata()[0] for line in panels[0].lines if line.get_marker() == "o"]
+    assert kept == [1, 2]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["training", "validation"]
+
+
+def test_time_is_told_by_phase_and_parts_are_not_counted_twice():
+    seconds = {"score networks": (30.0, 10.0), "evaluation: diffusion": (5.0, 6.0)}
+    seconds |= {"evaluation": (10.0, 10.0)}
+    rows = [
+        row(name, "all", seed, value, "seconds", "cost")
+        for name, values in seconds.items()
+        for seed, value in enumerate(values)
+    ]
+    header, lines = report.time_table(rows)
+    assert header == ["phase", "seed 0 (s)", "seed 1 (s)", "all seeds (s)", "share (%)"]
+    assert lines == [
+        ["score networks", "30", "10", "40", "66.7"],
+        ["evaluation: diffusion", "5", "6", "11", "18.3"],
+        ["evaluation", "10", "10", "20", "33.3"],
+        ["all phases", "40", "20", "60", "100.0"],
+    ]
+    assert report.time_table([]) == ([], [])
+
+
+def test_evaluations_are_told_from_the_least_to_the_most(tmp_path):
+    counts = {"l": 10.0, "l+a": 20.0}
+    rows = averaging("zero", 0.7)
+    rows += [row("diffusion", p, 0, v, "nfe", "cost") for p, v in counts.items()]
+    rows += [row("diffusion_dense", p, 0, 8.0, "nfe", "cost") for p in counts]
+    write(tmp_path, rows)
+    text = (tmp_path / "report.md").read_text()
+    assert "| diffusion | 10 to 20 |" in text
+    assert "| diffusion, dense | 8 |" in text
+
+
+MOSI = {"name": "mmsa", "path": "data/MOSI/aligned_50.pkl"}
+
+
+def mmsa_run(rates=("0.0", "0.3", "0.5", "0.7")):
+    rows = []
+    for metric, value in (("acc2_nonzero", 0.8), ("f1_nonzero", 0.79), ("acc7", 0.4)):
+        rows += averaging("zero", value, metric=metric)
+        rows += [row("zero", r, 0, value - float(r), metric, "random") for r in rates]
+    return rows
+
+
+def test_published_averages_stand_beside_ours_where_the_conditions_are_theirs(tmp_path):
+    write(tmp_path, mmsa_run(), config={"data": MOSI})
+    text = (tmp_path / "report.md").read_text()
+    assert "## Published, CMU-MOSI\n" in text
+    patterns, rates = text.split("## Published")[1].split("## How")[0].split("table 6.10\n")
+    assert "| zero | 80.0 | 79.0 | 40.0 |" in patterns  # the mean of seven patterns
+    assert "| Speed, published | 75.5 | 74.5 | 35.1 |" in patterns
+    assert "| zero | 42.5 | 41.5 | 2.5 |" in rates  # less 0.375, the mean of four rates
+    assert "| Speed, published | 77.8 | 77.6 | 37.7 |" in rates
+
+
+def test_of_a_file_and_a_title_that_name_two_sets_the_file_is_believed(tmp_path):
+    config = {"title": "mmdjax on CMU-MOSI", "data": MOSI | {"path": "MOSEI/aligned_50.pkl"}}
+    write(tmp_path, mmsa_run(), config=config)
+    text = (tmp_path / "report.md").read_text()
+    assert "## Published, CMU-MOSEI\n" in text and "CMU-MOSI" not in text.split("```json")[0]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"config": {"data": MOSI | {"path": "aligned_50.pkl"}}},  # nothing tells which set
+        {"config": {"data": MOSI | {"name": "gcnet"}}},  # has tables of its own
+        {"modalities": ("language", "acoustic", "timing")},
+    ],
+)
+def test_published_numbers_stay_away_from_other_data(tmp_path, changed):
+    write(tmp_path, mmsa_run(), **({"config": {"data": MOSI}} | changed))
+    assert "ublished" not in (tmp_path / "report.md").read_text()
+
+
+def test_other_rates_than_the_published_ones_are_not_averaged(tmp_path):
+    write(tmp_path, mmsa_run(rates=("0.0", "0.3", "0.5")), config={"data": MOSI})
+    text = (tmp_path / "report.md").read_text()
+    assert "table 6.11" in text
+    assert "ours, and table 6.10" not in text
+
+
+def test_names_of_crowded_points_overlap_nothing():
+    rng = np.random.default_rng(0)
+    figure = figures.blank(9.6, 4.0)
+    ax = figure.subplots()
+    points = [(x, y) for x, y in rng.normal(0, [0.05, 0.02], (18, 2))] + [(1, 1), (-1, -1)]
+    ax.plot(*zip(*points, strict=True), "o")
+    names = [[f"Euler-Maruyama {i}"] for i in range(19)] + [["fast", "fast, averaged"]]
+    figures.name_points(ax, points, names, [0.0] * 20)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
+    assert len(boxes) == 20
+    inside = ax.get_window_extent().padded(1)
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i])
+        assert not any(box.contains(*xy) for xy in ax.transData.transform(points))
+        assert inside.contains(box.x0, box.y0) and inside.contains(box.x1, box.y1)
+
+
 def test_colours_are_fixed_and_distinct():
     for family in (figures.COLOURS, figures.VARIANTS):
         assert len({figures.colour(m) for m in family}) == len(family)

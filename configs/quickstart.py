@@ -1,0 +1,25 @@
+"""The least that is worth looking at: embedded data, draws alone, gaps inside modalities.
+
+Command: python -m mmdjax.main --config=configs/quickstart.py --workdir=runs/quickstart
+Time: TIME
+Expect: EXPECT
+As `synthetic.py`, with half of its data and one seed, and score networks that learn to draw frames
+given those that remain, too (`diffusion.frame_gaps`).
+"""
+
+from configs import synthetic
+
+
+def get_config():
+    config = synthetic.get_config()
+    config.title = "mmdjax, quick start"
+    config.seeds = (0,)
+    config.optimise = False
+    config.fills = ("draws",)
+    config.data.train = 640
+    config.data.valid = 128
+    config.data.test = 256
+    config.diffusion.frame_gaps = 0.5
+    config.score_training.epochs = 40
+    config.evaluation.batch = 512
+    return config

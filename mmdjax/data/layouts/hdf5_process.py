@@ -1,0 +1,192 @@
+"""HDF5 files, read and written in a process of its own, which `hdf5` starts and asks.
+
+The HDF5 library ends its process on some damaged files, and others keep it busy for ever. Here that
+ends this process, not the run. It imports nothing of mmdjax.
+
+A request on standard input, and its answer on standard output, is `HEAD`: the size of some JSON and
+that of the bytes after it; then the JSON, then the bytes. An answer may be {"error": one line}. The
+first answer comes unasked: the process has started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import resource
+import struct
+import sys
+from stat import S_ISREG
+
+import h5py
+import numpy as np
+
+MOST_MEMORY = 2**34  # of addresses: damaged sizes fail instead of filling the machine
+HEAD = struct.Struct("<QQ")
+OPEN_FILES = 32
+DEPTH = 6  # of groups in groups
+RATIO = 1100  # deflate makes no more of a byte
+LONGEST = 4096  # characters of a string
+CHUNK = 2**30  # bytes of one chunk, which is decompressed whole
+
+_open: dict[str, tuple[tuple, h5py.File]] = {}  # path -> what it was when opened, file
+
+
+def _file(path: str) -> h5py.File:
+    stat = os.stat(path)
+    if not S_ISREG(stat.st_mode):  # a pipe would never answer
+        raise ValueError("not a regular file")
+    state = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    if path in _open and _open[path][0] != state:
+        _close(path)
+    if path not in _open:
+        while len(_open) >= OPEN_FILES:
+            _close(next(iter(_open)))
+        _open[path] = (state, h5py.File(path, "r", locking="best-effort"))
+    return _open[path][1]
+
+
+def _close(path: str) -> None:
+    if path in _open:
+        _open.pop(path)[1].close()
+
+
+def _kind(dataset: h5py.Dataset) -> str:
+    """The dtype as numpy spells it, 'text' for strings, '' for what is no plain array."""
+    if h5py.check_string_dtype(dataset.dtype):
+        return "text"
+    plain = dataset.dtype.kind in "biuf" and dataset.dtype.itemsize in (1, 2, 4, 8)
+    return np.dtype(dataset.dtype.str).str if plain else ""
+
+
+def index(request) -> dict:
+    """name -> [shape, dtype, bytes in the file] of every dataset; refuses links."""
+    size = os.path.getsize(request["path"])
+    found: dict[str, list] = {}
+    seen: set[tuple] = set()
+
+    def walk(group: h5py.Group, prefix: str, depth: int) -> None:
+        if depth > DEPTH:
+            raise ValueError(f"{prefix[:100]!a}: groups more than {DEPTH} deep")
+        place = h5py.h5o.get_info(group.id)
+        if (place.fileno, place.addr) in seen:
+            raise ValueError(f"{prefix[:100]!a}: a group within itself, or in two places")
+        seen.add((place.fileno, place.addr))
+        for name in group:
+            link = group.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                raise ValueError(f"{(prefix + name)[:100]!a} is a link: {type(link).__name__}")
+            item = group[name]
+            if isinstance(item, h5py.Group):
+                walk(item, f"{prefix}{name}/", depth + 1)
+            elif isinstance(item, h5py.Dataset) and item.shape is not None:
+                found[prefix + name] = _described(item, prefix + name, size)
+            if len(found) > 10**7:
+                raise ValueError("more than 10 million datasets")
+
+    walk(_file(request["path"]), "", 0)
+    return {"datasets": found}
+
+
+def _described(dataset: h5py.Dataset, name: str, size: int) -> list:
+    if dataset.is_virtual or dataset.external:
+        raise ValueError(f"{name[:100]!a} lies in other files")
+    total = math.prod(dataset.shape) * dataset.dtype.itemsize
+    if total > RATIO * size or max(dataset.shape, default=0) > 2**40:
+        raise ValueError(f"{name[:100]!a} declares shape {dataset.shape}, more than its file holds")
+    if dataset.chunks and math.prod(dataset.chunks) * dataset.dtype.itemsize > CHUNK:
+        raise ValueError(f"{name[:100]!a} has chunks of shape {dataset.chunks}, too large")
+    return [list(dataset.shape), _kind(dataset)]
+
+
+def read(request) -> tuple[dict, list[np.ndarray]]:
+    """The rows of [name, start, stop] each, as plain arrays of the dtypes told by `index`."""
+    file, made = _file(request["path"]), []
+    for name, start, stop in request["items"]:
+        dataset = file[name]
+        rows = dataset[start:stop] if dataset.shape else dataset[()][None]
+        made.append(np.ascontiguousarray(rows, np.dtype(dataset.dtype.str)))
+    return {}, made
+
+
+def text(request) -> dict:
+    """A dataset of strings, as a flat list."""
+    dataset = _file(request["path"])[request["name"]]
+    if dataset.size > 10**7:
+        raise ValueError("more than 10 million strings")
+    made = []
+    # few at a time: many may point to one that is long
+    for start in range(0, len(dataset), 64) if dataset.shape else ():
+        for item in np.asarray(dataset[start : start + 64], object).reshape(-1).tolist():
+            word = item.decode(errors="replace") if isinstance(item, bytes) else str(item)
+            if len(word) > LONGEST:
+                raise ValueError(
+                    f"{request['name'][:100]!a} has a string of {len(word)} characters"
+                )
+            made.append(word)
+    return {"items": made}
+
+
+def write(request, content: bytes) -> dict:
+    """Into a dataset from row `start`; with `shape`, into a new one."""
+    path, name, start = request["path"], request["name"], request["start"]
+    file = _written(path)
+    rows = np.frombuffer(content, request["dtype"]).reshape(request["rows"])
+    if request["shape"] is not None:
+        file.create_dataset(name, request["shape"], request["dtype"])
+    if len(rows):
+        file[name][start : start + len(rows)] = rows
+    return {}
+
+
+def _written(path: str) -> h5py.File:
+    if path not in _open or _open[path][1].mode != "r+":
+        _close(path)
+        _open[path] = ((), h5py.File(path, "a", locking="best-effort"))
+    return _open[path][1]
+
+
+def close(request) -> dict:
+    for path in request["paths"]:
+        _close(path)
+    return {}
+
+
+def answer(request, content: bytes) -> tuple[dict, list[np.ndarray]]:
+    do = request["do"]
+    if do == "read":
+        return read(request)
+    if do == "write":
+        return write(request, content), []
+    return {"index": index, "text": text, "close": close}[do](request), []
+
+
+def main() -> None:
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+    source, target = sys.stdin.buffer, sys.stdout.buffer
+    _send(target, {}, [])
+    while head := source.read(HEAD.size):
+        size, more = HEAD.unpack(head)
+        request, content = json.loads(source.read(size)), source.read(more)
+        try:
+            told, arrays = answer(request, content)
+        except Exception as error:  # whatever h5py makes of a damaged file
+            said = {MemoryError: "more memory than there is", RecursionError: "nested too deeply"}
+            why = said.get(type(error), " ".join(str(error).split()) or type(error).__name__)
+            told, arrays = {"error": why[:400]}, []
+        _send(target, told, arrays)
+
+
+def _send(target, told: dict, arrays: list[np.ndarray]) -> None:
+    text = json.dumps(told).encode()
+    target.write(HEAD.pack(len(text), sum(a.nbytes for a in arrays)) + text)
+    for array in arrays:
+        target.write(memoryview(array.reshape(-1).view(np.uint8)) if array.size else b"")
+    target.flush()
+
+
+if __name__ == "__main__":
+    main()

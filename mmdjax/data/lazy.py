@@ -1,0 +1,231 @@
+"""Rows that stay in their file until they are asked for, so that a block is all memory holds.
+
+Nothing is mapped into memory: the pages of a mapped file count as memory used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mmdjax.errors import UserError
+
+BLOCK = 2**24  # bytes of rows held at once
+LARGEST_ROW = 2**31  # bytes: a row is read whole
+NUMBERS = "fiu"  # kinds of dtype that a feature may have
+# What a damaged file makes of Python's and numpy's own readers.
+_BROKEN = (
+    EOFError,
+    ValueError,
+    KeyError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    SyntaxError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def one_line(thing, longest: int = 300) -> str:
+    """What files call themselves, for a message: names of files and keys may hold line breaks."""
+    text = str(thing)[: longest + 1]
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return text if len(text) <= longest else text[:longest] + "..."
+
+
+@contextlib.contextmanager
+def reading(where, allowed: str) -> Iterator[None]:
+    """What a damaged or unreadable file raises becomes a `UserError` of one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as error:
+        why = error.strerror or one_line(error)
+    except MemoryError:
+        why = "needs more memory than there is"
+    except _BROKEN as error:
+        why = f"cannot be read: {one_line(error)}"
+    else:
+        return
+    raise UserError(f"{one_line(where, 4096)}: {why}; allowed: {allowed}")
+
+
+class Lazy:
+    """(N, ...) rows; `rows[a:b]` is a new numpy array, read at that moment.
+
+    Attributes:
+      shape, dtype: of the whole.
+      read: (start, stop) -> array (stop - start, ...).
+    """
+
+    def __init__(self, shape: Sequence[int], dtype, read: Callable[[int, int], np.ndarray]):
+        self.shape, self.dtype, self.read = tuple(shape), np.dtype(dtype), read
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            if step < 1:
+                raise IndexError("rows are read forwards")
+            return self.read(start, max(start, stop))[::step]
+        start = index + len(self) if index < 0 else index
+        if not 0 <= start < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        return self.read(start, start + 1)[0]
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.asarray(self.read(0, len(self)), dtype)
+
+
+class ArrayInFile(Lazy):
+    """An array that lies in a file as it is: in C order, not compressed.
+
+    Args:
+      offset: of its first byte.
+
+    Raises:
+      UserError: when rows are read, if the file has changed or cannot be read.
+    """
+
+    def __init__(self, path: str | os.PathLike, offset: int, shape: Sequence[int], dtype):
+        super().__init__(shape, dtype, self._rows)
+        self.path, self.offset = Path(path), offset
+        self._state = _state(os.stat(path))
+
+    def _rows(self, start: int, stop: int) -> np.ndarray:
+        with reading(self.path, "the file as it was when it was opened"):
+            made = np.empty((stop - start, *self.shape[1:]), self.dtype)
+            with open(self.path, "rb", buffering=0) as file:
+                if _state(os.fstat(file.fileno())) != self._state:
+                    raise ValueError("it has changed since it was opened")
+                file.seek(self.offset + start * row_bytes(made))
+                fill(made, file)
+            return made
+
+
+def _state(stat: os.stat_result) -> tuple[int, int]:
+    return stat.st_size, stat.st_mtime_ns
+
+
+def fill(array: np.ndarray, file) -> None:
+    """Reads the bytes of a contiguous array; raises `EOFError` if there are fewer."""
+    if not array.size:
+        return
+    buffer = memoryview(array.reshape(-1).view(np.uint8))
+    done = 0
+    while done < len(buffer):
+        count = file.readinto(buffer[done : done + 2**30])
+        if not count:
+            raise EOFError("it ends before its last row")
+        done += count
+
+
+class Ragged:
+    """N sequences (T_i, C) of unequal length; `rows[a:b]` is a list of arrays, read at that moment.
+
+    Attributes:
+      lengths: (N,) int frames; 0 where there is no sequence.
+      shape: (N, None, C).
+      read: (rows) -> list of arrays (T_i, C), for a sequence of row numbers.
+    """
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        channels: int,
+        dtype,
+        read: Callable[[Sequence[int]], list[np.ndarray]],
+    ):
+        self.lengths, self.read = np.asarray(lengths, np.int64), read
+        self.shape, self.dtype = (len(self.lengths), None, channels), np.dtype(dtype)
+
+    ndim = 3
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.lengths.sum()) * self.shape[2] * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return self.read(range(*index.indices(len(self))))
+        return self.read([range(len(self))[index]])[0]
+
+
+def ragged(sequences: Sequence) -> Ragged:
+    """Of sequences (T_i, C) that are arrays already, or `Lazy`; at least one."""
+    first = sequences[0]
+    lengths = np.array([len(one) for one in sequences])
+    return Ragged(
+        lengths, first.shape[1], first.dtype, lambda rows: [np.asarray(sequences[i]) for i in rows]
+    )
+
+
+def is_ragged(rows) -> bool:
+    return None in rows.shape
+
+
+def row_bytes(rows) -> int:
+    """Of one row of a dense array, at least 1."""
+    return max(1, math.prod(rows.shape[1:]) * np.dtype(rows.dtype).itemsize)
+
+
+def blocks(rows, size: int = 0) -> Iterator[tuple[int, int]]:
+    """(start, stop) of consecutive blocks of at most `size` bytes, or of one row.
+
+    Args:
+      rows: dense or ragged.
+      size: in bytes; `BLOCK` by default.
+    """
+    size = size or BLOCK
+    if not is_ragged(rows):
+        step = max(1, size // row_bytes(rows))
+        yield from ((start, min(start + step, len(rows))) for start in range(0, len(rows), step))
+        return
+    ends = np.cumsum(rows.lengths * rows.shape[2] * rows.dtype.itemsize + 1)
+    start = 0
+    while start < len(rows):
+        before = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + size, "right")))
+        yield start, stop
+        start = stop
+
+
+def check_size(where, shape: Sequence[int], dtype: np.dtype, most: int) -> None:
+    """Raises `UserError` if an array is larger than the bytes that are said to hold it, or has rows
+    beyond `LARGEST_ROW`."""
+    padded = math.prod(max(n, 1) for n in shape) * max(dtype.itemsize, 1)
+    row = math.prod(shape[1:]) * dtype.itemsize
+    if padded > (most if all(shape) else 2**40):  # numpy makes no empty array beyond 2 ** 63
+        allowed = f"at most its {most} bytes"
+    elif row > LARGEST_ROW:
+        allowed = f"at most {LARGEST_ROW} bytes a row"
+    else:
+        return
+    raise UserError(
+        f"{one_line(where, 4096)}: declares shape {one_line(tuple(shape))} of {dtype.name}; "
+        f"allowed: {allowed}"
+    )

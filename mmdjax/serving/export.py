@@ -1,0 +1,121 @@
+"""A trained system as one file that runs without mmdjax and flax: `loader.py` needs jax and numpy.
+
+The file is a zip archive, nothing in it is compressed: `signature.json`; `program.stablehlo`, the
+whole path (encode, draw, align, predict, back to features) lowered for cpu, cuda and tpu with a
+symbolic number of utterances; `arrays.npz`, its numbers; `loader.py` itself, to be copied.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export as jax_export
+
+from mmdjax.errors import UserError, choice
+from mmdjax.files import write_bytes
+from mmdjax.serving import bundle, path
+from mmdjax.serving.imputer import Imputer
+from mmdjax.serving.interval import LEVELS
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+# What calling the program takes beside its types (`jax.export.Exported`).
+PROGRAM = ("calling_convention_version", "module_kept_var_idx")
+FORMAT = 1
+
+
+def export(
+    imputer: Imputer, file: Path, draws: int | None = None, level: float = 0.9, platforms=PLATFORMS
+) -> dict:
+    """Writes the file, whole or not at all.
+
+    Args:
+      draws: K of every answer; by default what the model was calibrated with.
+      level: of its intervals.
+
+    Returns:
+      The signature.
+
+    Raises:
+      UserError: draws, level or a platform out of range, or the file exists.
+    """
+    choice("level", level, LEVELS)
+    for platform in platforms:
+        choice("platform", platform, PLATFORMS)
+    draws = imputer.signature["draws"] if draws is None else draws
+    if draws < 1:
+        raise UserError(f"draws = {draws}; allowed: 1 or more")
+    if file.exists():
+        raise UserError(f"{str(file)!r} exists; allowed: a new file")
+    arrays = bundle.flatten(jax.tree.map(np.asarray, _plain(imputer)))
+    exported = _exported(imputer, arrays, draws, level, tuple(platforms))
+    about = imputer.signature
+    signature = {
+        "format": FORMAT,
+        "mmdjax": about["mmdjax"],
+        "jax": jax.__version__,
+        "title": about["title"],
+        "platforms": list(platforms),
+        "draws": draws,
+        "level": level,
+        "program": {name: getattr(exported, name) for name in PROGRAM},
+        "frame_gaps": about["frame_gaps"],
+        "modalities": about["modalities"],
+        # dtype and shape; of `inputs` in order: features, frames that exist (-1: find out), seed.
+        "inputs": list(_types(exported.in_tree, exported.in_avals)[0][1:]),
+        "outputs": _types(exported.out_tree, exported.out_avals),
+    }
+    write_bytes(file, _archive(signature, exported.mlir_module_serialized, arrays))
+    return signature
+
+
+def _plain(imputer: Imputer) -> dict:
+    """The parameters as nested dicts."""
+    parameters = imputer.parameters
+    return parameters._asdict() | {"latents": parameters.latents._asdict()}
+
+
+def _exported(imputer: Imputer, arrays, draws: int, level: float, platforms):
+    route = imputer.route
+
+    def answer(arrays, features, said, seed):
+        tree = bundle.nested(arrays)
+        tree["latents"] = path.Scale(**tree["latents"])
+        parameters = path.Parameters(**tree)
+        lengths = path.find_lengths(features, said)
+        encoded = path.encode(route, parameters, features, lengths)
+        given = (features, lengths)
+        return path.answer(route, parameters, *encoded, seed, given, draws, level)
+
+    batch, shape = jax_export.symbolic_shape("batch"), jax.ShapeDtypeStruct
+    features = {
+        m.name: shape((*batch, m.frames, m.channels), jnp.float32) for m in imputer.modalities
+    }
+    said = {m.name: shape(batch, jnp.int32) for m in imputer.modalities}
+    weights = {name: shape(a.shape, a.dtype) for name, a in arrays.items()}
+    export = jax_export.export(jax.jit(answer), platforms=platforms)
+    return export(weights, features, said, shape((), jnp.uint32))
+
+
+def _types(tree, avals):
+    """[dtype, 'batch' or a number, ...] of every array, in their tree."""
+    shapes = ([d if isinstance(d, int) else str(d) for d in a.shape] for a in avals)
+    types = [[a.dtype.name, *shape] for a, shape in zip(avals, shapes, strict=True)]
+    return jax.tree.unflatten(tree, types)
+
+
+def _archive(signature: dict, program: bytes, arrays: dict) -> bytes:
+    numbers, whole = io.BytesIO(), io.BytesIO()
+    np.savez(numbers, **arrays)
+    loader = Path(__file__).with_name("loader.py").read_text()
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("signature.json", json.dumps(signature, indent=1))
+        archive.writestr("program.stablehlo", program)
+        archive.writestr("arrays.npz", numbers.getvalue())
+        archive.writestr("loader.py", loader)
+    return whole.getvalue()

@@ -1,0 +1,102 @@
+"""From latents back to features: the linear regression of features on latents.
+
+The encoders are linear, so this is their best linear inverse: encoding what it returns gives the
+latents again, up to the ridge. What the encoders do not keep comes back as its mean given the
+latents: of a drawn frame the part that latents say, without the noise around it. The ridge is
+chosen by what comes back of draws, not of true latents: a small one enlarges their errors.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from mmdjax.evaluation.metrics import energy_distance
+from mmdjax.networks.encoders import KERNEL, resampling_matrix
+
+TAPS = (-2, -1, 0, 1, 2)  # latent frames around a frame
+RIDGES = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1)  # of the mean square of the inputs
+MOST_ROWS = 512  # that draws are compared with: the energy distance takes the square of it
+LARGEST_WHOLE = 2**23  # weights of a regression of whole utterances
+
+
+class FeatureDecoder(NamedTuple):
+    """weights: (5 D + 1, C_m) of the latent frames around a frame, a constant last; or, where all
+    utterances are equally long, (T D + 1, T_m, C_m) of whole ones.
+
+    Attributes:
+      explained: share of the validation split's variance that true latents give back.
+    """
+
+    weights: np.ndarray
+    explained: float
+
+
+def around(z, frames: int):
+    """(B, T_m, 5 D + 1) what a frame is regressed on, from latents (B, T, D)."""
+    xp = np if isinstance(z, np.ndarray) else jnp
+    edge = (KERNEL - 1) // 2  # the time axis on which the encoders convolve
+    padded = xp.pad(z, ((0, 0), (edge, edge), (0, 0)), mode="edge")
+    index = np.arange(padded.shape[1])
+    weights = resampling_matrix(len(index), frames)
+    taken = [weights @ padded[:, np.clip(index + tap, 0, index[-1])] for tap in TAPS]
+    return xp.concatenate([*taken, xp.ones((*taken[0].shape[:2], 1), z.dtype)], axis=-1)
+
+
+def decode(weights, z, frames: int):
+    """(B, T_m, C_m) standardised features of latents z (B, T, D)."""
+    if weights.ndim == 2:
+        return around(z, frames) @ weights
+    flat = z.reshape(z.shape[0], z.shape[1] * z.shape[2])
+    xp = np if isinstance(z, np.ndarray) else jnp
+    return xp.tensordot(flat, weights[:-1], 1) + weights[-1]
+
+
+def fit(z, x, valid, z_valid, x_valid, valid_valid, drawn) -> FeatureDecoder:
+    """The regression of the training split that makes, of the validation split's draws, features
+    nearest in distribution to the true ones (energy distance).
+
+    Args:
+      z: (N, T, D) latents. x: (N, T_m, C_m) standardised features. valid: (N, T_m) bool. The other
+        three are the validation split's. drawn: its draws, one each, as z_valid.
+    """
+    frames, channels = x.shape[1:]
+    forms = [_frames(z, valid, frames)]
+    whole = z[0].size + 1
+    if valid.all() and valid_valid.all() and whole * frames * channels <= LARGEST_WHOLE:
+        forms.append(_utterances(z))
+    target = x_valid[valid_valid]
+    spread = max(float(((target - target.mean(0)) ** 2).mean()), 1e-12)
+    some = slice(MOST_ROWS)
+
+    def flat(x):
+        return np.where(valid_valid[some, :, None], x, 0.0).reshape(len(x), -1)
+
+    truth, best, nearest = flat(x_valid[some]), None, np.inf
+    for inputs, rows in forms:
+        outputs = x[valid] if rows == "frames" else x.reshape(len(x), -1)
+        square, cross = inputs.T @ inputs, inputs.T @ outputs
+        size = np.trace(square) / len(square)
+        for ridge in RIDGES:
+            penalty = ridge * size * np.eye(len(square))
+            penalty[-1, -1] = 0
+            weights = np.linalg.solve(square + penalty, cross).astype(np.float32)
+            if rows == "utterances":
+                weights = weights.reshape(-1, frames, channels)
+            distance = energy_distance(flat(decode(weights, drawn[some], frames)), truth)
+            if distance < nearest:
+                left = decode(weights, z_valid, frames)[valid_valid] - target
+                nearest = distance
+                best = FeatureDecoder(weights, 1 - float((left**2).mean()) / spread)
+    return best
+
+
+def _frames(z, valid, frames: int):
+    return around(z, frames)[valid].astype(np.float64), "frames"
+
+
+def _utterances(z):
+    flat = z.reshape(len(z), -1)
+    return np.concatenate([flat, np.ones((len(z), 1))], axis=1).astype(np.float64), "utterances"

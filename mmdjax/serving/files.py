@@ -1,0 +1,181 @@
+"""`--mode=impute` and `--mode=predict`: files of any known layout, in blocks of rows."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import itertools
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from mmdjax.data import lazy
+from mmdjax.data.contents import Contents, open_contents, part_rows, write_copy
+from mmdjax.errors import UserError
+from mmdjax.serving.blocks import Spool, blocks, folder_beside, keys_of
+from mmdjax.serving.imputer import Imputer
+
+Advance = Callable[[int, int], None]  # rows done, rows of all
+
+
+def impute(
+    imputer: Imputer,
+    source,
+    output,
+    draws: int = 1,
+    seed: int = 0,
+    advance: Advance = lambda done, total: None,
+) -> dict[str, int]:
+    """Writes the same file with its gaps filled, and beside each modality KEY that had some
+    'KEY_drawn', (N, T) bool or sequences of it: True where a frame was drawn. Of K > 1 draws the
+    file holds the average, and 'KEY_spread' (N,), see `Imputed`.
+
+    What is observed comes back to the last bit. Utterances of which nothing is observed, and
+    modalities that the model does not know, are left as they are.
+
+    Returns:
+      Numbers of 'utterances', of 'completed' ones and of 'empty' ones, with nothing observed.
+
+    Raises:
+      UserError: the file is not as its layout demands, lacks a modality of the model, or the output
+        exists or cannot be written.
+    """
+    output = Path(output)
+    _check_new(output)
+    counts = {"utterances": 0, "completed": 0, "empty": 0}
+    with contextlib.ExitStack() as stack:
+        contents = stack.enter_context(open_contents(source))
+        spool = Path(stack.enter_context(folder_beside(output)))
+        total, number = _rows_of(contents), itertools.count()
+        replaced, added = {}, {}
+        for split, part in contents.splits.items():
+            keys = keys_of(imputer, contents, split, part)
+            made = {m: Spool(spool / f"{next(number)}") for m in keys}
+            masks, spreads = ({m: [] for m in keys} for _ in range(2))
+            for block in blocks(imputer, contents, split, keys):
+                chosen = np.flatnonzero(block.gaps & block.some)
+                counts["completed"] += len(chosen)
+                counts["empty"] += int((~block.some).sum())
+                counts["utterances"] += len(block.some)
+                filled = None
+                if chosen.size:
+                    filled = imputer.impute(block.rows(chosen), draws=draws, seed=seed)
+                for m, given in block.given.items():
+                    whole, drawn, spread = _merged(given, filled, m, chosen, draws)
+                    made[m].append(whole)
+                    masks[m] += drawn
+                    spreads[m].append(spread)
+                advance(counts["utterances"], total)
+            for m, key in keys.items():
+                if any(drawn.any() for drawn in masks[m]):
+                    like = part_rows(part, key)
+                    replaced[split, key] = made[m].rows(like)
+                    name = re.sub(r"\[(\d+):(\d+)\]$", r"_\1_\2", key)
+                    dense = not lazy.is_ragged(like)
+                    added[split, f"{name}_drawn"] = np.stack(masks[m]) if dense else masks[m]
+                    if draws > 1:
+                        added[split, f"{name}_spread"] = np.concatenate(spreads[m])
+        write_copy(contents, output, replaced, _everywhere(contents, added))
+    return counts
+
+
+def predict(
+    imputer: Imputer,
+    source,
+    output,
+    draws: int | None = None,
+    seed: int = 0,
+    level: float = 0.9,
+    advance: Advance = lambda done, total: None,
+) -> dict[str, int]:
+    """Writes a CSV with a line an utterance: split, id, prediction, the ends of its interval, the
+    spread over draws and what was observed; the numbers are empty where nothing was.
+
+    Returns, raises: as `impute`.
+    """
+    output = Path(output)
+    _check_new(output)
+    counts = {"utterances": 0, "completed": 0, "empty": 0}
+    with contextlib.ExitStack() as stack:
+        contents = stack.enter_context(open_contents(source))
+        temporary = Path(stack.enter_context(folder_beside(output))) / "made.csv"
+        total = _rows_of(contents)
+        with temporary.open("w", newline="", encoding="utf-8", errors="replace") as file:
+            table = csv.writer(file)
+            table.writerow(("split", "id", "prediction", "low", "high", "spread", "observed"))
+            for split, part in contents.splits.items():
+                keys = keys_of(imputer, contents, split, part)
+                for block in blocks(imputer, contents, split, keys):
+                    some = np.flatnonzero(block.some)
+                    numbers = [("",) * 4] * len(block.some)
+                    if some.size:
+                        settings = {"draws": draws, "seed": seed, "level": level}
+                        found = imputer.predict(block.rows(some), **settings)
+                        columns = (found.mean, found.low, found.high, found.spread)
+                        for row, *values in zip(some, *columns, strict=True):
+                            numbers[row] = tuple(f"{v:.6g}" for v in values)
+                    for row, values in enumerate(numbers):
+                        shown = [m for m, some in block.shows.items() if some[row]]
+                        name = part.id[block.start + row]
+                        table.writerow((split, name, *values, "+".join(shown)))
+                    counts["utterances"] += len(numbers)
+                    counts["completed"] += int((block.gaps & block.some).sum())
+                    counts["empty"] += int((~block.some).sum())
+                    advance(counts["utterances"], total)
+        _check_new(output)
+        os.replace(temporary, output)
+    return counts
+
+
+def _merged(given, filled, m: str, chosen: np.ndarray, draws: int):
+    """The block with what was drawn, as the file has it; what was drawn; and the spread.
+
+    Args:
+      filled: `Imputed` of the rows `chosen`; None if there are none.
+    """
+    whole = given.copy() if isinstance(given, np.ndarray) else list(given)
+    drawn = [np.zeros(len(x), bool) for x in given]
+    spread = np.zeros(len(given), np.float32)
+    for place, row in enumerate(chosen):
+        made = filled.features[m] if draws == 1 else filled.features[m].mean(0)
+        spread[row] = filled.spread[m][place]
+        if not filled.drawn[m][place].any():
+            continue
+        if not isinstance(given, np.ndarray) and not len(given[row]):
+            drawn[row] = filled.drawn[m][place][filled.exists[m][place]]
+            whole[row] = np.zeros((len(drawn[row]), made.shape[-1]), given[row].dtype)
+        here = filled.drawn[m][place][: len(drawn[row])]
+        drawn[row][: len(here)] = here
+        new, size = whole[row].copy(), len(here)
+        new[:size][here] = _as(made[place][:size][here], new.dtype)
+        whole[row] = new
+    return whole, drawn, spread
+
+
+def _as(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """As the file's numbers are; float16 has a largest one."""
+    if dtype.kind != "f":
+        return np.rint(x).astype(dtype)
+    return np.clip(x, np.finfo(dtype).min, np.finfo(dtype).max).astype(dtype)
+
+
+def _everywhere(contents: Contents, added: dict) -> dict:
+    """Masks in every split where one has them: a table has the same columns throughout."""
+    whole = dict(added)
+    for (_, key), rows in added.items():
+        for split, part in contents.splits.items():
+            if (split, key) not in whole and isinstance(rows, np.ndarray):
+                whole[split, key] = np.zeros((len(part), *rows.shape[1:]), rows.dtype)
+    return whole
+
+
+def _rows_of(contents: Contents) -> int:
+    return sum(len(part) for part in contents.splits.values())
+
+
+def _check_new(output: Path) -> None:
+    if os.path.lexists(output):
+        raise UserError(f"{str(output)!r} exists; allowed: a new name")

@@ -1,0 +1,96 @@
+"""Training on arrays in memory, as a run does on a file."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from mmdjax import workdir as workdirs
+from mmdjax.data import pipeline
+from mmdjax.errors import UserError
+from mmdjax.methods.stages import Stages
+from mmdjax.methods.two_stage import TwoStage
+from mmdjax.serving import bundle, inputs
+from mmdjax.serving.path import find_lengths
+from mmdjax.serving.publish import publish
+from mmdjax.training.progress import Reporter
+from mmdjax.types import Batch
+
+SMALLEST = 8  # complete utterances
+
+
+def train(
+    config, features, labels, workdir, validation: float = 0.2, seed: int = 0
+) -> bundle.Bundle:
+    """See `Imputer.fit`."""
+    if config.method != "two_stage" or "draws" not in config.fills:
+        raise UserError(
+            f"config.method = {config.method!r}, fills = {config.fills}; allowed to fit: two_stage "
+            "with 'draws'"
+        )
+    if not 0 < validation < 1:
+        raise UserError(f"validation = {validation}; allowed: above 0 and below 1")
+    whole = _complete(features, labels)
+    order = np.random.default_rng([seed, 1]).permutation(len(whole))
+    held = max(2, round(validation * len(whole)))
+    splits = {"train": _rows(whole, order[held:]), "valid": _rows(whole, order[:held])}
+    for name, x in splits["train"].features.items():  # -inf: see `mmsa.read`
+        finite = np.where(np.isfinite(x) & splits["train"].valid[name][..., None], x, np.nan)
+        mean = np.nan_to_num(np.nanmean(finite, axis=(0, 1)))
+        for part in splits.values():
+            np.copyto(part.features[name], mean, where=np.isneginf(part.features[name]))
+    content = bundle.checksum(bundle.flatten({k: vars(b) for k, b in splits.items()}))
+    with contextlib.ExitStack() as stack:
+        folder = Path(workdir or stack.enter_context(tempfile.TemporaryDirectory()))
+        places = stack.enter_context(workdirs.opened(folder, config, content))
+        reporter = Reporter(folder / "tensorboard")
+        system = TwoStage(config, pipeline.standardise(splits), reporter)
+        trained = Stages(system).train(seed, places.phases(config, seed))
+        made = folder / "model" / f"seed_{seed}"
+        publish(system, trained, seed, splits["train"], made, content)
+        reporter.close()
+        return bundle.load(made)
+
+
+def _complete(features, labels) -> Batch:
+    """The utterances that lack nothing."""
+    labels = np.asarray(labels, np.float32).reshape(-1)
+    shapes = []
+    for name, x in dict(features).items():
+        given = [a for a in x if a is not None] if x is not None else []
+        if not len(given):
+            raise UserError(f"{name}: no utterance has it; allowed: some that lack nothing")
+        first = np.asarray(given[0])
+        if first.ndim not in (1, 2):
+            raise UserError(f"{name}: utterances of shape {first.shape}; allowed: (T, C) or (C,)")
+        frames = max(len(np.atleast_2d(a)) for a in given)
+        width = first.shape[-1]
+        shapes.append(inputs.Modality(name, name, frames, width))
+    if len(shapes) < 2:
+        raise UserError(f"features have {len(shapes)} modalities; allowed: at least two")
+    given = inputs.read(shapes, features)
+    if len(labels) != len(given) or not np.isfinite(labels).all():
+        raise UserError(
+            f"labels: {len(labels)}, {np.isfinite(labels).sum()} of them finite; allowed: "
+            f"{len(given)} numbers, as there are utterances"
+        )
+    lengths = {m: np.asarray(n) for m, n in find_lengths(given.features, given.said).items()}
+    valid = {m: np.arange(x.shape[1]) < lengths[m][:, None] for m, x in given.features.items()}
+    gaps = [(np.isnan(x).any(-1) & valid[m]).any(1) for m, x in given.features.items()]
+    complete = ~np.any([*gaps, *(n == 0 for n in lengths.values())], axis=0)
+    rows = np.flatnonzero(complete)
+    if len(rows) < SMALLEST:
+        raise UserError(
+            f"{len(rows)} of {len(given)} utterances lack nothing; allowed: at least {SMALLEST}"
+        )
+    names = np.array([str(i) for i in range(len(given))])
+    features = {m: np.where(valid[m][..., None], x, 0) for m, x in given.features.items()}
+    return _rows(Batch(features, valid, labels, names), rows)
+
+
+def _rows(batch: Batch, rows: np.ndarray) -> Batch:
+    features, valid = ({m: a[rows] for m, a in p.items()} for p in (batch.features, batch.valid))
+    return Batch(features, valid, batch.label[rows], batch.id[rows])

@@ -1,0 +1,288 @@
+"""A served model: what it fills, what it keeps, and what its answers depend on."""
+
+import ast
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jax import numpy as jnp
+
+import mmdjax
+from mmdjax import config as configs
+from mmdjax.data import pipeline, synthetic
+from mmdjax.errors import UserError
+from mmdjax.methods.two_stage import Trained, TwoStage
+from mmdjax.methods.work_list import draw_missing
+from mmdjax.serving import bundle, path
+from mmdjax.serving.export import export
+from mmdjax.serving.publish import publish
+from mmdjax.training.progress import Reporter
+
+from ..conftest import TINY
+
+ROOT = Path(__file__).parents[2]
+NAMES = ("language", "acoustic", "vision")
+
+
+def make(folder, frame_gaps: float, coupling: str = "chain"):
+    """A system with random parameters, and its published model."""
+    values = TINY | {"diffusion": {"nfe": 3, "frame_gaps": frame_gaps, "coupling": coupling}}
+    config = configs.from_dict(values)
+    raw = synthetic.read(48, 16, 24, 0)
+    system = TwoStage(config, pipeline.standardise(raw), Reporter())
+    first = system.initial_classifier(jax.random.key(0))
+    scale, _ = system.standardised_latents(first["encoders"])
+    score = jax.tree.map(lambda a: a + 0.02, system.initial_score(jax.random.key(1)))
+    decoder = system.initial_decoder(jax.random.key(2))
+    complete = {"fusion": first["fusion"]}
+    stage2 = {"draws": complete | {"decoder": jax.tree.map(lambda a: a + 0.05, decoder)}}
+    trained = Trained(first["encoders"], scale, score, complete, stage2, {})
+    publish(system, trained, 0, raw["train"], folder / "model" / "seed_0", "data")
+    return system, trained
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """(system, its training, imputer, features and gaps of a dozen utterances)."""
+    folder = tmp_path_factory.mktemp("served")
+    system, trained = make(folder, 0.5)
+    features = synthetic.read(1, 1, 12, 0)["test"].features
+    rng, observed = np.random.default_rng(0), {}
+    for m, x in features.items():
+        observed[m] = rng.random(x.shape[:2]) > 0.4
+        observed[m][:, 0] = True
+    observed["vision"][:4] = False
+    observed["acoustic"][2:6] = False
+    for m in NAMES:
+        observed[m][8:10] = True
+    imputer = mmdjax.Imputer.load(folder, batch=8)
+    return system, trained, imputer, dict(features), observed, folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compiling():
+    """Half of this module's time; rounding differs, which no test here is about."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True)
+def nan_says_missing():
+    with jax.debug_nans(False):
+        yield
+
+
+def test_what_is_observed_comes_back_to_the_last_bit_and_the_rest_is_drawn(served):
+    *_, imputer, features, observed, _ = served
+    filled = imputer.impute(features, observed, draws=3)
+    for m, x in features.items():
+        assert filled.features[m].shape == (3, *x.shape)
+        np.testing.assert_array_equal(filled.drawn[m], ~observed[m])
+        for one in filled.features[m]:
+            np.testing.assert_array_equal(one[observed[m]], x[observed[m]])
+        assert np.isfinite(filled.features[m]).all()
+        drawn = filled.features[m][:, ~observed[m]]
+        assert (drawn.std(0) > 0).all()  # three different draws
+        assert (filled.spread[m] > 0).tolist() == (~observed[m]).any(1).tolist()
+
+
+def test_hidden_values_change_nothing(served):
+    *_, imputer, features, observed, _ = served
+    other = {m: np.where(observed[m][..., None], x, 7 - x) for m, x in features.items()}
+    missing = {m: np.where(observed[m][..., None], x, np.nan) for m, x in features.items()}
+    first = imputer.predict(features, observed).draws
+    np.testing.assert_array_equal(first, imputer.predict(other, observed).draws)
+    np.testing.assert_array_equal(first, imputer.predict(missing).draws)
+
+
+def test_answers_depend_on_neither_order_nor_company_nor_size(served):
+    *_, imputer, features, observed, folder = served
+    whole = imputer.predict(features, observed).draws
+    order = np.random.default_rng(1).permutation(12)
+    mixed = [{m: a[order] for m, a in tree.items()} for tree in (features, observed)]
+    np.testing.assert_array_equal(imputer.predict(*mixed).draws, whole[order])
+    alone = [{m: a[5:6] for m, a in tree.items()} for tree in (features, observed)]
+    np.testing.assert_array_equal(imputer.predict(*alone).draws, whole[5:6])
+    larger = mmdjax.Imputer.load(folder, batch=32).predict(features, observed).draws
+    np.testing.assert_allclose(larger, whole, atol=1e-5)  # another program rounds otherwise
+
+
+def test_a_missing_modality_may_be_none_nan_zero_or_not_given(served):
+    *_, imputer, features, _, _ = served
+    kept = {m: features[m] for m in NAMES[:2]}
+    first = imputer.predict(kept).draws
+    for missing in (None, features["vision"] * np.nan, features["vision"] * 0, [None] * 12):
+        np.testing.assert_array_equal(imputer.predict(kept | {"vision": missing}).draws, first)
+
+
+def test_lists_of_unequal_length_are_what_padded_arrays_are(served):
+    *_, imputer, features, _, _ = served
+    lengths = {m: 1 + np.arange(12) * (x.shape[1] - 1) // 11 for m, x in features.items()}
+    lists = {m: [a[:n] for a, n in zip(x, lengths[m], strict=True)] for m, x in features.items()}
+    padded = {m: x.copy() for m, x in features.items()}
+    for m, x in padded.items():
+        x[np.arange(x.shape[1]) >= lengths[m][:, None]] = 0
+    one, two = imputer.impute(lists), imputer.impute(padded)
+    for m in NAMES:
+        np.testing.assert_array_equal(one.features[m], two.features[m])
+        np.testing.assert_array_equal(one.exists[m].sum(1), lengths[m])
+
+
+@pytest.mark.parametrize("coupling", ["chain", "independent"])
+def test_completions_are_those_of_an_evaluation_with_the_same_keys(tmp_path, coupling):
+    """The one program for every pattern against the work list's, gaps inside modalities too."""
+    system, trained = make(tmp_path, 0.5, coupling)
+    imputer = mmdjax.Imputer.load(tmp_path)
+    features = synthetic.read(1, 1, 6, 0)["test"].features
+    rng = np.random.default_rng(0)
+    gaps = {m: rng.random(x.shape[:2]) < 0.3 for m, x in features.items()}
+    gaps["vision"][:3] = True
+    gaps["language"][2:5] = False
+    shown = {m: jnp.where(gaps[m][..., None], jnp.nan, x) for m, x in features.items()}
+    lengths = {m: jnp.full(6, x.shape[1]) for m, x in features.items()}
+    z, cover, valid, number = path.encode(imputer.route, imputer.parameters, shown, lengths)
+    arguments = (z, valid, cover, number, np.uint32(3), 2)
+    made = path.complete(imputer.route, imputer.parameters, *arguments)
+    rows = tuple(np.asarray(a) for a in (z, valid, cover))
+    index = np.tile(np.arange(2), (6, 1))
+    # Ids are int32 there: the same bits.
+    ids = np.asarray(number).view(np.int32)
+    settings = (ids, index, jax.random.key(3), system.buckets, 8)
+    expected, _ = draw_missing(system.drawer, trained.score, *rows, *settings)
+    np.testing.assert_allclose(
+        np.asarray(made).reshape(expected.shape), expected, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_complete_utterances_are_predicted_as_in_an_evaluation(served):
+    system, trained, imputer, *_ = served
+    test = synthetic.read(48, 16, 24, 0)["test"]
+    found = imputer.predict(test.features)
+    z = system.encode(trained.encoders, system.splits["test"])
+    params = trained.complete
+    if imputer.signature["predictor"] == "stage2":
+        params = trained.stage2["draws"]
+    scaled = (z.x - trained.scale.mean[:, None]) / trained.scale.std[:, None]
+    everything = np.ones(z.x.shape[:2], bool)
+    expected = system.predict(params, trained.scale, scaled, z.valid, everything)
+    np.testing.assert_allclose(found.mean, expected, atol=1e-5)
+    assert (found.draws == found.draws[:, :1]).all()
+
+
+def test_later_calls_of_any_size_compile_nothing(served):
+    *_, imputer, features, observed, _ = served
+    imputer.predict(features, observed)
+    before = imputer._answer._cache_size(), imputer._encode._cache_size()
+    for rows in (1, 2, 7, 12):
+        some = [{m: a[:rows] for m, a in tree.items()} for tree in (features, observed)]
+        imputer.predict(*some)
+    imputer.predict({"vision": features["vision"]})
+    assert (imputer._answer._cache_size(), imputer._encode._cache_size()) == before
+
+
+def test_a_model_of_whole_modalities_refuses_gaps_inside_them(tmp_path):
+    make(tmp_path, 0.0)
+    imputer = mmdjax.Imputer.load(tmp_path)
+    features = dict(synthetic.read(1, 1, 3, 0)["test"].features)
+    features["acoustic"][1, 2] = np.nan
+    with pytest.raises(UserError, match=r"acoustic: utterance 1 lacks some .*frame_gaps above 0"):
+        imputer.impute(features)
+    features["acoustic"][1] = np.nan
+    assert imputer.impute(features).drawn["acoustic"][1].all()
+
+
+@pytest.mark.parametrize(
+    ("features", "words"),
+    [
+        ({"sound": np.zeros((2, 3, 4))}, ["'sound'", "language, acoustic, vision"]),
+        ({"language": np.zeros((2, 8, 7))}, ["language", "(2, 8, 7)", "(2, at most 8, 8)"]),
+        ({"language": np.ones((2, 9, 8))}, ["language", "(2, 9, 8)", "at most 8"]),
+        ({"language": np.ones((2, 8, 8)), "vision": np.ones((3, 10, 6))}, ["vision: 3", "2, as"]),
+        ({"language": np.full((1, 8, 8), np.inf)}, ["utterance 0, frame 0, column 0", "infinite"]),
+        ({"language": np.zeros((2, 8, 8))}, ["utterance 0 has nothing observed"]),
+        ({"language": [np.ones((2, 8)), np.ones(8)]}, ["language: utterance 1", "(8,)"]),
+        ({"language": np.array([["a"]])}, ["language", "<U1"]),
+        ([1, 2], ["a list", "dict"]),
+    ],
+)
+def test_wrong_input_is_refused_with_what_is_allowed(served, features, words):
+    with pytest.raises(UserError) as refused:
+        served[2].predict(features)
+    assert all(word in str(refused.value) for word in words), refused.value
+
+
+def test_a_model_with_other_numbers_or_none_is_refused(served, tmp_path):
+    folder = bundle.find(served[-1])
+    with pytest.raises(UserError, match="holds no model"):
+        mmdjax.Imputer.load(tmp_path)
+    with pytest.raises(UserError, match=r"holds no model of seed 3 .found: seed_0"):
+        mmdjax.Imputer.load(served[-1], seed=3)
+    found = bundle.load(folder)
+    copy = tmp_path / "copy"
+    bundle.save(copy, found)
+    flat = bundle.flatten(found.arrays)
+    flat["grid"] = flat["grid"] + 1
+    np.savez(copy / "arrays.npz", **flat)
+    with pytest.raises(UserError, match="holds other numbers"):
+        mmdjax.Imputer.load(copy)
+    (copy / "arrays.npz").write_bytes(b"PK\x03\x04 no")
+    with pytest.raises(UserError, match="cannot be read"):
+        mmdjax.Imputer.load(copy)
+
+
+LOADED = """
+import sys
+for name in ("flax", "mmdjax", "optax", "orbax", "ml_collections"):
+    sys.modules[name] = None
+import numpy as np
+import loader
+model = loader.load("model.mmdjax", batches=(4,))
+given = np.load("given.npz")
+found = model({m: given[m] for m in given.files}, seed=5)
+np.savez("found.npz", draws=found["draws"], low=found["low"], **found["features"])
+"""
+
+
+def test_an_exported_model_answers_alike_without_flax_or_mmdjax(served, tmp_path):
+    *_, imputer, features, observed, _ = served
+    signature = export(imputer, tmp_path / "model.mmdjax", draws=2)
+    assert signature["platforms"] == ["cpu", "cuda", "tpu"]
+    with pytest.raises(UserError, match="exists"):
+        export(imputer, tmp_path / "model.mmdjax")
+    with zipfile.ZipFile(tmp_path / "model.mmdjax") as archive:
+        archive.extract("loader.py", tmp_path)
+    given = {m: np.where(observed[m][..., None], x, np.nan) for m, x in features.items()}
+    np.savez(tmp_path / "given.npz", **given)
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    subprocess.run(
+        [sys.executable, "-c", LOADED],
+        cwd=tmp_path,
+        env=environment | {"JAX_PLATFORMS": "cpu"},
+        check=True,
+        timeout=300,
+    )
+    found = np.load(tmp_path / "found.npz")
+    expected = imputer.predict(given, draws=2, seed=5)
+    np.testing.assert_allclose(found["draws"], expected.draws, atol=1e-5)
+    np.testing.assert_allclose(found["low"], expected.low, atol=1e-5)
+    filled = imputer.impute(given, draws=2, seed=5)
+    for m in NAMES:
+        np.testing.assert_allclose(found[m].swapaxes(0, 1), filled.features[m], atol=1e-4)
+
+
+def test_the_loader_is_short_and_needs_jax_and_numpy_only():
+    text = (ROOT / "mmdjax" / "serving" / "loader.py").read_text()
+    assert len(text.splitlines()) <= 100
+    wanted = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            wanted |= {name.name.partition(".")[0] for name in node.names}
+        if isinstance(node, ast.ImportFrom):
+            wanted.add(node.module.partition(".")[0])
+    assert wanted - set(sys.stdlib_module_names) == {"jax", "numpy"}

@@ -1,0 +1,88 @@
+"""What the documentation's pages say to do works, in order, in a copy of the repository.
+
+A fence `sh` or `python` is run; what stands under a line "`path`:" is written there. `sh` with a
+word more is not: an installation, hours of work. Training is cut to little of it.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# The quick start leaves what the others use.
+PAGES = ("quickstart", "deploying", "your_data", "adding_a_sampler", "adding_a_network")
+PAGES += ("adding_a_dataset", "reproducing")
+LITTLE = {
+    "configs/quickstart.py": (
+        *("classifier_training.epochs=2", "score_training.epochs=2", "stage2_training.epochs=1"),
+        *("score.width=16", "score.mlp=16", "score.time_features=8", "decoder.blocks=1"),
+        *("latents.channels=8", "fusion.heads=2", "evaluation.draws=2", "diffusion.nfe=3"),
+    ),
+}
+LITTLE["configs/experiments/networks.py:smoke"] = (
+    *("seeds=(0,)", "score.width=16", "score.mlp=16", "score.time_features=8", "data.train=96"),
+    *("data.valid=32", "data.test=48", "classifier_training.epochs=1", "score_training.epochs=1"),
+    *("comparison.iterations=50", "diffusion.nfe=4"),
+)
+FENCE = re.compile(r"(?:^`([\w/.]+)`:\n\n)?^```(\w+)( \w+)?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkout")
+    without = shutil.ignore_patterns("__pycache__", "results")
+    for name in ("mmdjax", "configs", "tests", "benchmarks"):
+        shutil.copytree(ROOT / name, folder / name, ignore=without)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
+
+
+def small(command: str) -> str:
+    """The command, with settings that make it quick."""
+    for config, changes in LITTLE.items():
+        given = f"--config={config} "
+        more = " ".join(f"'--config.{change}'" for change in changes)
+        command = command.replace(given, f"{given}{more} ")
+    return command.replace(".venv/bin/python", sys.executable)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_of_the_documentation_works_as_printed(page, checkout):
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    found = FENCE.findall(text)
+    assert len(found) == text.count("\n```") // 2
+    environment = os.environ | {"PYTHONPATH": str(checkout), "JAX_PLATFORMS": "cpu"}
+    for path, language, more, block in found:
+        if path:
+            (checkout / path).write_text(block)
+            continue
+        if more:
+            continue
+        program = [sys.executable, "-"] if language == "python" else ["bash", "-euo", "pipefail"]
+        text = block.replace("400, 1, 50", "60, 1, 5") if language == "python" else small(block)
+        done = subprocess.run(
+            program,
+            input=text,
+            cwd=checkout,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
+        assert done.returncode == 0, f"{block}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+
+
+def test_every_page_is_linked_from_the_readme_or_from_a_page_that_is():
+    linked, reached = {"README.md"}, set()
+    while linked - reached:
+        page = (linked - reached).pop()
+        reached.add(page)
+        folder = (ROOT / page).parent
+        for target in re.findall(r"\]\(([\w/.-]+\.md)\)", (ROOT / page).read_text()):
+            linked.add(str((folder / target).resolve().relative_to(ROOT)))
+    assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} <= reached
