@@ -203,19 +203,19 @@ def metric_against_rate(
     hues: Mapping[str, str] | None = None,
     dashed: Collection[str] = (*tables.OUTSIDE, "zero", "mean"),
 ) -> Figure:
-    """A line a method over the realised missing rate, with a band of one std over seeds
-    where lines are few.
+    """A line a method over the realised missing rate, with a band of one std over seeds.
 
     Args:
-      hues: method -> colour, where methods are not those of a run.
+      hues: method -> colour, where methods are not those of a run; many of them have no bands.
       dashed: methods that do not draw.
     """
-    hues, present = hues or {}, tables.methods_of(tables.select(rows, protocol="random"))
+    own = tables.select(rows, protocol="random", metric=metric)
+    present, summary = tables.methods_of(own), tables.summarise(own)
+    banded, hues = hues is None or len(present) <= MOST_BANDS, hues or {}
     figure = blank(9.6, max(4.8, 0.3 * len(present) + 1.2))
     ax = figure.subplots()
     tidy(ax, tables.metric_label(metric))
     found = tables.rates(rows)
-    summary = tables.summarise(tables.select(rows, protocol="random", metric=metric))
     scale = 100 if tables.is_fraction(metric) else 1
     ends = {}
     for method in reversed(present):  # diffusion comes last and lies on top
@@ -228,7 +228,7 @@ def metric_against_rate(
         hue, strong = hues.get(method) or colour(method), method.startswith("diffusion")
         dash = (0, (4, 2)) if method in dashed else "-"
         ax.plot(x, y, color=hue, lw=2.6 if strong else 1.6, ls=dash, marker="o", ms=4.5)
-        if len(present) <= MOST_BANDS:
+        if banded:
             ax.fill_between(x, y - std, y + std, color=hue, alpha=0.16 if strong else 0.09, lw=0)
         ends[method] = (x[-1], y[-1])
     ax.set_xlabel("realised missing rate", fontsize=9.5, color=QUIET)

@@ -29,7 +29,7 @@ def impute(
     seed: int = 0,
     advance: Advance = lambda done, total: None,
 ) -> dict[str, int]:
-    """Writes the same file with its gaps filled, and beside each modality KEY that had some
+    """Writes the same file with its gaps filled, and beside each modality KEY
     'KEY_drawn', (N, T) bool or sequences of it: True where a frame was drawn. Of K > 1 draws the
     file holds the average, and 'KEY_spread' (N,), see `Imputed`.
 
@@ -70,15 +70,14 @@ def impute(
                     spreads[m].append(spread)
                 advance(counts["utterances"], total)
             for m, key in keys.items():
+                like, name = part_rows(part, key), re.sub(r"\[(\d+):(\d+)\]$", r"_\1_\2", key)
                 if any(drawn.any() for drawn in masks[m]):
-                    like = part_rows(part, key)
                     replaced[split, key] = made[m].rows(like)
-                    name = re.sub(r"\[(\d+):(\d+)\]$", r"_\1_\2", key)
-                    dense = not lazy.is_ragged(like)
-                    added[split, f"{name}_drawn"] = np.stack(masks[m]) if dense else masks[m]
-                    if draws > 1:
-                        added[split, f"{name}_spread"] = np.concatenate(spreads[m])
-        write_copy(contents, output, replaced, _everywhere(contents, added))
+                dense = len(masks[m]) and not lazy.is_ragged(like)
+                added[split, f"{name}_drawn"] = np.stack(masks[m]) if dense else masks[m]
+                if draws > 1:
+                    added[split, f"{name}_spread"] = np.concatenate(spreads[m])
+        write_copy(contents, output, replaced, added)
     return counts
 
 
@@ -160,16 +159,6 @@ def _as(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if dtype.kind != "f":
         return np.rint(x).astype(dtype)
     return np.clip(x, np.finfo(dtype).min, np.finfo(dtype).max).astype(dtype)
-
-
-def _everywhere(contents: Contents, added: dict) -> dict:
-    """Masks in every split where one has them: a table has the same columns throughout."""
-    whole = dict(added)
-    for (_, key), rows in added.items():
-        for split, part in contents.splits.items():
-            if (split, key) not in whole and isinstance(rows, np.ndarray):
-                whole[split, key] = np.zeros((len(part), *rows.shape[1:]), rows.dtype)
-    return whole
 
 
 def _rows_of(contents: Contents) -> int:

@@ -282,6 +282,22 @@ def test_loss_curves_are_logarithmic_only_where_positive():
     assert [ax.get_yscale() for ax in axes[:2]] == ["log", "linear"]
 
 
+def test_every_curve_of_a_run_has_its_band_and_systems_have_them_where_they_are_few():
+    rows = [
+        row(f"m{i}", rate, seed, 0.7 + 0.01 * seed, protocol="random")
+        for i in range(12)
+        for rate in ("0.0", "0.5")
+        for seed in (0, 1)
+    ]
+    hues = {f"m{i}": "#000000" for i in range(12)}
+    few = [r for r in rows if r["method"] < "m1"]
+    counts = {}
+    for name, arguments in {"run": (rows,), "many": (rows, hues), "few": (few, hues)}.items():
+        ax = figures.metric_against_rate(arguments[0], "acc2_nonzero", *arguments[1:]).axes[0]
+        counts[name] = len(ax.lines), len(ax.collections)
+    assert counts == {"run": (12, 12), "many": (12, 0), "few": (1, 1)}
+
+
 def test_seeds_of_a_phase_share_a_panel_and_one_legend():
     curves = HISTORY["score"]
     seeds = {f"score, seed {s}": curves | {"best": s + 1} for s in (0, 1)}

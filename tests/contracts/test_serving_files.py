@@ -1,0 +1,149 @@
+"""Files that come back completed, and predictions from files."""
+
+import csv
+import hashlib
+import pickle
+
+import jax
+import numpy as np
+import pytest
+
+import mmdjax
+from mmdjax.data import synthetic
+from mmdjax.errors import UserError
+from mmdjax.serving import files
+
+from .test_serving import NAMES, make
+
+
+@pytest.fixture(scope="module")
+def imputer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    jax.config.update("jax_disable_most_optimizations", True)
+    make(folder, 0.5)
+    yield mmdjax.Imputer.load(folder, batch=8)
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True)
+def nan_says_missing():
+    with jax.debug_nans(False):
+        yield
+
+
+@pytest.fixture
+def features():
+    """Nine utterances; 0 to 2 lack vision, 3 some frames of acoustic, 8 everything."""
+    made = {m: x.copy() for m, x in synthetic.read(1, 1, 9, 0)["test"].features.items()}
+    made["vision"][:3] = 0
+    made["acoustic"][3, 2:5] = np.nan
+    for x in made.values():
+        x[8] = 0
+    return made
+
+
+def digest(path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_pickle_comes_back_with_its_gaps_filled_and_nothing_else_changed(
+    imputer, features, tmp_path
+):
+    part = features | {"regression_labels": np.zeros(9, np.float32), "raw_text": ["a"] * 9}
+    tree = {"train": part, "valid": {k: v[4:7] for k, v in part.items()}, "test": part}
+    source, output = tmp_path / "gaps.pkl", tmp_path / "filled.pkl"
+    source.write_bytes(pickle.dumps(tree))
+    before = digest(source)
+    counts = files.impute(imputer, source, output)
+    assert counts == {"utterances": 21, "completed": 8, "empty": 2} and digest(source) == before
+    made = pickle.loads(output.read_bytes())
+    for split, given in tree.items():
+        assert made[split]["raw_text"] == given["raw_text"]
+        for m in NAMES:
+            drawn = made[split][f"{m}_drawn"]
+            assert drawn.shape == given[m].shape[:2] and drawn.dtype == bool
+            np.testing.assert_array_equal(made[split][m][~drawn], given[m][~drawn])
+            assert np.isfinite(made[split][m]).all() and made[split][m].dtype == given[m].dtype
+    test = made["test"]
+    assert test["vision_drawn"].sum(1).tolist() == [10, 10, 10, 0, 0, 0, 0, 0, 0]
+    assert np.flatnonzero(test["acoustic_drawn"][3]).tolist() == [2, 3, 4]
+    assert (test["vision"][:3] != 0).all() and not made["valid"]["vision_drawn"].any()
+    with pytest.raises(UserError, match="exists"):
+        files.impute(imputer, source, output)
+    assert {p.name for p in tmp_path.iterdir()} == {"gaps.pkl", "filled.pkl"}
+
+
+def test_what_is_drawn_does_not_depend_on_the_rest_of_the_file(imputer, features, tmp_path):
+    np.savez(tmp_path / "all.npz", **features)
+    np.savez(tmp_path / "one.npz", **{m: x[2:3] for m, x in features.items()})
+    for name in ("all", "one"):
+        files.impute(imputer, tmp_path / f"{name}.npz", tmp_path / f"{name}_filled.npz")
+    whole, one = (np.load(tmp_path / f"{name}_filled.npz") for name in ("all", "one"))
+    np.testing.assert_array_equal(whole["vision"][2], one["vision"][0])
+
+
+def test_what_a_file_says_is_not_observed_is_drawn_and_its_lengths_are_kept(
+    imputer, features, tmp_path
+):
+    observed = np.ones((9, 8), bool)
+    observed[4, 1:3] = False
+    lengths = np.full(9, 8)
+    lengths[5] = 4
+    about = {"language_observed": observed, "language_lengths": lengths}
+    about |= {"vision_observed": np.arange(9) != 6}
+    np.savez(tmp_path / "gaps.npz", **features, **about)
+    files.impute(imputer, tmp_path / "gaps.npz", tmp_path / "filled.npz", draws=3)
+    made = np.load(tmp_path / "filled.npz")
+    assert np.flatnonzero(made["language_drawn"][4]).tolist() == [1, 2]
+    assert not made["language_drawn"][5].any() and made["vision_drawn"][6].all()
+    assert (made["language_spread"] > 0).tolist() == (np.arange(9) == 4).tolist()
+
+
+def test_a_missing_file_of_a_folder_is_made(imputer, features, tmp_path):
+    source = tmp_path / "in"
+    for m, x in features.items():
+        (source / m).mkdir(parents=True)
+        for row in range(8):
+            if m != "vision" or row > 2:
+                np.save(source / m / f"u{row}.npy", x[row, : 4 + row % 3])
+    files.impute(imputer, source, tmp_path / "out")
+    made = np.load(tmp_path / "out" / "vision" / "u0.npy")
+    assert np.load(tmp_path / "out" / "vision_drawn" / "u0.npy").all()
+    # The longest that is observed has a half of its model's frames: so has this.
+    assert made.shape == (5, 6) and np.isfinite(made).all()
+    assert not (source / "vision" / "u0.npy").exists()
+    kept = np.load(tmp_path / "out" / "language" / "u1.npy")
+    np.testing.assert_array_equal(kept, features["language"][1, :5])
+
+
+def test_predictions_are_a_line_an_utterance(imputer, features, tmp_path):
+    np.savez(tmp_path / "gaps.npz", **features, id=np.array([f"video${i}" for i in range(9)]))
+    files.predict(imputer, tmp_path / "gaps.npz", tmp_path / "found.csv", draws=2)
+    with (tmp_path / "found.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [r["id"] for r in rows] == [f"video${i}" for i in range(9)]
+    assert rows[0]["observed"] == "language+acoustic" and rows[8]["prediction"] == ""
+    expected = imputer.predict({m: x[:8] for m, x in features.items()}, draws=2)
+    found = np.array([[float(r[k]) for k in ("prediction", "low", "high")] for r in rows[:8]])
+    columns = np.stack([expected.mean, expected.low, expected.high], 1)
+    np.testing.assert_allclose(found, columns, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"vision": np.ones((9, 10, 7))}, ["vision", "10 frames of 7", "at most 10 of 6"]),
+        ({"language": np.ones((9, 20, 8))}, ["language", "20 frames", "at most 8"]),
+        ({"language": np.full((9, 8, 8), np.inf)}, ["utterance '0'", "inf", "NaN"]),
+        ({"vision": None}, ["no key 'vision'", "language"]),
+    ],
+)
+def test_a_file_that_does_not_fit_the_model_is_refused(imputer, features, tmp_path, change, words):
+    made = {m: x for m, x in (features | change).items() if x is not None}
+    np.savez(tmp_path / "gaps.npz", **made)
+    for mode in (files.impute, files.predict):
+        with pytest.raises(UserError) as refused:
+            mode(imputer, tmp_path / "gaps.npz", tmp_path / "out")
+        text = str(refused.value)
+        assert all(word in text for word in [*words, "gaps.npz"]) and "\n" not in text, text
+    assert [p.name for p in tmp_path.iterdir()] == ["gaps.npz"]
