@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from benchmarks import common
 from mmdjax.evaluation.figures import INK, QUIET
 
-ROUNDS = 5
+ROUNDS = 3
 DRAWS = 8
 CONFIGS = ("synthetic", "mosi_fast")
 SHAPES = {  # of an `aligned_50.pkl`; None: those of the embedded data

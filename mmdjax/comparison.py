@@ -27,7 +27,8 @@ from mmdjax.devices import on_all_devices
 from mmdjax.errors import UserError, choice
 from mmdjax.evaluation import published
 from mmdjax.evaluation.comparison import write_report
-from mmdjax.evaluation.comparison_tables import charts, published_differs
+from mmdjax.evaluation.comparison_charts import charts
+from mmdjax.evaluation.comparison_tables import published_differs
 from mmdjax.experiment import METHODS, machine, prepare_draws, rows_of
 from mmdjax.files import write_json
 from mmdjax.methods.draw import make_drawer

@@ -40,7 +40,7 @@ def colour(method: str) -> str:
     return COLOURS.get(method, SPARE[zlib.crc32(method.encode()) % len(SPARE)])
 
 
-def _name(text: str, longest: int = 28) -> str:
+def brief(text: str, longest: int = 28) -> str:
     """An id as matplotlib may show it: no mathematics between dollars, no endless line."""
     text = " ".join(text.split()).replace("$", r"\$")
     text = text if len(text) <= longest else text[: longest - 1] + "…"
@@ -79,7 +79,7 @@ def loss_curves(history: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     for ax in grid[len(phases) :]:
         ax.set_visible(False)
     for ax, (phase, of_seeds) in zip(grid, phases.items(), strict=False):
-        tidy(ax, _name(phase, 34))
+        tidy(ax, brief(phase, 34))
         drawn = []
         for curves in of_seeds:
             drawn += (own := _loss_of(ax, curves, "_" if drawn else ""))
@@ -139,64 +139,6 @@ def _spread(positions: Sequence[float], gap: float) -> list[float]:
     return placed[np.argsort(order)].tolist()
 
 
-def name_points(
-    ax: Axes,
-    points: Sequence[tuple[float, float]],
-    names: Sequence[Sequence[str]],
-    whiskers: Sequence[float],
-) -> None:
-    """Writes the names of each point, a line each, at the nearest place inside the axes that is
-    clear of points, whiskers and other names; a hair line leads to it where it had to move.
-
-    The figure is laid out here, and must not change afterwards.
-    """
-    figure = ax.figure
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    unit, (low, high) = figure.dpi / 72, ax.get_window_extent().get_points()
-    points, std = np.array(points, np.float64).reshape(-1, 2), np.nan_to_num(whiskers)
-    centres, ends = ax.transData.transform(points), np.stack([0 * std, std], 1)
-    bottoms, tops = (ax.transData.transform(points + sign * ends) for sign in (-1, 1))
-    taken = [*np.hstack([centres - 5 * unit, centres + 5 * unit]), *np.hstack([bottoms, tops + 1])]
-    labels: list[np.ndarray] = []
-    angles = np.deg2rad([0, 180, 90, 270, *range(15, 360, 15)])
-    ways = [(r, np.cos(a), np.sin(a)) for r in (9, *range(16, 320, 10)) for a in angles]
-    style = {"fontsize": 8.5, "color": INK, "ha": "center", "va": "center", "ma": "left"}
-    for i in np.argsort(-centres[:, 1], kind="stable"):
-        written = "\n".join(_name(name, 34) for name in names[i])
-        text = ax.annotate(written, points[i], (0, 0), textcoords="offset points", **style)
-        half, best = text.get_window_extent().size / 2 + (unit, 0), None
-        for r, cos, sin in ways:
-            shift = r * unit * cos + half[0] * np.sign(round(cos, 6)), (r * unit + half[1]) * sin
-            box = np.concatenate([centres[i] + shift - half, centres[i] + shift + half])
-            end = np.clip(centres[i], box[:2], box[2:])
-            line = np.linspace(end, centres[i], 12) if r > 10 else np.empty((0, 2))
-            line = np.hstack([line, line + 1])
-            out = max(*(low - box[:2]), *(box[2:] - high), 0)
-            lost = out, _overlap(box[None], taken) + _overlap(line, labels)
-            if best is None or lost < best[0]:
-                best = lost, shift, box, end, line
-            if not any(lost):
-                break
-        _, shift, box, end, line = best
-        labels.append(box)
-        taken += [box, *line]
-        text.xyann = tuple(np.array(shift) / unit)
-        if len(line):
-            hair = {"arrowstyle": "-", "color": "#b5b5b5", "lw": 0.7, "shrinkA": 0, "shrinkB": 5}
-            about = {"xytext": (end - centres[i]) / unit, "textcoords": "offset points"}
-            ax.annotate("", points[i], arrowprops=hair, **about)
-
-
-def _overlap(boxes: np.ndarray, others: Sequence[np.ndarray]) -> float:
-    """Area in common, of (left, bottom, right, top) each."""
-    if not len(boxes) or not len(others):
-        return 0.0
-    boxes, others = boxes[:, None], np.array(others)
-    size = np.minimum(boxes[..., 2:], others[:, 2:]) - np.maximum(boxes[..., :2], others[:, :2])
-    return float(size.clip(0).prod(-1).sum())
-
-
 def metric_against_rate(
     rows: tables.Rows,
     metric: str,
@@ -239,7 +181,7 @@ def metric_against_rate(
     for (method, (x, y)), place in zip(ends.items(), places, strict=True):
         # The name stands right of the line's end; a hair line leads to it where it had to move.
         ax.annotate(
-            _name(tables.method_label(method), 34), (x, y), (1.04, place), fontsize=9.5, color=INK,
+            brief(tables.method_label(method), 34), (x, y), (1.04, place), fontsize=9.5, color=INK,
             textcoords=ax.get_yaxis_transform(), va="center", annotation_clip=False,
             fontweight="bold" if method.startswith("diffusion") else "normal",
             arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "color": hues.get(method) or
@@ -271,7 +213,7 @@ def bars_per_pattern(rows: tables.Rows, metric: str, modalities: tables.Names = 
         x = [centre[c] + (j - (len(bars) - 1) / 2) * width for c in at]
         y = [scale * summary[method, c][0] for c in at]
         std = [scale * np.nan_to_num(summary[method, c][1]) for c in at]
-        ax.bar(x, y, 0.9 * width, color=colour(method), label=_name(tables.method_label(method)))
+        ax.bar(x, y, 0.9 * width, color=colour(method), label=brief(tables.method_label(method)))
         ax.errorbar(x, y, std, fmt="none", ecolor=INK, elinewidth=0.9, capsize=0)
     for i, c in enumerate(c for c in shown if ("bayes", c) in summary):
         y = scale * summary["bayes", c][0]
@@ -280,7 +222,7 @@ def bars_per_pattern(rows: tables.Rows, metric: str, modalities: tables.Names = 
     values = [scale * s[0] for s in summary.values()] or [0.0]
     if metric.startswith(("acc2", "f1")):  # chance is 50: bars that start there show the gain
         ax.set_ylim(bottom=max(0, min(50, 10 * math.floor(min(values) / 10))))
-    ax.set_xticks([*centre.values()], [_name(c) for c in shown], color=INK, fontsize=10)
+    ax.set_xticks([*centre.values()], [brief(c) for c in shown], color=INK, fontsize=10)
     ax.set_xlim(-0.5, max(centre.values(), default=0) + 0.5)
     ax.tick_params(axis="x", pad=6)
     entries = list(zip(*ax.get_legend_handles_labels(), strict=True))
@@ -306,14 +248,14 @@ def _dots_per_pattern(summary, shown, methods, metric: str, scale: float) -> Fig
     for method in reversed(methods):  # diffusion comes last and lies on top
         at = [c for c in shown if (method, c) in summary]
         x, std = (scale * np.array([summary[method, c][i] for c in at]) for i in (0, 1))
-        style = {"color": colour(method), "label": _name(tables.method_label(method))}
+        style = {"color": colour(method), "label": brief(tables.method_label(method))}
         if method == "bayes":
             style |= {"marker": "|", "ms": 13, "mew": 2}
         else:
             style |= {"marker": "o", "ms": 6 if method.startswith("diffusion") else 4.5}
         y = [places[c] for c in at]
         ax.errorbar(x, y, xerr=np.nan_to_num(std), ls="none", elinewidth=0.9, **style)
-    ax.set_yticks([*places.values()], [_name(c, 64) for c in shown], color=INK, fontsize=9)
+    ax.set_yticks([*places.values()], [brief(c, 64) for c in shown], color=INK, fontsize=9)
     ax.set_ylim(line + 0.8, 0.2)
     _legend(figure, list(zip(*ax.get_legend_handles_labels(), strict=True))[::-1])
     return figure

@@ -13,7 +13,7 @@ _NEVER = ("title", "seeds", "save_seconds", "keep_last", "mesh", "optimise")
 _NEVER_OF_GRAPHS = (*_NEVER, "evaluation", "comparison", "fills")
 _NEVER += ("evaluation", "comparison", "fills", "method", "graph")
 _ONE_STAGE = ("imder", "imder_training")
-_STAGE_2 = ("rounds", "stage2_training")
+_STAGE_2 = ("rounds", "training_rate", "stage2_training")
 _DRAWS = ("decoder", *_STAGE_2)
 # How a network draws, not what it has learned.
 _SOLVER = tuple(

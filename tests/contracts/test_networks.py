@@ -9,7 +9,7 @@ import pytest
 from mmdjax.networks.alignment import AlignmentDecoder
 from mmdjax.networks.encoders import Encoders, resampling_matrix
 from mmdjax.networks.fusion import MulT
-from mmdjax.networks.score_networks import PUBLISHED, REGISTRY
+from mmdjax.networks.score_networks import PUBLISHED, REGISTRY, fields
 
 B, M, T, D = 3, 3, 6, 8
 
@@ -26,7 +26,8 @@ SIZES = {"width": 32, "layers": 2, "heads": 2, "mlp": 64, "time_features": 8}
 
 @pytest.fixture(scope="module", params=REGISTRY)
 def score(request):
-    return REGISTRY[request.param](M, T, D, **SIZES)
+    own = fields(request.param)
+    return REGISTRY[request.param](M, T, D, **{k: v for k, v in SIZES.items() if k in own})
 
 
 def run(net, params, *arguments):

@@ -24,6 +24,7 @@ REDONE = {
     "diffusion.nfe=8": {"completions", "draws", "imder"},
     "diffusion.coupling=independent": {"completions", "draws", "imder"},
     "rounds=2": {"completions", "draws", "zero", "mean"},
+    "training_rate=0.5": {"completions", "draws", "zero", "mean"},
     "stage2_training.epochs=3": {"draws", "zero", "mean"},
     "decoder.use=False": {"draws", "imder"},
     "decoder.weight=1.0": {"draws", "imder"},

@@ -78,7 +78,8 @@ def test_going_on_makes_nothing_again_and_the_report_holds_every_row(done, monke
     for name in ("linear probe", "Bayes optimum", "DDIM 3, published", "thesis 6.11"):
         assert name in text
     figures = {path.name for path in (workdir / "figures").iterdir()}
-    assert figures == {"comparison.png", "tsne_l.png", "tsne_a.png", "tsne_v.png"}
+    drawn = {"comparison.png", "quality_and_time.png", "missing_rate.png"}
+    assert figures == drawn | {"tsne_l.png", "tsne_a.png", "tsne_v.png"}
     costs = json.loads((workdir / "draw_costs.json").read_text())
     assert sorted(c["nfe"] for c in costs.values()) == [3, 3, 3, 4]
     assert all(0 < c["quartiles"][0] <= c["seconds"] for c in costs.values())

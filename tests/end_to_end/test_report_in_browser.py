@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from mmdjax import config as configs
-from mmdjax.evaluation import comparison, comparison_tables, figures, graph_report, report, tables
+from mmdjax.evaluation import comparison, comparison_charts, figures, graph_report, report, tables
 from tests.protocols.test_report import HISTORY, MODALITIES, PATTERNS, averaging, full_run, row
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -119,7 +119,7 @@ def of_systems(folder):
         s["name"]: {"nfe": 30 * (i + 1), "seconds": 2.5 + i, "parameters": 4e5}
         for i, s in enumerate(systems[:2])
     }
-    pictures = comparison_tables.charts(rows, config, draws, costs)
+    pictures = comparison_charts.charts(rows, config, draws, costs)
     about = (rows, costs, MODALITIES, {"device": "cpu"}, [], pictures)
     return comparison.write_report(folder, config, draws, *about)
 

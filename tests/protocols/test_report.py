@@ -10,6 +10,7 @@ from rich.console import Console
 
 from mmdjax import files
 from mmdjax.evaluation import figures, report, tables
+from mmdjax.evaluation.point_names import name_points
 from mmdjax.files import write_bytes
 
 MODALITIES = ("language", "acoustic", "vision")
@@ -396,7 +397,7 @@ def test_names_of_crowded_points_overlap_nothing():
     points = [(x, y) for x, y in rng.normal(0, [0.05, 0.02], (18, 2))] + [(1, 1), (-1, -1)]
     ax.plot(*zip(*points, strict=True), "o")
     names = [[f"Euler-Maruyama {i}"] for i in range(19)] + [["fast", "fast, averaged"]]
-    figures.name_points(ax, points, names, [0.0] * 20)
+    name_points(ax, points, names, [0.0] * 20)
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
     assert len(boxes) == 20
