@@ -1,7 +1,7 @@
 """From the start of a process to its first answer: cold, and with programs kept from before.
 
 Command: python -m benchmarks.cold_start --workdir=DIR [--smoke]
-Time: TIME
+Time: five minutes on two cores.
 
 Each process imports, loads a model and completes and predicts one utterance of which two modalities
 are missing, with K = 8 draws; then a second one, which is what an answer takes from then on. Two

@@ -28,6 +28,7 @@ from mmdjax.methods.imder import Imder
 from mmdjax.methods.stages import Stages
 from mmdjax.methods.system import build
 from mmdjax.methods.two_stage import TwoStage
+from mmdjax.serving import bundle
 from mmdjax.serving.publish import publish
 from mmdjax.training.progress import Reporter
 
@@ -142,7 +143,7 @@ def _run(config, places, may_train: bool, raw, reporter, counter: Counter) -> li
         rows += rows_of(system, trained, seed, finished, folder, raw["test"], may_train)
         if method.stages is not GraphStages and trained.score is not None:
             made = folder / "model" / f"seed_{seed}"
-            if not may_train or not processes.agreed(made.exists()):
+            if not may_train or not processes.agreed((made / bundle.NAMES[0]).exists()):
                 publish(system, trained, seed, raw["train"], made, places.content)
         history |= {f"{phase}, seed {seed}": h for phase, h in trained.history.items()}
     extra = method.sections(system, rows, first, config.seeds[0])
