@@ -189,11 +189,26 @@ class Imder:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """draws K that a prediction averages, missing rates of the random protocol, rows a call."""
+    """draws K that a prediction averages, missing rates of the random protocol, rows a call; gaps
+    as 'name=rate' of `data/gaps.py`, such as 'burst=0.3' (two_stage)."""
 
     draws: int = 8
     rates: tuple[float, ...] = (0.0, 0.3, 0.5, 0.7)
     batch: int = 128
+    gaps: tuple[str, ...] = ()
+
+    def generators(self) -> list[tuple[str, float]]:
+        """(name, rate) of `gaps`; raises `UserError` for what is not."""
+        found = []
+        for text in self.gaps:
+            name, _, rate = text.partition("=")
+            try:
+                found.append((name, float(rate)))
+            except ValueError:
+                raise UserError(
+                    f"config.evaluation.gaps has {text!r}; allowed: 'name=rate'"
+                ) from None
+        return found
 
 
 @dataclasses.dataclass(frozen=True)

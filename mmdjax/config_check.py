@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from mmdjax.config import Config, Diffusion, Score
+from mmdjax.data.gaps import FRAMES, observed_frames
 from mmdjax.data.missing import check_rate
 from mmdjax.data.pipeline import CONVERSATIONS, SOURCES, SYNTHETIC, modality_names
 from mmdjax.diffusion import conditioning, losses, sde, time_grids
@@ -80,6 +83,7 @@ def check(config: Config) -> None:
             raise UserError(f"{name} = {value}; allowed: at least 0 and below 1")
         if value < 0 or (value == 0 and field not in _FRACTIONS | _MAY_BE_ZERO):
             raise UserError(f"{name} = {value}; allowed: a number above 0")
+    _check_gaps(config)
     unet = config.score.network == "unet"
     if unet and (config.score.width % 8 or config.score.mlp % 8):
         raise UserError(
@@ -131,6 +135,22 @@ def check(config: Config) -> None:
             f"config.data.length_buckets = {buckets}; allowed: increasing lengths that end with "
             f"latents.frames = {config.latents.frames}"
         )
+
+
+def _check_gaps(config: Config) -> None:
+    """Rates are tried on a few samples: training should not end with a refusal."""
+    for name, rate in config.evaluation.generators():
+        if config.method != "two_stage":
+            raise UserError(
+                f"config.evaluation.gaps with method {config.method!r}; allowed: two_stage"
+            )
+        valid = {m: np.ones((4, 8), bool) for m in modality_names(config.data)}
+        observed_frames(name, valid, rate, 0, label=np.zeros(4))
+        if name in FRAMES and "draws" in config.fills and not config.diffusion.frame_gaps:
+            raise UserError(
+                f"config.evaluation.gaps has {name!r}, which drops frames, and the score networks "
+                "learn whole modalities; give config.diffusion.frame_gaps above 0, such as 0.5"
+            )
 
 
 def _check_graph(config: Config) -> None:

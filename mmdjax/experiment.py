@@ -20,6 +20,7 @@ from mmdjax.compilation import Counter, cancel_waiting
 from mmdjax.data import pipeline
 from mmdjax.evaluation import conversations, graph_report, report, tables
 from mmdjax.evaluation.evaluate import evaluate
+from mmdjax.evaluation.gap_protocol import gap_rows
 from mmdjax.files import write_json
 from mmdjax.methods.draw import make_drawer, prepare
 from mmdjax.methods.graph_stages import GraphStages
@@ -186,6 +187,9 @@ def rows_of(
     def make() -> list[dict]:
         about = (system, trained, seed, raw_test)
         results, masks = METHODS[system.config.method].evaluate(*about)
+        if system.config.evaluation.gaps:
+            more, gaps = gap_rows(*about)
+            results, masks = results + more, masks | gaps
         if processes.is_first():
             workdir.keep_masks(folder / "masks" / f"seed_{seed}.npz", masks)
         return results

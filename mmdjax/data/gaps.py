@@ -267,3 +267,4 @@ GENERATORS: dict[str, Callable[..., dict[str, np.ndarray]]] = {
     "imbalanced": imbalanced,
     "label_dependent": label_dependent,
 }
+FRAMES = ("mcar", "burst", "block")  # those that drop frames of a modality

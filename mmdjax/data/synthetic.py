@@ -130,6 +130,11 @@ class Law:
         values = self.flatten(features, given)
         return self.mixture.condition(last, self.indices(given), values)
 
+    def median_given(self, given: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """(N,) as `bayes_prediction`, given any entries of the joint vector, values (N, len)."""
+        last = np.array([self.mixture.mean.shape[1] - 1])
+        return np.clip(mixture.median(self.mixture.condition(last, given, values)), -3, 3)
+
     def bayes_prediction(self, given: Sequence[str], features) -> np.ndarray:
         """(N,) posterior median, clipped: optimal for MAE and ACC2 (see `mixture.median`)."""
         return np.clip(mixture.median(self.label_posterior(given, features)), -3, 3)

@@ -29,6 +29,9 @@ READING = (  # what the rows must hold, and what the reader then has to know
      "label, optimal for ACC2 and MAE (not for ACC7 or correlation). Regret: the distance to it."),
     ("random", "A missing rate hides modalities sample by sample and always keeps one, so the "
      "realised rate may be lower than the nominal one."),
+    ("gaps", "Gaps: mcar drops single frames, burst runs of them, block one run of each modality; "
+     "correlated, imbalanced and label_dependent whole modalities (data/gaps.py). Draws know the "
+     "frames that remain."),
     ("imputation", "l+a>v: v drawn from l and a. The energy distance compares distributions; "
      "RMSE compares values, and a conditional mean, which has no spread, has the best RMSE."),
 )  # fmt: skip
@@ -211,6 +214,7 @@ def _blocks(rows, modalities, letters, made, title, config, machine, notes, extr
         ("By pattern", [figure("per_pattern"), *by_condition("fixed", (first, "regret_acc2"))]),
         ("By missing rate", [figure(f"rate_{first}"), *by_condition("random", [first]),
                              figure("rate_mae"), *by_condition("random", ["mae"])]),
+        ("Gaps", by_condition("gaps", (first, "mae"))),
         ("Imputation", [figure("rate_rmse_mean"), *by_condition("random", ["rmse_mean", "rmse"]),
                         *by_condition("imputation", drawn)]),
         *extra,

@@ -6,6 +6,7 @@ One object serves every seed: parameters are arguments, so nothing compiles twic
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from mmdjax.data.missing import patterns
 from mmdjax.devices import on_all_devices, over_devices
 from mmdjax.methods.draw import Drawer, make_drawer
 from mmdjax.methods.initial import initial, initial_decoder, initial_score
-from mmdjax.methods.system import Scale, build, filled_valid, raw
+from mmdjax.methods.system import Scale, build, encode_gaps, filled_valid, raw
 from mmdjax.methods.work_list import bucket_of, calls, draw_missing, in_batches
 from mmdjax.types import Batch, Latents
 
@@ -47,6 +48,11 @@ class Trained(NamedTuple):
 @shared
 def compiled_encode(encoders):
     return jax.jit(encoders.apply)
+
+
+@shared
+def compiled_encode_gaps(modules):
+    return jax.jit(functools.partial(encode_gaps, modules))
 
 
 @shared
@@ -81,6 +87,9 @@ class TwoStage:
         self.modules = build(config, self.modalities)
         self.drawer = drawer or make_drawer(self.modules, config.diffusion)
         self._encode = compiled_encode(self.modules.encoders)
+        self._encode_gaps = compiled_encode_gaps(
+            self.modules._replace(fusion=None, score=None, decoder=None)
+        )
         self._align = compiled_align(self.modules.decoder)
         self._predict = compiled_predict(self.modules.fusion)
         # Which latent frames are valid does not depend on the parameters.
@@ -129,6 +138,26 @@ class TwoStage:
 
         x, valid = in_batches(call, arrays, self.config.evaluation.batch)
         return Latents(x, valid, batch.label)
+
+    def encode_gaps(
+        self, params, scale: Scale, batch: Batch, observed
+    ) -> tuple[Latents, np.ndarray]:
+        """Standardised latents of what is observed of a split, valid where frames exist, and what
+        they rest on (N, M, T), see `system.encode_gaps`.
+
+        Args:
+          observed: modality -> (N, T_m) bool.
+        """
+        names, size = self.modalities, self.config.evaluation.batch
+        arrays = [part[m] for part in (batch.features, batch.valid, observed) for m in names]
+
+        def call(*columns):
+            thirds = [columns[i * len(names) : (i + 1) * len(names)] for i in range(3)]
+            named = (dict(zip(names, third, strict=True)) for third in thirds)
+            return self._encode_gaps(params, scale, *named)
+
+        x, cover = in_batches(call, arrays, size)
+        return Latents(x, self.encode(params, batch).valid, batch.label), cover
 
     def standardised_latents(self, encoders) -> tuple[Scale, dict[str, Latents]]:
         """The scale of the training split's valid latent frames, and all splits on it."""
