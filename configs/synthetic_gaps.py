@@ -2,9 +2,10 @@
 
 Command: python -m mmdjax.main --config=configs/synthetic_gaps.py --workdir=runs/synthetic_gaps
 Time: 8.3 minutes on two cores, beside other work; most of it is compiling.
-Expect: in MAE diffusion, K = 8 is ahead of `zero_trained` under all nine kinds of gaps by more than the
-deviation over seeds (bursts of 0.6: 0.694 ± 0.008 against 0.767 ± 0.021; optimum 0.472); with few frames
-missing (blocks or single frames of 0.3) plain `zero` is as good. In ACC2 they are not distinguishable.
+Expect: in MAE diffusion, K = 8 is ahead of `zero_trained` under all nine kinds of gaps by more than
+the deviation over seeds (bursts of 0.6: 0.694 ± 0.008 against 0.767 ± 0.021; optimum 0.472); with
+few frames missing (blocks or single frames of 0.3) plain `zero` is as good. In ACC2 they are not
+distinguishable.
 As `quickstart.py`, with three seeds, zeros to compare with, and the seeded gaps of `data/gaps.py`
 beside the patterns of missing modalities. One model serves all of them.
 """
