@@ -24,10 +24,10 @@ LITTLE = {
         *("latents.channels=8", "fusion.heads=2", "evaluation.draws=2", "diffusion.nfe=3"),
     ),
 }
-LITTLE["configs/experiments/networks.py:smoke"] = (
+LITTLE["configs/experiments/samplers.py:smoke"] = (
     *("seeds=(0,)", "score.width=16", "score.mlp=16", "score.time_features=8", "data.train=96"),
     *("data.valid=32", "data.test=48", "classifier_training.epochs=1", "score_training.epochs=1"),
-    *("comparison.iterations=50", "diffusion.nfe=4"),
+    "comparison.iterations=50",
 )
 FENCE = re.compile(r"(?:^`([\w/.]+)`:\n\n)?^```(\w+)( \w+)?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
