@@ -31,6 +31,7 @@ from mmdjax.methods.system import build
 from mmdjax.methods.two_stage import TwoStage
 from mmdjax.serving import bundle
 from mmdjax.serving.publish import publish
+from mmdjax.serving.publish_graph import publish_conversations
 from mmdjax.training.progress import Reporter
 
 
@@ -44,6 +45,7 @@ class Method(NamedTuple):
       system: (config, splits, reporter).
       evaluate: (system, trained, seed, test split) -> rows of results.json, masks.
       sections: (system, rows, trained, seed) -> `extra` of `report.write_report`.
+      publish: see `serving.publish.publish`.
     """
 
     stages: Callable
@@ -53,6 +55,7 @@ class Method(NamedTuple):
     system: Callable
     evaluate: Callable
     sections: Callable
+    publish: Callable
 
 
 def prepare_draws(config: configs.Config) -> None:
@@ -76,6 +79,7 @@ _UTTERANCES = Method(
     _two_stage,
     evaluate,
     lambda *_: ((), {}),
+    publish,
 )
 METHODS = {
     "two_stage": _UTTERANCES,
@@ -88,6 +92,7 @@ METHODS = {
         GraphSystem,
         conversations.evaluate,
         graph_report.sections,
+        publish_conversations,
     ),
 }
 
@@ -142,10 +147,10 @@ def _run(config, places, may_train: bool, raw, reporter, counter: Counter) -> li
         first = first or trained
         finished = places.system(config) / f"seed_{seed}.json"
         rows += rows_of(system, trained, seed, finished, folder, raw["test"], may_train)
-        if method.stages is not GraphStages and trained.score is not None:
+        if trained.score:
             made = folder / "model" / f"seed_{seed}"
             if not may_train or not processes.agreed((made / bundle.NAMES[0]).exists()):
-                publish(system, trained, seed, raw["train"], made, places.content)
+                method.publish(system, trained, seed, raw["train"], made, places.content)
         history |= {f"{phase}, seed {seed}": h for phase, h in trained.history.items()}
     extra = method.sections(system, rows, first, config.seeds[0])
     minutes = (time.monotonic() - started) / 60

@@ -64,6 +64,8 @@ class Part:
       id: (N,) str; numbers where the file has no names.
       frames: key -> (N,) int frames that exist, where the file says so.
       observed: key -> (N,) or (N, T) bool, where the file says so, or lacks a modality of a row.
+      talk: where rows are utterances of conversations 'conversation' (N,) str, perhaps 'speaker'
+        (N,) str and 'position' (N,) float32.
     """
 
     features: Mapping[str, Rows]
@@ -71,6 +73,7 @@ class Part:
     id: np.ndarray
     frames: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     observed: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    talk: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.id)

@@ -6,7 +6,7 @@ Kept flat, one row an utterance; `padded` makes the (G, N) arrays that networks 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -96,3 +96,28 @@ def utterances(conversations: Conversations) -> Batch:
     features = {name: x[:, None] for name, x in conversations.features.items()}
     valid = {name: np.ones(x.shape[:2], bool) for name, x in features.items()}
     return Batch(features, valid, conversations.label, conversations.id)
+
+
+def numbered(names: Sequence) -> list[int]:
+    """0, 1, ... in the order of first appearance."""
+    first: dict = {}
+    return [first.setdefault(name, len(first)) for name in names]
+
+
+def speakers_of(conversation: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """0, 1, ... within each conversation, in the order of first appearance."""
+    result = np.zeros(len(names), np.int32)
+    for one in np.unique(conversation):
+        rows = np.flatnonzero(conversation == one)
+        result[rows] = numbered(names[rows].tolist())
+    return result
+
+
+def positions_of(conversation: np.ndarray) -> np.ndarray:
+    """0, 1, ... within each conversation, in the order of the file."""
+    count: dict[str, int] = {}
+    result = np.zeros(len(conversation), np.float32)
+    for row, name in enumerate(conversation.tolist()):
+        result[row] = count.get(name, 0)
+        count[name] = count.get(name, 0) + 1
+    return result

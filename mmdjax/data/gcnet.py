@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from mmdjax.data import safe_pickle
-from mmdjax.data.conversations import Conversations
+from mmdjax.data.conversations import Conversations, numbered, positions_of, speakers_of
 from mmdjax.data.mmsa import SPLITS
 from mmdjax.errors import UserError
 
@@ -127,12 +127,6 @@ def _labels(path, labels: Sequence, ids: Sequence[str]) -> np.ndarray:
     return np.asarray(labels, np.float32)
 
 
-def numbered(names: Sequence) -> list[int]:
-    """0, 1, ... in the order of first appearance."""
-    first: dict = {}
-    return [first.setdefault(name, len(first)) for name in names]
-
-
 def _vectors(folder: Path, utterances: Sequence[str], name: str) -> np.ndarray:
     """(U, C) of one modality, a file an utterance."""
     if not folder.is_dir():
@@ -184,8 +178,8 @@ def _npz(path: str, modalities: Mapping[str, str]) -> dict[str, Conversations]:
                 f"{path}: {key!r} has shape {arrays[key].shape}; allowed: (utterances, channels)"
             )
     ids, conversation = arrays["id"].astype(str), arrays["conversation"].astype(str)
-    position = arrays.get("position", _positions(conversation)).astype(np.float32)
-    speaker = _speakers(conversation, arrays.get("speaker", np.zeros(len(ids))))
+    position = arrays.get("position", positions_of(conversation)).astype(np.float32)
+    speaker = speakers_of(conversation, arrays.get("speaker", np.zeros(len(ids))))
     splits = {}
     for number, split in enumerate(SPLITS):
         rows = np.flatnonzero(arrays["split"] == number)
@@ -195,22 +189,3 @@ def _npz(path: str, modalities: Mapping[str, str]) -> dict[str, Conversations]:
         about = (ids, conversation, position, speaker)
         splits[split] = Conversations(features, label, *(a[rows] for a in about))
     return splits
-
-
-def _speakers(conversation: np.ndarray, names: np.ndarray) -> np.ndarray:
-    """0, 1, ... within each conversation, in the order of first appearance."""
-    result = np.zeros(len(names), np.int32)
-    for one in np.unique(conversation):
-        rows = np.flatnonzero(conversation == one)
-        result[rows] = numbered(names[rows].tolist())
-    return result
-
-
-def _positions(conversation: np.ndarray) -> np.ndarray:
-    """0, 1, ... within each conversation, in the order of the file."""
-    count: dict[str, int] = {}
-    result = np.zeros(len(conversation), np.float32)
-    for row, name in enumerate(conversation.tolist()):
-        result[row] = count.get(name, 0)
-        count[name] = count.get(name, 0) + 1
-    return result

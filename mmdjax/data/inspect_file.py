@@ -37,7 +37,8 @@ def describe(path, layout: str = "", advance: Callable[[int, int], None] | None 
       advance: called with the bytes read so far, and all of them.
 
     Returns:
-      path, layout, notes; splits: name -> {rows, keys, label, repeated_ids}, where a key has shape,
+      path, layout, notes; splits: name -> {rows, keys, label, repeated_ids, conversations: their
+      number, least, median and most utterances, [] where there are none}, where a key has shape,
       dtype, frames (min, median, max), nan_frames, nan_share, zero_rows and missing_rows, and a
       label has labelled, and min, max, and counts by value or by bin; columns: key -> what is
       suspicious -> columns; shared_ids: of each two splits that share some; suggestion: a flag.
@@ -65,6 +66,7 @@ def describe(path, layout: str = "", advance: Callable[[int, int], None] | None 
                 "keys": {key: _key(part, key, columns, read) for key in part.features},
                 "label": _label(part.label),
                 "repeated_ids": len(part) - len(set(part.id.tolist())),
+                "conversations": _conversations(part),
             }
         found = {key: one.suspicious() for key, one in columns.items()}
         return {
@@ -119,6 +121,14 @@ def _key(part: Part, key: str, columns: dict[str, Columns], read) -> dict:
         "zero_rows": zero,
         "missing_rows": int(missing.sum()),
     }
+
+
+def _conversations(part: Part) -> list[int]:
+    """How many, and their least, median and most utterances; [] where there are none."""
+    if not part.talk:
+        return []
+    counts = np.unique(part.talk["conversation"], return_counts=True)[1]
+    return [len(counts), *(int(f(counts)) for f in (np.min, np.median, np.max))]
 
 
 def _lengths(block: np.ndarray) -> np.ndarray:

@@ -40,6 +40,11 @@ def show(found: Mapping, console: Console) -> None:
         for number, one in enumerate(about["label"] or [None]):
             which = f" {number}" if len(about["label"]) > 1 else ""
             line(f"{one_line(split, 40)}: label{which}: {_spread(one)}")
+    for split, about in found["splits"].items():
+        if about["conversations"]:
+            count, *sizes = about["conversations"]
+            spread = " / ".join(map(str, sizes))
+            line(f"{one_line(split, 40)}: {count} conversations of {spread} utterances")
     for text in found["notes"]:
         line(f"note: {one_line(text)}")
     for text in warnings(found):

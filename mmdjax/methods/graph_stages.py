@@ -234,7 +234,7 @@ class GraphStages:
 
     def _constant_data(self, fill: str):
         system, name = self.system, self.system.constant
-        sets = system.constant_sets(*self._validation_masks(complete=fill == "complete"))
+        sets = system.constant_sets(*validation_masks(system, complete=fill == "complete"))
         return self._rows(name), functools.partial(self._error, name, sets)
 
     def _drawn_data(self, seed: int, name: str, score):
@@ -253,7 +253,7 @@ class GraphStages:
             parts.append(system.draw_sets(name, score, *about)[0])
         sets = Sets(*map(np.concatenate, zip(*parts, strict=True)))
         title = f"seed {seed}: draws of {name} for validation"
-        about = (*self._validation_masks(), 1, jax.random.fold_in(key, rounds), title)
+        about = (*validation_masks(system), 1, jax.random.fold_in(key, rounds), title)
         held, _ = system.draw_sets(name, score, *about)
         source = Source({"sets": sets}, self._common(name))
         return source, functools.partial(self._error, name, held)
@@ -268,15 +268,15 @@ class GraphStages:
         error = prediction_error(made.prediction[valid], label[valid], classes)
         return float(np.asarray(error).mean())
 
-    def _validation_masks(self, complete: bool = False):
-        """(Q,) conversations and (Q, N, M): every pattern and some rates, or nothing missing."""
-        system, modalities = self.system, len(self.system.modalities)
-        places = system.places["valid"]
-        shape = (*places.shape, modalities)
-        chosen = system.patterns[-1:] if complete else system.patterns
-        masks = [np.broadcast_to(pattern, shape) for pattern in chosen]
-        for rate in () if complete else VALIDATION_RATES:
-            rate = min(rate, (modalities - 1) / modalities)
-            entries = random_mask(int((places >= 0).sum()), modalities, rate, 0)
-            masks.append(system.placed("valid", entries))
-        return np.tile(system.of_split["valid"], len(masks)), np.concatenate(masks)
+
+def validation_masks(system: GraphSystem, complete: bool = False):
+    """(Q,) conversations and (Q, N, M): every pattern and some rates, or nothing missing."""
+    modalities, places = len(system.modalities), system.places["valid"]
+    shape = (*places.shape, modalities)
+    chosen = system.patterns[-1:] if complete else system.patterns
+    masks = [np.broadcast_to(pattern, shape) for pattern in chosen]
+    for rate in () if complete else VALIDATION_RATES:
+        rate = min(rate, (modalities - 1) / modalities)
+        entries = random_mask(int((places >= 0).sum()), modalities, rate, 0)
+        masks.append(system.placed("valid", entries))
+    return np.tile(system.of_split["valid"], len(masks)), np.concatenate(masks)

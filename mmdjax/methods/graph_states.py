@@ -136,7 +136,7 @@ def _pairs(state):
 
 def _resized_pairs(state, count: int):
     pairs = fitted(fitted(_pairs(state), count, 1), count, 2)
-    return pairs.reshape(len(state), count, -1)
+    return pairs.reshape(state.shape[0], count, -1)
 
 
 def _upper(graphs: Graphs, whole):

@@ -57,7 +57,7 @@ class GraphSystem:
       of_split: split -> (G,) its conversations in `data`.
       places: split -> (G, N) row of each utterance in `batches`, -1 for padding.
       bucket: (G,) index into `buckets`, of all splits.
-      back: see `data/components.py`.
+      components, back: see `data/components.py`.
       modules, predictors: by variant. scale: by variant, one unit of its graphs' state.
     """
 
@@ -69,7 +69,7 @@ class GraphSystem:
         batches = {name: utterances(part) for name, part in raw.items()}
         self.batches, self.scaling = standardise(batches), scaling(batches["train"])
         train = {m: x[:, 0] for m, x in self.batches["train"].features.items()}
-        found = components.fit(train, config.graph.components)
+        self.components = found = components.fit(train, config.graph.components)
         self.back = tuple(map(jnp.asarray, found.back))
         parts = {name: padded(part, self.buckets[-1]) for name, part in raw.items()}
         self.places = {name: part.row for name, part in parts.items()}

@@ -59,7 +59,7 @@ class GraphTransformer(nn.Module):
         if edges is not None:
             zeros = nn.initializers.zeros
             gates = Dense(self.heads * edges.shape[1], kernel_init=zeros, name="gates")(nn.silu(c))
-            gates = gates.reshape(len(c), self.heads, edges.shape[1])
+            gates = gates.reshape(c.shape[0], self.heads, edges.shape[1])
             bias = bias + jnp.einsum("bhe,beij->bhij", gates, edges)
         c = c[:, None]
         z = Dense(self.width, name="tokens_in")(tokens)

@@ -25,6 +25,7 @@ class Block(NamedTuple):
 
     Attributes:
       gaps: (n,) bool, something is missing. some: (n,) bool, something is not.
+      talk: of the rows, as `ConversationImputer.impute` takes it; {} for other models.
     """
 
     start: int
@@ -33,13 +34,24 @@ class Block(NamedTuple):
     shows: dict[str, np.ndarray]
     gaps: np.ndarray
     some: np.ndarray
+    talk: dict[str, np.ndarray]
 
-    def rows(self, chosen: np.ndarray) -> dict:
-        """`asked` of some rows."""
-        return {
+    def rows(self, chosen: np.ndarray) -> tuple[dict, dict]:
+        """`asked` and `talk` of some rows."""
+        asked = {
             m: x[chosen] if isinstance(x, np.ndarray) else [x[i] for i in chosen]
             for m, x in self.asked.items()
         }
+        return asked, {name: a[chosen] for name, a in self.talk.items()}
+
+    def to_complete(self) -> np.ndarray:
+        """Rows that have gaps and something observed; of conversations with such all of the latter,
+        as they are what gaps are filled from."""
+        found = self.gaps & self.some
+        if self.talk:
+            conversation = self.talk["conversation"]
+            found = self.some & np.isin(conversation, conversation[found])
+        return np.flatnonzero(found)
 
 
 def keys_of(imputer: Imputer, contents: Contents, split: str, part: Part) -> dict[str, str]:
@@ -74,7 +86,11 @@ def blocks(imputer: Imputer, contents: Contents, split: str, keys) -> Iterator[B
     part = contents.splits[split]
     columns = {m: part_rows(part, key) for m, key in keys.items()}
     widest = max(columns.values(), key=lambda rows: rows.nbytes)
-    for start, stop in lazy.blocks(widest, BLOCK // len(columns)):
+    cuts = lazy.blocks(widest, BLOCK // len(columns))
+    if imputer.of_conversations:
+        where = f"{lazy.one_line(contents.path, 4096)}: split {split!r}"
+        cuts = _whole_conversations(where, part, cuts)
+    for start, stop in cuts:
         given = {m: rows[start:stop] for m, rows in columns.items()}
         asked, shows, gaps = {}, {}, np.zeros(stop - start, bool)
         for m, x in given.items():
@@ -93,7 +109,33 @@ def blocks(imputer: Imputer, contents: Contents, split: str, keys) -> Iterator[B
                 name = lazy.one_line(part.id[start + wrong[0]])
                 raise UserError(f"{where}: utterance {name!r} {wrong[1]}; allowed: {wrong[2]}")
             gaps |= lacks | ~shows[m]
-        yield Block(start, given, asked, shows, gaps, np.any(list(shows.values()), axis=0))
+        talk = part.talk if imputer.of_conversations else {}
+        talk = {name: a[start:stop] for name, a in talk.items()}
+        yield Block(start, given, asked, shows, gaps, np.any(list(shows.values()), axis=0), talk)
+
+
+def _whole_conversations(where: str, part: Part, cuts) -> Iterator[tuple[int, int]]:
+    """`cuts` moved to where the next conversation begins."""
+    if not part.talk:
+        raise UserError(
+            f"{where}: no conversations, by which the model works; allowed: a folder of GCNet, or "
+            "arrays 'conversation' (N,), and perhaps 'speaker' and 'position', beside the features"
+        )
+    named = part.talk["conversation"]
+    starts = np.concatenate([[0], np.flatnonzero(named[1:] != named[:-1]) + 1])
+    found, counts = np.unique(named[starts], return_counts=True)
+    if (counts > 1).any():
+        name = lazy.one_line(found[counts > 1][0], 60)
+        raise UserError(
+            f"{where}: conversation {name!r} is interrupted by another; allowed: its utterances "
+            "after each other"
+        )
+    done, ends = 0, np.append(starts[1:], len(named))
+    for _, stop in cuts:
+        end = int(ends[np.searchsorted(ends, stop)])
+        if end > done:
+            yield done, end
+            done = end
 
 
 def _state(asked) -> tuple[np.ndarray, np.ndarray]:

@@ -94,7 +94,7 @@ def find(folder: Path, seed: int | None = None) -> Path:
         wanted = "model" if seed is None else f"model of seed {seed}"
         raise UserError(
             f"{str(folder)!r} holds no {wanted} (found: {names}); allowed: the workdir of a "
-            "finished run that draws (method two_stage or imder), or the folder of a model"
+            "finished run that draws, or the folder of a model"
         )
     return found[0]
 

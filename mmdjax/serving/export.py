@@ -2,7 +2,8 @@
 
 The file is a zip archive, nothing in it is compressed: `signature.json`; `program.stablehlo`, the
 whole path (encode, draw, align, predict, back to features) lowered for cpu, cuda and tpu with a
-symbolic number of utterances; `arrays.npz`, its numbers; `loader.py` itself, to be copied.
+symbolic number of utterances; `arrays.npz`, its numbers; `loader.py` itself, to be copied. Of a
+model of conversations a row is a conversation and a frame an utterance.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from jax import export as jax_export
 
 from mmdjax.errors import UserError, choice
 from mmdjax.files import write_bytes
-from mmdjax.serving import bundle, path
+from mmdjax.serving import bundle, graph_path, path
 from mmdjax.serving.imputer import Imputer
 from mmdjax.serving.interval import LEVELS
 
@@ -27,6 +28,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 # What calling the program takes beside its types (`jax.export.Exported`).
 PROGRAM = ("calling_convention_version", "module_kept_var_idx")
 FORMAT = 1
+BESIDE = ("speaker", "position")  # what conversations have beside features
 
 
 def export(
@@ -53,8 +55,13 @@ def export(
     if file.exists():
         raise UserError(f"{str(file)!r} exists; allowed: a new file")
     arrays = bundle.flatten(jax.tree.map(np.asarray, _plain(imputer)))
-    exported = _exported(imputer, arrays, draws, level, tuple(platforms))
-    about = imputer.signature
+    about, modalities = imputer.signature, imputer.signature["modalities"]
+    if imputer.of_conversations:
+        count = imputer.config.data.length_buckets[-1]
+        modalities = [m | {"frames": count} for m in modalities]
+        named = ({"name": name, "key": name, "frames": count, "channels": 1} for name in BESIDE)
+        modalities += named
+    exported = _exported(imputer, arrays, modalities, draws, level, tuple(platforms))
     signature = {
         "format": FORMAT,
         "mmdjax": about["mmdjax"],
@@ -64,8 +71,9 @@ def export(
         "draws": draws,
         "level": level,
         "program": {name: getattr(exported, name) for name in PROGRAM},
-        "frame_gaps": about["frame_gaps"],
-        "modalities": about["modalities"],
+        "frame_gaps": about["frame_gaps"] or imputer.of_conversations,
+        "of_conversations": imputer.of_conversations,
+        "modalities": modalities,
         # dtype and shape; of `inputs` in order: features, frames that exist (-1: find out), seed.
         "inputs": list(_types(exported.in_tree, exported.in_avals)[0][1:]),
         "outputs": _types(exported.out_tree, exported.out_avals),
@@ -76,15 +84,18 @@ def export(
 
 def _plain(imputer: Imputer) -> dict:
     """The parameters as nested dicts."""
-    parameters = imputer.parameters
-    return parameters._asdict() | {"latents": parameters.latents._asdict()}
+    tree = imputer.parameters._asdict()
+    return tree if imputer.of_conversations else tree | {"latents": tree["latents"]._asdict()}
 
 
-def _exported(imputer: Imputer, arrays, draws: int, level: float, platforms):
+def _exported(imputer: Imputer, arrays, modalities, draws: int, level: float, platforms):
     route = imputer.route
 
     def answer(arrays, features, said, seed):
         tree = bundle.nested(arrays)
+        if imputer.of_conversations:
+            parameters = graph_path.GraphParameters(**tree)
+            return graph_path.answer_rows(route, parameters, features, said, seed, draws, level)
         tree["latents"] = path.Scale(**tree["latents"])
         parameters = path.Parameters(**tree)
         lengths = path.find_lengths(features, said)
@@ -94,9 +105,9 @@ def _exported(imputer: Imputer, arrays, draws: int, level: float, platforms):
 
     batch, shape = jax_export.symbolic_shape("batch"), jax.ShapeDtypeStruct
     features = {
-        m.name: shape((*batch, m.frames, m.channels), jnp.float32) for m in imputer.modalities
+        m["name"]: shape((*batch, m["frames"], m["channels"]), jnp.float32) for m in modalities
     }
-    said = {m.name: shape(batch, jnp.int32) for m in imputer.modalities}
+    said = {name: shape(batch, jnp.int32) for name in features}
     weights = {name: shape(a.shape, a.dtype) for name, a in arrays.items()}
     export = jax_export.export(jax.jit(answer), platforms=platforms)
     return export(weights, features, said, shape((), jnp.uint32))

@@ -7,7 +7,7 @@ import csv
 import itertools
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -56,13 +56,14 @@ def impute(
             made = {m: Spool(spool / f"{next(number)}") for m in keys}
             masks, spreads = ({m: [] for m in keys} for _ in range(2))
             for block in blocks(imputer, contents, split, keys):
-                chosen = np.flatnonzero(block.gaps & block.some)
-                counts["completed"] += len(chosen)
+                chosen = block.to_complete()
+                counts["completed"] += int((block.gaps & block.some).sum())
                 counts["empty"] += int((~block.some).sum())
                 counts["utterances"] += len(block.some)
                 filled = None
                 if chosen.size:
-                    filled = imputer.impute(block.rows(chosen), draws=draws, seed=seed)
+                    asked, talk = block.rows(chosen)
+                    filled = imputer.impute(asked, draws=draws, seed=seed, **talk)
                 for m, given in block.given.items():
                     whole, drawn, spread = _merged(given, filled, m, chosen, draws)
                     made[m].append(whole)
@@ -91,7 +92,8 @@ def predict(
     advance: Advance = lambda done, total: None,
 ) -> dict[str, int]:
     """Writes a CSV with a line an utterance: split, id, prediction, the ends of its interval, the
-    spread over draws and what was observed; the numbers are empty where nothing was.
+    spread over draws and what was observed; the numbers are empty where nothing was. Of classes:
+    the most probable one, those 'within' the level, the spread and every class's probability.
 
     Returns, raises: as `impute`.
     """
@@ -104,18 +106,19 @@ def predict(
         total = _rows_of(contents)
         with temporary.open("w", newline="", encoding="utf-8", errors="replace") as file:
             table = csv.writer(file)
-            table.writerow(("split", "id", "prediction", "low", "high", "spread", "observed"))
+            columns = _columns(imputer.config.data.classes)
+            table.writerow(("split", "id", *columns, "observed"))
             for split, part in contents.splits.items():
                 keys = keys_of(imputer, contents, split, part)
                 for block in blocks(imputer, contents, split, keys):
                     some = np.flatnonzero(block.some)
-                    numbers = [("",) * 4] * len(block.some)
+                    numbers = [("",) * len(columns)] * len(block.some)
                     if some.size:
                         settings = {"draws": draws, "seed": seed, "level": level}
-                        found = imputer.predict(block.rows(some), **settings)
-                        columns = (found.mean, found.low, found.high, found.spread)
-                        for row, *values in zip(some, *columns, strict=True):
-                            numbers[row] = tuple(f"{v:.6g}" for v in values)
+                        asked, talk = block.rows(some)
+                        found = imputer.predict(asked, **settings, **talk)
+                        for row, values in zip(some, _values(found, columns), strict=True):
+                            numbers[row] = values
                     for row, values in enumerate(numbers):
                         shown = [m for m, some in block.shows.items() if some[row]]
                         name = part.id[block.start + row]
@@ -127,6 +130,24 @@ def predict(
         _check_new(output)
         os.replace(temporary, output)
     return counts
+
+
+def _columns(classes: int) -> tuple[str, ...]:
+    if not classes:
+        return ("prediction", "low", "high", "spread")
+    return ("prediction", "within", "spread", *(f"p{i}" for i in range(classes)))
+
+
+def _values(found, columns) -> Iterator[tuple[str, ...]]:
+    """Of `Predicted` or `PredictedClasses`, a line an utterance."""
+    if "within" not in columns:
+        for values in zip(found.mean, found.low, found.high, found.spread, strict=True):
+            yield tuple(f"{v:.6g}" for v in values)
+        return
+    for mean, within, spread in zip(found.mean, found.within, found.spread, strict=True):
+        members = "+".join(map(str, np.flatnonzero(within)))
+        probabilities = (f"{p:.6g}" for p in mean)
+        yield (str(mean.argmax()), members, f"{spread:.6g}", *probabilities)
 
 
 def _merged(given, filled, m: str, chosen: np.ndarray, draws: int):

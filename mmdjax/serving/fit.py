@@ -10,12 +10,18 @@ import numpy as np
 
 from mmdjax import workdir as workdirs
 from mmdjax.data import pipeline
+from mmdjax.data.conversations import Conversations
+from mmdjax.data.gcnet import check
 from mmdjax.errors import UserError
+from mmdjax.methods.graph_stages import GraphStages
+from mmdjax.methods.graph_system import GraphSystem
 from mmdjax.methods.stages import Stages
 from mmdjax.methods.two_stage import TwoStage
 from mmdjax.serving import bundle, inputs
+from mmdjax.serving.conversations import read_talk
 from mmdjax.serving.path import find_lengths
 from mmdjax.serving.publish import publish
+from mmdjax.serving.publish_graph import publish_conversations
 from mmdjax.training.progress import Reporter
 from mmdjax.types import Batch
 
@@ -26,13 +32,7 @@ def train(
     config, features, labels, workdir, validation: float = 0.2, seed: int = 0
 ) -> bundle.Bundle:
     """See `Imputer.fit`."""
-    if config.method != "two_stage" or "draws" not in config.fills:
-        raise UserError(
-            f"config.method = {config.method!r}, fills = {config.fills}; allowed to fit: two_stage "
-            "with 'draws'"
-        )
-    if not 0 < validation < 1:
-        raise UserError(f"validation = {validation}; allowed: above 0 and below 1")
+    _check(config, "two_stage", validation)
     whole = _complete(features, labels)
     order = np.random.default_rng([seed, 1]).permutation(len(whole))
     held = max(2, round(validation * len(whole)))
@@ -43,14 +43,68 @@ def train(
         for part in splits.values():
             np.copyto(part.features[name], mean, where=np.isneginf(part.features[name]))
     content = bundle.checksum(bundle.flatten({k: vars(b) for k, b in splits.items()}))
+
+    def system(reporter):
+        return TwoStage(config, pipeline.standardise(splits), reporter)
+
+    return _trained(config, splits["train"], content, workdir, seed, (system, Stages, publish))
+
+
+def train_conversations(
+    config, features, labels, about, workdir, validation: float = 0.2, seed: int = 0
+) -> bundle.Bundle:
+    """See `ConversationImputer.fit`; about: of `read_talk`."""
+    _check(config, "gsdnet", validation)
+    whole = _complete(features, labels)
+    talk = read_talk(len(labels), *about)
+    kept = whole.id.astype(int)
+    conversation, count = talk.conversation[kept], len(talk.names)
+    order = np.random.default_rng([seed, 1]).permutation(count)
+    held = np.isin(conversation, order[: max(2, round(validation * count))])
+    if count < 4 or not held.any() or held.all():
+        raise UserError(f"{count} conversations; allowed: at least 4 with whole utterances")
+    in_order = np.lexsort((talk.position[kept], conversation))
+    splits = {}
+    for split, rows in (("train", in_order[~held[in_order]]), ("valid", in_order[held[in_order]])):
+        splits[split] = Conversations(
+            {m: x[rows, 0] for m, x in whole.features.items()},
+            whole.label[rows],
+            whole.id[rows],
+            conversation[rows].astype(str),
+            talk.position[kept][rows],
+            talk.speaker[kept][rows],
+        )
+    check("labels", splits, config.data.classes)
+    content = pipeline.fingerprint_of(splits)
+
+    def system(reporter):
+        return GraphSystem(config, splits, reporter)
+
+    parts = (system, GraphStages, publish_conversations)
+    return _trained(config, splits["train"], content, workdir, seed, parts)
+
+
+def _check(config, method: str, validation: float) -> None:
+    if config.method != method or "draws" not in config.fills:
+        what = f"config.method = {config.method!r}, fills = {config.fills}"
+        if config.method == "gsdnet":
+            raise UserError(f"{what}; allowed to fit: mmdjax.ConversationImputer, with 'draws'")
+        raise UserError(f"{what}; allowed to fit: {method} with 'draws'")
+    if not 0 < validation < 1:
+        raise UserError(f"validation = {validation}; allowed: above 0 and below 1")
+
+
+def _trained(config, raw_train, content: str, workdir, seed: int, parts) -> bundle.Bundle:
+    """Trains and publishes; parts: reporter -> system, its stages, and what publishes it."""
+    make_system, stages, publisher = parts
     with contextlib.ExitStack() as stack:
         folder = Path(workdir or stack.enter_context(tempfile.TemporaryDirectory()))
         places = stack.enter_context(workdirs.opened(folder, config, content))
         reporter = Reporter(folder / "tensorboard")
-        system = TwoStage(config, pipeline.standardise(splits), reporter)
-        trained = Stages(system).train(seed, places.phases(config, seed))
+        system = make_system(reporter)
+        trained = stages(system).train(seed, places.phases(config, seed))
         made = folder / "model" / f"seed_{seed}"
-        publish(system, trained, seed, splits["train"], made, content)
+        publisher(system, trained, seed, raw_train, made, content)
         reporter.close()
         return bundle.load(made)
 

@@ -76,9 +76,12 @@ class Imputer:
     """A trained system in use; `load` or `fit` one.
 
     Attributes:
+      of_conversations: whether utterances are completed from their neighbours, too.
       modalities: `inputs.Modality` of each, in order.
       signature: how it was made, plain values.
     """
+
+    of_conversations = False
 
     def __init__(self, config, batch: int = 64):
         """An untrained one.
@@ -102,9 +105,14 @@ class Imputer:
 
         Raises:
           UserError: there is no model, or a damaged one.
+
+        Returns:
+          One of `serving.conversations.ConversationImputer` where the model is of conversations.
         """
         found = bundle.load(bundle.find(Path(folder), seed))
         values = dict(found.signature["config"])
+        if values["method"] == "gsdnet":
+            from mmdjax.serving.conversations import ConversationImputer as cls
         imputer = cls(values, batch)
         imputer._use(found)
         return imputer
@@ -155,13 +163,7 @@ class Imputer:
         Raises:
           UserError: names modality and utterance.
         """
-        found = self._answers(features, observed, draws, seed, LEVELS[0], whole=True)
-        made = found["features"]
-        if draws == 1:
-            made = {m: x[:, 0] for m, x in made.items()}
-        else:
-            made = {m: np.moveaxis(x, 1, 0) for m, x in made.items()}
-        return Imputed(made, found["drawn"], found["exists"], found["deviation"])
+        return imputed(self._answers(features, observed, draws, seed, LEVELS[0], whole=True))
 
     def predict(
         self, features, observed=None, draws: int | None = None, seed: int = 0, level: float = 0.9
@@ -183,16 +185,11 @@ class Imputer:
 
     def _answers(self, features, observed, draws, seed: int, level: float, whole: bool) -> dict:
         """`path.answer` to all rows; features among it if `whole`."""
-        if self.parameters is None:
-            raise UserError("the imputer is not trained; use Imputer.load(workdir) or fit")
-        if draws < 1 or not 0 <= seed < 2**32:
-            raise UserError(
-                f"draws = {draws}, seed = {seed}; allowed: 1 or more, and 0 to {2**32 - 1}"
-            )
+        self._check(draws, seed)
         given = inputs.read(self.modalities, features, observed)
         size, every = max(1, self.batch // draws), np.arange(len(given))
         encode = functools.partial(self._encode, self.parameters)
-        lengths, encoded = _in_calls(encode, (given.features, given.said), every, size)
+        lengths, encoded = in_calls(encode, (given.features, given.said), every, size)
         z, cover, valid, number = encoded
         self._check_gaps(given.features, lengths)
         mask = filled_valid(valid, (cover > 0).any(-1))
@@ -210,10 +207,18 @@ class Imputer:
             rows = rows[np.argsort(missing[rows], kind="stable")]
             if rows.size:
                 latents = (a[:, :, :cut] for a in (z, cover, valid))
-                parts.append(_in_calls(answer, (*latents, number, shown), rows, size))
+                parts.append(in_calls(answer, (*latents, number, shown), rows, size))
                 order.append(rows)
         back = np.argsort(np.concatenate(order))
         return jax.tree.map(lambda *a: np.concatenate(a)[back], *parts)
+
+    def _check(self, draws: int, seed: int) -> None:
+        if self.parameters is None:
+            raise UserError("the imputer is not trained; use Imputer.load(workdir) or fit")
+        if draws < 1 or not 0 <= seed < 2**32:
+            raise UserError(
+                f"draws = {draws}, seed = {seed}; allowed: 1 or more, and 0 to {2**32 - 1}"
+            )
 
     def _check_gaps(self, features, lengths) -> None:
         """Raises `UserError` where frames are missing that this model has not learned to draw."""
@@ -229,7 +234,16 @@ class Imputer:
                 )
 
 
-def _in_calls(function: Callable, arrays, rows: np.ndarray, size: int):
+def imputed(found: dict) -> Imputed:
+    """Of 'features' (N, K, T_m, C_m) and the rest that `path.answer` returns."""
+    draws = next(iter(found["features"].values())).shape[1]
+    made = {
+        m: x[:, 0] if draws == 1 else np.moveaxis(x, 1, 0) for m, x in found["features"].items()
+    }
+    return Imputed(made, found["drawn"], found["exists"], found["deviation"])
+
+
+def in_calls(function: Callable, arrays, rows: np.ndarray, size: int):
     """function over `rows` of a tuple of pytrees, `size` at a time; the last repeats some."""
     parts = []
     for start in range(0, len(rows), size):

@@ -110,7 +110,7 @@ def encode(path: Path, parameters: Parameters, features, lengths):
         x = jnp.where(shown & ~jnp.isneginf(x), x, parameters.mean[m])
         x = (x - parameters.mean[m]) * parameters.scale[m]
         standardised[m] = jnp.clip(x, -LARGEST_DEVIATION, LARGEST_DEVIATION)
-        number = _mixed(number ^ _number(jnp.where(shown, features[m], 0.0), observed[m]))
+        number = mixed(number ^ _number(jnp.where(shown, features[m], 0.0), observed[m]))
     about = (parameters.encoders, parameters.latents, standardised)
     z, cover = encode_gaps(path.modules, *about, valid, observed)
     frames = path.modules.encoders.frames
@@ -122,12 +122,18 @@ def _number(x, observed):
     """(B,) uint32 of every bit of x (B, T_m, C_m) and observed (B, T_m): what an utterance's draws
     are keyed by, so that they depend on neither its place nor its company."""
     bits = jax.lax.bitcast_convert_type(x, jnp.uint32).reshape(x.shape[0], -1)
-    bits = jnp.concatenate([bits, observed.astype(jnp.uint32)], axis=1)
+    return hashed(jnp.concatenate([bits, observed.astype(jnp.uint32)], axis=1)).sum(
+        1, dtype=jnp.uint32
+    )
+
+
+def hashed(bits):
+    """(B, L) uint32, each of its own value and place alone."""
     place = 2 * jnp.arange(bits.shape[1], dtype=jnp.uint32) + 1
-    return _mixed(_mixed(bits ^ place) * place).sum(1, dtype=jnp.uint32)
+    return mixed(mixed(bits ^ place) * place)
 
 
-def _mixed(h):
+def mixed(h):
     """MurmurHash3's finaliser: every bit of h has a say in every bit."""
     h = (h ^ (h >> 16)) * jnp.uint32(0x85EBCA6B)
     h = (h ^ (h >> 13)) * jnp.uint32(0xC2B2AE35)
@@ -213,7 +219,7 @@ def answer(
     each = predict(path.modules, parameters.predictor, parameters.latents, *about)
     each = each.reshape(-1, draws)
     low, high = interval(parameters.intervals, each, known, level)
-    spread = _deviation(each, 1)
+    spread = deviation(each, 1)
     found = {"draws": each, "mean": each.mean(1), "low": low, "high": high, "spread": spread}
     if given is None:
         return found
@@ -247,7 +253,7 @@ def completed_features(path: Path, parameters: Parameters, made, features, lengt
         x = decode(parameters.features[m], made[:, i], frames)
         x = x * jnp.where(scale > 0, 1 / jnp.where(scale > 0, scale, 1), 0.0) + mean
         x = x.reshape(-1, draws, *x.shape[1:])
-        variance = (_deviation(x, 1) * scale) ** 2
+        variance = (deviation(x, 1) * scale) ** 2
         total = jnp.where(drawn, variance.mean(-1), 0.0).sum(1)
         kept = jnp.where((exists & observed[m])[..., None], features[m], 0.0)
         made_of["features"][m] = jnp.where(drawn[:, None, :, None], x, kept[:, None])
@@ -256,7 +262,7 @@ def completed_features(path: Path, parameters: Parameters, made, features, lengt
     return made_of
 
 
-def _deviation(x, axis: int):
+def deviation(x, axis: int):
     """Standard deviation over draws, NaN of a single one."""
     if x.shape[axis] == 1:
         return jnp.full(x.shape[:axis] + x.shape[axis + 1 :], jnp.nan)

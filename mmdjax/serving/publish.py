@@ -60,31 +60,41 @@ def publish(system, trained, seed: int, raw_train, folder: Path, content: str) -
         "grid": system.drawer.grid,
         "intervals": intervals,
     }
-    keys = {name: key for key, name in system.config.data.names_by_key().items()}
-    signature = {
+    shapes = {m: x.shape[1:] for m, x in raw_train.features.items()}
+    # Of the validation split's variance, what a draw of exactly the true latents would give back in
+    # features.
+    explained = {m: decoder.explained for m, decoder in decoders.items()}
+    more = {"frame_gaps": system.config.diffusion.frame_gaps > 0, "predictor": name}
+    signature = about(system.config, seed, shapes, explained, raw_train.label, content) | more
+    bundle.save(folder, bundle.Bundle(signature, jax.tree.map(np.asarray, arrays)))
+
+
+def about(config, seed: int, shapes, explained, label: np.ndarray, content: str) -> dict:
+    """What every signature says.
+
+    Args:
+      shapes: modality -> (frames, channels). explained: modality -> share of variance.
+    """
+    keys = {name: key for key, name in config.data.names_by_key().items()}
+    return {
         "mmdjax": mmdjax.__version__,
-        "title": system.config.title,
+        "title": config.title,
         "modalities": [
             {
                 "name": m,
                 "key": keys.get(m, m),
-                "frames": raw_train.features[m].shape[1],
-                "channels": raw_train.features[m].shape[2],
-                # Of the validation split's variance, what a draw of exactly the true latents would
-                # give back in features.
-                "explained": round(decoders[m].explained, 4),
+                "frames": frames,
+                "channels": channels,
+                "explained": round(explained[m], 4),
             }
-            for m in system.modalities
+            for m, (frames, channels) in shapes.items()
         ],
-        "frame_gaps": system.config.diffusion.frame_gaps > 0,
-        "predictor": name,
-        "label": [float(raw_train.label.min()), float(raw_train.label.max())],
-        "draws": system.config.evaluation.draws,
+        "label": [float(label.min()), float(label.max())],
+        "draws": config.evaluation.draws,
         "seed": seed,
         "data": content,
-        "config": configs.to_dict(system.config),
+        "config": configs.to_dict(config),
     }
-    bundle.save(folder, bundle.Bundle(signature, jax.tree.map(np.asarray, arrays)))
 
 
 def _predictor(system, trained, seed: int, z):
@@ -114,4 +124,7 @@ def _predictor(system, trained, seed: int, z):
     found = {name: np.concatenate(parts) for name, parts in found.items()}
     errors = {name: np.abs(p.mean(-1) - z.label).mean() for name, p in found.items()}
     best = min(errors, key=errors.get)
-    return candidates[best], best, calibrate(found[best], z.label, system.patterns), alone
+    code = np.repeat(system.patterns @ (1 << np.arange(len(system.modalities))), rows)
+    label, codes = np.tile(z.label, len(system.patterns)), 2 ** len(system.modalities)
+    intervals = calibrate(found[best].reshape(-1, draws), label, code, codes)
+    return candidates[best], best, intervals, alone

@@ -10,7 +10,13 @@ from mmdjax.data.missing import patterns
 from mmdjax.methods.gap_losses import random_gaps
 from mmdjax.networks.encoders import WHOLE, ModalityEncoder, coverage
 from mmdjax.serving import feature_decoder
-from mmdjax.serving.interval import LEVELS, calibrate, interval
+from mmdjax.serving.interval import (
+    LEVELS,
+    calibrate,
+    calibrate_classes,
+    class_set,
+    interval,
+)
 
 
 @pytest.mark.parametrize("frames", [3, 6, 8, 20])
@@ -76,21 +82,42 @@ def test_intervals_cover_their_share_of_labels_whatever_the_spread_says(rng):
         label = signal + scale * rng.standard_normal(signal.shape)
         return draws, label
 
-    # Labels are common to all patterns in a run; here each has its own.
     draws, label = rows(2000)
-    made = [calibrate(np.stack([d] * 3), y, table) for d, y in zip(draws, label, strict=True)]
-    code = table @ (1 << np.arange(2))
-    merged = {k: made[0][k].copy() for k in made[0]}
-    for index, c in enumerate(code):
-        for k in merged:
-            merged[k][c] = made[index][k][c]
+    code = np.repeat(table @ (1 << np.arange(2)), 2000)
+    made = calibrate(draws.reshape(-1, 8), label.ravel(), code, 4)
     fresh, truth = rows(4000)
     for index, pattern in enumerate(table):
         known = np.tile(pattern, (4000, 1))
         for level in LEVELS:
-            low, high = interval(merged, fresh[index], known, level)
+            low, high = interval(made, fresh[index], known, level)
             covered = ((low <= truth[index]) & (truth[index] <= high)).sum()
             # Calibration on 2,000 rows moves the level by a beta law of its own.
             slack = 4 * (level * (1 - level) / 2000) ** 0.5
             bounds = stats.binom.ppf([1e-4, 1 - 1e-4], 4000, [level - slack, level + slack])
             assert bounds[0] <= covered <= bounds[1], (index, level, covered)
+
+
+def test_class_sets_cover_their_share_of_labels_in_every_pattern(rng):
+    """Probabilities that are true in one pattern, and too sure of themselves in the other."""
+    table, level_of = np.array([[True, False], [True, True]]), np.array([1, 3])
+
+    def rows(size):
+        true = rng.dirichlet(np.full(5, 0.7), (2, size))
+        label = (true.cumsum(-1) > rng.random((2, size, 1))).argmax(-1)
+        said = np.stack([true[0], true[1] ** 3 / (true[1] ** 3).sum(-1, keepdims=True)])
+        return said, label
+
+    said, label = rows(2000)
+    code = np.repeat(level_of, 2000)
+    made = calibrate_classes(said.reshape(-1, 1, 5), label.ravel(), code, 4)
+    fresh, truth = rows(4000)
+    for index, pattern in enumerate(table):
+        for level in LEVELS:
+            found = class_set(made, fresh[index], np.tile(pattern, (4000, 1)), level)
+            assert found.any(1).all()
+            covered = found[np.arange(4000), truth[index]].sum()
+            slack = 4 * (level * (1 - level) / 2000) ** 0.5
+            low, high = stats.binom.ppf([1e-4, 1 - 1e-4], 4000, [level - slack, level + slack])
+            # The most probable class is always there, which at low levels covers more.
+            best = (fresh[index].argmax(1) == truth[index]).sum()
+            assert low <= covered <= max(high, best), (index, level, covered)

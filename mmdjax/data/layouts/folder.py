@@ -122,6 +122,9 @@ def write_files(where: str, folder: Path, parts, replaced: Changes, added: Chang
     """Into a copy of a folder: FOLDER/<key>/<id>.npy for each row that has frames."""
     for (split, key), rows in (*replaced.items(), *added.items()):
         base = folder / copying.plain_name(where, key)
+        paths = (base / f"{name}.npy" for name in parts[split].id)
+        one = next((path for path in paths if path.exists()), None)
+        vectors = one is not None and len(npy.rows_of_file(one).shape) == 1  # (C,), as others here
         for row, name in enumerate(parts[split].id.tolist()):
             array = np.asarray(rows[row])
             path = base / f"{copying.plain_name(where, name)}.npy"
@@ -133,6 +136,7 @@ def write_files(where: str, folder: Path, parts, replaced: Changes, added: Chang
                     array = array.astype(old.dtype).reshape(old.shape)
                 else:
                     array = array.astype(parts[split].features[key].dtype)
+                    array = array[0] if vectors and len(array) == 1 else array
             copying.write_npy(path, np.atleast_1d(array))
 
 

@@ -51,13 +51,14 @@ def open_pickle(path: Path, tree) -> Contents:
     names = ("train", "valid", "test") if len(tree) == 7 else ("train", "test")
     for split, chosen in zip(names, tree[4:], strict=True):
         at = f"{where}: split {split!r}"
-        ids, labels = _utterances(at, tree[0], tree[1], chosen)
+        ids, labels, talk = _utterances(at, *tree[:3], chosen)
         files = {}
         for key in keys:
             paths = [features / key / f"{name}.npy" for name in ids]
             files[key] = [one if one.exists() else None for one in paths]
         label = values.label_of(f"{at}: labels", labels, len(ids))
-        parts[split], more = folder.part_of_files(at, files, ids, label)
+        part, more = folder.part_of_files(at, files, ids, label)
+        parts[split] = dataclasses.replace(part, talk=talk)
         notes += more
 
     def write(output: Path, replaced: Changes, added: Changes) -> None:
@@ -69,14 +70,17 @@ def open_pickle(path: Path, tree) -> Contents:
     return Contents(path, "gcnet", parts, write, notes)
 
 
-def _utterances(where: str, ids: dict, labels: dict, chosen) -> tuple[list[str], list]:
-    """The names and labels of a split's utterances, conversation by conversation in order."""
+def _utterances(where: str, ids: dict, labels: dict, speakers: dict, chosen):
+    """Names and labels of a split's utterances, conversation by conversation in order, and
+    `Part.talk`."""
     if not isinstance(chosen, (set, frozenset, dict)) and not _is_sequence(chosen):
         raise UserError(f"{where}: a {type(chosen).__name__}; allowed: a collection of names")
     ids = {values.text(one): said for one, said in ids.items()}
     labels = {values.text(one): told for one, told in labels.items()}
+    speakers = {values.text(one): named for one, named in speakers.items()}
     made: list[str] = []
     told_all: list = []
+    talk: dict[str, list] = {"conversation": [], "speaker": [], "position": []}
     for one in sorted(values.text(name) or "" for name in chosen):
         said, told = ids.get(one), labels.get(one)
         if not (_is_sequence(said) and _is_sequence(told)) or len(said) != len(told):
@@ -84,13 +88,19 @@ def _utterances(where: str, ids: dict, labels: dict, chosen) -> tuple[list[str],
                 f"{where}: conversation {one_line(one, 60)!r} has not as many labels as "
                 "utterances; allowed: a list of each"
             )
-        made += values.names_of(f"{where}: {one_line(one, 60)!r}", list(said), len(said))
+        at, count = f"{where}: {one_line(one, 60)!r}", len(said)
+        made += values.names_of(at, list(said), count)
         told_all += list(told)
+        named = speakers.get(one)
+        named = list(named) if _is_sequence(named) else [""] * count
+        talk["speaker"] += values.names_of(f"{at}: speakers", named, count)
+        talk["conversation"] += [one] * count
+        talk["position"] += range(count)
     if not made:
         raise UserError(f"{where}: no utterances; allowed: conversations with utterances")
     for name in made:
         copying.plain_name(where, name)
-    return made, told_all
+    return made, told_all, {name: np.array(column) for name, column in talk.items()}
 
 
 def _is_sequence(value) -> bool:

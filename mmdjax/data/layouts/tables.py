@@ -10,6 +10,7 @@ Its splits are one of
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
@@ -195,7 +196,24 @@ def part(where: str, columns: Mapping[str, object], split: str, rows=None) -> Pa
         ids = names_of(f"{where}: key 'id'", given, count)
     if rows is not None:
         features = {key: views.chosen(x, rows) for key, x in features.items()}
-    return Part(features, label, of_rows(np.array(ids, str)), frames, observed)
+    talk = {name: of_rows(a) for name, a in _talk(where, columns, count).items()}
+    return Part(features, label, of_rows(np.array(ids, str)), frames, observed, talk)
+
+
+def _talk(where: str, columns: Mapping[str, object], count: int) -> dict[str, np.ndarray]:
+    """`Part.talk`: a column of names of conversations makes some; nothing else of such a key."""
+    readers = {
+        "conversation": (names_of, ("conversation", "video")),
+        "speaker": (names_of, ("speaker",)),
+        "position": (label_of, ("position",)),
+    }
+    found = {}
+    for name, (reader, keys) in readers.items():
+        for key in keys:
+            if name not in found and shape_of(columns.get(key)) == (count,):
+                with contextlib.suppress(UserError):
+                    found[name] = np.array(reader(where, columns[key], count))
+    return found if "conversation" in found else {}
 
 
 def _is_about(key: str) -> bool:

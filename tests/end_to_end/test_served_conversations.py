@@ -1,0 +1,289 @@
+"""A served model of conversations: arrays, GCNet's folders, .npz files; sentiment and classes."""
+
+import csv
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import mmdjax
+from mmdjax import experiment
+from mmdjax.data import gcnet, synthetic_conversations
+from mmdjax.errors import UserError
+from mmdjax.serving import files, loader
+from mmdjax.serving.export import export
+
+from .test_gsdnet import small, values, write_iemocap
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_in_haste():
+    """Nearly all time here is compiling."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True)
+def nan_says_missing():
+    with jax.debug_nans(False):
+        yield
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """(workdir, imputer, test split, conversation and so on, what is observed)."""
+    workdir = tmp_path_factory.mktemp("run")
+    config = small(graph={"variants": ("spectral",)})
+    experiment.run(config, workdir)
+    data = config.data
+    raw = synthetic_conversations.read(data.train, data.valid, data.test, data.seed)["test"]
+    talk = {name: getattr(raw, name) for name in ("conversation", "speaker", "position")}
+    rng = np.random.default_rng(0)
+    observed = {m: rng.random(len(raw)) < 0.6 for m in raw.features}
+    observed["language"] |= ~(observed["acoustic"] | observed["vision"])
+    first = raw.conversation == raw.conversation[0]  # lacks nothing
+    observed = {m: seen | first for m, seen in observed.items()}
+    return workdir, mmdjax.Imputer.load(workdir, batch=4), raw, talk, observed
+
+
+def at(tree, rows):
+    return {name: a[rows] for name, a in tree.items()}
+
+
+def test_what_is_observed_comes_back_to_the_last_bit_and_the_rest_is_drawn(served):
+    _, imputer, raw, talk, observed = served
+    assert isinstance(imputer, mmdjax.ConversationImputer)
+    filled = imputer.impute(raw.features, observed, draws=3, **talk)
+    for m, x in raw.features.items():
+        seen, made = observed[m], filled.features[m]
+        assert made.shape == (3, len(x), 1, x.shape[1]) and np.isfinite(made).all()
+        np.testing.assert_array_equal(filled.drawn[m][:, 0], ~seen)
+        for one in made[:, :, 0]:
+            np.testing.assert_array_equal(one[seen], x[seen])
+        assert (made[:, ~seen].std(0) > 0).all()
+        np.testing.assert_array_equal(filled.spread[m] > 0, ~seen)
+
+
+def test_hidden_values_order_and_company_change_no_bit(served):
+    _, imputer, raw, talk, observed = served
+    whole = imputer.impute(raw.features, observed, draws=2, **talk).features
+    other = {m: np.where(observed[m][:, None], x, 7 - x) for m, x in raw.features.items()}
+    hidden = {m: np.where(observed[m][:, None], x, np.nan) for m, x in raw.features.items()}
+    order = np.random.default_rng(1).permutation(len(raw))
+    alone = np.flatnonzero(raw.conversation == raw.conversation[-1])
+    trees = (raw.features, observed, talk)
+    made = {
+        "other": (imputer.impute(other, observed, draws=2, **talk), slice(None)),
+        "hidden": (imputer.impute(hidden, draws=2, **talk), slice(None)),
+    }
+    for name, rows in (("order", order), ("alone", alone)):
+        features, seen, about = (at(tree, rows) for tree in trees)
+        made[name] = imputer.impute(features, seen, draws=2, **about), rows
+    for name, (found, rows) in made.items():
+        for m in raw.features:
+            np.testing.assert_array_equal(found.features[m], whole[m][:, rows], err_msg=name)
+
+
+def test_an_utterance_is_drawn_from_its_own_conversation_alone(served):
+    _, imputer, raw, talk, _ = served
+    features = {m: x.copy() for m, x in raw.features.items()}
+    one = raw.conversation == raw.conversation[-1]
+    rows = np.flatnonzero(one)
+    seen = {m: np.ones(len(raw), bool) for m in features}
+    seen["vision"] = ~one
+    first = imputer.predict(features, seen, **talk).draws
+    features["language"][rows[0]] += 2
+    second = imputer.predict(features, seen, **talk).draws
+    np.testing.assert_array_equal(first[~one], second[~one])
+    assert (first[rows[1]] != second[rows[1]]).all()  # its neighbour
+
+
+def test_complete_conversations_are_predicted_as_in_the_evaluation(served):
+    workdir, imputer, raw, talk, _ = served
+    rows = json.loads((workdir / "results.json").read_text())
+    found = imputer.predict(raw.features, **talk)
+    method = {"stage2": "diffusion_k2", "complete": "diffusion_complete_k2"}
+    mae = values(rows, protocol="fixed", metric="mae")
+    expected = mae[method[imputer.signature["predictor"]], "l+a+v"]
+    assert np.abs(found.mean - raw.label).mean() == pytest.approx(expected, rel=1e-4)
+    assert (found.low < found.mean).all() and (found.mean < found.high).all()
+
+
+def test_later_calls_of_any_number_of_conversations_compile_nothing(served):
+    _, imputer, raw, talk, _ = served
+    imputer.predict(raw.features, **talk)
+    programs = imputer._answer._cache_size()
+    for one in np.unique(raw.conversation)[:3]:
+        rows = raw.conversation == one
+        imputer.predict(at(raw.features, rows), **at(talk, rows))
+    assert imputer._answer._cache_size() == programs
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"conversation": None}, "conversation is missing; allowed: a name for each utterance"),
+        ({"speaker": ["A"]}, r"speaker has shape \(1,\); allowed"),
+        ({"position": [np.nan] * 5}, "position of float64; allowed: finite numbers"),
+        ({"conversation": ["c"] * 20}, "'c' has 20 utterances; allowed: at most 16"),
+    ],
+)
+def test_what_is_no_conversation_is_refused_in_one_line(change, said, served):
+    _, imputer, raw, _, _ = served
+    size = len(next(iter(change.values())) or [0] * 5)
+    size = 5 if size == 1 else size
+    about = {"conversation": ["a"] * size} | change
+    with pytest.raises(UserError, match=said) as error:
+        imputer.predict({m: x[:size] for m, x in raw.features.items()}, **about)
+    assert "\n" not in str(error.value)
+
+
+def test_it_is_trained_on_arrays_in_memory(served, tmp_path):
+    _, _, raw, talk, _ = served
+    config = small(graph={"variants": ("spectral",)})
+    fitted = mmdjax.ConversationImputer(config, batch=4)
+    fitted.fit(raw.features, raw.label, tmp_path, **talk)
+    found = fitted.predict(raw.features, draws=2, **talk)
+    assert np.isfinite(found.mean).all() and found.draws.shape == (len(raw), 2)
+    again = mmdjax.Imputer.load(tmp_path, batch=4)
+    np.testing.assert_array_equal(again.predict(raw.features, draws=2, **talk).mean, found.mean)
+    with pytest.raises(UserError, match="ConversationImputer"):
+        mmdjax.Imputer(config).fit(raw.features, raw.label)
+
+
+def test_npz_of_conversations_comes_back_filled(served, tmp_path):
+    _, imputer, raw, talk, observed = served
+    features = {m: np.where(observed[m][:, None], x, np.nan) for m, x in raw.features.items()}
+    about = {"id": raw.id, "video": raw.conversation, "speaker": raw.speaker}
+    about |= {"position": raw.position}
+    np.savez(tmp_path / "in.npz", **features, **about)
+    counts = files.impute(imputer, tmp_path / "in.npz", tmp_path / "out.npz", seed=3)
+    gaps = ~np.all(list(observed.values()), axis=0)
+    assert counts == {"utterances": len(raw), "completed": gaps.sum(), "empty": 0}
+    expected = imputer.impute(raw.features, observed, seed=3, **talk)
+    with np.load(tmp_path / "out.npz") as made:
+        for m in features:
+            np.testing.assert_array_equal(made[m], expected.features[m][:, 0])
+            np.testing.assert_array_equal(made[f"{m}_drawn"][:, 0], ~observed[m])
+    np.savez(tmp_path / "none.npz", **features, id=raw.id)
+    order = np.arange(len(raw))
+    order[[0, len(raw) // 2]] = order[[len(raw) // 2, 0]]
+    np.savez(tmp_path / "cut.npz", **at(features, order), **at(about, order))
+    for name, said in (("none", "no conversations, by which"), ("cut", "is interrupted")):
+        with pytest.raises(UserError, match=said):
+            files.predict(imputer, tmp_path / f"{name}.npz", tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_the_exported_file_answers_as_the_model_it_was_made_of(served, tmp_path):
+    """A row is a conversation, a frame an utterance; padded arrays, and lists without padding."""
+    _, imputer, raw, talk, observed = served
+    about = export(imputer, tmp_path / "m.mmdjax", draws=2, platforms=("cpu",))
+    assert about["of_conversations"] and [m["frames"] for m in about["modalities"]] == [16] * 5
+    model = loader.load(tmp_path / "m.mmdjax", batches=(4,))
+    rows, whole = raw.rows(), {}
+    for m, x in (raw.features | {"speaker": raw.speaker[:, None].astype(np.float32)}).items():
+        seen = observed.get(m, np.ones(len(raw), bool))[:, None]
+        whole[m] = [np.where(seen, x, np.nan)[r] for r in rows]
+    found = model(whole, seed=5)
+    mean = imputer.predict(raw.features, observed, draws=2, seed=5, **talk).mean
+    made = imputer.impute(raw.features, observed, draws=2, seed=5, **talk)
+    for place, r in enumerate(rows):
+        np.testing.assert_allclose(found["mean"][place, : len(r)], mean[r], atol=1e-5)
+        assert np.isnan(found["mean"][place, len(r) :]).all()
+        for m in raw.features:
+            own = found["features"][m][place]
+            np.testing.assert_allclose(own[:, : len(r)], made.features[m][:, r, 0], atol=1e-4)
+            np.testing.assert_array_equal(found["drawn"][m][place, : len(r)], ~observed[m][r])
+    padded = {}
+    for m, parts in whole.items():
+        padded[m] = np.zeros((len(rows), 16, parts[0].shape[1]), np.float32)
+        for row, part in zip(padded[m], parts, strict=True):
+            row[: len(part)] = part
+    np.testing.assert_array_equal(model(padded, seed=5)["mean"], found["mean"])
+
+
+@pytest.fixture(scope="module")
+def of_classes(tmp_path_factory):
+    """(folder of GCNet, workdir of a run on it, rows of its results)."""
+    folder = tmp_path_factory.mktemp("iemocap")
+    (folder / "data").mkdir()
+    about = {"name": "gcnet", "path": write_iemocap(folder / "data", np.random.default_rng(0))}
+    about |= {"modalities": ("text:language", "audio:acoustic"), "length_buckets": (8,)}
+    config = small(
+        data=about | {"classes": 4},
+        graph={"variants": ("spectral",)},
+        evaluation={"rates": (0.0, 0.5)},
+    )
+    return folder / "data", folder / "run", experiment.run(config, folder / "run")
+
+
+def test_classes_of_a_user_s_file_are_predicted(of_classes):
+    _, workdir, rows = of_classes
+    accuracy = values(rows, protocol="fixed", metric="acc")
+    assert set(accuracy) >= {("diffusion_k2", "l"), ("mean_trained", "l+a")}
+    assert all(0 <= v <= 1 for v in accuracy.values())
+    found = json.loads((workdir / "results.json").read_text())
+    assert not [r for r in found if r["metric"] == "acc2_nonzero"]
+    assert "accuracy (%)" in (workdir / "report.md").read_text()
+
+
+def test_a_folder_of_gcnet_comes_back_filled_and_is_read_by_training(of_classes, tmp_path):
+    data, workdir, _ = of_classes
+    gaps = shutil.copytree(data, tmp_path / "gaps")
+    for name in ("text/d1_0", "audio/d1_2", "text/d3_1", "text/d4_0", "audio/d4_0"):
+        (gaps / "features" / f"{name}.npy").unlink()
+    lost = "d4_0"  # nothing is left of it
+    imputer = mmdjax.Imputer.load(workdir, batch=4)
+    counts = files.impute(imputer, gaps, tmp_path / "filled")
+    assert counts == {"utterances": 50, "completed": 3, "empty": 1}
+    filled = tmp_path / "filled" / "features"
+    for path in sorted((data / "features").rglob("*.npy")):
+        kept = gaps / path.relative_to(data)
+        made = filled / path.relative_to(data / "features")
+        drawn = made.parent.with_name(made.parent.name + "_drawn") / made.name
+        if path.stem == lost:
+            assert not made.exists()
+        elif kept.exists():
+            assert made.read_bytes() == kept.read_bytes() and not np.load(drawn).any()
+        else:
+            assert np.load(made).shape == np.load(path).shape and np.load(drawn).all()
+    for modality in ("text", "audio"):
+        shutil.copy(data / "features" / modality / f"{lost}.npy", filled / modality)
+    read = gcnet.read(str(tmp_path / "filled" / "iemocap.pkl"), {"text": "t", "audio": "a"}, 4)
+    assert sum(map(len, read.values())) == 50
+
+
+def test_classes_of_a_file_are_told_with_those_that_the_level_asks_for(of_classes, tmp_path):
+    data, workdir, _ = of_classes
+    imputer, probable = mmdjax.Imputer.load(workdir, batch=4), {}
+    for level in (0.5, 0.95):
+        output = tmp_path / f"{level}.csv"
+        files.predict(imputer, data, output, level=level)
+        with output.open(newline="") as file:
+            lines = list(csv.DictReader(file))
+        assert len(lines) == 50 and {line["split"] for line in lines} == {"train", "test"}
+        for line in lines:
+            p = np.array([float(line[f"p{i}"]) for i in range(4)])
+            assert p.sum() == pytest.approx(1, abs=1e-5) and line["observed"] == "language+acoustic"
+            assert int(line["prediction"]) == p.argmax() and 0 <= float(line["spread"]) < 1
+            assert line["prediction"] in line["within"].split("+")
+        probable[level] = sum(len(line["within"].split("+")) for line in lines)
+    assert probable[0.5] < probable[0.95]
+
+
+def test_wrong_speakers_of_a_folder_are_one_line(of_classes, tmp_path):
+    data, workdir, _ = of_classes
+    broken = shutil.copytree(data, tmp_path / "broken")
+    path = Path(broken) / "iemocap.pkl"
+    tree = list(pickle.loads(path.read_bytes()))
+    tree[2]["d1"] = tree[2]["d1"][:-1]
+    path.write_bytes(pickle.dumps(tuple(tree)))
+    with pytest.raises(UserError, match=r"'d1': speakers.*for 5 rows; allowed: 5 names") as error:
+        files.predict(mmdjax.Imputer.load(workdir, batch=4), broken, tmp_path / "out.csv")
+    assert "\n" not in str(error.value)
