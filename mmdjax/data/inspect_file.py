@@ -41,7 +41,8 @@ def describe(path, layout: str = "", advance: Callable[[int, int], None] | None 
       number, least, median and most utterances, [] where there are none}, where a key has shape,
       dtype, frames (min, median, max), nan_frames, nan_share, zero_rows and missing_rows, and a
       label has labelled, and min, max, and counts by value or by bin; columns: key -> what is
-      suspicious -> columns; shared_ids: of each two splits that share some; suggestion: a flag.
+      suspicious -> columns; shared_ids: of each two splits that share some; source: flags
+      that name the data; suggestion: the flag that names the modalities.
 
     Raises:
       UserError: the file cannot be read.
@@ -76,6 +77,7 @@ def describe(path, layout: str = "", advance: Callable[[int, int], None] | None 
             "splits": splits,
             "columns": {key: what for key, what in found.items() if what},
             "shared_ids": _shared(contents),
+            "source": _source(contents, layout),
             "suggestion": suggestion(contents),
         }
 
@@ -183,6 +185,15 @@ def _shared(contents: Contents) -> list[dict]:
         if common:
             made.append({"splits": [one, other], "count": len(common), "examples": common[:3]})
     return made
+
+
+def _source(contents: Contents, layout: str) -> str:
+    """The flags with which a run reads the file."""
+    talks = any(part.talk for part in contents.splits.values())
+    talks = talks and contents.layout in ("gcnet", "npz")
+    flags = f"--config.data.name={'gcnet' if talks else 'file'}"
+    flags += f" --config.data.path={shlex.quote(str(contents.path))}"
+    return flags + (f" --config.data.layout={shlex.quote(layout)}" if layout else "")
 
 
 def suggestion(contents: Contents) -> str:

@@ -49,7 +49,8 @@ def show(found: Mapping, console: Console) -> None:
         line(f"note: {one_line(text)}")
     for text in warnings(found):
         line(f"look at: {text}")
-    line(f"to use it: {one_line(found['suggestion'], 2000)}")
+    flags = f"{one_line(found['source'], 4096)} {one_line(found['suggestion'], 2000)}"
+    line(f"to train on it: {flags}")
 
 
 def _gaps(one: Mapping) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -40,10 +41,21 @@ def _read_mmsa(data) -> dict[str, Batch]:
     return mmsa.read(data.path, data.names_by_key())
 
 
+def _read_file(data) -> dict[str, Batch]:
+    from mmdjax.data import from_file
+    from mmdjax.training.progress import terminal
+
+    def tell(line: str) -> None:
+        terminal().print(line, markup=False, highlight=False)
+
+    return from_file.read(data.path, data.names_by_key(), data.layout, data.seed, tell)
+
+
 # name -> (config.data) -> splits. A new source is one file with a `read`, and one entry here.
 SOURCES: dict[str, Callable[..., dict[str, Batch]]] = {
     "synthetic": _read_synthetic,
     "mmsa": _read_mmsa,
+    "file": _read_file,
     "synthetic_five": _read_synthetic,
 }
 
@@ -57,9 +69,15 @@ def _read_synthetic_conversations(data) -> dict[str, Conversations]:
 def _read_gcnet(data) -> dict[str, Conversations]:
     from mmdjax.data import gcnet
 
-    if not Path(data.path).is_file():
-        raise UserError(f"data.path {data.path!r} is not a file; give GCNet's pickle, or an .npz")
-    return gcnet.read(data.path, data.names_by_key(), data.classes)
+    path, asked = Path(data.path), "give GCNet's folder or pickle, or an .npz"
+    if path.is_dir():
+        found = sorted(p for p in path.iterdir() if p.suffix in (".pkl", ".pickle"))
+        if len(found) != 1:
+            raise UserError(f"data.path {data.path!r} holds {len(found)} pickles; {asked}")
+        path = found[0]
+    if not path.is_file():
+        raise UserError(f"data.path {data.path!r} is not a file; {asked}")
+    return gcnet.read(str(path), data.names_by_key(), data.classes)
 
 
 # The same for conversations, which are small and read as they are.
@@ -82,14 +100,16 @@ def fingerprint(data) -> str:
     """Names what a prepared data set was made from, so that another never takes its place.
 
     Raises:
-      UserError: `data.path` is not a file.
+      UserError: `data.path` is not a file, nor, for 'file', a folder.
     """
     facts = {"name": data.name, "modalities": data.modalities, "format": 1}
     if data.name not in SYNTHETIC:
-        path = Path(data.path).resolve()
-        if not path.is_file():
-            raise UserError(f"data.path {data.path!r} is not a file; give the data set's pickle")
+        path, any_layout = Path(data.path).resolve(), data.name == "file"
+        if not path.is_file() and not (any_layout and path.is_dir()):
+            what = "a file or folder" if any_layout else "a file"
+            raise UserError(f"data.path {data.path!r} is not {what}; give the data set's")
         facts |= {"content": _digest(path)}
+        facts |= {"layout": data.layout, "seed": data.seed} if any_layout else {}
     else:
         from mmdjax.data.synthetic import LAWS, Law
 
@@ -111,14 +131,24 @@ def fingerprint_of(splits: Mapping[str, Conversations]) -> str:
 
 
 def _digest(path: Path) -> str:
-    """Of a file's content: a copy of it, or one that was touched, is the same data. Kept beside the
-    prepared data, so that a file that has not changed is read once."""
-    stat = path.stat()
-    seen = hashlib.sha256(f"{path} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()
-    kept = cache_folder() / "digests" / seen
+    """Of the content of a file, or of a folder's files: a copy, or one that was touched, is the
+    same data. Kept beside the prepared data, so that what has not changed is read once."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    seen = hashlib.sha256()
+    for file in files:
+        stat = file.stat()
+        seen.update(os.fsencode(f"{file} {stat.st_size} {stat.st_mtime_ns}"))
+    kept = cache_folder() / "digests" / seen.hexdigest()
     if not kept.is_file():
-        with path.open("rb") as file:
-            write_bytes(kept, hashlib.file_digest(file, "sha256").hexdigest().encode())
+        digests = []
+        for file in files:
+            with file.open("rb") as opened:
+                digests.append(hashlib.file_digest(opened, "sha256").hexdigest())
+        if not path.is_file():
+            names = [os.fsencode(file.relative_to(path)) for file in files]
+            whole = repr(list(zip(names, digests, strict=True)))
+            digests = [hashlib.sha256(whole.encode()).hexdigest()]
+        write_bytes(kept, digests[0].encode())
     return kept.read_text()
 
 
@@ -153,7 +183,7 @@ def load(data, folder: Path | None = None) -> dict[str, Batch]:
       UserError: unknown source, or what the source itself refuses.
     """
     choice("data set", data.name, SOURCES)
-    if data.name == "mmsa" and not data.path:
+    if data.name in ("mmsa", "file") and not data.path:
         raise UserError("data.path is empty; give your file: --config.data.path=aligned_50.pkl")
     from mmdjax.data import builder  # tensorflow-datasets takes a second to import
 

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmdjax.data import lazy
+from mmdjax.data import from_file, lazy
 from mmdjax.data.contents import open_contents, write_copy
 from mmdjax.data.inspect_file import describe
 from mmdjax.data.layouts import hdf5
@@ -65,23 +65,43 @@ def no_longer_than(seconds: float):
 
 
 def survives(path: Path, layout: str = "") -> str:
-    """Opens, reads, copies and describes; '' where that works, or the message."""
+    """Opens, reads, copies and describes; '' where that works, or the message. What can be read is
+    taken for training, too, or refused."""
     before = content(path)
-    message = ""
+    keys: list[str] = []
+
+    def use():
+        with open_contents(path, layout) as opened:
+            for part in opened.splits.values():
+                check(part)
+            if layout == "":
+                copy(opened)
+            keys.extend(next(iter(opened.splits.values())).features)
+        json.dumps(describe(path, layout))
+
+    def train():
+        made = from_file.read(str(path), {key: f"m{i}" for i, key in enumerate(keys)}, layout)
+        for batch in made.values():
+            assert len(batch) and (np.abs(batch.label) <= 3).all()
+            assert all(np.isfinite(x).all() for x in batch.features.values())
+
+    message = told(path, use)
+    if not message:
+        told(path, train)
+    assert content(path) == before
+    return message
+
+
+def told(path: Path, run) -> str:
     with no_longer_than(SECONDS), np.errstate(all="ignore"):
         try:
-            with open_contents(path, layout) as opened:
-                for part in opened.splits.values():
-                    check(part)
-                if layout == "":
-                    copy(opened)
-            json.dumps(describe(path, layout))
+            run()
         except UserError as error:
             message = str(error)
             assert "\n" not in message and message.isprintable()
             assert lazy.one_line(path.name) in message and "allowed: " in message
-    assert content(path) == before
-    return message
+            return message
+    return ""
 
 
 def copy(opened) -> None:
@@ -110,6 +130,8 @@ def check(part) -> None:
     assert part.id.shape == (len(part),) and part.id.dtype.kind == "U" and part.features
     assert part.label is None or len(part.label) == len(part)
     assert part.label is None or (part.label.ndim in (1, 2) and part.label.dtype == np.float32)
+    assert "conversation" in part.talk or not part.talk
+    assert all(column.shape == (len(part),) for column in part.talk.values())
     for key, rows in part.features.items():
         assert len(rows) == len(part) and len(rows.shape) == 3 and rows.dtype.kind in "fiu"
         seen, frames = part.observed.get(key), part.frames.get(key)

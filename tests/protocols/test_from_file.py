@@ -1,0 +1,250 @@
+"""Training data from files of every layout: what is kept, left out, divided and refused."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from mmdjax.config import Data
+from mmdjax.data import from_file, mmsa, pipeline
+from mmdjax.errors import UserError
+
+from . import layout_files
+from .layout_files import LAYOUTS
+
+KEYS = {"text": "language", "audio": "acoustic"}
+
+
+def tree(rows=(40, 10, 20), frames=6, **changes):
+    """{train, valid, test} whose utterances are whole; changes: split -> key -> value."""
+    made, rng = {}, np.random.default_rng(0)
+    for name, count in zip(("train", "valid", "test"), rows, strict=True):
+        made[name] = {
+            "text": rng.normal(size=(count, frames, 4)).astype("f4"),
+            "audio": rng.normal(size=(count, frames, 3)),
+            "regression_labels": rng.uniform(-3, 3, count),
+            "id": [f"{name}{i // 4}$_${i}" for i in range(count)],
+        }
+        made[name] |= changes.get(name, {})
+    return made
+
+
+@pytest.fixture
+def write(tmp_path):
+    def of(content, name="mine.pkl"):
+        (path := tmp_path / name).write_bytes(pickle.dumps(content))
+        return str(path)
+
+    return of
+
+
+def test_a_pickle_of_the_field_is_read_as_its_own_reader_does(tmp_path, write):
+    """Lengths said, found and shared; -inf; whichever reads it."""
+    content = layout_files.nested()
+    for part in content.values():
+        part["vision"] = np.abs(part["text"]) + 1  # no lengths of its own, and no padding
+        part["vision"][0, 4:] = 0
+        part["audio"][1, 0, 0] = -np.inf
+    keys = {"vision": "v", "text": "l", "audio": "a"}
+    expected, found = mmsa.read(write(content), keys), from_file.read(write(content), keys)
+    for split, batch in expected.items():
+        assert found[split].modalities == batch.modalities
+        for m in batch.modalities:
+            np.testing.assert_array_equal(found[split].valid[m], batch.valid[m])
+            np.testing.assert_allclose(found[split].features[m], batch.features[m], rtol=1e-6)
+        np.testing.assert_allclose(found[split].label, batch.label, rtol=1e-6)
+        assert found[split].id.tolist() == batch.id.tolist()
+
+
+WITH_SPLITS = ("MMSA", "MulT", "npz by split", "npz with a column", "h5 by split")
+
+
+@pytest.mark.parametrize("name", WITH_SPLITS)
+def test_layouts_with_splits_become_batches(name, tmp_path):
+    path = LAYOUTS[name](tmp_path)
+    found = from_file.read(str(path), KEYS)
+    sizes = {"train": 3, "valid": 3, "test": 3} if "column" in name else layout_files.SPLITS
+    assert {split: len(batch) for split, batch in found.items()} == sizes
+    for batch in found.values():
+        assert {m: x.shape[2] for m, x in batch.features.items()} == {"language": 4, "acoustic": 3}
+        for m, x in batch.features.items():
+            assert x.dtype == np.float32 and x.shape[:2] == batch.valid[m].shape
+            assert (x[~batch.valid[m]] == 0).all() and batch.valid[m].any(1).all()
+
+
+def test_utterances_of_folders_that_lack_a_file_are_left_out(tmp_path):
+    path, told = layout_files.mmin(tmp_path), []
+    keys = {"A/comparE": "a", "L/bert_large": "l", "V/denseface": "v"}
+    found = from_file.read(str(path), keys, tell=told.append)
+    assert [len(batch) for batch in found.values()] == [2, 1, 2]
+    assert told == [f"{path}: split 'train': 1 of 3 utterances lack something: left out"]
+
+
+GAPS = {
+    "PyPOTS npz": (["X[0:2]", "X[2:5]"], "all of 8 utterances lack something"),
+    "PyPOTS pickle": (["X[0:2]", "X[2:5]"], "splits 'train', 'val'; allowed: train and test"),
+    "csd alone": (["covarep"], "no labels"),
+}
+
+
+@pytest.mark.parametrize("name", GAPS)
+def test_files_of_nothing_but_gaps_are_refused_in_one_line(name, tmp_path):
+    path, (keys, said) = LAYOUTS[name](tmp_path), GAPS[name]
+    with pytest.raises(UserError, match=said) as error:
+        from_file.read(str(path), {key: f"m{i}" for i, key in enumerate(keys)})
+    assert "\n" not in str(error.value) and path.name in str(error.value)
+
+
+def test_utterances_that_lack_something_are_left_out_and_counted(write):
+    content = tree()
+    train = content["train"]
+    train["text"][0] = 0  # missing
+    train["audio"][1, 3] = np.nan  # a gap
+    train["regression_labels"][2] = np.nan
+    train["text_observed"] = np.arange(40) != 3
+    train["audio_observed"] = np.ones((40, 6), bool)
+    train["audio_observed"][4, 2] = False
+    told = []
+    found = from_file.read(write(content), KEYS, tell=told.append)
+    assert found["train"].id.tolist() == train["id"][5:]
+    assert len(found["valid"]) == 10 and len(found["test"]) == 20
+    assert told == [f"{write(content)}: split 'train': 5 of 40 utterances lack something: left out"]
+    assert all(np.isfinite(x).all() for x in found["train"].features.values())
+
+
+def test_sequences_of_unequal_length_are_padded_to_the_longest_of_all_splits(write):
+    content = tree()
+    for split, part in content.items():
+        part["text"] = [x[: 1 + i % 6] for i, x in enumerate(part["text"])]
+        part["audio"] = part["audio"][:, : 6 if split == "test" else 4]
+    found = from_file.read(write(content), KEYS)
+    for batch in found.values():
+        assert {m: x.shape[1] for m, x in batch.features.items()} == {"language": 6, "acoustic": 6}
+        counts = batch.valid["language"].sum(1)
+        assert counts.tolist() == [1 + i % 6 for i in range(len(batch))]
+    assert found["train"].valid["acoustic"].sum(1).tolist() == [4] * 40
+
+
+def test_a_file_without_splits_is_divided_by_recording_and_seed(write):
+    whole = tree((100, 4, 4))["train"]
+    path, told = write(whole), []
+    found = from_file.read(path, KEYS, tell=told.append)
+    recordings = [{one.split("$_$")[0] for one in batch.id} for batch in found.values()]
+    assert not set.intersection(*recordings) and [len(r) for r in recordings] == [18, 2, 5]
+    assert not (recordings[0] & recordings[1] or recordings[1] & recordings[2])
+    assert sorted(i for batch in found.values() for i in batch.id) == sorted(whole["id"])
+    assert "drawn at random by recording" in told[0]
+    again, other = from_file.read(path, KEYS), from_file.read(path, KEYS, seed=1)
+    assert again["test"].id.tolist() == found["test"].id.tolist() != other["test"].id.tolist()
+    with pytest.raises(UserError, match="1 recordings to be divided"):
+        from_file.read(write(whole | {"id": [f"v[{i}]" for i in range(100)]}), KEYS)
+
+
+def test_without_a_validation_split_training_utterances_make_one(write):
+    content = tree()
+    del content["valid"]
+    told = []
+    found = from_file.read(write(content), KEYS, tell=told.append)
+    assert [len(batch) for batch in found.values()] == [36, 4, 20]
+    assert found["test"].id.tolist() == content["test"]["id"]
+    assert len({one.split("$_$")[0] for one in found["valid"].id}) == 1 and len(told) == 1
+
+
+def test_ranges_of_channels_are_modalities(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "x.npz", X=rng.normal(size=(30, 5, 7)), y=rng.uniform(-1, 1, 30))
+    found = from_file.read(str(tmp_path / "x.npz"), {"X[0:4]": "a", "X[4:7]": "b"})
+    assert {m: x.shape[1:] for m, x in found["train"].features.items()} == {
+        "a": (5, 4),
+        "b": (5, 3),
+    }
+    assert [len(batch) for batch in found.values()] == [21, 3, 6]
+
+
+def test_of_several_labels_the_first_counts(write):
+    content = tree()
+    first = content["test"]["regression_labels"]
+    for part in content.values():
+        label = part["regression_labels"]
+        part["regression_labels"] = np.stack([label, np.full(len(label), 9)], 1)
+    found = from_file.read(write(content), KEYS)
+    np.testing.assert_allclose(found["test"].label, first, rtol=1e-6)
+
+
+BAD = {
+    "a key": ({}, {"txt": "l", "audio": "a"}, ["split 'train'", "'txt'", "'text'"]),
+    "no labels": ({"train": {"regression_labels": None}}, KEYS, ["split 'train'", "no labels"]),
+    "a label": (
+        {"test": {"regression_labels": np.full(20, 4.5)}},
+        KEYS,
+        ["split 'test'", "test0$_$0", "4.5", "[-3, 3]"],
+    ),
+    "inf": ({"valid": {"audio": np.full((10, 6, 3), np.inf)}}, KEYS, ["'valid'", "'audio'", "inf"]),
+    "channels": ({"test": {"text": np.ones((20, 6, 5))}}, KEYS, ["test: language", "5", "4"]),
+    "nothing whole": (
+        {"valid": {"audio": np.zeros((10, 6, 3))}},
+        KEYS,
+        ["'valid': all of 10"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_trained_on_is_refused_in_one_line(name, write):
+    changes, keys, said = BAD[name]
+    content = tree(**changes)
+    for part in content.values():
+        if part["regression_labels"] is None:
+            del part["regression_labels"]
+    path = write(content)
+    with pytest.raises(UserError) as error:
+        from_file.read(path, keys)
+    text = str(error.value)
+    assert "\n" not in text and "mine.pkl" in text and "allowed: " in text
+    assert all(part in text for part in said), text
+
+
+def test_unknown_splits_are_refused_and_further_ones_left_out(write):
+    content, told = tree(), []
+    found = from_file.read(write(content | {"extra": content["test"]}), KEYS, tell=told.append)
+    assert set(found) == {"train", "valid", "test"} and "'extra': left out" in told[0]
+    with pytest.raises(UserError, match="allowed: train and test, perhaps valid"):
+        from_file.read(write({"train": content["train"], "dev": content["valid"]}), KEYS)
+
+
+def test_folders_are_known_by_their_content(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMDJAX_CACHE", str(tmp_path / "cache"))
+    names = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        names.append(layout_files.folder_of_npy(tmp_path / name))
+
+    def of(path, **more):
+        data = Data(name="file", path=str(path), modalities=("language:l", "acoustic:a"), **more)
+        return pipeline.fingerprint(data)
+
+    assert of(names[0]) == of(names[1]) != of(names[0], seed=1)
+    np.save(names[1] / "language/u0.npy", np.ones(4, "f4"))
+    assert of(names[0]) != of(names[1])
+    with pytest.raises(UserError, match="is not a file or folder"):
+        of(tmp_path / "none")
+
+
+def test_a_folder_is_prepared_and_standardised_as_other_sources_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MMDJAX_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    for key, width in (("text", 4), ("audio", 3)):
+        (tmp_path / "data" / key).mkdir(parents=True)
+        for i in range(40):
+            np.save(tmp_path / f"data/{key}/u{i}.npy", rng.normal(2, 3, (1 + i % 5, width)))
+    lines = [f"u{i},{rng.uniform(-3, 3)}" for i in range(40)]
+    (tmp_path / "data/labels.csv").write_text("\n".join(["id,label", *lines]))
+    data = Data(
+        name="file", path=str(tmp_path / "data"), modalities=("text:language", "audio:acoustic")
+    )
+    splits = pipeline.standardise(pipeline.load(data))
+    assert [len(splits[s]) for s in ("train", "valid", "test")] == [28, 4, 8]
+    assert "has no splits" in " ".join(capsys.readouterr().out.split())
+    x = splits["train"].features["language"][splits["train"].valid["language"]]
+    np.testing.assert_allclose(x.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(x.std(0), 1, atol=1e-4)
