@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # The quick start leaves what the others use.
 PAGES = ("quickstart", "deploying", "your_data", "adding_a_sampler", "adding_a_network")
-PAGES += ("adding_a_dataset", "reproducing")
+PAGES += ("adding_a_dataset", "reproducing", "gsdnet")
 LITTLE = {
     "configs/quickstart.py": (
         *("classifier_training.epochs=2", "score_training.epochs=2", "stage2_training.epochs=1"),
@@ -28,6 +28,12 @@ LITTLE["configs/experiments/samplers.py:smoke"] = (
     *("seeds=(0,)", "score.width=16", "score.mlp=16", "score.time_features=8", "data.train=96"),
     *("data.valid=32", "data.test=48", "classifier_training.epochs=1", "score_training.epochs=1"),
     "comparison.iterations=50",
+)
+LITTLE["configs/gsdnet_synthetic.py"] = (
+    *("rounds=1", "data.train=24", "data.valid=6", "data.test=8", "optimise=False"),
+    *("classifier_training.epochs=1", "score_training.epochs=1", "stage2_training.epochs=1"),
+    *("score.width=16", "score.layers=1", "score.mlp=16", "evaluation.draws=2"),
+    *('graph.variants=("spectral",)', "evaluation.rates=(0.0,0.5)"),
 )
 FENCE = re.compile(r"(?:^`([\w/.]+)`:\n\n)?^```(\w+)( \w+)?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
