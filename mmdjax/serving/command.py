@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
-from mmdjax.training.progress import LINE_SECONDS, terminal
+from mmdjax.training.progress import Reporter, terminal
 
 
 def inspect(source: str, layout: str = "") -> None:
@@ -41,11 +29,9 @@ def export(model: tuple[Path, int | None], output: Path, draws: int, level: floa
     signature = write(_load(model), output, draws or None, level)
     platforms = ", ".join(signature["platforms"])
     size = output.stat().st_size / 2**20
-    terminal().print(
+    Reporter().print(
         f"{output}: {size:.1f} MiB for {platforms}, {signature['draws']} draws an answer; "
-        "loader.py inside needs jax and numpy",
-        highlight=False,
-        markup=False,
+        "loader.py inside needs jax and numpy"
     )
 
 
@@ -61,41 +47,9 @@ def on_file(
 
     if mode == "impute":
         settings["draws"] = settings["draws"] or 1
-    imputer, started = _load(model), time.monotonic()
-    with _bar("utterances") as advance:
-        counts = getattr(files, mode)(imputer, source, output, advance=advance, **settings)
+    imputer, reporter = _load(model), Reporter()
+    with reporter.phase("utterances", 0) as phase:
+        counts = getattr(files, mode)(imputer, source, output, advance=phase.at, **settings)
     empty = f", {counts['empty']} with nothing observed, left out" if counts["empty"] else ""
-    terminal().print(
-        f"{output}: {counts['utterances']} utterances, {counts['completed']} of them had gaps"
-        f"{empty}; {time.monotonic() - started:.1f} s",
-        highlight=False,
-        markup=False,
-    )
-
-
-@contextlib.contextmanager
-def _bar(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with the time left; without a terminal, a line about every `LINE_SECONDS`."""
-    columns = (
-        TextColumn(name),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    console, started = terminal(), time.monotonic()
-    told = started
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, disable=hidden, transient=True) as progress:
-        task = progress.add_task(name, total=None)
-
-        def advance(done: int, total: int) -> None:
-            nonlocal told
-            progress.update(task, completed=done, total=total)
-            now = time.monotonic()
-            if hidden and now - told > LINE_SECONDS:
-                told, left = now, (now - started) / done * (total - done)
-                line = f"{name}: {done}/{total}  at most {left:.0f} s left"
-                console.print(line, markup=False, highlight=False)
-
-        yield advance
+    done = f"{counts['utterances']} utterances, {counts['completed']} of them had gaps"
+    reporter.print(f"{output}: {done}{empty}")

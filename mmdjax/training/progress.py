@@ -39,10 +39,13 @@ class Phase:
         self._progress.update(self._task, completed=done)
 
     def advance(self) -> None:
-        self._done += 1
+        self.at(self._done + 1, self._total)
+
+    def at(self, done: int, total: int) -> None:
+        self._done, self._total = done, total
         elapsed = max(time.monotonic() - self._started, 1e-9)
         speed = (self._done - self._first) / elapsed
-        self._progress.update(self._task, completed=self._done, speed=f"{speed:.1f}/s")
+        self._progress.update(self._task, completed=done, total=total, speed=f"{speed:.1f}/s")
         if not self._console.is_terminal and time.monotonic() - self._line > LINE_SECONDS:
             self._line = time.monotonic()
             left = (self._total - self._done) / max(speed, 1e-9)

@@ -341,55 +341,6 @@ def test_evaluations_are_told_from_the_least_to_the_most(tmp_path):
     assert "| diffusion, dense | 8 |" in text
 
 
-MOSI = {"name": "mmsa", "path": "data/MOSI/aligned_50.pkl"}
-
-
-def mmsa_run(rates=("0.0", "0.3", "0.5", "0.7")):
-    rows = []
-    for metric, value in (("acc2_nonzero", 0.8), ("f1_nonzero", 0.79), ("acc7", 0.4)):
-        rows += averaging("zero", value, metric=metric)
-        rows += [row("zero", r, 0, value - float(r), metric, "random") for r in rates]
-    return rows
-
-
-def test_published_averages_stand_beside_ours_where_the_conditions_are_theirs(tmp_path):
-    write(tmp_path, mmsa_run(), config={"data": MOSI})
-    text = (tmp_path / "report.md").read_text()
-    assert "## Published, CMU-MOSI\n" in text
-    patterns, rates = text.split("## Published")[1].split("## How")[0].split("table 6.10\n")
-    assert "| zero | 80.0 | 79.0 | 40.0 |" in patterns  # the mean of seven patterns
-    assert "| Speed, published | 75.5 | 74.5 | 35.1 |" in patterns
-    assert "| zero | 42.5 | 41.5 | 2.5 |" in rates  # less 0.375, the mean of four rates
-    assert "| Speed, published | 77.8 | 77.6 | 37.7 |" in rates
-
-
-def test_of_a_file_and_a_title_that_name_two_sets_the_file_is_believed(tmp_path):
-    config = {"title": "mmdjax on CMU-MOSI", "data": MOSI | {"path": "MOSEI/aligned_50.pkl"}}
-    write(tmp_path, mmsa_run(), config=config)
-    text = (tmp_path / "report.md").read_text()
-    assert "## Published, CMU-MOSEI\n" in text and "CMU-MOSI" not in text.split("```json")[0]
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"config": {"data": MOSI | {"path": "aligned_50.pkl"}}},  # nothing tells which set
-        {"config": {"data": MOSI | {"name": "gcnet"}}},  # has tables of its own
-        {"modalities": ("language", "acoustic", "timing")},
-    ],
-)
-def test_published_numbers_stay_away_from_other_data(tmp_path, changed):
-    write(tmp_path, mmsa_run(), **({"config": {"data": MOSI}} | changed))
-    assert "ublished" not in (tmp_path / "report.md").read_text()
-
-
-def test_other_rates_than_the_published_ones_are_not_averaged(tmp_path):
-    write(tmp_path, mmsa_run(rates=("0.0", "0.3", "0.5")), config={"data": MOSI})
-    text = (tmp_path / "report.md").read_text()
-    assert "table 6.11" in text
-    assert "ours, and table 6.10" not in text
-
-
 def test_names_of_crowded_points_overlap_nothing():
     rng = np.random.default_rng(0)
     figure = figures.blank(9.6, 4.0)
