@@ -122,7 +122,7 @@ def _whole_conversations(where: str, part: Part, cuts) -> Iterator[tuple[int, in
             "arrays 'conversation' (N,), and perhaps 'speaker' and 'position', beside the features"
         )
     named = part.talk["conversation"]
-    starts = np.concatenate([[0], np.flatnonzero(named[1:] != named[:-1]) + 1])
+    starts = np.flatnonzero(np.append(len(named) > 0, named[1:] != named[:-1]))
     found, counts = np.unique(named[starts], return_counts=True)
     if (counts > 1).any():
         name = lazy.one_line(found[counts > 1][0], 60)

@@ -74,8 +74,10 @@ def impute(
                 like, name = part_rows(part, key), re.sub(r"\[(\d+):(\d+)\]$", r"_\1_\2", key)
                 if any(drawn.any() for drawn in masks[m]):
                     replaced[split, key] = made[m].rows(like)
-                dense = len(masks[m]) and not lazy.is_ragged(like)
-                added[split, f"{name}_drawn"] = np.stack(masks[m]) if dense else masks[m]
+                mask = masks[m]
+                if not lazy.is_ragged(like):
+                    mask = np.stack(mask) if mask else np.zeros((0, like.shape[1]), bool)
+                added[split, f"{name}_drawn"] = mask
                 if draws > 1:
                     added[split, f"{name}_spread"] = np.concatenate(spreads[m])
         write_copy(contents, output, replaced, added)

@@ -147,3 +147,12 @@ def test_a_file_that_does_not_fit_the_model_is_refused(imputer, features, tmp_pa
         text = str(refused.value)
         assert all(word in text for word in [*words, "gaps.npz"]) and "\n" not in text, text
     assert [p.name for p in tmp_path.iterdir()] == ["gaps.npz"]
+
+
+def test_a_file_of_no_rows_comes_back(imputer, features, tmp_path):
+    none = {"conversation": np.zeros(0, "U3"), "id": np.zeros(0, "U3")}
+    np.savez(tmp_path / "none.npz", **{m: x[:0] for m, x in features.items()}, **none)
+    counts = files.impute(imputer, tmp_path / "none.npz", tmp_path / "filled.npz")
+    assert counts == {"utterances": 0, "completed": 0, "empty": 0}
+    with np.load(tmp_path / "filled.npz") as made:
+        assert all(made[f"{m}_drawn"].shape == x[:0].shape[:2] for m, x in features.items())

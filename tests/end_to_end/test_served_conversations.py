@@ -170,6 +170,10 @@ def test_npz_of_conversations_comes_back_filled(served, tmp_path):
         for m in features:
             np.testing.assert_array_equal(made[m], expected.features[m][:, 0])
             np.testing.assert_array_equal(made[f"{m}_drawn"][:, 0], ~observed[m])
+    nothing = at(features | about, slice(0, 0))
+    np.savez(tmp_path / "empty.npz", **nothing)
+    counts = files.predict(imputer, tmp_path / "empty.npz", tmp_path / "empty.csv")
+    assert counts == {"utterances": 0, "completed": 0, "empty": 0}
     np.savez(tmp_path / "none.npz", **features, id=raw.id)
     order = np.arange(len(raw))
     order[[0, len(raw) // 2]] = order[[len(raw) // 2, 0]]
