@@ -41,6 +41,12 @@ class Conversations:
     def modalities(self) -> tuple[str, ...]:
         return tuple(self.features)
 
+    def at(self, rows: np.ndarray) -> Conversations:
+        """Some utterances, where they were."""
+        features = {name: x[rows] for name, x in self.features.items()}
+        about = (self.label, self.id, self.conversation, self.position, self.speaker)
+        return Conversations(features, *(a[rows] for a in about))
+
     def rows(self) -> list[np.ndarray]:
         """The rows of each conversation."""
         starts = np.flatnonzero(self.conversation[1:] != self.conversation[:-1]) + 1
@@ -106,10 +112,11 @@ def numbered(names: Sequence) -> list[int]:
 
 def speakers_of(conversation: np.ndarray, names: np.ndarray) -> np.ndarray:
     """0, 1, ... within each conversation, in the order of first appearance."""
+    known: dict = {}
     result = np.zeros(len(names), np.int32)
-    for one in np.unique(conversation):
-        rows = np.flatnonzero(conversation == one)
-        result[rows] = numbered(names[rows].tolist())
+    for row, (one, name) in enumerate(zip(conversation.tolist(), names.tolist(), strict=True)):
+        own = known.setdefault(one, {})
+        result[row] = own.setdefault(name, len(own))
     return result
 
 

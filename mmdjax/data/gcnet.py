@@ -8,7 +8,7 @@ conversations; IEMOCAP's has no valVids. Nothing that the pickle names runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,14 @@ from mmdjax.errors import UserError
 HELD_OUT = 10  # without a validation split, every tenth training conversation
 
 
-def read(path: str, modalities: Mapping[str, str], classes: int = 0) -> dict[str, Conversations]:
-    """The three splits, each conversation in one of them.
+def read(
+    path: str,
+    modalities: Mapping[str, str],
+    classes: int = 0,
+    tell: Callable[[str], object] = lambda line: None,
+) -> dict[str, Conversations]:
+    """The three splits, each conversation in one of them. A vector of zeros is a missing one, and
+    its utterance is left out.
 
     Args:
       path: the pickle, or an `.npz` with arrays over utterances: `id`, `conversation` (or `video`),
@@ -30,6 +36,7 @@ def read(path: str, modalities: Mapping[str, str], classes: int = 0) -> dict[str
         each modality.
       modalities: the file's name of a feature -> ours; order is kept.
       classes: labels are 0 to classes - 1; 0 for sentiment in [-3, 3].
+      tell: takes what a user should know, a line each.
 
     Raises:
       UserError: naming file and utterance: the file is not as described, a feature is missing, has
@@ -38,6 +45,12 @@ def read(path: str, modalities: Mapping[str, str], classes: int = 0) -> dict[str
     """
     reader = _npz if str(path).endswith(".npz") else _pickle
     splits = reader(path, modalities)
+    for split, part in splits.items():
+        there = np.all([x.any(-1) for x in part.features.values()], axis=0)
+        if not there.all():
+            count = f"{(~there).sum()} of {len(part)}"
+            tell(f"{path}: split {split!r}: {count} utterances lack something: left out")
+            splits[split] = part.at(np.flatnonzero(there))
     check(str(path), splits, classes)
     return splits
 
@@ -107,7 +120,7 @@ def _conversations(path, folder, chosen, ids, labels, speakers, modalities) -> C
         rows["label"] += list(labels[one])
         rows["conversation"] += [str(one)] * len(ids[one])
         rows["position"] += range(len(ids[one]))
-        rows["speaker"] += numbered(speakers[one])
+        rows["speaker"] += numbered(list(map(str, speakers[one])))
     features = {name: _vectors(folder / key, rows["id"], name) for key, name in modalities.items()}
     return Conversations(
         features,

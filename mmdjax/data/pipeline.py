@@ -43,12 +43,14 @@ def _read_mmsa(data) -> dict[str, Batch]:
 
 def _read_file(data) -> dict[str, Batch]:
     from mmdjax.data import from_file
-    from mmdjax.training.progress import terminal
 
-    def tell(line: str) -> None:
-        terminal().print(line, markup=False, highlight=False)
+    return from_file.read(data.path, data.names_by_key(), data.layout, data.seed, _tell)
 
-    return from_file.read(data.path, data.names_by_key(), data.layout, data.seed, tell)
+
+def _tell(line: str) -> None:
+    from mmdjax.training.progress import Reporter
+
+    Reporter().print(line)
 
 
 # name -> (config.data) -> splits. A new source is one file with a `read`, and one entry here.
@@ -77,7 +79,7 @@ def _read_gcnet(data) -> dict[str, Conversations]:
         path = found[0]
     if not path.is_file():
         raise UserError(f"data.path {data.path!r} is not a file; {asked}")
-    return gcnet.read(str(path), data.names_by_key(), data.classes)
+    return gcnet.read(str(path), data.names_by_key(), data.classes, _tell)
 
 
 # The same for conversations, which are small and read as they are.

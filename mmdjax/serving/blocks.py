@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from mmdjax.data import lazy
 from mmdjax.data.contents import Contents, Part, part_rows
+from mmdjax.data.conversations import positions_of
 from mmdjax.errors import UserError
 from mmdjax.serving.imputer import Imputer
 
@@ -86,10 +88,12 @@ def blocks(imputer: Imputer, contents: Contents, split: str, keys) -> Iterator[B
     part = contents.splits[split]
     columns = {m: part_rows(part, key) for m, key in keys.items()}
     widest = max(columns.values(), key=lambda rows: rows.nbytes)
-    cuts = lazy.blocks(widest, BLOCK // len(columns))
+    cuts, talk = lazy.blocks(widest, BLOCK // len(columns)), {}
     if imputer.of_conversations:
         where = f"{lazy.one_line(contents.path, 4096)}: split {split!r}"
-        cuts = _whole_conversations(where, part, cuts)
+        cuts = _whole_conversations(where, part, cuts, imputer.longest)
+        # Before utterances with nothing observed are left out: their places stay empty.
+        talk = {"position": positions_of(part.talk["conversation"])} | dict(part.talk)
     for start, stop in cuts:
         given = {m: rows[start:stop] for m, rows in columns.items()}
         asked, shows, gaps = {}, {}, np.zeros(stop - start, bool)
@@ -109,13 +113,12 @@ def blocks(imputer: Imputer, contents: Contents, split: str, keys) -> Iterator[B
                 name = lazy.one_line(part.id[start + wrong[0]])
                 raise UserError(f"{where}: utterance {name!r} {wrong[1]}; allowed: {wrong[2]}")
             gaps |= lacks | ~shows[m]
-        talk = part.talk if imputer.of_conversations else {}
-        talk = {name: a[start:stop] for name, a in talk.items()}
-        yield Block(start, given, asked, shows, gaps, np.any(list(shows.values()), axis=0), talk)
+        own = {name: a[start:stop] for name, a in talk.items()}
+        yield Block(start, given, asked, shows, gaps, np.any(list(shows.values()), axis=0), own)
 
 
-def _whole_conversations(where: str, part: Part, cuts) -> Iterator[tuple[int, int]]:
-    """`cuts` moved to where the next conversation begins."""
+def _whole_conversations(where: str, part: Part, cuts, longest: int) -> list[tuple[int, int]]:
+    """`cuts` moved to where the next conversation begins; longest: utterances of one."""
     if not part.talk:
         raise UserError(
             f"{where}: no conversations, by which the model works; allowed: a folder of GCNet, or "
@@ -130,12 +133,16 @@ def _whole_conversations(where: str, part: Part, cuts) -> Iterator[tuple[int, in
             f"{where}: conversation {name!r} is interrupted by another; allowed: its utterances "
             "after each other"
         )
-    done, ends = 0, np.append(starts[1:], len(named))
-    for _, stop in cuts:
-        end = int(ends[np.searchsorted(ends, stop)])
-        if end > done:
-            yield done, end
-            done = end
+    ends = np.append(starts[1:], len(named)).astype(int)
+    for start, count in zip(starts, ends - starts, strict=False):
+        if count > longest:
+            name = lazy.one_line(named[start], 60)
+            raise UserError(
+                f"{where}: conversation {name!r} has {count} utterances; allowed: at most "
+                f"{longest}, the last of the model's config.data.length_buckets"
+            )
+    moved = [0, *dict.fromkeys(int(ends[np.searchsorted(ends, stop)]) for _, stop in cuts)]
+    return list(itertools.pairwise(moved))
 
 
 def _state(asked) -> tuple[np.ndarray, np.ndarray]:

@@ -15,10 +15,12 @@ import jax
 import numpy as np
 
 from mmdjax.data.conversations import positions_of, speakers_of
+from mmdjax.data.layouts.values import text
+from mmdjax.data.lazy import one_line
 from mmdjax.errors import UserError, choice
 from mmdjax.serving import bundle, graph_path, inputs
 from mmdjax.serving.graph_path import GraphParameters, GraphPath
-from mmdjax.serving.imputer import Imputed, Imputer, Predicted, imputed, in_calls
+from mmdjax.serving.imputer import Imputed, Imputer, Predicted, imputed
 from mmdjax.serving.interval import LEVELS
 
 
@@ -74,47 +76,75 @@ def read_talk(rows: int, conversation, speaker=None, position=None) -> Talk:
     Args:
       conversation: (N,) names; utterances of one name belong together, wherever they stand.
       speaker: (N,) names or numbers; by default one speaks throughout.
-      position: (N,) numbers; by default the order in which they stand.
+      position: (N,) numbers; by default the order in which they stand, and among utterances of one
+        position it is that order.
 
     Raises:
       UserError: one of them is not as described.
     """
-    columns = {"conversation": conversation, "speaker": speaker, "position": position}
     if conversation is None:
         raise UserError(
             "conversation is missing; allowed: a name for each utterance, as the model completes "
             "utterances from their neighbours"
         )
-    for name, column in columns.items():
-        columns[name] = None if column is None else np.asarray(column)
-        if column is not None and columns[name].shape != (rows,):
-            shape = columns[name].shape
-            raise UserError(f"{name} has shape {shape}; allowed: ({rows},), one an utterance")
-    named = columns["conversation"].astype(str)
+    named = _names("conversation", conversation, rows)
+    speakers = np.full(rows, "") if speaker is None else _names("speaker", speaker, rows)
     names, first, code = np.unique(named, return_index=True, return_inverse=True)
-    place = np.argsort(np.argsort(first))
-    if speaker is None:
-        columns["speaker"] = np.zeros(rows)
-    if position is None:
-        columns["position"] = positions_of(named)
-    where = columns["position"]
-    if where.dtype.kind not in "fiu" or not np.isfinite(where).all():
-        raise UserError(f"position of {where.dtype}; allowed: finite numbers")
-    numbers = speakers_of(named, columns["speaker"])
-    return Talk(place[code], names[np.argsort(first)].tolist(), numbers, where.astype(np.float32))
+    code = np.argsort(np.argsort(first))[code]
+    names = names[np.argsort(first)].tolist()
+    where = positions_of(named) if position is None else _positions(position, rows, code)
+    return Talk(code, names, speakers_of(named, speakers), where)
+
+
+def _names(what: str, column, rows: int) -> np.ndarray:
+    """(N,) str of words or numbers; of no NaN."""
+    items = column.tolist() if isinstance(column, np.ndarray) else list(column)
+    found = [text(item) for item in items]
+    if len(found) != rows:
+        raise UserError(f"{what}: {len(found)} of them; allowed: {rows}, one an utterance")
+    for row, (one, item) in enumerate(zip(found, items, strict=True)):
+        if one is None or (one == "nan" and not isinstance(item, str)):
+            given = one_line(item, 60)
+            raise UserError(f"{what} of utterance {row} is {given}; allowed: a name or a number")
+    return np.array(found, str)
+
+
+def _positions(column, rows: int, code: np.ndarray) -> np.ndarray:
+    """(N,) float32; code: of conversations."""
+    try:
+        exact = np.asarray(column, np.float64)
+    except (TypeError, ValueError):
+        raise UserError("position is not made of numbers; allowed: (N,) numbers") from None
+    if exact.shape != (rows,):
+        raise UserError(f"position has shape {exact.shape}; allowed: ({rows},), one an utterance")
+    with np.errstate(over="ignore"):
+        where = exact.astype(np.float32)
+    order = np.lexsort((exact, code))
+    same = (np.diff(code[order]) == 0) & (np.diff(exact[order]) != 0)
+    if not np.isfinite(where).all() or (same & (np.diff(where[order]) == 0)).any():
+        raise UserError(
+            "position holds numbers that are not finite, or differ by less than float32 tells; "
+            "allowed: finite numbers, such as from the beginning of the conversation"
+        )
+    return where
 
 
 @functools.cache
 def _program(route: GraphPath):
     """Jitted answer; equal systems share it."""
     answer = functools.partial(graph_path.answer, route)
-    return jax.jit(answer, static_argnames=("draws", "level"))
+    return jax.jit(answer, static_argnames=("draws", "level", "whole"))
 
 
 class ConversationImputer(Imputer):
     """As `Imputer`, of a model of conversations (GSDNet)."""
 
     of_conversations = True
+
+    @property
+    def longest(self) -> int:
+        """Utterances of a conversation."""
+        return self.config.data.length_buckets[-1]
 
     def _use(self, found: bundle.Bundle) -> None:
         about, arrays = found
@@ -170,7 +200,8 @@ class ConversationImputer(Imputer):
             the seed and its own values alone.
         """
         about = (conversation, speaker, position)
-        return imputed(self._answered(features, observed, draws, seed, LEVELS[0], about))
+        found = self._answered(features, observed, draws, seed, LEVELS[0], about, whole=True)
+        return imputed(found)
 
     def predict(
         self,
@@ -188,11 +219,13 @@ class ConversationImputer(Imputer):
         choice("level", level, LEVELS)
         draws = self.signature.get("draws") if draws is None else draws
         about = (conversation, speaker, position)
-        found = self._answered(features, observed, draws, seed, level, about)
+        found = self._answered(features, observed, draws, seed, level, about, whole=False)
         kind = PredictedClasses if self.config.data.classes else Predicted
         return kind(**{name: found[name] for name in kind._fields})
 
-    def _answered(self, features, observed, draws: int, seed: int, level: float, about) -> dict:
+    def _answered(
+        self, features, observed, draws: int, seed: int, level: float, about, whole: bool
+    ) -> dict:
         """`graph_path.answer` to all utterances, (N, ...)."""
         self._check(draws, seed)
         given = inputs.read(self.modalities, features, observed)
@@ -202,9 +235,10 @@ class ConversationImputer(Imputer):
             values[m] = np.where((x[:, 0] == 0).all(-1, keepdims=True), np.float32(np.nan), x[:, 0])
         talk = read_talk(len(given), *about)
         buckets, tables = self.config.data.length_buckets, {}
-        for rows in talk.table(buckets[-1]):
+        for rows in talk.table(self.longest):
             tables.setdefault(buckets[np.searchsorted(buckets, len(rows))], []).append(rows)
         size, parts, order = max(1, self.batch // draws), [], []
+        settings = {"draws": draws, "level": level, "whole": whole}
         for count, found in tables.items():
             place = np.full((len(found), count), -1)
             for row, own in zip(place, found, strict=True):
@@ -214,19 +248,23 @@ class ConversationImputer(Imputer):
             columns = ({m: spread(x) for m, x in values.items()}, spread(talk.position))
             columns = (*columns, spread(talk.speaker), valid)
 
-            def answer(*columns):
-                about = (self.parameters, columns, np.uint32(seed))
-                return self._answer(*about, draws=draws, level=level)
-
-            made = in_calls(answer, columns, np.arange(len(found)), size)
-            parts.append(jax.tree.map(lambda a, valid=valid: a[valid], made))
-            order.append(place[valid])
+            for start in range(0, len(found), size):
+                rows = np.arange(start, min(start + size, len(found)))
+                filled = np.resize(rows, size)
+                given = jax.tree.map(lambda a, at=filled: a[at], columns)
+                made = self._answer(self.parameters, given, np.uint32(seed), **settings)
+                # Padding goes at once: of short conversations it is most of what is there.
+                kept = valid[rows]
+                parts.append(jax.tree.map(lambda a, k=kept: np.asarray(a)[: len(k)][k], made))
+                order.append(place[rows][kept])
         back = np.argsort(np.concatenate(order))
-        whole = jax.tree.map(lambda *a: np.concatenate(a)[back], *parts)
-        whole["features"] = {m: x[:, :, None] for m, x in whole["features"].items()}
-        whole["drawn"] = {m: x[:, None] for m, x in whole["drawn"].items()}
-        whole["exists"] = {m: np.ones_like(x) for m, x in whole["drawn"].items()}
-        return whole
+        found = jax.tree.map(lambda *a: np.concatenate(a)[back], *parts)
+        if not whole:
+            return found
+        found["features"] = {m: x[:, :, None] for m, x in found["features"].items()}
+        found["drawn"] = {m: x[:, None] for m, x in found["drawn"].items()}
+        found["exists"] = {m: np.ones_like(x) for m, x in found["drawn"].items()}
+        return found
 
 
 def _spread(place: np.ndarray, a: np.ndarray) -> np.ndarray:

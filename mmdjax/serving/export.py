@@ -72,7 +72,7 @@ def export(
         "level": level,
         "program": {name: getattr(exported, name) for name in PROGRAM},
         "frame_gaps": about["frame_gaps"] or imputer.of_conversations,
-        "of_conversations": imputer.of_conversations,
+        "beside": list(BESIDE) if imputer.of_conversations else [],
         "modalities": modalities,
         # dtype and shape; of `inputs` in order: features, frames that exist (-1: find out), seed.
         "inputs": list(_types(exported.in_tree, exported.in_avals)[0][1:]),

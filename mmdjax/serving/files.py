@@ -63,7 +63,8 @@ def impute(
                 filled = None
                 if chosen.size:
                     asked, talk = block.rows(chosen)
-                    filled = imputer.impute(asked, draws=draws, seed=seed, **talk)
+                    with _naming(contents, split):
+                        filled = imputer.impute(asked, draws=draws, seed=seed, **talk)
                 for m, given in block.given.items():
                     whole, drawn, spread = _merged(given, filled, m, chosen, draws)
                     made[m].append(whole)
@@ -79,7 +80,8 @@ def impute(
                     mask = np.stack(mask) if mask else np.zeros((0, like.shape[1]), bool)
                 added[split, f"{name}_drawn"] = mask
                 if draws > 1:
-                    added[split, f"{name}_spread"] = np.concatenate(spreads[m])
+                    none = np.zeros(0, np.float32)
+                    added[split, f"{name}_spread"] = np.concatenate([none, *spreads[m]])
         write_copy(contents, output, replaced, added)
     return counts
 
@@ -118,7 +120,8 @@ def predict(
                     if some.size:
                         settings = {"draws": draws, "seed": seed, "level": level}
                         asked, talk = block.rows(some)
-                        found = imputer.predict(asked, **settings, **talk)
+                        with _naming(contents, split):
+                            found = imputer.predict(asked, **settings, **talk)
                         for row, values in zip(some, _values(found, columns), strict=True):
                             numbers[row] = values
                     for row, values in enumerate(numbers):
@@ -182,6 +185,16 @@ def _as(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if dtype.kind != "f":
         return np.rint(x).astype(dtype)
     return np.clip(x, np.finfo(dtype).min, np.finfo(dtype).max).astype(dtype)
+
+
+@contextlib.contextmanager
+def _naming(contents: Contents, split: str) -> Iterator[None]:
+    """What the model refuses, with the name of the file."""
+    try:
+        yield
+    except UserError as error:
+        where = f"{lazy.one_line(contents.path, 4096)}: split {lazy.one_line(split, 64)!r}"
+        raise UserError(f"{where}: {error}") from None
 
 
 def _rows_of(contents: Contents) -> int:

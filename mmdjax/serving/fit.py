@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmdjax import processes
 from mmdjax import workdir as workdirs
 from mmdjax.data import pipeline
 from mmdjax.data.conversations import Conversations
@@ -56,6 +57,9 @@ def train_conversations(
     """See `ConversationImputer.fit`; about: of `read_talk`."""
     _check(config, "gsdnet", validation)
     whole = _complete(features, labels)
+    for m, x in whole.features.items():
+        if x.shape[1] != 1:
+            raise UserError(f"{m}: {x.shape[1]} frames; allowed: (N, C), a vector an utterance")
     talk = read_talk(len(labels), *about)
     kept = whole.id.astype(int)
     conversation, count = talk.conversation[kept], len(talk.names)
@@ -74,7 +78,7 @@ def train_conversations(
             talk.position[kept][rows],
             talk.speaker[kept][rows],
         )
-    check("labels", splits, config.data.classes)
+    check("features and labels", splits, config.data.classes)
     content = pipeline.fingerprint_of(splits)
 
     def system(reporter):
@@ -97,6 +101,8 @@ def _check(config, method: str, validation: float) -> None:
 def _trained(config, raw_train, content: str, workdir, seed: int, parts) -> bundle.Bundle:
     """Trains and publishes; parts: reporter -> system, its stages, and what publishes it."""
     make_system, stages, publisher = parts
+    if processes.several() and workdir is None:
+        raise UserError("workdir is missing; several processes fit in a folder they share")
     with contextlib.ExitStack() as stack:
         folder = Path(workdir or stack.enter_context(tempfile.TemporaryDirectory()))
         places = stack.enter_context(workdirs.opened(folder, config, content))
@@ -106,12 +112,16 @@ def _trained(config, raw_train, content: str, workdir, seed: int, parts) -> bund
         made = folder / "model" / f"seed_{seed}"
         publisher(system, trained, seed, raw_train, made, content)
         reporter.close()
+        processes.meet("model")
         return bundle.load(made)
 
 
 def _complete(features, labels) -> Batch:
     """The utterances that lack nothing."""
-    labels = np.asarray(labels, np.float32).reshape(-1)
+    try:
+        labels = np.asarray(labels, np.float32).reshape(-1)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"labels: {error}; allowed: a number an utterance") from None
     shapes = []
     for name, x in dict(features).items():
         given = [a for a in x if a is not None] if x is not None else []

@@ -67,13 +67,21 @@ def path_of(config, modalities: tuple[str, ...]) -> GraphPath:
     return GraphPath(modalities, *parts, config.data.classes)
 
 
-def answer(path: GraphPath, parameters: GraphParameters, given, seed, draws: int, level: float):
+def answer(
+    path: GraphPath,
+    parameters: GraphParameters,
+    given,
+    seed,
+    draws: int,
+    level: float,
+    whole: bool = True,
+):
     """Of B conversations of at most N utterances.
 
     Args:
       given: features m -> (B, N, C_m) float32 as in the file, NaN where not observed; position
         (B, N) float32; speaker (B, N) numbers; valid (B, N) bool, utterances that exist.
-      seed: () uint32. draws: K. level: of `interval.LEVELS`.
+      seed: () uint32. draws: K. level: of `interval.LEVELS`. whole: features as well.
 
     Returns:
       Of sentiment 'draws' (B, N, K), 'mean', 'low', 'high' and 'spread' (B, N); of classes 'draws'
@@ -122,6 +130,8 @@ def answer(path: GraphPath, parameters: GraphParameters, given, seed, draws: int
     outputs = jnp.moveaxis(outputs.reshape(batch, draws, count, -1), 1, 2)
     observed = jnp.stack(observed, 2)
     found = _predicted(path, parameters, outputs, observed, level)
+    if not whole:
+        return found
     return found | _features(path, parameters, features, made, observed, valid, draws)
 
 
@@ -152,12 +162,21 @@ def answer_rows(
     place, speaker = (
         jnp.where(exists, a, 0.0) for a in (place, jnp.nan_to_num(features["speaker"][..., 0]))
     )
-    found = answer(path, parameters, (x, place, speaker, exists), seed, draws, level)
+    order = jnp.lexsort((place, ~exists))  # as they speak, those that are not last
+
+    def sort(a, by):
+        return jnp.take_along_axis(a, by.reshape(*by.shape, *[1] * (a.ndim - 2)), axis=1)
+
+    about = jax.tree.map(lambda a: sort(a, order), (x, place, speaker, exists))
+    found = answer(path, parameters, about, seed, draws, level)
+    found = jax.tree.map(lambda a: sort(a, jnp.argsort(order)), found)
     for name in ("draws", "mean", "low", "high", "spread"):
         if name in found:
             a = found[name]
             shape = (*exists.shape, *[1] * (a.ndim - 2))
             found[name] = jnp.where(exists.reshape(shape), a, jnp.nan)
+    if "within" in found:
+        found["within"] = found["within"] & exists[..., None]
     found["features"] = {m: jnp.moveaxis(x, 2, 1) for m, x in found["features"].items()}
     return found | {"exists": dict.fromkeys(path.modalities, exists)}
 

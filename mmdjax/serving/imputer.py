@@ -113,6 +113,11 @@ class Imputer:
         values = dict(found.signature["config"])
         if values["method"] == "gsdnet":
             from mmdjax.serving.conversations import ConversationImputer as cls
+        elif cls.of_conversations:
+            raise UserError(
+                f"{str(folder)!r} holds a model of method {values['method']!r}; allowed: gsdnet "
+                "(mmdjax.Imputer.load loads any)"
+            )
         imputer = cls(values, batch)
         imputer._use(found)
         return imputer
@@ -215,9 +220,11 @@ class Imputer:
     def _check(self, draws: int, seed: int) -> None:
         if self.parameters is None:
             raise UserError("the imputer is not trained; use Imputer.load(workdir) or fit")
-        if draws < 1 or not 0 <= seed < 2**32:
+        whole = isinstance(draws, int | np.integer) and isinstance(seed, int | np.integer)
+        if not whole or draws < 1 or not 0 <= seed < 2**32:
             raise UserError(
-                f"draws = {draws}, seed = {seed}; allowed: 1 or more, and 0 to {2**32 - 1}"
+                f"draws = {draws}, seed = {seed}; allowed: whole numbers, 1 or more and 0 to "
+                f"{2**32 - 1}"
             )
 
     def _check_gaps(self, features, lengths) -> None:

@@ -52,6 +52,8 @@ def read(modalities: Sequence[Modality], features, observed=None) -> Given:
     if not sizes:
         raise UserError(f"no modality is given; allowed: one or more of {_names(modalities)}")
     rows = next(iter(sizes.values()))
+    if not rows:
+        raise UserError("0 utterances are given; allowed: at least one")
     for m, size in sizes.items():
         if size != rows:
             first = next(iter(sizes))

@@ -17,7 +17,7 @@ from jax import export
 
 class Model:
     def __init__(self, signature, program, arrays, batches=(1, 8, 64)):
-        self.signature, self.batches = signature, batches
+        self.signature, self.batches, self.beside = signature, batches, signature["beside"]
         self.shapes = {m["name"]: (m["frames"], m["channels"]) for m in signature["modalities"]}
         self._arrays = jax.device_put(arrays)
         self._program = jax.jit(_exported(self, program).call)  # JAX makes one for each batch size
@@ -27,16 +27,14 @@ class Model:
 
         Args:
           features: modality -> (N, T, C) array, or N arrays (T_i, C) or None; None or no entry
-            where all lack it. A frame with NaN is missing. Of an array the frames up to the last
-            that is not zero exist, and as many as in any other array of as many frames.
+            where all lack it. NaN is missing, zeros at the end of an array are padding.
           seed: of the draws; an utterance's depend on it and its own values alone.
 
         Returns:
           'mean', 'low', 'high', 'spread' (N,) of predictions 'draws' (N, K); by modality 'features'
           (N, K, T, C), observed ones as given, 'drawn', 'exists' (N, T) and 'deviation' (N,).
         """
-        (x, said), parts, start = self._padded(features), [], 0
-        rows = len(next(iter(said.values())))
+        (x, said, rows), parts, start = self._padded(features), [], 0
         while start < rows:
             size = next((b for b in self.batches if b >= rows - start), self.batches[-1])
             at = start + np.arange(size) % (count := min(size, rows - start))  # some repeated
@@ -49,8 +47,8 @@ class Model:
     def _padded(self, features):
         rows = {len(x) for x in features.values() if x is not None}
         if set(features) - set(self.shapes) or len(rows) != 1:
-            asked = f"{sorted(features)} of {sorted(rows)} utterances"
-            raise ValueError(f"{asked}; allowed: {sorted(self.shapes)}, as many of each")
+            what = f"{list(features)} of {sorted(rows)} rows"
+            raise ValueError(f"{what}; allowed: {list(self.shapes)}, as many of each")
         x = {m: np.full((*rows, *shape), np.nan, np.float32) for m, shape in self.shapes.items()}
         said = {m: np.full(len(a), -1, np.int32) for m, a in x.items()}  # -1: found out
         for m, given in features.items():
@@ -59,14 +57,16 @@ class Model:
                     continue
                 if np.shape(one)[1:] != self.shapes[m][1:] or len(one) > self.shapes[m][0]:
                     raise ValueError(f"{m}, {row}: {np.shape(one)}; allowed: {self.shapes[m]}")
-                gaps = np.isnan(one).any(-1)
-                if gaps.any() and not gaps.all() and not self.signature["frame_gaps"]:
-                    raise ValueError(f"{m}, {row}: lacks some frames; allowed: all or none")
-                x[m][row], x[m][row, : len(one)] = 0, one
+                one = np.asarray(one, np.float32)
+                gaps = 0 < np.isnan(one).any(-1).sum() < len(one)
+                if np.isposinf(one).any() or (gaps and not self.signature["frame_gaps"]):
+                    raise ValueError(f"{m}, {row}: inf, or lacks some frames; allowed: all or none")
+                x[m][row, len(one) :] = np.nan if m in self.beside else 0
+                x[m][row, : len(one)] = one
                 said[m][row] = -1 if isinstance(given, np.ndarray) else len(one)
-        if not all(sum(np.nan_to_num(a).any((1, 2)) for a in x.values())):
+        if not all(sum(np.nan_to_num(x[m]).any((1, 2)) for m in x if m not in self.beside)):
             raise ValueError("an utterance has nothing observed; allowed: one modality or more")
-        return x, said
+        return x, said, *rows
 
 
 def _exported(model, program):

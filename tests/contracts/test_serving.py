@@ -195,6 +195,8 @@ def test_a_model_of_whole_modalities_refuses_gaps_inside_them(tmp_path):
         imputer.impute(features)
     features["acoustic"][1] = np.nan
     assert imputer.impute(features).drawn["acoustic"][1].all()
+    with pytest.raises(UserError, match="holds a model of method 'two_stage'; allowed: gsdnet"):
+        mmdjax.ConversationImputer.load(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -128,8 +128,14 @@ def test_later_calls_of_any_number_of_conversations_compile_nothing(served):
     ("change", "said"),
     [
         ({"conversation": None}, "conversation is missing; allowed: a name for each utterance"),
-        ({"speaker": ["A"]}, r"speaker has shape \(1,\); allowed"),
-        ({"position": [np.nan] * 5}, "position of float64; allowed: finite numbers"),
+        ({"speaker": ["A"]}, "speaker: 1 of them; allowed: 5"),
+        ({"speaker": ["A", None, "B", "C", "D"]}, "speaker of utterance 1 is None; allowed"),
+        ({"speaker": [0, 1, np.nan, 1, 1]}, "speaker of utterance 2 is nan; allowed"),
+        ({"conversation": [["a"], "b", "c", "d", "e"]}, "conversation of utterance 0 is"),
+        ({"position": [np.nan] * 5}, "not finite.*allowed: finite numbers"),
+        ({"position": [0, 1, 2, 3, 1e39]}, "not finite.*allowed: finite numbers"),
+        ({"position": [1.7e9 + i for i in range(5)]}, "less than float32 tells"),
+        ({"position": list("abcde")}, "position is not made of numbers"),
         ({"conversation": ["c"] * 20}, "'c' has 20 utterances; allowed: at most 16"),
     ],
 )
@@ -143,6 +149,14 @@ def test_what_is_no_conversation_is_refused_in_one_line(change, said, served):
     assert "\n" not in str(error.value)
 
 
+def test_what_is_no_request_is_refused_in_one_line(served):
+    _, imputer, raw, talk, _ = served
+    wrong = ((slice(0), 2, "0 utterances are given"), (slice(9), 2.0, "draws = 2.0"))
+    for rows, draws, said in wrong:
+        with pytest.raises(UserError, match=said):
+            imputer.predict(at(raw.features, rows), draws=draws, **at(talk, rows))
+
+
 def test_it_is_trained_on_arrays_in_memory(served, tmp_path):
     _, _, raw, talk, _ = served
     config = small(graph={"variants": ("spectral",)})
@@ -154,6 +168,14 @@ def test_it_is_trained_on_arrays_in_memory(served, tmp_path):
     np.testing.assert_array_equal(again.predict(raw.features, draws=2, **talk).mean, found.mean)
     with pytest.raises(UserError, match="ConversationImputer"):
         mmdjax.Imputer(config).fit(raw.features, raw.label)
+    frames = {m: np.stack([x] * 3, 1) for m, x in raw.features.items()}
+    for given, label, said in (
+        (frames, raw.label, "3 frames; allowed"),
+        (raw.features, ["good"] * len(raw), "labels: .*allowed: a number"),
+        (raw.features, raw.label + 9, "features and labels: utterance '.*allowed: a number from"),
+    ):
+        with pytest.raises(UserError, match=said):
+            fitted.fit(given, label, **talk)
 
 
 def test_npz_of_conversations_comes_back_filled(served, tmp_path):
@@ -178,7 +200,15 @@ def test_npz_of_conversations_comes_back_filled(served, tmp_path):
     order = np.arange(len(raw))
     order[[0, len(raw) // 2]] = order[[len(raw) // 2, 0]]
     np.savez(tmp_path / "cut.npz", **at(features, order), **at(about, order))
-    for name, said in (("none", "no conversations, by which"), ("cut", "is interrupted")):
+    np.savez(tmp_path / "when.npz", **features, **about | {"position": raw.id})
+    long = {"conversation": np.full(len(raw), "c")}
+    np.savez(tmp_path / "long.npz", **features, **long)
+    for name, said in (
+        ("none", "no conversations, by which"),
+        ("cut", "is interrupted"),
+        ("when", "key 'position'"),
+        ("long", f"'c' has {len(raw)} utterances; allowed: at most 16"),
+    ):
         with pytest.raises(UserError, match=said):
             files.predict(imputer, tmp_path / f"{name}.npz", tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
@@ -188,7 +218,10 @@ def test_the_exported_file_answers_as_the_model_it_was_made_of(served, tmp_path)
     """A row is a conversation, a frame an utterance; padded arrays, and lists without padding."""
     _, imputer, raw, talk, observed = served
     about = export(imputer, tmp_path / "m.mmdjax", draws=2, platforms=("cpu",))
-    assert about["of_conversations"] and [m["frames"] for m in about["modalities"]] == [16] * 5
+    assert (
+        about["beside"] == ["speaker", "position"]
+        and [m["frames"] for m in about["modalities"]] == [16] * 5
+    )
     model = loader.load(tmp_path / "m.mmdjax", batches=(4,))
     rows, whole = raw.rows(), {}
     for m, x in (raw.features | {"speaker": raw.speaker[:, None].astype(np.float32)}).items():
@@ -210,6 +243,53 @@ def test_the_exported_file_answers_as_the_model_it_was_made_of(served, tmp_path)
         for row, part in zip(padded[m], parts, strict=True):
             row[: len(part)] = part
     np.testing.assert_array_equal(model(padded, seed=5)["mean"], found["mean"])
+    order = [np.random.default_rng(i).permutation(len(r)) for i, r in enumerate(rows)]
+    mixed = whole | {"position": [np.arange(len(r), dtype=np.float32)[:, None] for r in rows]}
+    mixed = {m: [x[o] for x, o in zip(parts, order, strict=True)] for m, parts in mixed.items()}
+    again = model(mixed, seed=5)["mean"]
+    for place, o in enumerate(order):
+        np.testing.assert_allclose(again[place, : len(o)], found["mean"][place][o], atol=1e-5)
+
+
+def test_an_utterance_of_which_nothing_is_observed_keeps_its_place(served, tmp_path):
+    """In a file, in the Imputer without it, and in the exported model: its neighbours do not move
+    together."""
+    _, imputer, raw, _, _ = served
+    rows = np.arange(9)
+    features = {m: x[rows].copy() for m, x in raw.features.items()}
+    for x in features.values():
+        x[4] = np.nan
+    features["vision"][6] = np.nan
+    kept = rows[rows != 4]
+    about = {"conversation": np.full(8, "c"), "position": kept}
+    expected = imputer.predict(at(features, kept), seed=2, **about).mean
+    np.savez(tmp_path / "in.npz", **features, conversation=np.full(9, "c"))
+    files.predict(imputer, tmp_path / "in.npz", tmp_path / "out.csv", seed=2)
+    with (tmp_path / "out.csv").open(newline="") as file:
+        found = [line["prediction"] for line in csv.DictReader(file)]
+    assert found[4] == ""
+    np.testing.assert_allclose([float(found[i]) for i in kept], expected, rtol=1e-4)
+    export(imputer, tmp_path / "m.mmdjax", platforms=("cpu",))
+    model = loader.load(tmp_path / "m.mmdjax", batches=(4,))
+    mean = model({m: x[None] for m, x in features.items()}, seed=2)["mean"][0]
+    np.testing.assert_allclose(mean[kept], expected, atol=1e-5)
+    assert np.isnan(mean[[4, *range(9, 16)]]).all()
+
+
+def test_the_exported_file_refuses_what_it_cannot_read(served, tmp_path):
+    _, imputer, raw, _, _ = served
+    export(imputer, tmp_path / "m.mmdjax", platforms=("cpu",))
+    model = loader.load(tmp_path / "m.mmdjax", batches=(4,))
+    x = raw.features["language"][None, :5]
+    speaker = np.zeros((1, 5, 1))
+    for given, said in (
+        ({"speaker": speaker}, "nothing observed"),
+        ({"language": x, "position": speaker + 1e39}, "inf"),
+        ({"language": [x[0], x[0]], "speaker": speaker}, "as many of each"),
+        ({"language": x, "speaker": [np.full((5, 1), "Ann")]}, "could not convert"),
+    ):
+        with np.errstate(over="ignore"), pytest.raises(ValueError, match=said):
+            model(given)
 
 
 @pytest.fixture(scope="module")
@@ -243,8 +323,12 @@ def test_a_folder_of_gcnet_comes_back_filled_and_is_read_by_training(of_classes,
     for name in ("text/d1_0", "audio/d1_2", "text/d3_1", "text/d4_0", "audio/d4_0"):
         (gaps / "features" / f"{name}.npy").unlink()
     lost = "d4_0"  # nothing is left of it
+    (gaps / "notes.txt").write_text("whole")
     imputer = mmdjax.Imputer.load(workdir, batch=4)
-    counts = files.impute(imputer, gaps, tmp_path / "filled")
+    counts = files.impute(imputer, gaps, tmp_path / "filled", draws=2)
+    assert (tmp_path / "filled/notes.txt").read_text() == "whole"
+    with pytest.raises(UserError, match="holds 'text_drawn' already"):
+        files.impute(imputer, tmp_path / "filled", tmp_path / "again")
     assert counts == {"utterances": 50, "completed": 3, "empty": 1}
     filled = tmp_path / "filled" / "features"
     for path in sorted((data / "features").rglob("*.npy")):

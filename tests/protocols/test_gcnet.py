@@ -53,6 +53,14 @@ def files(tmp_path, rng):
     return Files(tmp_path, rng)
 
 
+def test_utterances_with_a_vector_of_zeros_are_left_out_and_the_others_keep_their_places(files):
+    told = []
+    files.features["audio"]["d1_1"][:] = 0
+    train = gcnet.read(files.write(), NAMES, tell=told.append)["train"]
+    assert train.id.tolist() == ["d1_0", "d1_2", "d2_0"] and train.position.tolist() == [0, 2, 0]
+    assert len(told) == 1 and "split 'train': 1 of 4 utterances lack something" in told[0]
+
+
 def test_utterances_keep_their_order_features_speakers_and_positions(files):
     splits = gcnet.read(files.write(), NAMES)
     train = splits["train"]
@@ -107,7 +115,7 @@ def test_padding_is_zero_and_every_utterance_stands_once(files):
 def test_speakers_of_an_npz_are_numbered_within_their_conversation(tmp_path):
     about = {"id": ["a", "b", "c", "d"], "video": ["x", "x", "y", "y"], "split": [0, 0, 1, 2]}
     about |= {"label": np.zeros(4), "speaker": ["p", "q", "q", "p"]}
-    features = {key: np.zeros((4, width)) for key, width in WIDTHS.items()}
+    features = {key: np.ones((4, width)) for key, width in WIDTHS.items()}
     path = tmp_path / "all.npz"
     np.savez(path, **(about | {"video": ["x", "x", "y", "z"]}), **features)
     splits = gcnet.read(str(path), NAMES)

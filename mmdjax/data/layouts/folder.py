@@ -120,6 +120,12 @@ def rows_of_files(paths: Sequence[Path | None]):
 
 def write_files(where: str, folder: Path, parts, replaced: Changes, added: Changes) -> None:
     """Into a copy of a folder: FOLDER/<key>/<id>.npy for each row that has frames."""
+    for key in dict.fromkeys(key for _, key in added):
+        if (folder / copying.plain_name(where, key)).exists():
+            raise UserError(
+                f"{where}: holds {one_line(key, 60)!r} already; allowed: a folder as it was before "
+                "it was completed"
+            )
     for (split, key), rows in (*replaced.items(), *added.items()):
         base = folder / copying.plain_name(where, key)
         paths = (base / f"{name}.npy" for name in parts[split].id)

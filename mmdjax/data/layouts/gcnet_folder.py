@@ -30,13 +30,12 @@ def open_path(path: Path) -> Contents:
             found = tables.listed(one.name for one in pickles)
             where = one_line(path, 4096)
             raise UserError(f"{where}: pickles {found}; allowed: one, or give the path of one")
-        opened = open_pickle(pickles[0], safe_pickle.load_lazily(pickles[0]))
-        return dataclasses.replace(opened, path=path)
+        return open_pickle(pickles[0], safe_pickle.load_lazily(pickles[0]), path)
     return open_pickle(path, safe_pickle.load_lazily(path))
 
 
-def open_pickle(path: Path, tree) -> Contents:
-    """Of the pickle, whose content is `tree`."""
+def open_pickle(path: Path, tree, root: Path | None = None) -> Contents:
+    """Of the pickle, whose content is `tree`, or of the folder `root` that holds it."""
     where = one_line(path, 4096)
     fits = isinstance(tree, (tuple, list)) and len(tree) in (6, 7)
     if not (fits and all(isinstance(one, dict) for one in tree[:4])):
@@ -62,12 +61,17 @@ def open_pickle(path: Path, tree) -> Contents:
         notes += more
 
     def write(output: Path, replaced: Changes, added: Changes) -> None:
-        output.mkdir()
-        shutil.copyfile(path, output / path.name)
-        copying.copy_folder(features, output / "features")
+        if root is not None:
+            copying.copy_folder(root, output)
+        elif output.resolve().is_relative_to(features.resolve()):
+            raise UserError(f"{where}: the output is inside its features; allowed: another folder")
+        else:
+            output.mkdir()
+            shutil.copyfile(path, output / path.name)
+            copying.copy_folder(features, output / "features")
         folder.write_files(where, output / "features", parts, replaced, added)
 
-    return Contents(path, "gcnet", parts, write, notes)
+    return Contents(root or path, "gcnet", parts, write, notes)
 
 
 def _utterances(where: str, ids: dict, labels: dict, speakers: dict, chosen):

@@ -31,7 +31,8 @@ from mmdjax.data.lazy import one_line
 from mmdjax.errors import UserError
 
 LABELS = ("regression_labels", "labels", "label", "y", "classification_labels")
-MARKS = ("_lengths", "_observed", "_drawn")  # what stands beside an array and tells of it
+# what stands beside an array and tells of it
+MARKS = ("_lengths", "_observed", "_drawn", "_spread")
 _NAMES = ("train", "valid", "test")
 _PREFIX = re.compile(r"(train|valid|val|dev|test|trn|tst)_(.+)", re.DOTALL)
 KNOWN_SPLITS = (
@@ -149,7 +150,8 @@ def part(where: str, columns: Mapping[str, object], split: str, rows=None) -> Pa
     where = f"{where}: split {one_line(split, 64)!r}" if split != "all" else where
     features = {}
     for key, value in columns.items():
-        found = None if _is_about(key) else _as_features(value)
+        beside = key in ("speaker", "position") and shape_of(value)[1:] in ((), (1,))
+        found = None if beside or _is_about(key) else _as_features(value)
         if found is not None:
             features[key] = found
     cubes = [key for key in features if len(shape_of(columns[key])) != 2]
@@ -201,19 +203,25 @@ def part(where: str, columns: Mapping[str, object], split: str, rows=None) -> Pa
 
 
 def _talk(where: str, columns: Mapping[str, object], count: int) -> dict[str, np.ndarray]:
-    """`Part.talk`: a column of names of conversations makes some; nothing else of such a key."""
-    readers = {
-        "conversation": (names_of, ("conversation", "video")),
-        "speaker": (names_of, ("speaker",)),
-        "position": (label_of, ("position",)),
-    }
+    """`Part.talk`: a column of names of conversations makes some; nothing else of such a key.
+
+    Raises:
+      UserError: conversations with speakers or positions of another kind.
+    """
     found = {}
-    for name, (reader, keys) in readers.items():
-        for key in keys:
-            if name not in found and shape_of(columns.get(key)) == (count,):
-                with contextlib.suppress(UserError):
-                    found[name] = np.array(reader(where, columns[key], count))
-    return found if "conversation" in found else {}
+    for key in ("conversation", "video"):
+        if not found and _is_column(columns.get(key), count):
+            with contextlib.suppress(UserError):
+                found["conversation"] = np.array(names_of(where, columns[key], count))
+    for name, reader in (("speaker", names_of), ("position", label_of)):
+        if found and _is_column(columns.get(name), count):
+            value = reader(f"{where}: key {name!r}", columns[name], count)
+            found[name] = np.array(value)
+    return found
+
+
+def _is_column(value, count: int) -> bool:
+    return shape_of(value) in ((count,), (count, 1))
 
 
 def _is_about(key: str) -> bool:
