@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from mmdjax.config import Config, Diffusion, Score
+from mmdjax.data.contents import LAYOUTS
 from mmdjax.data.gaps import FRAMES, observed_frames
 from mmdjax.data.missing import check_rate
 from mmdjax.data.pipeline import CONVERSATIONS, SOURCES, SYNTHETIC, modality_names
@@ -69,6 +70,17 @@ def check(config: Config) -> None:
     elif not 2 <= len(pairs) == len(names) == len(set(names.values())):
         raise UserError(
             f"config.data.modalities = {pairs}; allowed: at least two different 'key in file:name'"
+        )
+    data = config.data
+    known = data.layout.partition(":")[0] if data.layout.startswith("mmin:") else data.layout
+    if data.layout and (data.name != "file" or known not in LAYOUTS):
+        raise UserError(
+            f"config.data.layout = {data.layout!r} with data.name = {data.name!r}; allowed: with "
+            f"'file', {', '.join(LAYOUTS)}, mmin:FOLD"
+        )
+    if data.classes and data.name != "gcnet":
+        raise UserError(
+            f"config.data.classes = {data.classes} with data.name = {data.name!r}; allowed: gcnet"
         )
     for rate in (*config.evaluation.rates, config.training_rate):
         check_rate(rate, len(modality_names(config.data)))

@@ -8,7 +8,7 @@ stay together in both.
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from mmdjax.data import lazy
 from mmdjax.data.contents import Contents, Part, open_contents, part_rows
 from mmdjax.data.layouts.values import by_rows
 from mmdjax.data.lazy import one_line
+from mmdjax.data.recordings import divided, recordings_of
 from mmdjax.errors import UserError
 from mmdjax.types import Batch
 
@@ -28,8 +29,6 @@ NAMES = {
 }
 SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}  # of a file without splits
 HELD_OUT = 10
-# What follows the name of a recording in the ids of its utterances: CMU's 'v[3]', MMSA's 'v$_$3'.
-_CLIP = re.compile(r"(\[\d+\]|\$_\$.*)$", re.DOTALL)
 
 
 class Rows(NamedTuple):
@@ -78,9 +77,16 @@ def read(
     with open_contents(path, layout) as contents:
         where = one_line(contents.path, 4096)
         found = {}
+        for line in contents.notes:
+            tell(f"{where}: {line}")
         for split, part in _named(where, contents, tell).items():
             at = f"{where}: split {one_line(split, 64)!r}"
-            found[split] = _whole(at, _rows(at, part, modalities), tell)
+            found[split] = _whole(at, _rows(at, part, modalities, tell), tell)
+    for split in found.keys() - {"all", "train"}:
+        shared = sorted(set(found[split].id.tolist()) & set(found["train"].id.tolist()))
+        if shared:
+            name = one_line(shared[0], 60)
+            tell(f"{where}: {len(shared)} ids are in train and {split}, such as {name!r}: leakage")
     splits = _three(where, found, seed, tell)
     _fill(splits)
     return _batches(where, splits)
@@ -122,44 +128,41 @@ def _three(where: str, found: dict[str, Rows], seed: int, tell) -> dict[str, Row
     """Training, validation and test, drawn at random where the file does not say."""
     rng = np.random.default_rng([seed, 2])
     if "all" in found:
-        parts = _divided(where, found["all"], SHARES, rng)
-        sizes = ", ".join(f"{name} {len(part.id)}" for name, part in parts.items())
-        tell(f"{where}: has no splits: drawn at random by recording ({sizes})")
-        return parts
+        whole, made = found["all"], {}
+        for name, rows in divided(where, whole.recording, SHARES, rng).items():
+            made[name] = whole.at(rows)
+        sizes = ", ".join(f"{name} {len(part.id)}" for name, part in made.items())
+        count = len(set(whole.recording.tolist()))
+        by = (
+            f"{count} recordings" if count < len(whole.id) else "utterances: ids name no recordings"
+        )
+        tell(f"{where}: one split alone, divided at random ({sizes}) by {by}")
+        return made
     if "valid" not in found:
         shares = {"valid": 1 / HELD_OUT, "train": 1 - 1 / HELD_OUT}
-        found = found | _divided(where, found["train"], shares, rng)
+        whole = found["train"]
+        made = divided(where, whole.recording, shares, rng)
+        found = found | {name: whole.at(rows) for name, rows in made.items()}
         size = len(found["valid"].id)
         tell(f"{where}: has no validation split: {size} training utterances make one")
     return {name: found[name] for name in NAMES}
 
 
-def _divided(where: str, rows: Rows, shares: Mapping[str, float], rng) -> dict[str, Rows]:
-    """By recordings, at random; every part has one."""
-    recordings, code = np.unique(rows.recording, return_inverse=True)
-    if len(recordings) < len(shares):
-        raise UserError(
-            f"{where}: {len(recordings)} recordings to be divided into {', '.join(shares)}; "
-            f"allowed: at least {len(shares)}, or a file with splits"
-        )
-    place = rng.permutation(len(recordings))
-    cuts = np.round(np.cumsum(list(shares.values())) * len(recordings)).astype(int)
-    cuts = np.maximum(cuts, np.arange(1, len(cuts) + 1))
-    cuts = np.minimum(cuts, len(recordings) - np.arange(len(cuts))[::-1])
-    part_of = np.searchsorted(cuts, place[code], side="right")
-    return {name: rows.at(np.flatnonzero(part_of == i)) for i, name in enumerate(shares)}
-
-
-def _rows(where: str, part: Part, modalities: Mapping[str, str]) -> Rows:
+def _rows(where: str, part: Part, modalities: Mapping[str, str], tell) -> Rows:
     if part.label is None:
         raise UserError(f"{where}: no labels; allowed: a file with them, a number an utterance")
-    label = by_rows(part.label)[:, 0]
+    label, several = by_rows(part.label)[:, 0], by_rows(part.label).shape[1]
+    if several > 1:
+        tell(f"{where}: labels of {several} numbers: the first counts")
+    known = label[np.isfinite(label)]
+    if len(known) and (known >= 0).all() and (known == known.round()).all():
+        tell(f"{where}: labels look like classes and are taken as sentiment in [-3, 3]")
     for row in np.flatnonzero(np.abs(label) > 3):
         name = one_line(part.id[row], 60)
         raise UserError(
             f"{where}: utterance {name!r} has label {label[row]:g}; allowed: numbers in [-3, 3]"
         )
-    features, lengths, found, whole = {}, {}, {}, np.isfinite(label)
+    features, lengths, seen, whole = {}, {}, {}, np.isfinite(label)
     for key, name in modalities.items():
         at = f"{where}: key {one_line(key, 60)!r}"
         try:
@@ -168,13 +171,9 @@ def _rows(where: str, part: Part, modalities: Mapping[str, str]) -> Rows:
             raise UserError(f"{where}: {error}") from None
         base = key if key in part.features else key.rpartition("[")[0]
         said = part.frames.get(base)
-        features[name], found[name] = _column(at, part, rows, said)
-        lengths[name] = found[name] if said is None else np.asarray(said)
-        observed = part.observed.get(base)
-        if observed is not None and observed.ndim == 2:
-            within = np.arange(observed.shape[1]) < lengths[name][:, None]
-            observed = (observed | ~within).all(1)
-        whole &= (lengths[name] > 0) & (found[name] > 0) & (observed is None or observed)
+        features[name], lengths[name] = _column(at, part, rows)
+        lengths[name] = lengths[name] if said is None else np.asarray(said)
+        seen[name] = part.observed.get(base)
     alike: dict[int, list[str]] = {}
     for key, name in modalities.items():
         if part.frames.get(key if key in part.features else key.rpartition("[")[0]) is None:
@@ -184,17 +183,29 @@ def _rows(where: str, part: Part, modalities: Mapping[str, str]) -> Rows:
         lengths |= dict.fromkeys(names, longest)
     for m, x in features.items():
         exists = np.arange(x.shape[1]) < lengths[m][:, None]
-        whole &= ~(np.isnan(x).any(-1) & exists).any(1)
+        gaps = np.isnan(x).any(-1)
+        if seen[m] is not None:
+            gaps[:, : x.shape[1]] |= ~np.broadcast_to(seen[m].reshape(len(x), -1), gaps.shape)
         x[~exists] = 0
-    id = part.id.astype(str)
-    recording = part.talk.get("conversation", np.array([_CLIP.sub("", name) for name in id], str))
+        whole &= ~(gaps & exists).any(1) & (x != 0).any((1, 2))
+    # An id of odd bytes or half a character is written as what stands for them.
+    names = [name.encode(errors="backslashreplace").decode() for name in part.id.tolist()]
+    id = np.array(names, str)
+    recording = part.talk.get("conversation", recordings_of(id))
     return Rows(features, lengths, whole, label.astype(np.float32), id, recording.astype(str))
 
 
-def _column(where: str, part: Part, rows, said) -> tuple[np.ndarray, np.ndarray]:
+def _column(where: str, part: Part, rows) -> tuple[np.ndarray, np.ndarray]:
     """(N, T, C) float32, and (N,) the frames up to the last that is not zero, 0 where none is."""
     ragged = lazy.is_ragged(rows)
     longest = int(rows.lengths.max(initial=1)) if ragged else rows.shape[1]
+    size = 4 * len(rows) * longest * rows.shape[2]
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    if size > most:
+        raise UserError(
+            f"{where}: padded to its longest utterance, {longest} frames, it takes "
+            f"{size / 2**30:.0f} GiB; allowed: {most / 2**30:.0f}, half of the machine's memory"
+        )
     x = np.zeros((len(rows), longest, rows.shape[2]), np.float32)
     for start, stop in lazy.blocks(rows):
         block = rows[start:stop]

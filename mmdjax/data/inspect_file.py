@@ -188,12 +188,18 @@ def _shared(contents: Contents) -> list[dict]:
 
 
 def _source(contents: Contents, layout: str) -> str:
-    """The flags with which a run reads the file."""
-    talks = any(part.talk for part in contents.splits.values())
-    talks = talks and contents.layout in ("gcnet", "npz")
-    flags = f"--config.data.name={'gcnet' if talks else 'file'}"
-    flags += f" --config.data.path={shlex.quote(str(contents.path))}"
-    return flags + (f" --config.data.layout={shlex.quote(layout)}" if layout else "")
+    """The flags with which a run reads the file; '' where it has no labels to train on."""
+    labels = [part.label for part in contents.splits.values()]
+    if any(label is None for label in labels):
+        return ""
+    path = f"--config.data.path={shlex.quote(str(contents.path))}"
+    if contents.layout != "gcnet":
+        flags = f"--config.data.name=file {path}"
+        return flags + (f" --config.data.layout={shlex.quote(layout)}" if layout else "")
+    flags = f"--config.method=gsdnet --config.data.name=gcnet {path}"
+    every = np.concatenate([by_rows(label)[:, 0] for label in labels])
+    whole = np.isfinite(every).all() and (every >= 0).all() and (every == every.round()).all()
+    return flags + (f" --config.data.classes={int(every.max()) + 1}" if whole else "")
 
 
 def suggestion(contents: Contents) -> str:

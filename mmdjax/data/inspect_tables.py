@@ -49,8 +49,8 @@ def show(found: Mapping, console: Console) -> None:
         line(f"note: {one_line(text)}")
     for text in warnings(found):
         line(f"look at: {text}")
-    flags = f"{one_line(found['source'], 4096)} {one_line(found['suggestion'], 2000)}"
-    line(f"to train on it: {flags}")
+    source, pairs = one_line(found["source"], 4096), one_line(found["suggestion"], 2000)
+    line(f"to train on it: {source} {pairs}" if source else f"no labels to train on; {pairs}")
 
 
 def _gaps(one: Mapping) -> str:

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,8 @@ from mmdjax.types import Batch
 SPLITS = ("train", "valid", "test")
 # A channel that is constant over the training split carries nothing: it becomes zero, not noise.
 SMALLEST_STD = 1e-6
+# Of what a folder's layouts read.
+SUFFIXES = (".npy", ".npz", ".csv", ".csd", ".h5", ".hdf5", ".pkl", ".pickle", ".p", ".pk")
 # Standardised features beyond this many deviations are clipped: one broken frame of openSMILE
 # lies 50 deviations out and would otherwise rule a convolution's output.
 LARGEST_DEVIATION = 10.0
@@ -41,10 +43,10 @@ def _read_mmsa(data) -> dict[str, Batch]:
     return mmsa.read(data.path, data.names_by_key())
 
 
-def _read_file(data) -> dict[str, Batch]:
+def _read_file(data, tell: Callable[[str], object]) -> dict[str, Batch]:
     from mmdjax.data import from_file
 
-    return from_file.read(data.path, data.names_by_key(), data.layout, data.seed, _tell)
+    return from_file.read(data.path, data.names_by_key(), data.layout, data.seed, tell)
 
 
 def _tell(line: str) -> None:
@@ -57,7 +59,7 @@ def _tell(line: str) -> None:
 SOURCES: dict[str, Callable[..., dict[str, Batch]]] = {
     "synthetic": _read_synthetic,
     "mmsa": _read_mmsa,
-    "file": _read_file,
+    "file": lambda data: _read_file(data, _tell),
     "synthetic_five": _read_synthetic,
 }
 
@@ -111,6 +113,9 @@ def fingerprint(data) -> str:
             what = "a file or folder" if any_layout else "a file"
             raise UserError(f"data.path {data.path!r} is not {what}; give the data set's")
         facts |= {"content": _digest(path)}
+        beside = path.parent / "features"  # of a pickle of GCNet
+        if any_layout and path.is_file() and beside.is_dir():
+            facts |= {"features": _digest(beside)}
         facts |= {"layout": data.layout, "seed": data.seed} if any_layout else {}
     else:
         from mmdjax.data.synthetic import LAWS, Law
@@ -132,10 +137,26 @@ def fingerprint_of(splits: Mapping[str, Conversations]) -> str:
     return digest.hexdigest()[:16]
 
 
+def _files_of(folder: Path) -> Iterator[Path]:
+    """Files of features in a folder and where its links lead, in order; each folder once."""
+    seen: set[str] = set()
+    for at, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(at)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(at, name)
+            if path.suffix in SUFFIXES and path.is_file():
+                yield path
+
+
 def _digest(path: Path) -> str:
     """Of the content of a file, or of a folder's files: a copy, or one that was touched, is the
     same data. Kept beside the prepared data, so that what has not changed is read once."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    files = [path] if path.is_file() else list(_files_of(path))
     seen = hashlib.sha256()
     for file in files:
         stat = file.stat()
@@ -190,7 +211,19 @@ def load(data, folder: Path | None = None) -> dict[str, Batch]:
     from mmdjax.data import builder  # tensorflow-datasets takes a second to import
 
     root = (folder or cache_folder()) / "datasets"
-    made = builder.prepare(data.name, fingerprint(data), lambda: SOURCES[data.name](data), root)
+    name, lines = fingerprint(data), []
+    told = root / "told" / f"{name}.txt"
+
+    def read() -> dict[str, Batch]:
+        if data.name != "file":
+            return SOURCES[data.name](data)
+        splits = _read_file(data, lines.append)
+        write_bytes(told, "\n".join(lines).encode(errors="backslashreplace"))
+        return splits
+
+    made = builder.prepare(data.name, name, read, root)
+    for line in told.read_text().splitlines() if told.is_file() else ():  # every time
+        _tell(line)
     splits = {split: builder.read_split(made, split) for split in SPLITS}
     for split, batch in splits.items():
         if len(batch) < 2 or not batch.label.any():

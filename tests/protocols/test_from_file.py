@@ -2,11 +2,12 @@
 
 import pickle
 
+import h5py
 import numpy as np
 import pytest
 
 from mmdjax.config import Data
-from mmdjax.data import from_file, mmsa, pipeline
+from mmdjax.data import from_file, mmsa, pipeline, recordings
 from mmdjax.errors import UserError
 
 from . import layout_files
@@ -77,7 +78,7 @@ def test_utterances_of_folders_that_lack_a_file_are_left_out(tmp_path):
     keys = {"A/comparE": "a", "L/bert_large": "l", "V/denseface": "v"}
     found = from_file.read(str(path), keys, tell=told.append)
     assert [len(batch) for batch in found.values()] == [2, 1, 2]
-    assert told == [f"{path}: split 'train': 1 of 3 utterances lack something: left out"]
+    assert f"{path}: split 'train': 1 of 3 utterances lack something: left out" in told
 
 
 GAPS = {
@@ -133,7 +134,7 @@ def test_a_file_without_splits_is_divided_by_recording_and_seed(write):
     assert not set.intersection(*recordings) and [len(r) for r in recordings] == [18, 2, 5]
     assert not (recordings[0] & recordings[1] or recordings[1] & recordings[2])
     assert sorted(i for batch in found.values() for i in batch.id) == sorted(whole["id"])
-    assert "drawn at random by recording" in told[0]
+    assert "divided at random (train 72, valid 8, test 20) by 25 recordings" in told[0]
     again, other = from_file.read(path, KEYS), from_file.read(path, KEYS, seed=1)
     assert again["test"].id.tolist() == found["test"].id.tolist() != other["test"].id.tolist()
     with pytest.raises(UserError, match="1 recordings to be divided"):
@@ -148,6 +149,116 @@ def test_without_a_validation_split_training_utterances_make_one(write):
     assert [len(batch) for batch in found.values()] == [36, 4, 20]
     assert found["test"].id.tolist() == content["test"]["id"]
     assert len({one.split("$_$")[0] for one in found["valid"].id}) == 1 and len(told) == 1
+
+
+@pytest.mark.parametrize("count", range(3, 40))
+def test_every_part_has_a_recording_and_none_is_in_two(count):
+    recording = np.array([f"r{i}" for i in range(count) for _ in range(1 + i % 3)])
+    rng = np.random.default_rng(count)
+    parts = recordings.divided("here", recording, from_file.SHARES, rng)
+    sets = [set(recording[rows].tolist()) for rows in parts.values()]
+    assert all(sets) and sum(map(len, sets)) == count == len(set.union(*sets))
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (["v[0]", "v[1]", "w[0]"], ["v", "v", "w"]),
+        (["v$_$0", "v_3$_$1", "w$_$0"], ["v", "v_3", "w"]),
+        (["a_1", "a_2", "b_1", "c_1"], ["a", "a", "b", "c"]),
+        (["d0_utt1", "d0_utt2", "d1_utt1", "d2_utt1"], ["d0", "d0", "d1", "d2"]),
+        (
+            ["S1_im_F000", "S1_im_M001", "S2_im_F000", "S3_im_F1"],
+            ["S1_im", "S1_im", "S2_im", "S3_im"],
+        ),
+        (["utt_1", "utt_2", "utt_3", "utt_4"], None),
+        (["5", "6", "7"], None),
+    ],
+)
+def test_recordings_are_told_from_ids(ids, expected):
+    found = recordings.recordings_of(np.array(ids))
+    assert found.tolist() == (expected or ids)
+
+
+def test_recordings_of_hdf5_and_npz_are_columns(tmp_path):
+    rng, video = np.random.default_rng(0), np.array([f"v{i // 4}" for i in range(40)])
+    arrays = {"text": rng.normal(size=(40, 5, 4)), "audio": rng.normal(size=(40, 5, 3))}
+    arrays |= {"label": rng.uniform(-1, 1, 40)}
+    np.savez(tmp_path / "x.npz", **arrays, video=video)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for key, x in arrays.items():
+            file[key] = x
+        file["video"] = video.tolist()
+    for name in ("x.npz", "x.h5"):
+        found = from_file.read(str(tmp_path / name), KEYS)
+        rows = [{int(i.split("/")[-1]) // 4 for i in batch.id} for batch in found.values()]
+        assert [len(one) for one in rows] == [7, 1, 2] and len(set.union(*rows)) == 10
+
+
+def test_frames_that_a_file_denies_are_gaps_even_behind_the_last_that_is_not_zero(write):
+    content = tree()
+    train = content["train"]
+    train["audio"][0, 3:] = 0
+    train["audio_observed"] = np.ones((40, 6), bool)
+    train["audio_observed"][0, 3:] = False
+    assert from_file.read(write(content), KEYS)["train"].id.tolist() == train["id"][1:]
+    content = tree()
+    train = content["train"]
+    train["text_lengths"] = np.full(40, 6)
+    train["text_lengths"][1] = 2
+    train["text"][1, :2] = 0  # nothing within its length
+    kept = from_file.read(write(content), KEYS)["train"].id.tolist()
+    assert kept == [train["id"][0], *train["id"][2:]]
+
+
+def test_what_would_not_fit_into_memory_is_refused(write, monkeypatch):
+    monkeypatch.setattr(from_file.os, "sysconf", lambda name: 1 << 6)
+    with pytest.raises(UserError, match="key 'text': padded to its longest utterance, 6 frames"):
+        from_file.read(write(tree()), KEYS)
+
+
+def test_links_and_features_beside_a_pickle_are_data_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMDJAX_CACHE", str(tmp_path / "cache"))
+    for name, value in (("a", 0), ("b", 1)):
+        (tmp_path / f"store_{name}").mkdir()
+        np.save(tmp_path / f"store_{name}/u0.npy", np.full(4, value, "f4"))
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "text").symlink_to(tmp_path / f"store_{name}")
+        (tmp_path / name / "loop").symlink_to(tmp_path / name)
+
+    def of(path):
+        return pipeline.fingerprint(Data(name="file", path=str(path), modalities=("a:a", "b:b")))
+
+    assert of(tmp_path / "a") != of(tmp_path / "b")
+    path = layout_files.gcnet(tmp_path)
+    (pickled,) = path.glob("*.pkl")
+    before = of(pickled)
+    np.save(path / "features/deberta/c0_0.npy", np.ones(4, "f4"))
+    assert of(pickled) != before
+    (path / "notes.json").write_text("{}")
+    assert of(path) == of(path)
+
+
+def test_classes_several_numbers_and_shared_ids_are_said(write):
+    content, told = tree(), []
+    content["train"]["regression_labels"] = np.arange(40) % 4
+    content["valid"]["regression_labels"] = np.ones((10, 2))
+    content["test"]["id"][0] = content["train"]["id"][0]
+    content["train"]["regression_labels"] = np.arange(40) % 3
+    from_file.read(write(content), KEYS, tell=told.append)
+    text = " ".join(told)
+    for part in (
+        "look like classes",
+        "labels of 2 numbers: the first counts",
+        "1 ids are in train",
+    ):
+        assert part in text
+
+
+def test_ids_of_half_a_character_are_spelled_out(write):
+    content = tree()
+    content["train"]["id"][0] = "a\ud800"
+    assert from_file.read(write(content), KEYS)["train"].id[0] == "a\\ud800"
 
 
 def test_ranges_of_channels_are_modalities(tmp_path):
@@ -244,7 +355,10 @@ def test_a_folder_is_prepared_and_standardised_as_other_sources_are(tmp_path, mo
     )
     splits = pipeline.standardise(pipeline.load(data))
     assert [len(splits[s]) for s in ("train", "valid", "test")] == [28, 4, 8]
-    assert "has no splits" in " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().out.split())
+    assert "divided at random (train 28, valid 4, test 8) by utterances: ids name no" in said
+    pipeline.load(data)  # prepared before
+    assert "divided at random" in " ".join(capsys.readouterr().out.split())
     x = splits["train"].features["language"][splits["train"].valid["language"]]
     np.testing.assert_allclose(x.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(x.std(0), 1, atol=1e-4)

@@ -54,7 +54,7 @@ def open_path(path: Path) -> Contents:
 def _column(path: Path, name: str, dataset: hdf5.Dataset):
     """Rows, names as an array, or None."""
     if dataset.dtype == "text":
-        if name.split("/")[-1] not in ("id", "split", *tables.LABELS):
+        if name.split("/")[-1] not in ("id", "split", *tables.TALK, *tables.LABELS):
             return None
         return np.array(hdf5.texts(path, name), object).reshape(dataset.shape)
     return hdf5.rows(path, name, dataset) if dataset.dtype and dataset.shape else None

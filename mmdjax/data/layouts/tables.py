@@ -33,6 +33,7 @@ from mmdjax.errors import UserError
 LABELS = ("regression_labels", "labels", "label", "y", "classification_labels")
 # what stands beside an array and tells of it
 MARKS = ("_lengths", "_observed", "_drawn", "_spread")
+TALK = ("conversation", "video", "speaker")
 _NAMES = ("train", "valid", "test")
 _PREFIX = re.compile(r"(train|valid|val|dev|test|trn|tst)_(.+)", re.DOTALL)
 KNOWN_SPLITS = (
