@@ -82,7 +82,7 @@ def read(
         for split, part in _named(where, contents, tell).items():
             at = f"{where}: split {one_line(split, 64)!r}"
             found[split] = _whole(at, _rows(at, part, modalities, tell), tell)
-    for split in found.keys() - {"all", "train"}:
+    for split in sorted(found.keys() - {"all", "train"}):
         shared = sorted(set(found[split].id.tolist()) & set(found["train"].id.tolist()))
         if shared:
             name = one_line(shared[0], 60)

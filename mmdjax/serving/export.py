@@ -57,6 +57,10 @@ def export(
     arrays = bundle.flatten(jax.tree.map(np.asarray, _plain(imputer)))
     about, modalities = imputer.signature, imputer.signature["modalities"]
     if imputer.of_conversations:
+        for m in imputer.modalities:
+            if m.name in BESIDE:
+                known = " and ".join(BESIDE)
+                raise UserError(f"modality {m.name!r}; allowed: names other than {known}")
         count = imputer.config.data.length_buckets[-1]
         modalities = [m | {"frames": count} for m in modalities]
         named = ({"name": name, "key": name, "frames": count, "channels": 1} for name in BESIDE)
