@@ -87,9 +87,10 @@ def untrained(config, shapes=None):
     Args:
       shapes: modality -> (T_m, C_m) of its data; None: those of the embedded data.
     """
-    from mmdjax.data import pipeline, synthetic
+    from mmdjax.data import pipeline
+    from mmdjax.data.sources import synthetic
     from mmdjax.methods.two_stage import Trained, TwoStage
-    from mmdjax.training.progress import Reporter
+    from mmdjax.runtime.progress import Reporter
     from mmdjax.types import Batch
 
     raw, rng = synthetic.read(32, 16, 8, 0), np.random.default_rng(0)

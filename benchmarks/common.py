@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mmdjax.evaluation import figures, tables
-from mmdjax.files import write_bytes, write_json
+from mmdjax.runtime.files import write_bytes, write_json
 
 
 def parser(doc: str) -> argparse.ArgumentParser:

@@ -21,12 +21,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks import common
-from mmdjax.compilation import keep_programs
 from mmdjax.config import Config, Data, Score
-from mmdjax.config_graph import Graph
-from mmdjax.methods.graph_diffusion import features_noise, graph_noise, shown
-from mmdjax.methods.graph_states import known_graphs
+from mmdjax.methods.graph.diffusion import features_noise, graph_noise, shown
+from mmdjax.methods.graph.settings import Graph
+from mmdjax.methods.graph.states import known_graphs
 from mmdjax.methods.gsdnet import build
+from mmdjax.runtime.compilation import keep_programs
 
 LENGTHS = (8, 16, 32, 64, 128, 256, 512)
 MODALITIES, COMPONENTS = 3, 32

@@ -27,11 +27,11 @@ from matplotlib.figure import Figure
 
 from benchmarks import common
 from mmdjax import config as configs
-from mmdjax.compilation import keep_programs
 from mmdjax.errors import UserError
-from mmdjax.methods.losses import score_loss
-from mmdjax.methods.system import Modules, build
+from mmdjax.methods.latent.losses import score_loss
+from mmdjax.methods.latent.modules import Modules, build
 from mmdjax.networks.score_networks import PUBLISHED
+from mmdjax.runtime.compilation import keep_programs
 from mmdjax.training.step import make_trainer, steps_per_epoch, where_of
 
 # Network -> its name in the printed table, whose order this is.

@@ -81,7 +81,7 @@ class Study:
     def quality(self, drawer) -> dict[str, float]:
         from mmdjax.evaluation.evaluate import predict_draws
         from mmdjax.evaluation.metrics import energy_distance, rmse, sentiment_metrics
-        from mmdjax.methods.work_list import draw_missing
+        from mmdjax.methods.latent.work_list import draw_missing
 
         z, observed = self.z, self.observed
         size = len(z.label)
@@ -199,14 +199,15 @@ def joined(quality, latency) -> list[dict]:
 
 def main(argv: list[str]) -> None:
     config, workdir = command.given(argv)
-    from mmdjax.config import Diffusion, to_dict, with_recipe
+    from mmdjax.config import Diffusion, to_dict
     from mmdjax.data import pipeline
     from mmdjax.experiment import machine
-    from mmdjax.methods.draw import make_drawer
+    from mmdjax.methods.latent.draw import make_drawer
     from mmdjax.methods.recipes import RECIPES
+    from mmdjax.methods.settings import with_recipe
     from mmdjax.methods.stages import Stages
     from mmdjax.methods.two_stage import TwoStage
-    from mmdjax.training.progress import Reporter
+    from mmdjax.runtime.progress import Reporter
     from mmdjax.workdir import claim
 
     written = {"config": to_dict(config), "asked": [_SMOKE.value, _GRIDS.value, _NFE.value]}

@@ -61,10 +61,10 @@ def variants(patch: int) -> dict[str, dict]:
 
 def quality(system, one, drawer, seed: int, name: str) -> dict[str, float]:
     """Means over the incomplete patterns, on the test split."""
-    from mmdjax.data.missing import pattern_name
+    from mmdjax.data.missing.patterns import pattern_name
     from mmdjax.evaluation.evaluate import imputation_rows, predict_draws
     from mmdjax.evaluation.metrics import sentiment_metrics
-    from mmdjax.methods.completion import draw_patterns
+    from mmdjax.methods.latent.completion import draw_patterns
 
     z, draws = one.z["test"], system.config.evaluation.draws
     size, values = len(z.label), {}
@@ -157,13 +157,14 @@ def chart(rows) -> Figure:
 
 def main(argv: list[str]) -> None:
     config, workdir = command.given(argv)
-    from mmdjax.config import Diffusion, to_dict, with_recipe
+    from mmdjax.config import Diffusion, to_dict
     from mmdjax.data import pipeline
     from mmdjax.experiment import machine
-    from mmdjax.methods.draw import make_drawer
+    from mmdjax.methods.latent.draw import make_drawer
+    from mmdjax.methods.settings import with_recipe
     from mmdjax.methods.stages import Stages
     from mmdjax.methods.two_stage import TwoStage
-    from mmdjax.training.progress import Reporter
+    from mmdjax.runtime.progress import Reporter
     from mmdjax.workdir import claim
 
     written = {"config": to_dict(config), "patch": PATCH.value}

@@ -30,12 +30,12 @@ import numpy as np
 from benchmarks import common, networks, pod_model
 from benchmarks.pod_model import BATCHES, POD, TARGET
 from mmdjax import config as configs
-from mmdjax.compilation import keep_programs
-from mmdjax.config_training import MESH, Mesh
 from mmdjax.evaluation.figures import QUIET, blank, tidy
-from mmdjax.methods.losses import score_loss
-from mmdjax.methods.system import Modules, build
+from mmdjax.methods.latent.losses import score_loss
+from mmdjax.methods.latent.modules import Modules, build
 from mmdjax.networks.score_networks import PUBLISHED
+from mmdjax.runtime.compilation import keep_programs
+from mmdjax.training.settings import MESH, Mesh
 from mmdjax.training.step import make_trainer, where_of
 
 SIZES = PUBLISHED["score_transformer"]

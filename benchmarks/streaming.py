@@ -90,7 +90,7 @@ def impute(folder: Path) -> tuple[float, float]:
 
 def check(folder: Path, rows: int) -> int:
     """Frames that were drawn; raises where something else was changed, looking at some blocks."""
-    from mmdjax.data.contents import open_contents
+    from mmdjax.data.formats.contents import open_contents
 
     with (
         open_contents(folder / "gaps.npz") as before,

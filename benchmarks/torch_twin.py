@@ -198,7 +198,7 @@ def marginal(t):
 
 
 def predict_noise(network: Callable, x: Tensor, t, *condition) -> Tensor:
-    """Noise prediction (B, T, D): `mmdjax.methods.system.predict_noise` for VP.
+    """Noise prediction (B, T, D): `mmdjax.methods.latent.modules.predict_noise` for VP.
 
     Args:
       network: (x, t, *condition) -> v; a `ScoreTransformer`, or its `denoise`.

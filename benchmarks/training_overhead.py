@@ -21,9 +21,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks import common
-from mmdjax.compilation import keep_programs
 from mmdjax.evaluation.figures import INK, QUIET, RULE
-from mmdjax.training.trace import FIRST, STEPS
+from mmdjax.runtime.compilation import keep_programs
+from mmdjax.runtime.trace import FIRST, STEPS
 
 GOAL = 0.95
 ROUNDS = 3
@@ -82,7 +82,7 @@ def measured(config, folder: Path) -> dict[str, np.ndarray]:
     from mmdjax.data import pipeline
     from mmdjax.methods.stages import Stages
     from mmdjax.methods.two_stage import TwoStage
-    from mmdjax.training.progress import Reporter
+    from mmdjax.runtime.progress import Reporter
 
     splits = pipeline.standardise(pipeline.load(config.data))
     stages = Stages(TwoStage(config, splits, Reporter(profile=folder / "profile")))

@@ -51,9 +51,9 @@ def jax_case(case: dict) -> Callable:
     import jax
 
     from mmdjax import config as configs
-    from mmdjax.devices import on_all_devices
-    from mmdjax.methods.draw import make_drawer
-    from mmdjax.methods.system import build
+    from mmdjax.methods.latent.draw import make_drawer
+    from mmdjax.methods.latent.modules import build
+    from mmdjax.runtime.devices import on_all_devices
 
     diffusion = {k: case[k] for k in ("sampler", "grid", "grid_options", "nfe", "dtype")}
     config = configs.from_dict({"score": case["score"], "diffusion": diffusion})
@@ -229,7 +229,7 @@ def bandwidth() -> float:
 
 
 def main() -> None:
-    from mmdjax.compilation import keep_programs
+    from mmdjax.runtime.compilation import keep_programs
 
     keep_programs()
     cases = {}

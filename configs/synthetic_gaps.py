@@ -6,8 +6,8 @@ Expect: in MAE diffusion, K = 8 is ahead of `zero_trained` under all nine kinds 
 the deviation over seeds (bursts of 0.6: 0.694 ± 0.008 against 0.767 ± 0.021; optimum 0.472); with
 few frames missing (blocks or single frames of 0.3) plain `zero` is as good. In ACC2 they are not
 distinguishable.
-As `quickstart.py`, with three seeds, zeros to compare with, and the seeded gaps of `data/gaps.py`
-beside the patterns of missing modalities. One model serves all of them.
+As `quickstart.py`, with three seeds, zeros to compare with, and the seeded gaps of
+`data/missing/gaps.py` beside the patterns of missing modalities. One model serves all of them.
 """
 
 from configs import quickstart

@@ -18,24 +18,25 @@ import jax
 import numpy as np
 
 from mmdjax import config as configs
-from mmdjax import processes, workdir
-from mmdjax.compilation import Counter, cancel_waiting
-from mmdjax.config_comparison import METHODS as METHODS_SHOWN
-from mmdjax.config_comparison import NO_COMPARISON, changed
+from mmdjax import workdir
+from mmdjax.config.systems import METHODS as METHODS_SHOWN
+from mmdjax.config.systems import NO_COMPARISON, changed
 from mmdjax.data import pipeline
-from mmdjax.devices import on_all_devices
 from mmdjax.errors import UserError, choice
 from mmdjax.evaluation import published
 from mmdjax.evaluation.comparison import write_report
 from mmdjax.evaluation.comparison_charts import charts
 from mmdjax.evaluation.comparison_tables import published_differs
 from mmdjax.experiment import METHODS, machine, prepare_draws, rows_of
-from mmdjax.files import write_json
-from mmdjax.methods.draw import make_drawer
-from mmdjax.methods.initial import score_shapes
-from mmdjax.methods.system import build
+from mmdjax.methods.latent.draw import make_drawer
+from mmdjax.methods.latent.initial import score_shapes
+from mmdjax.methods.latent.modules import build
 from mmdjax.methods.two_stage import TwoStage
-from mmdjax.training.progress import Reporter
+from mmdjax.runtime import processes
+from mmdjax.runtime.compilation import Counter, cancel_waiting
+from mmdjax.runtime.devices import on_all_devices
+from mmdjax.runtime.files import write_json
+from mmdjax.runtime.progress import Reporter
 
 ROUNDS = 5  # of timing
 LIVE_PROGRAMS = 400  # some more of them exhaust a process' memory maps

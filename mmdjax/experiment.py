@@ -15,24 +15,25 @@ from typing import NamedTuple
 import jax
 
 from mmdjax import config as configs
-from mmdjax import processes, workdir
-from mmdjax.compilation import Counter, cancel_waiting
+from mmdjax import workdir
 from mmdjax.data import pipeline
 from mmdjax.evaluation import conversations, graph_report, report, tables
 from mmdjax.evaluation.evaluate import evaluate
 from mmdjax.evaluation.gap_protocol import gap_rows
-from mmdjax.files import write_json
-from mmdjax.methods.draw import make_drawer, prepare
 from mmdjax.methods.graph_stages import GraphStages
 from mmdjax.methods.graph_system import GraphSystem
 from mmdjax.methods.imder import Imder
+from mmdjax.methods.latent.draw import make_drawer, prepare
+from mmdjax.methods.latent.modules import build
 from mmdjax.methods.stages import Stages
-from mmdjax.methods.system import build
 from mmdjax.methods.two_stage import TwoStage
+from mmdjax.runtime import processes
+from mmdjax.runtime.compilation import Counter, cancel_waiting
+from mmdjax.runtime.files import write_json
+from mmdjax.runtime.progress import Reporter
 from mmdjax.serving import bundle
 from mmdjax.serving.publish import publish
 from mmdjax.serving.publish_graph import publish_conversations
-from mmdjax.training.progress import Reporter
 
 
 class Method(NamedTuple):

@@ -23,8 +23,8 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from mmdjax import stopping
 from mmdjax.errors import UserError, choice
+from mmdjax.runtime import stopping
 
 TRAINING = ("train", "evaluate")
 SERVING = ("impute", "predict", "export", "inspect")
@@ -111,14 +111,14 @@ def given(argv: list[str]):
         raise UserError("--workdir is missing; give a folder for checkpoints and results")
     # orbax and tensorflow-datasets log every save, and tracebacks of what is told in one line.
     logging.set_verbosity(logging.FATAL)
-    from mmdjax import processes
+    from mmdjax.runtime import processes
 
     # Before anything is asked of JAX, which a check of the config may do.
     if _DISTRIBUTED.value or _COORDINATOR.value or _PROCESSES.value or _PROCESS.value >= 0:
         processes.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         stopping.listen(several=True)
     from mmdjax import config
-    from mmdjax.compilation import keep_programs
+    from mmdjax.runtime.compilation import keep_programs
 
     checked = config.from_dict(_CONFIG.value.to_dict())
     keep_programs(checked.optimise)

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmdjax import config as configs
-from mmdjax import processes
 from mmdjax.errors import UserError
-from mmdjax.files import load_arrays, locked, save_arrays, write_json
 from mmdjax.methods.phases import fingerprint
+from mmdjax.runtime import processes
+from mmdjax.runtime.files import load_arrays, locked, save_arrays, write_json
 
 # What changes how a run goes, not what comes out: another config of these may go on.
 HOW = ("mesh", "save_seconds", "keep_last")

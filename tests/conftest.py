@@ -15,7 +15,7 @@ from mmdjax import config as configs
 from mmdjax.data import pipeline
 from mmdjax.diffusion import time_grids
 from mmdjax.methods.two_stage import TwoStage
-from mmdjax.training.progress import Reporter
+from mmdjax.runtime.progress import Reporter
 
 jax.config.update("jax_compilation_cache_dir", os.path.join(os.environ["MMDJAX_CACHE"], "compiled"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from mmdjax.files import locked
+from mmdjax.runtime.files import locked
 from mmdjax.types import Batch
 
 

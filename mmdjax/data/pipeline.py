@@ -17,7 +17,7 @@ import numpy as np
 
 from mmdjax.data.conversations import Conversations
 from mmdjax.errors import UserError, choice
-from mmdjax.files import cache_folder, write_bytes
+from mmdjax.runtime.files import cache_folder, write_bytes
 from mmdjax.types import Batch
 
 SPLITS = ("train", "valid", "test")
@@ -31,26 +31,26 @@ LARGEST_DEVIATION = 10.0
 
 
 def _read_synthetic(data) -> dict[str, Batch]:
-    from mmdjax.data import synthetic
+    from mmdjax.data.sources import synthetic
 
     modalities = synthetic.LAWS[data.name]
     return synthetic.read(data.train, data.valid, data.test, data.seed, modalities)
 
 
 def _read_mmsa(data) -> dict[str, Batch]:
-    from mmdjax.data import mmsa
+    from mmdjax.data.sources import mmsa
 
     return mmsa.read(data.path, data.names_by_key())
 
 
 def _read_file(data, tell: Callable[[str], object]) -> dict[str, Batch]:
-    from mmdjax.data import from_file
+    from mmdjax.data.sources import from_file
 
     return from_file.read(data.path, data.names_by_key(), data.layout, data.seed, tell)
 
 
 def _tell(line: str) -> None:
-    from mmdjax.training.progress import Reporter
+    from mmdjax.runtime.progress import Reporter
 
     Reporter().print(line)
 
@@ -65,13 +65,13 @@ SOURCES: dict[str, Callable[..., dict[str, Batch]]] = {
 
 
 def _read_synthetic_conversations(data) -> dict[str, Conversations]:
-    from mmdjax.data import synthetic_conversations
+    from mmdjax.data.sources import synthetic_conversations
 
     return synthetic_conversations.read(data.train, data.valid, data.test, data.seed)
 
 
 def _read_gcnet(data) -> dict[str, Conversations]:
-    from mmdjax.data import gcnet
+    from mmdjax.data.sources import gcnet
 
     path, asked = Path(data.path), "give GCNet's folder or pickle, or an .npz"
     if path.is_dir():
@@ -95,7 +95,7 @@ SYNTHETIC = ("synthetic", "synthetic_five", "synthetic_conversations")
 
 def modality_names(data) -> tuple[str, ...]:
     """In the order of the modality axis, known before anything is read."""
-    from mmdjax.data.synthetic import LAWS, MODALITIES
+    from mmdjax.data.sources.synthetic import LAWS, MODALITIES
 
     return tuple(data.names_by_key().values()) or tuple(LAWS.get(data.name, MODALITIES))
 
@@ -118,7 +118,7 @@ def fingerprint(data) -> str:
             facts |= {"features": _digest(beside)}
         facts |= {"layout": data.layout, "seed": data.seed} if any_layout else {}
     else:
-        from mmdjax.data.synthetic import LAWS, Law
+        from mmdjax.data.sources.synthetic import LAWS, Law
 
         facts["law"] = Law(data.seed, LAWS[data.name]).fingerprint()
         facts |= {key: getattr(data, key) for key in ("train", "valid", "test", "seed")}

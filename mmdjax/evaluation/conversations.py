@@ -8,9 +8,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from mmdjax.data import synthetic_conversations
 from mmdjax.data.conversations import Conversations
-from mmdjax.data.missing import pattern_name
+from mmdjax.data.missing.patterns import pattern_name
+from mmdjax.data.sources import synthetic_conversations
 from mmdjax.evaluation.metrics import class_metrics, energy_distance, sentiment_metrics
 from mmdjax.evaluation.protocols import random_masks, realised_rates, row, scored
 from mmdjax.methods import linear_probe

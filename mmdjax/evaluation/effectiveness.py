@@ -8,12 +8,12 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-from mmdjax.data.missing import pattern_name
+from mmdjax.data.missing.patterns import pattern_name
 from mmdjax.evaluation.embedding import DRAWN, OBSERVED, TRUE, Panel, embed, two_sample_accuracy
 from mmdjax.evaluation.embedding import pictures as grid_of
 from mmdjax.evaluation.metrics import energy_distance
-from mmdjax.methods.completion import draw_patterns, under
-from mmdjax.methods.system import filled_valid
+from mmdjax.methods.latent.completion import draw_patterns, under
+from mmdjax.methods.latent.modules import filled_valid
 from mmdjax.methods.two_stage import scaled
 
 PICTURE_STREAM = 400  # of a seed's randomness

@@ -7,12 +7,12 @@ import time
 import jax
 import numpy as np
 
-from mmdjax.data.missing import pattern_name
-from mmdjax.data.synthetic import LAWS, Law
+from mmdjax.data.missing.patterns import pattern_name
+from mmdjax.data.sources.synthetic import LAWS, Law
 from mmdjax.evaluation.metrics import energy_distance, rmse
 from mmdjax.evaluation.protocols import prediction_rows, random_masks, row
 from mmdjax.methods import linear_probe
-from mmdjax.methods.completion import draw_patterns, under
+from mmdjax.methods.latent.completion import draw_patterns, under
 from mmdjax.methods.two_stage import scaled
 from mmdjax.types import Batch, Latents
 

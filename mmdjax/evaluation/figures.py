@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from mmdjax.evaluation import tables
-from mmdjax.files import write_bytes
+from mmdjax.runtime.files import write_bytes
 
 INK, QUIET, RULE = "#1c1c1c", "#6b6b6b", "#e4e4e4"
 TRAIN, VALID = "#8a8a8a", "#0b5cad"

@@ -1,5 +1,6 @@
-"""The test split under seeded gaps (`data/gaps.py`): dropped frames, bursts, blocks, and modalities
-that fail together, at rates of their own, or by the label. The same masks for every method.
+"""The test split under seeded gaps (`data/missing/gaps.py`): dropped frames, bursts, blocks, and
+modalities that fail together, at rates of their own, or by the label. The same masks for every
+method.
 
 Draws are conditioned on all that is observed, frames of the modality itself among it. The constant
 fills take what the encoders make of what is observed; a latent that rests on nothing is the
@@ -11,8 +12,8 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-from mmdjax.data.gaps import observed_frames
-from mmdjax.data.synthetic import LAWS, Law
+from mmdjax.data.missing.gaps import observed_frames
+from mmdjax.data.sources.synthetic import LAWS, Law
 from mmdjax.evaluation.evaluate import predict_draws
 from mmdjax.evaluation.protocols import row, scored
 from mmdjax.types import Batch, Latents

@@ -14,8 +14,8 @@ from scipy.stats import wasserstein_distance
 
 from mmdjax.diffusion.sde import SDE
 from mmdjax.evaluation.figures import INK, QUIET, blank, tidy
-from mmdjax.methods import graph_states
-from mmdjax.methods.graph_states import Graphs
+from mmdjax.methods.graph import states as graph_states
+from mmdjax.methods.graph.states import Graphs
 
 SHOWN = (0.0, 0.05, 0.1, 0.2, 0.4)
 TIMES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from mmdjax.config_comparison import NO_COMPARISON
-from mmdjax.data.missing import pattern_name
+from mmdjax.config.systems import NO_COMPARISON
+from mmdjax.data.missing.patterns import pattern_name
 from mmdjax.evaluation import published, tables
 from mmdjax.evaluation.comparison_tables import published_table
 from mmdjax.evaluation.conversations import TEST_STREAM
@@ -20,8 +20,8 @@ from mmdjax.evaluation.pages import Block
 from mmdjax.evaluation.report import HEADLINE
 from mmdjax.graphs.conversation import BASES
 from mmdjax.graphs.spectral import kept
-from mmdjax.methods.graph_programs import compiled_graphs
-from mmdjax.methods.graph_states import adjacencies
+from mmdjax.methods.graph.programs import compiled_graphs
+from mmdjax.methods.graph.states import adjacencies
 from mmdjax.methods.graph_system import GraphSystem, Trained, drawn_variants
 
 PICTURED = 32  # conversations whose graphs are diffused for the picture
@@ -132,7 +132,7 @@ def _order(condition: str) -> str:
 def embedded(system: GraphSystem, trained: Trained, seed: int) -> Figure:
     """t-SNE of drawn and true components (the paper's Figure 3), for each pattern of one observed
     modality."""
-    from mmdjax.evaluation.embedding import (  # openTSNE takes seconds to import
+    from mmdjax.evaluation.embedding import (
         DRAWN,
         OBSERVED,
         STRIDE,

@@ -13,7 +13,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from mmdjax.evaluation import figures, tables
-from mmdjax.files import write_bytes
+from mmdjax.runtime.files import write_bytes
 
 # h1, text | h2, text | lead, text | list, items | pairs, mapping | details, summary, text
 # | table, caption, header, rows | figure, name, caption

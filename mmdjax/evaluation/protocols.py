@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from mmdjax.data.missing import pattern_name, random_mask
+from mmdjax.data.missing.patterns import pattern_name, random_mask
 from mmdjax.evaluation.metrics import sentiment_metrics
 
 

@@ -30,8 +30,8 @@ READING = (  # what the rows must hold, and what the reader then has to know
     ("random", "A missing rate hides modalities sample by sample and always keeps one, so the "
      "realised rate may be lower than the nominal one."),
     ("gaps", "Gaps: mcar drops single frames, burst runs of them, block one run of each modality; "
-     "correlated, imbalanced and label_dependent whole modalities (data/gaps.py). Draws know the "
-     "frames that remain."),
+     "correlated, imbalanced and label_dependent whole modalities (data/missing/gaps.py). Draws "
+     "know the frames that remain."),
     ("imputation", "l+a>v: v drawn from l and a. The energy distance compares distributions; "
      "RMSE compares values, and a conditional mean, which has no spread, has the best RMSE."),
 )  # fmt: skip

@@ -16,19 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdjax.compilation import AheadOfTime, shapes_of
-from mmdjax.data.missing import random_mask
-from mmdjax.methods.graph_diffusion import shown
-from mmdjax.methods.graph_losses import (
-    completion_loss,
-    prediction_error,
-    score_loss,
-    training_mask,
-)
-from mmdjax.methods.graph_programs import Sets
+from mmdjax.data.missing.patterns import random_mask
+from mmdjax.methods.graph.diffusion import shown
+from mmdjax.methods.graph.losses import completion_loss, prediction_error, score_loss, training_mask
+from mmdjax.methods.graph.programs import Sets
 from mmdjax.methods.graph_system import GraphSystem, Trained, drawn_variants, fills_of
 from mmdjax.methods.gsdnet import VARIANTS
-from mmdjax.methods.initial import initial
+from mmdjax.methods.latent.initial import initial
+from mmdjax.runtime.compilation import AheadOfTime, shapes_of
 from mmdjax.training.checkpoints import PhaseStore
 from mmdjax.training.loop import Phase, fit
 from mmdjax.training.step import Source, make_trainer, prepare_step, steps_per_epoch

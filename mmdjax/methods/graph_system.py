@@ -13,13 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdjax.compilation import shapes_of
 from mmdjax.data import components
 from mmdjax.data.components import Components
 from mmdjax.data.conversations import Conversations, Padded, padded, utterances
-from mmdjax.data.missing import patterns
+from mmdjax.data.missing.patterns import patterns
 from mmdjax.data.pipeline import scaling, standardise
-from mmdjax.methods.graph_programs import (
+from mmdjax.methods.graph.programs import (
     Sets,
     compiled_completion,
     compiled_draw,
@@ -28,7 +27,8 @@ from mmdjax.methods.graph_programs import (
     compiled_square,
 )
 from mmdjax.methods.gsdnet import VARIANTS, Completed, Prepared, build
-from mmdjax.processes import dealt
+from mmdjax.runtime.compilation import shapes_of
+from mmdjax.runtime.processes import dealt
 
 
 class Trained(NamedTuple):

@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 
 from mmdjax.diffusion import sde as sdes
-from mmdjax.methods import graph_states
-from mmdjax.methods.graph_diffusion import GraphModules, hidden, shown
-from mmdjax.methods.graph_states import Graphs, GraphState, shortened
+from mmdjax.methods.graph import states as graph_states
+from mmdjax.methods.graph.diffusion import GraphModules, hidden, shown
+from mmdjax.methods.graph.states import Graphs, GraphState, shortened
 from mmdjax.networks.edge_network import EdgeNetwork
 from mmdjax.networks.gcn import GCN
 from mmdjax.networks.graph_transformer import GraphTransformer

@@ -21,14 +21,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdjax.compilation import shared
-from mmdjax.data.missing import patterns
+from mmdjax.data.missing.patterns import patterns
 from mmdjax.diffusion import sample
-from mmdjax.methods.draw import noise_given
-from mmdjax.methods.initial import initial_score, score_shapes
-from mmdjax.methods.losses import score_loss, utterance_rows, weighted_mean
-from mmdjax.methods.system import Modules, align, filled_valid, others
+from mmdjax.methods.latent.draw import noise_given
+from mmdjax.methods.latent.initial import initial_score, score_shapes
+from mmdjax.methods.latent.losses import score_loss, utterance_rows, weighted_mean
+from mmdjax.methods.latent.modules import Modules, align, filled_valid, others
 from mmdjax.methods.two_stage import Trained, TwoStage
+from mmdjax.runtime.compilation import shared
 from mmdjax.training.checkpoints import PhaseStore
 from mmdjax.training.loop import Phase, fit
 from mmdjax.training.step import Source, make_trainer, prepare_step, steps_per_epoch

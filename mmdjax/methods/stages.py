@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdjax.compilation import AheadOfTime, shapes_of, shared
-from mmdjax.methods import completion, losses
-from mmdjax.methods.gap_losses import gap_score_loss
-from mmdjax.methods.initial import initial_score, score_shapes
-from mmdjax.methods.losses import utterance_rows
-from mmdjax.methods.system import Scale
+from mmdjax.methods.latent import completion, losses
+from mmdjax.methods.latent.gap_losses import gap_score_loss
+from mmdjax.methods.latent.initial import initial_score, score_shapes
+from mmdjax.methods.latent.losses import utterance_rows
+from mmdjax.methods.latent.modules import Scale
 from mmdjax.methods.two_stage import Trained, TwoStage
+from mmdjax.runtime.compilation import AheadOfTime, shapes_of, shared
 from mmdjax.training.checkpoints import PhaseStore
 from mmdjax.training.loop import Phase, fit
 from mmdjax.training.step import Source, Trainer, make_trainer, prepare_step, steps_per_epoch

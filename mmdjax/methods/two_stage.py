@@ -14,13 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdjax.compilation import shared
-from mmdjax.data.missing import patterns
-from mmdjax.devices import on_all_devices, over_devices
-from mmdjax.methods.draw import Drawer, make_drawer
-from mmdjax.methods.initial import initial, initial_decoder, initial_score
-from mmdjax.methods.system import Scale, build, encode_gaps, filled_valid, raw
-from mmdjax.methods.work_list import bucket_of, calls, draw_missing, in_batches
+from mmdjax.data.missing.patterns import patterns
+from mmdjax.methods.latent.draw import Drawer, make_drawer
+from mmdjax.methods.latent.initial import initial, initial_decoder, initial_score
+from mmdjax.methods.latent.modules import Scale, build, encode_gaps, filled_valid, raw
+from mmdjax.methods.latent.work_list import bucket_of, calls, draw_missing, in_batches
+from mmdjax.runtime.compilation import shared
+from mmdjax.runtime.devices import on_all_devices, over_devices
 from mmdjax.types import Batch, Latents
 
 SMALLEST_STD = 1e-3  # of a latent channel: a dead one is not blown up

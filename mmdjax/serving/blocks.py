@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmdjax.data import lazy
-from mmdjax.data.contents import Contents, Part, part_rows
 from mmdjax.data.conversations import positions_of
+from mmdjax.data.formats import lazy
+from mmdjax.data.formats.contents import Contents, Part, part_rows
 from mmdjax.errors import UserError
 from mmdjax.serving.imputer import Imputer
 

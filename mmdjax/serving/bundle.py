@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from mmdjax.errors import UserError
-from mmdjax.files import load_arrays, save_arrays, write_json
+from mmdjax.runtime.files import load_arrays, save_arrays, write_json
 
 FORMAT = 1
 NAMES = ("signature.json", "arrays.npz")

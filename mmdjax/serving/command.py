@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmdjax.training.progress import Reporter, terminal
+from mmdjax.runtime.progress import Reporter, terminal
 
 
 def inspect(source: str, layout: str = "") -> None:
     """Prints what a file holds."""
-    from mmdjax.data import inspect_file
+    from mmdjax.data.formats import inspect_file
 
     inspect_file.inspect(source, terminal(), layout)
 
 
 def _load(model: tuple[Path, int | None]):
-    from mmdjax.compilation import keep_programs
+    from mmdjax.runtime.compilation import keep_programs
     from mmdjax.serving.imputer import Imputer
 
     keep_programs()

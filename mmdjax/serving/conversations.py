@@ -15,8 +15,8 @@ import jax
 import numpy as np
 
 from mmdjax.data.conversations import positions_of, speakers_of
-from mmdjax.data.layouts.values import text
-from mmdjax.data.lazy import one_line
+from mmdjax.data.formats.lazy import one_line
+from mmdjax.data.formats.values import text
 from mmdjax.errors import UserError, choice
 from mmdjax.serving import bundle, graph_path, inputs
 from mmdjax.serving.graph_path import GraphParameters, GraphPath

@@ -19,7 +19,7 @@ import numpy as np
 from jax import export as jax_export
 
 from mmdjax.errors import UserError, choice
-from mmdjax.files import write_bytes
+from mmdjax.runtime.files import write_bytes
 from mmdjax.serving import bundle, graph_path, path
 from mmdjax.serving.imputer import Imputer
 from mmdjax.serving.interval import LEVELS

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdjax.data import lazy
-from mmdjax.data.contents import Contents, open_contents, part_rows, write_copy
+from mmdjax.data.formats import lazy
+from mmdjax.data.formats.contents import Contents, open_contents, part_rows, write_copy
 from mmdjax.errors import UserError
 from mmdjax.serving.blocks import Spool, blocks, folder_beside, keys_of
 from mmdjax.serving.imputer import Imputer

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdjax import processes
 from mmdjax import workdir as workdirs
 from mmdjax.data import pipeline
 from mmdjax.data.conversations import Conversations
-from mmdjax.data.gcnet import check
+from mmdjax.data.sources.gcnet import check
 from mmdjax.errors import UserError
 from mmdjax.methods.graph_stages import GraphStages
 from mmdjax.methods.graph_system import GraphSystem
 from mmdjax.methods.stages import Stages
 from mmdjax.methods.two_stage import TwoStage
+from mmdjax.runtime import processes
+from mmdjax.runtime.progress import Reporter
 from mmdjax.serving import bundle, inputs
 from mmdjax.serving.conversations import read_talk
 from mmdjax.serving.path import find_lengths
 from mmdjax.serving.publish import publish
 from mmdjax.serving.publish_graph import publish_conversations
-from mmdjax.training.progress import Reporter
 from mmdjax.types import Batch
 
 SMALLEST = 8  # complete utterances

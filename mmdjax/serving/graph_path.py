@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.data.pipeline import LARGEST_DEVIATION
-from mmdjax.methods.graph_diffusion import GraphModules, draw, shown
-from mmdjax.methods.graph_states import known_graphs
+from mmdjax.methods.graph.diffusion import GraphModules, draw, shown
+from mmdjax.methods.graph.states import known_graphs
 from mmdjax.methods.gsdnet import Predictor, Prepared, build, completed
 from mmdjax.serving.interval import class_set, interval
 from mmdjax.serving.path import deviation, hashed, mixed

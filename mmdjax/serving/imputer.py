@@ -18,8 +18,8 @@ import numpy as np
 
 from mmdjax import config as configs
 from mmdjax.errors import UserError, choice
-from mmdjax.methods.system import build, filled_valid
-from mmdjax.methods.work_list import bucket_of
+from mmdjax.methods.latent.modules import build, filled_valid
+from mmdjax.methods.latent.work_list import bucket_of
 from mmdjax.networks.encoders import WHOLE
 from mmdjax.serving import bundle, inputs, path
 from mmdjax.serving.interval import LEVELS

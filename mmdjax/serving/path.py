@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.data.pipeline import LARGEST_DEVIATION
-from mmdjax.methods.draw import draw_target, rounded, with_dtype
-from mmdjax.methods.system import Modules, Scale, encode_gaps, filled_valid, predict
+from mmdjax.methods.latent.draw import draw_target, rounded, with_dtype
+from mmdjax.methods.latent.modules import Modules, Scale, encode_gaps, filled_valid, predict
 from mmdjax.networks.encoders import WHOLE, coverage
 from mmdjax.serving.feature_decoder import decode
 from mmdjax.serving.interval import interval

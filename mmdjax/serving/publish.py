@@ -11,11 +11,11 @@ import numpy as np
 
 import mmdjax
 from mmdjax import config as configs
-from mmdjax import processes
 from mmdjax.data import pipeline
 from mmdjax.evaluation.evaluate import in_groups, predict_draws
-from mmdjax.methods.completion import draw_patterns, under
+from mmdjax.methods.latent.completion import draw_patterns, under
 from mmdjax.methods.two_stage import scaled
+from mmdjax.runtime import processes
 from mmdjax.serving import bundle, feature_decoder
 from mmdjax.serving.interval import calibrate
 

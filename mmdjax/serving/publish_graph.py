@@ -7,11 +7,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mmdjax import processes
 from mmdjax.diffusion import time_grid
 from mmdjax.diffusion.samplers.registry import steps_for
-from mmdjax.methods.graph_losses import prediction_error
+from mmdjax.methods.graph.losses import prediction_error
 from mmdjax.methods.graph_stages import validation_masks
+from mmdjax.runtime import processes
 from mmdjax.serving import bundle, publish
 from mmdjax.serving.interval import calibrate, calibrate_classes
 

@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from mmdjax import processes, stopping
 from mmdjax.errors import UserError
+from mmdjax.runtime import processes, stopping
 
 
 class _Manager(ocp.CheckpointManager):

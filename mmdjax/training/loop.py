@@ -11,18 +11,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from mmdjax import processes, stopping
 from mmdjax.errors import UserError
+from mmdjax.runtime import processes, stopping
 from mmdjax.training.checkpoints import PhaseStore
-from mmdjax.training.step import (
-    Rows,
-    Source,
-    State,
-    Trainer,
-    plan_epoch,
-    steps_per_epoch,
-    where_of,
-)
+from mmdjax.training.step import Rows, Source, State, Trainer, plan_epoch, steps_per_epoch, where_of
 
 
 class Phase(NamedTuple):
@@ -71,7 +63,7 @@ def fit(
         parameters, whole on one device -> float, lower is better.
       settings: `mmdjax.config.Training`.
       store: where checkpoints go, not yet open.
-      reporter: `mmdjax.training.progress.Reporter`.
+      reporter: `mmdjax.runtime.progress.Reporter`.
       may_train: False in evaluation, where an unfinished phase is an error.
 
     Raises:

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mmdjax.compilation import AheadOfTime, shared
-from mmdjax.config_training import MESH, Mesh
+from mmdjax.runtime.compilation import AheadOfTime, shared
+from mmdjax.training.settings import MESH, Mesh
 from mmdjax.training.sharding import Placement, placement
 
 

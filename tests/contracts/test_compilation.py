@@ -14,15 +14,15 @@ import pytest
 from jax.experimental import serialize_executable
 
 from mmdjax import config as configs
-from mmdjax.compilation import AheadOfTime, Counter, cancel_waiting
-from mmdjax.data.missing import patterns
+from mmdjax.data.missing.patterns import patterns
 from mmdjax.experiment import METHODS
-from mmdjax.methods.draw import make_drawer, prepare
+from mmdjax.methods.latent.draw import make_drawer, prepare
+from mmdjax.methods.latent.modules import build
+from mmdjax.methods.latent.work_list import draw_missing
 from mmdjax.methods.stages import Stages
-from mmdjax.methods.system import build
 from mmdjax.methods.two_stage import TwoStage
-from mmdjax.methods.work_list import draw_missing
-from mmdjax.training.progress import Reporter
+from mmdjax.runtime.compilation import AheadOfTime, Counter, cancel_waiting
+from mmdjax.runtime.progress import Reporter
 from tests.conftest import TINY
 
 SHORT = configs.Training(epochs=1, batch=16, learning_rate=1.23e-3)  # no other module's
@@ -174,7 +174,7 @@ def test_a_run_draws_with_prepared_programs_only(coupling, together, rng):
 WATCH_IMPORTS = """
 import builtins, sys
 from mmdjax import config, experiment
-from mmdjax.training.progress import Reporter
+from mmdjax.runtime.progress import Reporter
 from tests.conftest import TINY
 
 class Watched(type(builtins)):

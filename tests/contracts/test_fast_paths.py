@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from mmdjax import config as configs
-from mmdjax.data.missing import patterns
-from mmdjax.methods.draw import make_drawer
-from mmdjax.methods.system import build
-from mmdjax.methods.work_list import draw_missing
+from mmdjax.data.missing.patterns import patterns
+from mmdjax.methods.latent.draw import make_drawer
+from mmdjax.methods.latent.modules import build
+from mmdjax.methods.latent.work_list import draw_missing
 from mmdjax.networks.embeddings import fourier_features, fourier_frequencies
 from mmdjax.networks.score_transformer import ATTENTION, ScoreTransformer1D
 from tests.conftest import TINY

@@ -11,8 +11,8 @@ from mmdjax import config as configs
 from mmdjax import experiment
 from mmdjax.diffusion.sde import REGISTRY
 from mmdjax.evaluation.evaluate import evaluate
-from mmdjax.methods.draw import make_drawer
 from mmdjax.methods.imder import draw_pattern, faithful_grid, imder_loss
+from mmdjax.methods.latent.draw import make_drawer
 from mmdjax.methods.two_stage import Trained
 from tests.conftest import TINY
 

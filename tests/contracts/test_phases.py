@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from mmdjax import config as configs
-from mmdjax.config_comparison import changed
+from mmdjax.config.systems import changed
 from mmdjax.errors import UserError
 from mmdjax.methods.phases import UNREAD, fingerprint
 

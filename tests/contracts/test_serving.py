@@ -14,14 +14,15 @@ from jax import numpy as jnp
 
 import mmdjax
 from mmdjax import config as configs
-from mmdjax.data import pipeline, synthetic
+from mmdjax.data import pipeline
+from mmdjax.data.sources import synthetic
 from mmdjax.errors import UserError
+from mmdjax.methods.latent.work_list import draw_missing
 from mmdjax.methods.two_stage import Trained, TwoStage
-from mmdjax.methods.work_list import draw_missing
+from mmdjax.runtime.progress import Reporter
 from mmdjax.serving import bundle, path
 from mmdjax.serving.export import export
 from mmdjax.serving.publish import publish
-from mmdjax.training.progress import Reporter
 
 from ..conftest import TINY
 

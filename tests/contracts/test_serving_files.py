@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mmdjax
-from mmdjax.data import synthetic
+from mmdjax.data.sources import synthetic
 from mmdjax.errors import UserError
 from mmdjax.serving import files
 

@@ -13,12 +13,12 @@ import pytest
 from rich.console import Console
 
 from mmdjax import config as configs
-from mmdjax import stopping
 from mmdjax.errors import UserError
-from mmdjax.methods.losses import weighted_mean
+from mmdjax.methods.latent.losses import weighted_mean
+from mmdjax.runtime import stopping
+from mmdjax.runtime.progress import Reporter
 from mmdjax.training.checkpoints import PhaseStore
 from mmdjax.training.loop import Phase, fit
-from mmdjax.training.progress import Reporter
 from mmdjax.training.step import Source, make_trainer, plan_epoch, where_of
 
 SETTINGS = configs.Training(epochs=6, patience=6, batch=4, warmup=1, learning_rate=0.1, ema=0.5)

@@ -7,7 +7,7 @@ import pytest
 
 from mmdjax import config as configs
 from mmdjax.errors import UserError
-from mmdjax.files import locked
+from mmdjax.runtime.files import locked
 from mmdjax.workdir import CONTENT, DERIVED, opened
 
 CONFIG = configs.Config()

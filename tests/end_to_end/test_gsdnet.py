@@ -13,7 +13,7 @@ from mmdjax.data import pipeline
 from mmdjax.errors import UserError
 from mmdjax.methods.graph_stages import GraphStages
 from mmdjax.methods.graph_system import GraphSystem
-from mmdjax.training.progress import Reporter
+from mmdjax.runtime.progress import Reporter
 
 
 def small(**more):

@@ -18,10 +18,10 @@ ANYWHERE = {1: {}, 2: {"processes": 2, "devices": 2}}  # processes -> how they a
 CURVES = """
 import jax, numpy as np
 from mmdjax import config as configs
-from mmdjax.config_training import Mesh
-from mmdjax.methods import losses
-from mmdjax.methods.initial import initial_score
-from mmdjax.methods.system import Scale, build
+from mmdjax.training.settings import Mesh
+from mmdjax.methods.latent import losses
+from mmdjax.methods.latent.initial import initial_score
+from mmdjax.methods.latent.modules import Scale, build
 from mmdjax.training.step import make_trainer, where_of
 from tests.conftest import TINY
 

@@ -12,7 +12,7 @@ import pytest
 
 import mmdjax
 from mmdjax import experiment
-from mmdjax.data import gcnet
+from mmdjax.data.sources import gcnet
 from mmdjax.errors import UserError
 from mmdjax.serving import files
 

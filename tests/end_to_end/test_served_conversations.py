@@ -9,7 +9,7 @@ import pytest
 
 import mmdjax
 from mmdjax import experiment
-from mmdjax.data import synthetic_conversations
+from mmdjax.data.sources import synthetic_conversations
 from mmdjax.errors import UserError
 from mmdjax.serving import files, loader
 from mmdjax.serving.export import export

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mmdjax.data.gaps import GENERATORS, observed_frames
-from mmdjax.data.sample_random import philox
+from mmdjax.data.missing.gaps import GENERATORS, observed_frames
+from mmdjax.data.missing.sample_random import philox
 from mmdjax.errors import UserError
 
 NAMES = ("language", "acoustic", "vision")

@@ -12,8 +12,8 @@ from mmdjax.diffusion import time_grid
 from mmdjax.diffusion.predictions import v_from_noise
 from mmdjax.errors import UserError
 from mmdjax.graphs.conversation import BASES
-from mmdjax.methods import graph_states
-from mmdjax.methods.graph_diffusion import (
+from mmdjax.methods.graph import states as graph_states
+from mmdjax.methods.graph.diffusion import (
     GraphModules,
     draw,
     features_noise,
@@ -21,7 +21,7 @@ from mmdjax.methods.graph_diffusion import (
     score_losses,
     shown,
 )
-from mmdjax.methods.graph_states import known_graphs, shortened
+from mmdjax.methods.graph.states import known_graphs, shortened
 from mmdjax.networks.edge_network import EdgeNetwork
 from mmdjax.networks.graph_transformer import GraphTransformer
 

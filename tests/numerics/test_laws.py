@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mmdjax.data.mixture import Conditional, Mixture
+from mmdjax.data.sources.mixture import Conditional, Mixture
 from mmdjax.diffusion import EDM, VP, RectifiedFlow, sample, time_grid
 from mmdjax.diffusion.samplers import loop, registry
 

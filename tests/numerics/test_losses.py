@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmdjax.data.missing import patterns
+from mmdjax.data.missing.patterns import patterns
 from mmdjax.diffusion import VP, denoising_score_matching
 from mmdjax.diffusion.losses import WEIGHTS, training_times, v_weight
 from mmdjax.diffusion.sde import EDM, REGISTRY
-from mmdjax.methods.completion import incomplete_sets
-from mmdjax.methods.losses import random_conditions
-from mmdjax.methods.system import filled_valid
+from mmdjax.methods.latent.completion import incomplete_sets
+from mmdjax.methods.latent.losses import random_conditions
+from mmdjax.methods.latent.modules import filled_valid
 
 SDE = VP()
 

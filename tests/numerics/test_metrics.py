@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mmdjax.data.missing import patterns
+from mmdjax.data.missing.patterns import patterns
 from mmdjax.evaluation.metrics import energy_distance, rmse, sentiment_metrics
 from mmdjax.evaluation.protocols import prediction_rows, rate_name
 

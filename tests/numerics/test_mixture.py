@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mmdjax.data import mixture
-from mmdjax.data.synthetic import Law
+from mmdjax.data.sources import mixture
+from mmdjax.data.sources.synthetic import Law
 
 
 @pytest.fixture

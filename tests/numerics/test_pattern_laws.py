@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from mmdjax.data.missing import patterns
-from mmdjax.data.pattern_laws import correlated_patterns, independent_patterns
+from mmdjax.data.missing.pattern_laws import correlated_patterns, independent_patterns
+from mmdjax.data.missing.patterns import patterns
 
 from .test_gaps import NAMES, assert_rate, draw
 

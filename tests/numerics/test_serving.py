@@ -6,17 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mmdjax.data.missing import patterns
-from mmdjax.methods.gap_losses import random_gaps
+from mmdjax.data.missing.patterns import patterns
+from mmdjax.methods.latent.gap_losses import random_gaps
 from mmdjax.networks.encoders import WHOLE, ModalityEncoder, coverage
 from mmdjax.serving import feature_decoder
-from mmdjax.serving.interval import (
-    LEVELS,
-    calibrate,
-    calibrate_classes,
-    class_set,
-    interval,
-)
+from mmdjax.serving.interval import LEVELS, calibrate, calibrate_classes, class_set, interval
 
 
 @pytest.mark.parametrize("frames", [3, 6, 8, 20])

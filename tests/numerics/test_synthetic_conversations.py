@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mmdjax.data import synthetic_conversations as data
-from mmdjax.data.synthetic_conversations import CHANNELS, Law, kernel, split
+from mmdjax.data.sources import synthetic_conversations as data
+from mmdjax.data.sources.synthetic_conversations import CHANNELS, Law, kernel, split
 
 LAW = Law(0)
 

@@ -8,10 +8,10 @@ import pytest
 from mmdjax import config as configs
 from mmdjax.diffusion import sample, time_grid
 from mmdjax.diffusion.guidance import classifier, through_clean
-from mmdjax.methods.draw import make_drawer
-from mmdjax.methods.guidance import label_log_prob
-from mmdjax.methods.losses import score_loss
-from mmdjax.methods.system import (
+from mmdjax.methods.latent.draw import make_drawer
+from mmdjax.methods.latent.guidance import label_log_prob
+from mmdjax.methods.latent.losses import score_loss
+from mmdjax.methods.latent.modules import (
     Scale,
     build,
     encode_condition,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmdjax.data.synthetic import Law
+from mmdjax.data.sources.synthetic import Law
 from mmdjax.diffusion import EDM, VP, exact, sample, time_grid
 from mmdjax.diffusion.predictions import noise_from_score
 from mmdjax.diffusion.sde import REGISTRY, log_snr

@@ -6,7 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mmdjax.data import lazy
+from mmdjax.data.formats import lazy
 
 SPLITS = {"train": 5, "valid": 3, "test": 4}
 FRAMES = 6

@@ -10,14 +10,15 @@ import pytest
 
 from mmdjax import config as configs
 from mmdjax import experiment
-from mmdjax.data import mixture, pipeline, synthetic
-from mmdjax.data.missing import pattern_name, patterns, random_mask
-from mmdjax.data.synthetic import FIVE, MODALITIES, Law, Modality
+from mmdjax.data import pipeline
+from mmdjax.data.missing.patterns import pattern_name, patterns, random_mask
+from mmdjax.data.sources import mixture, synthetic
+from mmdjax.data.sources.synthetic import FIVE, MODALITIES, Law, Modality
 from mmdjax.errors import UserError
 from mmdjax.evaluation import figures, report, tables
+from mmdjax.methods.latent.work_list import draw_missing
 from mmdjax.methods.two_stage import TwoStage
-from mmdjax.methods.work_list import draw_missing
-from mmdjax.training.progress import Reporter
+from mmdjax.runtime.progress import Reporter
 from tests.conftest import TINY
 
 # Two names begin with a p: patterns are spelled out.

@@ -7,7 +7,7 @@ import pytest
 
 from mmdjax.config import Data
 from mmdjax.data import pipeline
-from mmdjax.data.synthetic_conversations import read
+from mmdjax.data.sources.synthetic_conversations import read
 from mmdjax.errors import UserError
 
 

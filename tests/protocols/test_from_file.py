@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mmdjax.config import Data
-from mmdjax.data import from_file, mmsa, pipeline
+from mmdjax.data import pipeline
+from mmdjax.data.sources import from_file, mmsa
 from mmdjax.errors import UserError
 
 from . import layout_files

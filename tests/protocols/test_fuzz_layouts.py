@@ -20,10 +20,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmdjax.data import from_file, lazy
-from mmdjax.data.contents import open_contents, write_copy
-from mmdjax.data.inspect_file import describe
-from mmdjax.data.layouts import hdf5
+from mmdjax.data.formats import hdf5, lazy
+from mmdjax.data.formats.contents import open_contents, write_copy
+from mmdjax.data.formats.inspect_file import describe
+from mmdjax.data.sources import from_file
 from mmdjax.errors import UserError
 from tests.protocols.layout_files import LAYOUTS, content
 

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from mmdjax import config as configs
-from mmdjax.data import pipeline, synthetic
-from mmdjax.data.gaps import observed_frames
-from mmdjax.data.synthetic import Law
+from mmdjax.data import pipeline
+from mmdjax.data.missing.gaps import observed_frames
+from mmdjax.data.sources import synthetic
+from mmdjax.data.sources.synthetic import Law
 from mmdjax.errors import UserError
 from mmdjax.evaluation.gap_protocol import bayes, gap_rows
 from mmdjax.methods.two_stage import Trained, TwoStage
-from mmdjax.training.progress import Reporter
+from mmdjax.runtime.progress import Reporter
 from mmdjax.types import Batch
 
 from ..conftest import TINY

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmdjax.data import gcnet
 from mmdjax.data.conversations import padded
+from mmdjax.data.sources import gcnet
 from mmdjax.errors import UserError
 
 NAMES = {"text": "language", "audio": "acoustic"}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mmdjax.evaluation import evaluate as evaluation
-from mmdjax.methods.losses import FILLS
+from mmdjax.methods.latent.losses import FILLS
 from mmdjax.methods.two_stage import Trained
 
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from mmdjax.data import pipeline
-from mmdjax.data.missing import patterns
-from mmdjax.methods.draw import make_drawer
-from mmdjax.methods.system import raw
-from mmdjax.methods.work_list import draw_missing
+from mmdjax.data.missing.patterns import patterns
+from mmdjax.methods.latent.draw import make_drawer
+from mmdjax.methods.latent.modules import raw
+from mmdjax.methods.latent.work_list import draw_missing
 from mmdjax.types import Batch, Latents
 
 

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from mmdjax.data.contents import LAYOUTS as NAMES
+from mmdjax.data.formats.contents import LAYOUTS as NAMES
 from tests.protocols.layout_files import LAYOUTS
 from tests.protocols.test_fuzz_layouts import npy, place, survives
 from tests.protocols.test_safe_pickle import BROKEN, REFUSED, RUNS

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from mmdjax.data import inspect_file
-from mmdjax.data.contents import open_contents, part_rows
-from mmdjax.data.inspect_file import describe, inspect
-from mmdjax.data.inspect_tables import warnings
+from mmdjax.data.formats import inspect_file
+from mmdjax.data.formats.contents import open_contents, part_rows
+from mmdjax.data.formats.inspect_file import describe, inspect
+from mmdjax.data.formats.inspect_tables import warnings
 from tests.protocols import layout_files
 from tests.protocols.layout_files import LAYOUTS
 

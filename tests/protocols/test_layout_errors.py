@@ -4,7 +4,7 @@ allowed."""
 import numpy as np
 import pytest
 
-from mmdjax.data.contents import open_contents
+from mmdjax.data.formats.contents import open_contents
 from tests.protocols import layout_files
 from tests.protocols.layout_files import LAYOUTS
 from tests.protocols.test_safe_pickle import refusal

@@ -8,9 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
-from mmdjax.data import contents, lazy, safe_pickle
-from mmdjax.data.contents import open_contents, part_rows
-from mmdjax.data.layouts import hdf5
+from mmdjax.data.formats import contents, hdf5, lazy, safe_pickle
+from mmdjax.data.formats.contents import open_contents, part_rows
 from mmdjax.errors import UserError
 from tests.protocols import layout_files
 from tests.protocols.layout_files import LAYOUTS, whole

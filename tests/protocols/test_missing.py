@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mmdjax import config as configs
-from mmdjax.data.missing import check_observed, pattern_name, patterns, random_mask
+from mmdjax.data.missing.patterns import check_observed, pattern_name, patterns, random_mask
 from mmdjax.errors import UserError
-from mmdjax.methods.completion import incomplete_sets, training_sets
+from mmdjax.methods.latent.completion import incomplete_sets, training_sets
 from tests.conftest import TINY
 
 

@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
-from mmdjax.data import mmsa
+from mmdjax.data.sources import mmsa
 from tests.protocols.test_safe_pickle import refusal
 
 NAMES = {"text": "language", "audio": "acoustic", "vision": "timing"}

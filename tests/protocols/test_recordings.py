@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from mmdjax.config import Data
-from mmdjax.data import from_file, pipeline, recordings
+from mmdjax.data import pipeline
+from mmdjax.data.sources import from_file, recordings
 from mmdjax.errors import UserError
 
 from . import layout_files

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from mmdjax import files
 from mmdjax.evaluation import figures, report, tables
 from mmdjax.evaluation.point_names import name_points
-from mmdjax.files import write_bytes
+from mmdjax.runtime import files
+from mmdjax.runtime.files import write_bytes
 
 MODALITIES = ("language", "acoustic", "vision")
 PATTERNS = ("l", "a", "v", "l+a", "l+v", "a+v", "l+a+v")

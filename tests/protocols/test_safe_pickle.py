@@ -9,7 +9,7 @@ import struct
 import numpy as np
 import pytest
 
-from mmdjax.data import safe_pickle
+from mmdjax.data.formats import safe_pickle
 from mmdjax.errors import UserError
 
 

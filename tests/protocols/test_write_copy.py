@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from mmdjax.data import lazy, safe_pickle
-from mmdjax.data.contents import open_contents, write_copy
+from mmdjax.data.formats import lazy, safe_pickle
+from mmdjax.data.formats.contents import open_contents, write_copy
 from tests.protocols import layout_files
 from tests.protocols.layout_files import LAYOUTS, content, whole
 from tests.protocols.test_safe_pickle import array, dtype, refusal, stream, text
@@ -174,8 +174,8 @@ def test_full_disk_is_one_line_and_leaves_nothing(name, tmp_path):
     path = LAYOUTS[name](tmp_path)
     script = f"""
 import resource, signal
-from mmdjax.data.contents import open_contents, write_copy
-from mmdjax.data.layouts import hdf5
+from mmdjax.data.formats.contents import open_contents, write_copy
+from mmdjax.data.formats import hdf5
 from mmdjax.errors import UserError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
@@ -209,8 +209,8 @@ def test_large_file_is_read_and_written_in_little_memory(tmp_path):
     sparse_pickle(tmp_path / "large.pkl", rows)
     script = f"""
 import resource, sys
-from mmdjax.data import lazy, views
-from mmdjax.data.contents import open_contents, write_copy
+from mmdjax.data.formats import lazy, views
+from mmdjax.data.formats.contents import open_contents, write_copy
 with open_contents({str(tmp_path / "large.pkl")!r}) as opened:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     rows = opened.splits["all"].features["text"]

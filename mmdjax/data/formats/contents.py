@@ -1,0 +1,286 @@
+"""What a user's file of features holds: opened without reading it, written back with other arrays.
+
+`open_contents` finds the layout; `mmdjax.data.layouts` has a module for each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import os
+import re
+import shutil
+import stat
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from mmdjax.data.formats import lazy, views
+from mmdjax.data.formats.lazy import one_line
+from mmdjax.errors import UserError
+
+# layout -> its module in `mmdjax.data.layouts`
+LAYOUTS = {
+    "pickle": "pickles",
+    "npz": "npz",
+    "h5": "h5_tables",
+    "pypots": "",  # whichever of the three above holds it
+    "csd": "csd",
+    "mmin": "mmin",
+    "folder": "folder",
+    "gcnet": "gcnet_folder",
+}
+ALLOWED = (
+    "a pickle, .npz or HDF5 file of arrays (N, T, C), .csd files, a folder of MMIN or GCNet, or "
+    "FOLDER/<modality>/<id>.npy"
+)
+_PICKLES = (".pkl", ".pickle", ".p", ".pk")
+_RANGE = re.compile(r"(.+)\[(\d{1,9}):(\d{1,9})\]", re.DOTALL)
+
+
+class Rows(Protocol):
+    """(N, T, C), or N sequences (T_i, C), where shape is (N, None, C): a numpy array, `lazy.Lazy`
+    or `lazy.Ragged`. `rows[a:b]` is an array, or a list of them, read at that moment."""
+
+    shape: tuple[int | None, ...]
+    dtype: np.dtype
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: slice): ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One split of a file.
+
+    Attributes:
+      features: key in the file -> rows (N, T, C), or N sequences (T_i, C).
+      label: (N,) or (N, L) float32; NaN where a row has none; None without labels.
+      id: (N,) str; numbers where the file has no names.
+      frames: key -> (N,) int frames that exist, where the file says so.
+      observed: key -> (N,) or (N, T) bool, where the file says so, or lacks a modality of a row.
+      talk: where rows are utterances of conversations 'conversation' (N,) str, perhaps 'speaker'
+        (N,) str and 'position' (N,) float32.
+    """
+
+    features: Mapping[str, Rows]
+    label: np.ndarray | None
+    id: np.ndarray
+    frames: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    observed: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    talk: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+
+Changes = Mapping[tuple[str, str], Rows]  # (split, key) -> rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """A file, or a folder of files, of features; a context manager, as some hold the file open.
+
+    Attributes:
+      path, layout: where, and which of `LAYOUTS`.
+      splits: as named in the file; 'all' where it has none.
+      write: (output, replaced, added), for `write_copy` alone.
+      notes: what a user should know, a line each.
+      close: lets go of the file.
+    """
+
+    path: Path
+    layout: str
+    splits: Mapping[str, Part]
+    write: Callable[[Path, Changes, Changes], None]
+    notes: tuple[str, ...] = ()
+    close: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> Contents:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+def open_contents(path: str | os.PathLike, layout: str = "") -> Contents:
+    """Opens a file of features, or a folder of such files, in any layout of the field.
+
+    Args:
+      layout: one of `LAYOUTS`, found out by default; 'mmin:3' takes its third fold.
+
+    Raises:
+      UserError: not a file, of no known layout, or not as its layout demands.
+    """
+    path, (name, _, option) = Path(path), layout.partition(":")
+    where = one_line(path, 4096)
+    if (name and name not in LAYOUTS) or (option and name != "mmin"):
+        allowed = f"{', '.join(LAYOUTS)}, mmin:FOLD"
+        raise UserError(f"{where}: layout {one_line(layout, 40)!r} is unknown; allowed: {allowed}")
+    with lazy.reading(where, ALLOWED):
+        found = _layout(path, where)
+        module = LAYOUTS[name if name and name != "pypots" else found]
+        opened = importlib.import_module(f"mmdjax.data.layouts.{module}").open_path
+        contents = opened(path, option) if module == "mmin" else opened(path)
+    if name == "pypots" and contents.layout != name:
+        contents.close()
+        raise UserError(f"{where}: no array 'X'; allowed: X, or train_X, val_X, test_X (N, T, C)")
+    return contents
+
+
+def _layout(path: Path, where: str) -> str:
+    """By content, and by extension where content does not tell."""
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        return _layout_of_folder(path, where)
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{where}: not a regular file; allowed: {ALLOWED}")
+    with path.open("rb") as file:
+        start = file.read(8)
+    if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "npz"
+    if start == b"\x89HDF\r\n\x1a\n":
+        return "h5"
+    if start.startswith(b"\x80") or path.suffix.lower() in _PICKLES:
+        return "pickle"
+    raise UserError(f"{where}: {'an empty file' if not start else 'unknown'}; allowed: {ALLOWED}")
+
+
+def _layout_of_folder(path: Path, where: str) -> str:
+    inside = sorted(path.iterdir())
+    folders = [one for one in inside if one.is_dir() and not one.name.startswith(".")]
+    if any(one.suffix == ".csd" for one in inside):
+        return "csd"
+    pickles = [one for one in inside if one.suffix in _PICKLES]
+    if pickles and any(one.name == "features" for one in folders):
+        return "gcnet"
+    for layout, suffixes in (("mmin", (".h5", ".hdf5")), ("folder", (".npy",))):
+        if any(file.suffix in suffixes for one in folders for file in one.iterdir()):
+            return layout
+    raise UserError(f"{where}: a folder without features; allowed: {ALLOWED}")
+
+
+def part_rows(part: Part, key: str) -> Rows:
+    """The rows of a key; of 'X[0:20]', channels 0 to 19 of X, read with their rows.
+
+    Raises:
+      UserError: no such key, or no such channels.
+    """
+    if key in part.features:
+        return part.features[key]
+    base, first, last = column_range(part, key)
+    return views.columns(part.features[base], first, last)
+
+
+def column_range(part: Part, key: str) -> tuple[str, int, int]:
+    """'X[0:20]' as ('X', 0, 20), and 'X' as ('X', 0, C); raises as `part_rows`."""
+    if key in part.features:
+        return key, 0, part.features[key].shape[2]
+    found = _RANGE.fullmatch(key)
+    if not found or found[1] not in part.features:
+        known = ", ".join(repr(one_line(k, 40)) for k in part.features)
+        raise UserError(
+            f"key {one_line(key, 60)!r} is unknown; allowed: {known}, or channels of one as in "
+            f"'{one_line(next(iter(part.features), 'X'), 40)}[0:20]'"
+        )
+    first, last, width = int(found[2]), int(found[3]), part.features[found[1]].shape[2]
+    if not first < last <= width:
+        raise UserError(f"key {one_line(key, 60)!r}: allowed: ranges within [0:{width}]")
+    return found[1], first, last
+
+
+def write_copy(
+    contents: Contents, output: str | os.PathLike, replaced: Changes, added: Changes
+) -> None:
+    """Writes the same file or folder with arrays replaced and new ones beside them, whole or not
+    at all; everything else is as it was, and the input is not touched.
+
+    Rows are read and written in blocks. A replaced array keeps the file's dtype. A sequence that
+    the file lacks (0 frames) may be given any number of frames.
+
+    Args:
+      output: does not exist yet; a folder where `contents` is one (GCNet's always is).
+      replaced: (split, key) -> rows of the same shape; keys as for `part_rows`.
+      added: (split, new key) -> (N, ...) array or rows, kept beside the others.
+
+    Raises:
+      UserError: the output exists or cannot be written, or an array does not fit.
+    """
+    output = Path(output)
+    where = one_line(output, 4096)
+    if os.path.lexists(output):
+        raise UserError(f"{where}: exists; allowed: a new name")
+    source = contents.path.resolve()
+    if output.resolve().is_relative_to(source):
+        raise UserError(f"{where}: inside {one_line(source, 4096)}; allowed: another folder")
+    whole = _whole(contents, replaced)
+    for (split, key), rows in added.items():
+        _check_split(contents, split)
+        if len(rows) != len(contents.splits[split]) or key in contents.splits[split].features:
+            raise UserError(
+                f"{one_line(contents.path, 4096)}: split {split!r}: added key "
+                f"{one_line(key, 60)!r} has {len(rows)} rows; allowed: a new key of "
+                f"{len(contents.splits[split])} rows"
+            )
+    temporary = output.with_name(f".{output.name[:100]}.{uuid.uuid4().hex}.tmp")
+    try:
+        with lazy.reading(where, "a place with room to write, and an input that is whole"):
+            output.parent.mkdir(parents=True, exist_ok=True)
+            contents.write(temporary, whole, added)
+            if os.path.lexists(output):
+                raise UserError(f"{where}: exists; allowed: a new name")
+            os.rename(temporary, output)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _check_split(contents: Contents, split: str) -> None:
+    if split not in contents.splits:
+        known = ", ".join(repr(one_line(name, 40)) for name in contents.splits)
+        raise UserError(
+            f"{one_line(contents.path, 4096)}: split {one_line(split, 40)!r} is unknown; "
+            f"allowed: {known}"
+        )
+
+
+def _whole(contents: Contents, replaced: Changes) -> dict[tuple[str, str], Rows]:
+    """`replaced` by keys of the file alone: ranges of channels are joined with the rest."""
+    ranges: dict[tuple[str, str], list] = {}
+    for (split, key), rows in replaced.items():
+        _check_split(contents, split)
+        part = contents.splits[split]
+        base, first, last = column_range(part, key)
+        if isinstance(rows, list):
+            rows = lazy.ragged(rows) if rows else part_rows(part, key)
+        _check_shape(f"{one_line(contents.path, 4096)}: split {split!r}", key, part, rows)
+        ranges.setdefault((split, base), []).append((first, last, rows))
+    whole = {}
+    for (split, base), found in ranges.items():
+        given = contents.splits[split].features[base]
+        first, last, rows = found[0]
+        alone = len(found) == 1 and (first, last) == (0, given.shape[2])
+        whole[split, base] = rows if alone else views.with_columns(given, found)
+    return whole
+
+
+def _check_shape(where: str, key: str, part: Part, rows) -> None:
+    expected = part_rows(part, key)
+    if tuple(rows.shape) != tuple(expected.shape):
+        given = tuple(rows.shape)
+        raise UserError(
+            f"{where}: key {one_line(key, 60)!r} is replaced by {given}; allowed: {expected.shape}"
+        )
+    if lazy.is_ragged(expected):
+        for row in np.flatnonzero((rows.lengths != expected.lengths) & (expected.lengths > 0)):
+            raise UserError(
+                f"{where}: key {one_line(key, 60)!r}: row {row} is replaced by "
+                f"{rows.lengths[row]} frames; allowed: {expected.lengths[row]}"
+            )

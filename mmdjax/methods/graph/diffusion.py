@@ -1,0 +1,179 @@
+"""Features and graphs of a conversation, diffused together and drawn in one scan (GSDNet).
+
+The state of a conversation of N utterances is its features X (N, M, D) and the graph of each
+modality (`methods/graph/states.py`), each with a score network of its own and given what is
+observed (eq. 8-11, 15). One network of each kind serves all modalities: an utterance's token holds
+the noisy values of what it misses and the clean ones of what it shows, so any set of missing
+entries is one program. The network of the features passes messages on the graphs as they are at
+time t, noisy like the features: what either noise does to a graph is what GSDNet is about.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mmdjax.diffusion import sample
+from mmdjax.diffusion.losses import WEIGHTS, denoising_score_matching, training_times
+from mmdjax.diffusion.predictions import noise_from_v, scaled
+from mmdjax.diffusion.sde import SDE, perturb
+from mmdjax.methods.graph.states import Graphs, GraphState
+from mmdjax.networks.graph_transformer import GraphTransformer
+
+
+class GraphModules(NamedTuple):
+    """features: M D outputs an utterance. graph: network of the graphs' state, None where they are
+    not drawn. state: of `graph_states.REGISTRY`. sde: of both."""
+
+    features: GraphTransformer
+    graph: nn.Module | None
+    state: GraphState
+    sde: SDE
+
+
+class Shown(NamedTuple):
+    """What is given of a batch of conversations.
+
+    Attributes:
+      x: (B, N, M, D), 0 where hidden. observed: (B, N, M) bool.
+      partial: (B, N, S) graphs of what is observed. whole: (B, M) bool, nothing is hidden.
+    """
+
+    x: jax.Array
+    observed: jax.Array
+    partial: jax.Array
+    whole: jax.Array
+
+
+def shown(state: GraphState, graphs: Graphs, x, observed, scale: float) -> Shown:
+    """What may be known of x (B, N, M, D), of which only observed entries are read.
+
+    Args:
+      scale: one unit of the graphs' state.
+    """
+    observed = observed & graphs.valid[..., None]
+    x = jnp.where(observed[..., None], x, 0.0)
+    whole = (observed | ~graphs.valid[..., None]).all(1)
+    return Shown(x, observed, state.of(graphs, x, observed) / scale, whole)
+
+
+def hidden(graphs: Graphs, given: Shown):
+    """(B, N, M) bool: the features that are to be drawn."""
+    return graphs.valid[..., None] & ~given.observed
+
+
+def features_noise(modules: GraphModules, params, graphs: Graphs, given: Shown):
+    """(x (B, N, M, D), state (B, N, S), t (B,)) -> noise of x."""
+    flat = (*given.x.shape[:2], -1)
+    show = given.observed[..., None]
+
+    def noise_fn(x, state, t):
+        noisy = jnp.where(show, 0.0, scaled(modules.sde, x, t)[0])
+        parts = (noisy.reshape(flat), given.x.reshape(flat), given.observed)
+        tokens = jnp.concatenate([part.astype(x.dtype) for part in parts], -1)
+        edges = None
+        if modules.graph is not None:
+            edges = modules.state.matrices(graphs, _mixed(modules, graphs, given, state, t))
+        v = modules.features.apply(params, tokens, t, graphs.valid, graphs.weights, edges)
+        return noise_from_v(modules.sde, x, v.reshape(x.shape), t)
+
+    return noise_fn
+
+
+def graph_noise(modules: GraphModules, params, graphs: Graphs, given: Shown):
+    """(state (B, N, S), t (B,)) -> its noise."""
+
+    def noise_fn(state, t):
+        mixed = _mixed(modules, graphs, given, state, t)
+        tokens = modules.state.tokens(graphs, mixed, given.partial, given.observed)
+        v = modules.graph.apply(params, tokens, t, modules.state.seen(graphs))
+        return noise_from_v(modules.sde, state, v.reshape(state.shape), t)
+
+    return noise_fn
+
+
+def _mixed(modules: GraphModules, graphs: Graphs, given: Shown, state, t):
+    """Noisy where it is drawn, at unit variance; the known graph elsewhere."""
+    entries = modules.state.entries(graphs, given.whole)
+    return jnp.where(entries, scaled(modules.sde, state, t)[0], given.partial)
+
+
+def score_losses(modules: GraphModules, params, graphs: Graphs, x, observed, scale, key, weight):
+    """L_s of features and of graphs (eq. 11), (B,) each, at the same times.
+
+    Args:
+      params: {'features', 'graph'}.
+      x: (B, N, M, D), complete on valid utterances. observed: (B, N, M), what is given.
+      weight: of `diffusion.losses.WEIGHTS`.
+    """
+    key_time, key_x, key_graph = jax.random.split(key, 3)
+    sde, state = modules.sde, modules.state
+    given, t = shown(state, graphs, x, observed, scale), training_times(key_time, len(x), sde)
+    everything = jnp.broadcast_to(graphs.valid[..., None], observed.shape)
+    whole = shown(state, graphs, x, everything, scale)
+    x, complete = whole.x, whole.partial
+    noise = jax.random.normal(key_graph, complete.shape)
+    noisy_graph = perturb(sde, complete, noise, t)
+    of_features = features_noise(modules, params["features"], graphs, given)
+
+    def loss(noise_fn, x0, mask, noise):
+        """Over rows of the last axis of x0, as `denoising_score_matching` takes them."""
+        shape, rows = x0.shape, (len(x0), -1, x0.shape[-1])
+        shaped = lambda a, t: noise_fn(a.reshape(shape), t).reshape(rows)  # noqa: E731
+        about = (mask.reshape(len(x0), -1), t, noise.reshape(rows), WEIGHTS[weight])
+        return denoising_score_matching(shaped, sde, x0.reshape(rows), *about)
+
+    loss_x = loss(
+        lambda a, t: of_features(a, noisy_graph, t),
+        x,
+        hidden(graphs, given),
+        jax.random.normal(key_x, x.shape),
+    )
+    if modules.graph is None:
+        return loss_x, jnp.zeros_like(loss_x)
+    of_graph = graph_noise(modules, params["graph"], graphs, given)
+    one = lambda a, t: of_graph(a[..., 0], t)[..., None]  # noqa: E731
+    entries = state.entries(graphs, given.whole)
+    return loss_x, loss(one, complete[..., None], entries, noise[..., None])
+
+
+def draw(
+    modules: GraphModules, params, graphs: Graphs, given: Shown, keys, grid, method, **options
+):
+    """Features and graphs of what is missing, together in one scan (eq. 15, 16).
+
+    Args:
+      keys: (B,) one a conversation. Of features and spectra, noise belongs to an utterance's place
+        in its conversation: neither padding behind it nor other conversations change a draw.
+      grid, method, options: see `diffusion.sample`.
+
+    Returns:
+      x (B, N, M, D) and the graphs' state (B, N, S), what is known as it is; NFE.
+    """
+    batch, count, modalities, width = given.x.shape
+    size = modalities * width
+    of_features = features_noise(modules, params["features"], graphs, given)
+    drawn_graph = modules.graph is not None
+    of_graph = graph_noise(modules, params.get("graph"), graphs, given) if drawn_graph else None
+
+    def parted(both):
+        return both[..., :size].reshape(given.x.shape), both[..., size:]
+
+    def noise_fn(both, t):
+        x, state = parted(both)
+        t = jnp.broadcast_to(t, (batch,))
+        noise = [of_features(x, state, t).reshape(batch, count, size)]
+        return jnp.concatenate(noise + ([of_graph(state, t)] if drawn_graph else []), -1)
+
+    columns = given.partial.shape[-1] if drawn_graph else 0
+    shape = (count, size + columns)
+    both, nfe = sample(keys, shape, noise_fn, modules.sde, grid, method, **options)
+    x, state = parted(both)
+    x = jnp.where(hidden(graphs, given)[..., None], x, given.x)
+    if not drawn_graph:
+        return x, given.partial, nfe
+    entries = modules.state.entries(graphs, given.whole)
+    return x, jnp.where(entries, state, given.partial), nfe

@@ -1,0 +1,45 @@
+"""Initial parameters: one program for equal modules, and its shapes without running it."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from mmdjax.methods.latent.modules import others
+from mmdjax.runtime.compilation import AheadOfTime, shared
+
+
+@shared
+def initial(module) -> AheadOfTime:
+    """A module's init; equal modules of several systems share their programs."""
+    return AheadOfTime.run_once(module.init)
+
+
+@shared
+def initial_score(score) -> AheadOfTime:
+    """key -> parameters of the score networks, stacked over M."""
+    modalities, ids = score.modalities, others(score.modalities)[0]
+    x = np.zeros((1, modalities, score.frames, score.channels), np.float32)
+    valid = np.ones(x.shape[:3], bool)
+    rows = (x[:, 0], np.ones(1, np.float32), x[:, ids], ids, valid[:, 0], valid[:, ids])
+
+    def init(key):
+        return jax.vmap(lambda k: score.init(k, *rows))(jax.random.split(key, modalities))
+
+    return AheadOfTime.run_once(init)
+
+
+@shared
+def initial_decoder(decoder) -> AheadOfTime:
+    """(key, x (1, M, T, D), valid (1, M, T)) -> parameters, stacked over M."""
+
+    def init(key, x, valid):
+        keys = jax.random.split(key, x.shape[1])
+        return jax.vmap(lambda k: decoder.init(k, x[:, 0], valid[:, 0]))(keys)
+
+    return AheadOfTime.run_once(init)
+
+
+def score_shapes(score):
+    """Shapes of `initial_score`; traced once, whoever asks."""
+    return initial_score(score).shapes(jax.eval_shape(lambda: jax.random.key(0)))

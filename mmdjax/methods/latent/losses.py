@@ -1,0 +1,200 @@
+"""The three losses of the two stages, as `training.step` takes them.
+
+Each is (params, data, weight, key, frames) -> scalar, the sum over rows of weight 1 (padding has 0)
+over the batch's size. data: a batch of rows, and what is common to all, by name; `frames` cuts the
+latents' time axis to a bucket that holds every row.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmdjax.diffusion import conditioning
+from mmdjax.diffusion.losses import WEIGHTS, denoising_score_matching, training_times
+from mmdjax.diffusion.predictions import scaled
+from mmdjax.methods.latent.modules import (
+    Modules,
+    align,
+    encode_condition,
+    filled_valid,
+    others,
+    predict_noise,
+    raw,
+)
+from mmdjax.runtime.compilation import shared
+from mmdjax.types import Batch
+
+# What missing latents are completed with in stage 2.
+FILLS = ("draws", "zero", "mean")
+
+
+def weighted_mean(values, weight):
+    """Over the batch's size, padding included: a row weighs the same in a short last batch."""
+    return (values * weight).sum() / weight.size
+
+
+def utterance_rows(batch: Batch) -> dict:
+    """What `classifier_loss` reads of a split, one entry an utterance."""
+    features, valid = dict(batch.features), dict(batch.valid)
+    return {"features": features, "valid": valid, "label": np.asarray(batch.label, np.float32)}
+
+
+@shared
+def classifier_loss(encoders, fusion):
+    """Stage 1a: encoders and fusion on complete data, L1 (thesis eq. 5.22).
+
+    data: {'features': {m: (B, T_m, C_m)}, 'valid': {m: (B, T_m)}, 'label': (B,)}.
+    """
+
+    def loss(params, data, weight, key, frames):
+        key_encoder, key_fusion = jax.random.split(key)
+        x, valid = encoders.apply(
+            params["encoders"],
+            data["features"],
+            data["valid"],
+            deterministic=False,
+            rngs={"dropout": key_encoder},
+        )
+        prediction = fusion.apply(
+            params["fusion"],
+            x[:, :, :frames],
+            valid[:, :, :frames],
+            deterministic=False,
+            rngs={"dropout": key_fusion},
+        )
+        return weighted_mean(jnp.abs(prediction - data["label"]), weight)
+
+    return loss
+
+
+def random_conditions(key, batch: int, conditions: int):
+    """(B, C) bool: uniform over the non-empty subsets of C conditions."""
+    subset = jax.random.randint(key, (batch,), 1, 2**conditions)
+    return (subset[:, None] >> jnp.arange(conditions)) % 2 == 1
+
+
+@shared
+def score_loss(modules: Modules, weighting="v", conditions="clean", unconditional=0.0):
+    """Stage 1b: denoising score matching for every modality at once, given random conditions.
+
+    Args:
+      weighting: of `diffusion.losses.WEIGHTS`.
+      conditions: of `diffusion.conditioning.MODES`, as in sampling. The thesis noises them, in
+        training with the target's noise; the default leaves them clean.
+      unconditional: probability that a row has no condition at all, for guidance.
+
+    data: {'z': (B, M, T, D), 'valid': (B, M, T)}. Parameters are stacked over M.
+    """
+
+    def loss(params, data, weight, key, frames):
+        z, valid = data["z"][:, :, :frames], data["valid"][:, :, :frames]
+        modalities, batch = z.shape[1], z.shape[0]
+
+        def of_target(params, target, condition_id, key):
+            keys = jax.random.split(key, 3)
+            kept = random_conditions(keys[0], batch, modalities - 1)
+            condition_mask = valid[:, condition_id] & kept[..., None]
+            # As in sampling: the target's frames are those of what it is conditioned on.
+            mask = condition_mask.any(1)
+            x0, condition = z[:, target], z[:, condition_id]
+            shown = (condition, condition_id, condition_mask)
+            settings = (weighting, conditions, unconditional)
+            error = matching(modules, params, x0, mask, *shown, keys, *settings)
+            return weighted_mean(error, weight)
+
+        return jax.vmap(of_target)(
+            params, jnp.arange(modalities), others(modalities), jax.random.split(key, modalities)
+        ).mean()
+
+    return loss
+
+
+def matching(
+    modules: Modules,
+    params,
+    x0,
+    mask,
+    condition,
+    condition_id,
+    condition_mask,
+    keys,
+    weighting: str,
+    conditions: str,
+    unconditional: float,
+):
+    """(B,) loss of one target at random times.
+
+    Args:
+      x0: (B, T, D). mask: (B, T) frames to draw. condition: see `encode_condition`.
+      keys: (3,).
+    """
+    batch = len(x0)
+    if unconditional:
+        key_drop = jax.random.fold_in(keys[0], 1)
+        dropped = jax.random.bernoulli(key_drop, unconditional, (batch, 1, 1))
+        condition_mask = condition_mask & ~dropped
+    t = training_times(keys[1], batch, modules.sde)
+    noise = jax.random.normal(keys[2], x0.shape)
+    key_condition = jax.random.fold_in(keys[2], 1)
+    shown = conditioning.in_training(
+        conditions, modules.sde, condition, t, noise[:, None], key_condition
+    )
+    if conditions != "clean":
+        shown = scaled(modules.sde, shown, t)[0]
+    encoded = encode_condition(modules, params, shown, condition_id, condition_mask)
+
+    def noise_fn(x, t):
+        return predict_noise(modules, params, x, t, encoded, mask)
+
+    # Frames of the mask that the target lacks (unequal lengths) are learned as 0, since
+    # sampling, which must not know the target's length, draws them too.
+    return denoising_score_matching(noise_fn, modules.sde, x0, mask, t, noise, WEIGHTS[weighting])
+
+
+@shared
+def completion_loss(decoder, fusion, fill: str, align_weight: float):
+    """Stage 2: fusion, and the decoder where there are draws, under missing modalities.
+
+    L_task + lambda L_align (thesis eq. 5.23). Each row takes one of its R incomplete sets, or with
+    probability 1 / P the complete one, P the number of availability patterns.
+
+    Args:
+      fill: 'draws' (with the decoder), 'zero' or 'mean'.
+
+    data: {'z', 'valid', 'label', 'observed' (B, R, M), 'fill' (B, R, M, T, D) of draws}; for all
+    rows 'scale', and a constant 'fill' (M, D).
+    """
+
+    def loss(params, data, weight, key, frames):
+        z, valid = data["z"][:, :, :frames], data["valid"][:, :, :frames]
+        batch, modalities = z.shape[:2]
+        keys = jax.random.split(key, 3)
+        round_ = jax.random.randint(keys[0], (batch,), 0, data["observed"].shape[1])
+        complete = jax.random.bernoulli(keys[1], 1 / (2**modalities - 1), (batch,))
+        of_round = jax.vmap(lambda a, r: a[r])  # row by row: no device asks for another's rows
+        observed = of_round(data["observed"], round_) | complete[:, None]
+        if fill == "draws":
+            filler = of_round(data["fill"][:, :, :, :frames], round_)
+        else:
+            filler = data["fill"][:, None]
+        filled = jnp.where(observed[..., None, None], z, filler)
+        mask = filled_valid(valid, observed)
+        filled = align(decoder, params.get("decoder"), filled, mask, observed)
+        prediction = fusion.apply(
+            params["fusion"],
+            raw(filled, mask, data["scale"]),
+            mask,
+            deterministic=False,
+            rngs={"dropout": keys[2]},
+        )
+        task = weighted_mean(jnp.abs(prediction - data["label"]), weight)
+        if fill != "draws":
+            return task
+        counted = (mask & valid & ~observed[..., None])[..., None]
+        error = jnp.where(counted, jnp.abs(filled - z), 0.0).sum((1, 2, 3))
+        alignment = error / jnp.maximum(counted.sum((1, 2, 3)) * z.shape[-1], 1)
+        return task + align_weight * weighted_mean(alignment, weight)
+
+    return loss

@@ -1,0 +1,251 @@
+"""The work list: which rows are drawn when, in full batches of one shape.
+
+Only missing (row, modality) pairs are drawn, bucketed by target, number of conditions and length,
+so no condition token is wasted on an absent modality or on padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from mmdjax.data.missing.patterns import check_observed
+from mmdjax.methods.latent.draw import Drawer
+from mmdjax.methods.latent.modules import filled_valid
+from mmdjax.networks.encoders import WHOLE
+from mmdjax.runtime.devices import on_all_devices
+from mmdjax.runtime.processes import dealt
+
+
+def in_batches(
+    function: Callable,
+    arrays: Sequence[np.ndarray],
+    batch: int,
+    advance: Callable[[], None] = lambda: None,
+):
+    """function over rows in batches of one shape; the last is filled up with repeated rows.
+
+    Several processes share the batches; all of them get the whole result.
+
+    Args:
+      advance: told of each batch.
+
+    Returns:
+      What `function` returns, a pytree of arrays, joined over all rows.
+    """
+    rows, parts = len(arrays[0]), []
+
+    def call(index: int):
+        part = [a[index * batch : (index + 1) * batch] for a in arrays]
+        if len(part[0]) < batch:
+            part = [a[np.resize(np.arange(len(a)), batch)] for a in part]
+        return function(*part)
+
+    for index, result in enumerate(dealt(-(-rows // batch), call)):
+        size = min(batch, rows - index * batch)
+        parts.append(jax.tree.map(lambda a, size=size: np.asarray(a)[:size], result))
+        advance()
+    return jax.tree.map(lambda *a: np.concatenate(a), *parts)
+
+
+def bucket_of(valid: np.ndarray, buckets: Sequence[int]) -> np.ndarray:
+    """(N,) index of the shortest bucket that holds every valid frame of valid (N, M, T)."""
+    frames = valid.shape[-1]
+    last = frames - np.argmax(valid.any(1)[:, ::-1], axis=1)
+    return np.searchsorted(np.asarray(buckets), np.where(valid.any((1, 2)), last, 1))
+
+
+class Item(NamedTuple):
+    """Rows that miss `targets`, know something of equally many modalities, and have one length.
+
+    Attributes:
+      targets: (G,) modalities to draw. frames: T of the bucket.
+      rows: (R,) indices. known: (R, C) modalities each row is conditioned on.
+      shared: nothing of these was drawn, so that the draws of a row have one condition.
+      gaps: some modality of each row is known in part.
+    """
+
+    targets: np.ndarray
+    frames: int
+    rows: np.ndarray
+    known: np.ndarray
+    shared: bool
+    gaps: bool
+
+    def per_call(self, batch: int, draws: int) -> int:
+        """Rows, or rows times draws, of a call that draws `batch` times a target at most."""
+        return max(1, batch // draws) if self.shared else batch
+
+    def calls(self, batch: int, draws: int) -> int:
+        rows = len(self.rows) * (1 if self.shared else draws)
+        return -(-rows // self.per_call(batch, draws))
+
+
+def work_list(
+    known, missing, bucket, buckets: Sequence[int], coupling: str, together=False, draws: int = 1
+) -> Iterator[Item]:
+    """Every (row, modality) pair that misses something once; a row's later draws come after its
+    earlier ones.
+
+    With coupling 'chain' a second missing modality is drawn given the first one's draw, which is
+    the joint law of both by the chain rule; 'independent' conditions each on the observed only.
+
+    Args:
+      known: (R, M) bool, something of it is observed. missing: (R, M) bool, something is not; a
+        modality known in part is drawn given its own frames too.
+      bucket: (R,) index into `buckets`.
+      together: 'independent' targets of a row in one item, where none is known in part.
+      draws: K; with one draw a row there is nothing to share, and batches are not split over it.
+    """
+    known, gaps = known.copy(), (known & missing).any(1)
+    begun, alone = np.zeros(len(known), bool), gaps | (not together)
+    groups = [(np.array([m]), missing[:, m] & alone) for m in range(known.shape[1])]
+    for pattern in np.unique(missing[~alone], axis=0):
+        if pattern.any():
+            groups.append((np.flatnonzero(pattern), ~alone & (missing == pattern).all(1)))
+    for targets, rows_of_group in groups:
+        keys = np.stack([known.sum(1), ~begun | (draws == 1), bucket, gaps], axis=1)
+        for size, shared, index, gappy in np.unique(keys[rows_of_group], axis=0):
+            same = (keys == (size, shared, index, gappy)).all(1)
+            rows = np.flatnonzero(rows_of_group & same)
+            # The columns of the known ones: a stable sort puts them first, in order.
+            order = np.argsort(~known[rows], axis=1, kind="stable")[:, :size].astype(np.int32)
+            about = (bool(shared), bool(gappy))
+            yield Item(targets.astype(np.int32), buckets[index], rows, order, *about)
+        if coupling == "chain":
+            known[:, targets] = True
+            begun |= rows_of_group
+
+
+class Given(NamedTuple):
+    """What is known of R completed rows.
+
+    Attributes:
+      mask: (R, M, T) frames that a completed row has. shown: (R, M, T) those that say something.
+      partial: (R, M, T) those of `shown` that rest on frames of which some are missing.
+      known, missing: (R, M), see `work_list`.
+    """
+
+    mask: np.ndarray
+    shown: np.ndarray
+    partial: np.ndarray
+    known: np.ndarray
+    missing: np.ndarray
+
+
+def given(valid: np.ndarray, observed: np.ndarray) -> Given:
+    """See `draw_missing`.
+
+    Raises:
+      UserError: a row without anything observed.
+    """
+    coverage = observed
+    if observed.ndim == 2:
+        coverage = np.where(valid & observed[..., None], np.int8(WHOLE), np.int8(0))
+    known = observed if observed.ndim == 2 else observed.any(-1)
+    check_observed(known)
+    mask = filled_valid(valid, known)
+    shown = mask & (coverage > 0)
+    missing = (mask & (coverage < WHOLE)).any(-1) if observed.ndim == 3 else ~known
+    return Given(mask, shown, shown & (coverage < WHOLE), known, missing)
+
+
+def items(drawer: Drawer, found: Given, buckets: Sequence[int], draws: int) -> list[Item]:
+    """The work list of a drawer."""
+    settings = (buckets, drawer.coupling, drawer.together, draws)
+    rows = (found.known, found.missing, bucket_of(found.mask, buckets))
+    return list(work_list(*rows, *settings))
+
+
+def calls(drawer: Drawer, observed, valid, buckets: Sequence[int], batch: int, draws: int) -> int:
+    """How many compiled calls `draw_missing` will make."""
+    listed = items(drawer, given(valid, observed), buckets, draws)
+    return sum(item.calls(batch, draws) for item in listed)
+
+
+def draw_missing(
+    drawer: Drawer,
+    score_params,
+    z: np.ndarray,
+    valid: np.ndarray,
+    observed: np.ndarray,
+    ids: np.ndarray,
+    draw_index: np.ndarray,
+    key,
+    buckets: Sequence[int],
+    batch: int,
+    advance: Callable[[], None] = lambda: None,
+) -> tuple[np.ndarray, int]:
+    """Completes every row K times.
+
+    Args:
+      z: (R, M, T, D) standardised latents; entries of unobserved frames are never read.
+      valid: (R, M, T), likewise; of a modality known in part every frame that exists.
+      observed: (R, M) bool, or what each latent frame rests on (R, M, T): `encoders.WHOLE`, 1 for a
+        part of its frames, 0 for none. Frames in part are conditions, and drawn anew.
+      ids: (R,) the utterance's index. draw_index: (R, K) the numbers of its draws. With `key` and
+        the target they are all the randomness of a draw.
+      batch: draws of one target a call.
+      advance: told of each call.
+
+    Returns:
+      (R, K, M, T, D): z with what is missing filled (zero where unobserved frames do not exist),
+      and the NFE that each drawn item took (0 where nothing is missing).
+
+    Raises:
+      UserError: a row without any observed modality.
+    """
+    found = given(valid, observed)
+    mask, shown, partial = found.mask, found.shown.copy(), found.partial.copy()
+    rows, draws = draw_index.shape
+    filled = np.where(shown[..., None], z, 0.0).astype(np.float32)
+    filled = np.repeat(filled, draws, axis=0)  # (R K, M, T, D)
+    chained = drawer.coupling == "chain"
+    condition = filled if chained or not partial.any() else filled.copy()
+    nfe, guidance, placed = 0, np.float32(drawer.guidance), {}
+    for item in items(drawer, found, buckets, draws):
+        lines = item.per_call(batch, draws)
+        if lines not in placed:
+            placed[lines] = on_all_devices(score_params, lines)
+        # One line for each row with all its draws, or one for each draw.
+        each = draws if item.shared else 1
+        line = item.rows if item.shared else np.repeat(item.rows, draws)
+        known = item.known if item.shared else np.repeat(item.known, draws, axis=0)
+        first = np.arange(rows * draws).reshape(rows, draws)[item.rows]  # in `filled`
+        source = first[:, 0] if item.shared else first.reshape(-1)
+        frames, params, targets = item.frames, placed[lines], item.targets
+        wanted = mask & (~shown | partial)
+        kinds = known
+        if item.gaps:  # what a frame in part says has an id of its own
+            kinds = known[..., None] + known.dtype.type(z.shape[1]) * partial[line[:, None], known]
+            kinds = kinds[..., :frames]
+
+        def call(condition, kinds, target_mask, condition_mask, row, k, p=params, targets=targets):
+            keys = drawer.key_of(key, row, k, targets)
+            arguments = (condition, kinds, target_mask, condition_mask, keys)
+            x, count = drawer.draw(p, targets, *arguments, drawer.grid, guidance)
+            # (lines, K, G, T, D), (lines,)
+            return np.moveaxis(np.asarray(x), 0, 2), np.full(len(row), count)
+
+        arrays = (
+            condition[source[:, None], known][:, :, :frames],
+            kinds,
+            wanted[line, targets[0], :frames],
+            shown[line[:, None], known][:, :, :frames],
+            ids[line].astype(np.int32),
+            draw_index[item.rows].reshape(-1, each).astype(np.int32),
+        )
+        x, counts = in_batches(call, arrays, lines, advance)
+        nfe = int(counts[-1])
+        x = x.reshape(-1, *x.shape[2:])  # (rows K, G, T, D)
+        place = (first.reshape(-1)[:, None], targets)
+        before = filled[*place][:, :, :frames]
+        new = wanted[np.repeat(item.rows, draws)[:, None], targets][..., :frames, None]
+        filled[*place, :frames] = np.where(new, x, before)
+        if chained:  # later ones are conditioned on it
+            here = (item.rows[:, None], targets)
+            shown[here], partial[here] = mask[here], False
+    return filled.reshape(rows, draws, *filled.shape[1:]), nfe

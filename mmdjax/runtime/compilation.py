@@ -1,0 +1,124 @@
+"""Compiled programs: kept between processes, made ahead of time, and counted."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import jax
+
+from mmdjax.runtime.files import cache_folder
+
+# For functions that make compiled ones: equal arguments get the same one, so that systems with
+# equal modules share programs. Bounded: those of systems long gone stay until others come.
+shared = functools.lru_cache(maxsize=64)
+
+
+def keep_programs(optimise: bool = True) -> None:
+    """Compiled programs outlive the process: a second start, or a resumed run, skips compiling.
+
+    Args:
+      optimise: False for XLA's lowest level from here on, `AheadOfTime.run_often` excepted.
+    """
+    jax.config.update("jax_disable_most_optimizations", not optimise)
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+class Counter:
+    """Programs of this process since it was made: made, and of these read from the cache."""
+
+    def __init__(self):
+        self.programs, self.cached, self.seconds = 0, 0, 0.0
+        self._lock = threading.Lock()
+        jax.monitoring.register_event_duration_secs_listener(self._duration)
+        jax.monitoring.register_event_listener(self._event)
+
+    def _duration(self, event: str, seconds: float, **_) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            with self._lock:
+                self.programs += 1
+                self.seconds += seconds
+
+    def _event(self, event: str, **_) -> None:
+        if event == "/jax/compilation_cache/cache_hits":
+            with self._lock:
+                self.cached += 1
+
+    def __str__(self) -> str:
+        made = self.programs - self.cached
+        return f"{made} programs compiled, {self.cached} read from the cache, {self.seconds:.1f} s"
+
+
+# One for all: programs are made in the order in which they were asked for.
+_POOL = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile")
+_ASKED: weakref.WeakSet[Future] = weakref.WeakSet()
+
+
+def cancel_waiting() -> None:
+    """Drops all programs that are not being made yet, so that leaving early does not wait."""
+    for future in list(_ASKED):
+        future.cancel()
+
+
+class AheadOfTime:
+    """A jitted function; its programs for known shapes can be made in the background.
+
+    Calling it with other shapes compiles on the spot, as `jax.jit` does.
+    """
+
+    def __init__(self, function: Callable, **options):
+        """options: of `jax.jit`; static arguments are given by name."""
+        self._function, self.jitted = function, jax.jit(function, **options)
+        self._programs: dict[tuple, Future] = {}
+
+    def prepare(self, *shapes, **static) -> None:
+        """Starts compiling for arguments like these: arrays or `jax.ShapeDtypeStruct`s."""
+        key = _signature(shapes, static)
+        if key not in self._programs or self._programs[key].cancelled():
+            make = lambda: self.jitted.lower(*shapes, **static).compile()  # noqa: E731
+            self._programs[key] = _POOL.submit(make)
+            _ASKED.add(self._programs[key])
+
+    def __call__(self, *arguments, **static):
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
+            return self._function(*arguments, **static)
+        future = self._programs.get(_signature(arguments, static))
+        if future is None or future.cancelled():
+            return self.jitted(*arguments, **static)
+        return future.result()(*arguments)
+
+    def shapes(self, *arguments, **static):
+        """Of what it returns. The trace is kept for `prepare` and for calls."""
+        return self.jitted.eval_shape(*arguments, **static)
+
+    @classmethod
+    def run_once(cls, function: Callable) -> AheadOfTime:
+        """Not optimised, which a program that runs once is not worth: compiling is all its time."""
+        return cls(function, compiler_options={"xla_backend_optimization_level": 0})
+
+    @classmethod
+    def run_often(cls, function: Callable, **options) -> AheadOfTime:
+        """Optimised even where `keep_programs` says otherwise: running is most of its time."""
+        if not jax.config.read("jax_disable_most_optimizations"):
+            return cls(function, **options)
+        most = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+        return cls(function, compiler_options=most, **options)
+
+    def programs(self) -> int:
+        """Programs so far: prepared, and compiled by calls."""
+        return len(self._programs) + self.jitted._cache_size()
+
+
+def _signature(arguments, static) -> tuple:
+    leaves, tree = jax.tree.flatten(arguments)
+    shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    return tree, shapes, tuple(sorted(static.items()))
+
+
+def shapes_of(tree):
+    """`jax.ShapeDtypeStruct`s of a pytree of arrays."""
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree)
