@@ -7,6 +7,7 @@
 | T_m, C_m   | frames and channels of modality m, as in the file   |
 | T, D       | frames and channels of the latents (all modalities) |
 | K          | draws per missing item                              |
+| P, Q       | availability patterns, conditions                   |
 """
 
 from __future__ import annotations
@@ -18,6 +19,20 @@ from typing import NamedTuple
 import numpy as np
 
 
+class Talk(NamedTuple):
+    """Where each of N utterances stands in a conversation.
+
+    Attributes:
+      conversation: (N,) str; utterances of one conversation stand together, in order.
+      position: (N,) float32 within the conversation.
+      speaker: (N,) int32, numbered within the conversation.
+    """
+
+    conversation: np.ndarray
+    position: np.ndarray
+    speaker: np.ndarray
+
+
 @dataclasses.dataclass(frozen=True)
 class Batch:
     """Utterances described by several modalities.
@@ -25,14 +40,16 @@ class Batch:
     Attributes:
       features: modality -> (N, T_m, C_m) float32, channel last.
       valid: modality -> (N, T_m) bool; True where the frame exists (is not padding).
-      label: (N,) float32 sentiment in [-3, 3].
+      label: (N,) float32, (N,) int class or (N, outputs) float32, as `mmdjax.tasks` reads it.
       id: (N,) str, the utterance's name in its file.
+      talk: the conversations that the utterances belong to; None where they stand alone.
     """
 
     features: Mapping[str, np.ndarray]
     valid: Mapping[str, np.ndarray]
     label: np.ndarray
     id: np.ndarray
+    talk: Talk | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -41,16 +58,39 @@ class Batch:
     def modalities(self) -> tuple[str, ...]:
         return tuple(self.features)
 
+    def at(self, rows: np.ndarray) -> Batch:
+        """Return the utterances at `rows`."""
+        features, valid = ({m: a[rows] for m, a in t.items()} for t in (self.features, self.valid))
+        talk = self.talk and Talk(*(a[rows] for a in self.talk))
+        return Batch(features, valid, self.label[rows], self.id[rows], talk)
 
-class Latents(NamedTuple):
-    """What the frozen encoders make of a batch: everything after them works on this.
+
+class Observed(NamedTuple):
+    """Which data of N utterances a model is given, under Q conditions.
 
     Attributes:
-      x: (N, M, T, D) float32, zero where `valid` is False.
-      valid: (N, M, T) bool; the latent frame rests on at least one frame that exists.
-      label: (N,) float32.
+      modalities: (Q, N, M) bool; something of the modality is given.
+      frames: modality -> (Q, N, T_m) bool, the frames that are given; None where every modality is
+        given or hidden as a whole.
     """
 
-    x: np.ndarray
-    valid: np.ndarray
-    label: np.ndarray
+    modalities: np.ndarray
+    frames: Mapping[str, np.ndarray] | None = None
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing is hidden under any condition."""
+        return self.frames is None and bool(self.modalities.all())
+
+    def of_frames(self, valid: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return modality -> (Q, N, T_m) bool of the frames that exist and are given."""
+        if self.frames is not None:
+            return dict(self.frames)
+        return {
+            m: valid[m][None] & self.modalities[:, :, i, None] for i, m in enumerate(valid)
+        }
+
+    @classmethod
+    def of_patterns(cls, patterns: np.ndarray, rows: int) -> Observed:
+        """Return every pattern of (Q, M) as a condition on all N utterances."""
+        return cls(np.repeat(patterns[:, None], rows, axis=1))

@@ -1,0 +1,245 @@
+"""The contract of a method: how what is missing is completed, and how the label is predicted.
+
+A method is one file in this folder: a class that derives from `Method` and is decorated with
+`@register`. Whatever trains, evaluates, reports and serves methods reads nothing but this contract,
+so a new method appears in comparisons, reports, resumed runs, `mmdjax.Imputer` and exports without
+another change.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import numpy as np
+
+from mmdjax.errors import UserError, choice
+from mmdjax.training.settings import Training
+from mmdjax.training.step import Source
+from mmdjax.types import Observed
+
+# What every phase reads of a config, and what no phase reads (`fingerprint`).
+ALWAYS = ("data", "task")
+SOLVER = tuple(
+    f"diffusion.{name}"
+    for name in ("recipe", "sampler", "sampler_options", "grid", "grid_options", "nfe")
+) + ("diffusion.guidance", "diffusion.coupling", "diffusion.dtype")
+LEARNED = tuple(
+    f"diffusion.{name}"
+    for name in ("sde", "conditioning", "weighting", "unconditional", "frame_gaps")
+)
+
+
+class Phase(NamedTuple):
+    """One thing that is trained.
+
+    Attributes:
+      name: of its folder and of its random stream; systems whose phases agree in name and in what
+        they read share them.
+      title: for messages and for the report.
+      reads: the groups or fields of the config that it depends on, beside `ALWAYS`, with those of
+        the phases whose parameters it starts from.
+      settings: how it is trained.
+      loss: (params, data, weight, key, frames) -> scalar, see `training.step`.
+      init: (key, parameters of earlier phases by name) -> params.
+      load: (parameters of earlier phases, seed, place) -> (`Source`, validate); called where
+        something is left to train. validate: params -> float, lower is better. place: (name,
+        reads) -> folder, for what is made once and kept.
+      bucket: (N,) index into `buckets` of each training sample. buckets: lengths.
+      expects: () -> (shapes of params, `Source` of shapes), so that the training step compiles
+        ahead of time; None where they are not known before.
+    """
+
+    name: str
+    title: str
+    reads: tuple[str, ...]
+    settings: Training
+    loss: Callable
+    init: Callable[[jax.Array, Mapping[str, Any]], Any]
+    load: Callable[[Mapping[str, Any], int, Callable], tuple[Source, Callable]]
+    bucket: np.ndarray
+    buckets: Sequence[int]
+    expects: Callable[[], tuple[Any, Source]] | None = None
+
+
+class Completion(NamedTuple):
+    """N utterances under Q conditions, each completed K times, in the method's own space.
+
+    Attributes:
+      x: pytree of arrays (Q, N, K, ...), as `Method.predict` takes them.
+      observed: what was given.
+      nfe: network evaluations of each drawn item; 0 where nothing is drawn.
+    """
+
+    x: Any
+    observed: Observed
+    nfe: int = 0
+
+    def first(self, draws: int) -> Completion:
+        """Return the first draws alone."""
+        return self._replace(x=jax.tree.map(lambda a: a[:, :, :draws], self.x))
+
+
+class Served(NamedTuple):
+    """What serving a trained method needs; see `mmdjax.serving.path`.
+
+    Attributes:
+      arrays: nested dicts of arrays, the parameters of `Method.route`.
+      explained: modality -> share of the validation split's variance that comes back in features
+        from exact completions.
+      about: plain values for the model's signature; 'frame_gaps': whether frames inside a modality
+        may be missing.
+    """
+
+    arrays: dict
+    explained: dict[str, float]
+    about: dict
+
+
+class Method:
+    """A method bound to a config and a data set.
+
+    Class attributes:
+      name: in configs. label: in tables. published: name in the published tables, '' if none.
+      sees: 'utterances', which are completed one by one, or 'conversations'.
+      draws: whether completions are random, so that K of them are averaged.
+      yardstick: an optimum or a probe: last in tables, never bold.
+      options: dataclass of settings of its own, the config's group of the method's name.
+      companions: methods that a run of this one shows beside it, each as 'name field=value ...'.
+    """
+
+    name: ClassVar[str] = ""
+    label: ClassVar[str] = ""
+    published: ClassVar[str] = ""
+    sees: ClassVar[str] = "utterances"
+    draws: ClassVar[bool] = False
+    yardstick: ClassVar[bool] = False
+    options: ClassVar[type | None] = None
+    companions: ClassVar[tuple[str, ...]] = ("linear_probe", "bayes")
+    gaps: ClassVar[bool] = False  # completes frames inside modalities
+
+    def __init__(self, config, dataset, reporter):
+        """config: `mmdjax.config.Config`. dataset: `mmdjax.data.dataset.Dataset`."""
+        self.config, self.dataset, self.reporter = config, dataset, reporter
+        self.task, self.modalities = dataset.task, dataset.modalities
+
+    @classmethod
+    def check(cls, config) -> None:
+        """Raise `UserError` where the config asks for what the method cannot do."""
+
+    @classmethod
+    def warm(cls, config, modalities: tuple[str, ...]) -> None:
+        """Start compiling what is known from the config alone, while the data are read."""
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """What is trained, in order; a yardstick has none."""
+        return ()
+
+    @property
+    def completes(self) -> tuple[str, ...]:
+        """What the completion depends on: its kind, then names of phases and config fields.
+
+        Systems that agree in it, and in those phases, are completed once.
+        """
+        return (self.name,)
+
+    def complete(
+        self, params, split: str, observed: Observed, draws: int, key, title: str
+    ) -> Completion:
+        """Complete a split under every condition.
+
+        Args:
+          params: phase -> its parameters.
+          split: 'valid' or 'test'.
+          draws: K; methods that do not draw return one.
+          key: of the randomness; with the utterance and the draw's number it is all of it.
+          title: for the progress bar.
+        """
+        raise NotImplementedError
+
+    def predict(self, params, split: str, completion: Completion) -> np.ndarray:
+        """Return predictions (Q, N, K, ...), as the task's `read` gives them."""
+        raise NotImplementedError
+
+    def truth(self, params, split: str) -> tuple[tuple[np.ndarray, np.ndarray], ...] | None:
+        """Return what `compared` is to be: for each modality x (N, T, C) and its frames (N, T)."""
+        return None
+
+    def compared(self, params, completion: Completion, modality: int) -> np.ndarray:
+        """Return completions of one modality (Q, N, K, T, C), in the space of `truth`."""
+        raise NotImplementedError
+
+    def sections(self, params, seed: int, rows) -> tuple:
+        """Return what the report shows beyond other methods, see `evaluation.report`."""
+        return ()
+
+    def draw_call(self):
+        """Return () -> (draws, NFE) of a full batch with untrained parameters, and what is known of
+        it: 'parameters' of one modality's network and 'batch'; None where nothing is drawn."""
+        return None
+
+    def served(self, params, seed: int) -> Served:
+        """Return what a model in use needs.
+
+        Raises:
+          UserError: the method cannot be served.
+        """
+        raise UserError(f"method {self.name!r} cannot be served; allowed: {', '.join(servable())}")
+
+    @classmethod
+    def route(cls, config, modalities: tuple[str, ...], task):
+        """Return the compiled path of a request, see `mmdjax.serving.path`."""
+        raise UserError(f"method {cls.name!r} cannot be served; allowed: {', '.join(servable())}")
+
+    def encoded(self, split: str):  # pragma: no cover - documentation of the default
+        """Return the standardised split."""
+        return self.dataset.standardised[split]
+
+
+_REGISTRY: dict[str, type[Method]] = {}
+
+
+def register(name: str, *, label: str, published: str = "", options: type | None = None):
+    """Decorate a `Method` with its name in configs, its label in tables, and its settings."""
+
+    def add(cls):
+        cls.name, cls.label, cls.published, cls.options = name, label, published, options
+        _REGISTRY[name] = cls
+        return cls
+
+    return add
+
+
+def registry() -> dict[str, type[Method]]:
+    """Return name -> method, of every file in `mmdjax.methods`."""
+    package = importlib.import_module("mmdjax.methods")
+    for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg):
+        importlib.import_module(f"mmdjax.methods.{module}")
+    return dict(_REGISTRY)
+
+
+def of_name(name: str) -> type[Method]:
+    """Return a method; raise `UserError` for a name that is not registered."""
+    found = registry()
+    choice("method", name, tuple(found))
+    return found[name]
+
+
+def servable() -> tuple[str, ...]:
+    """Return the names of the methods that can be served."""
+    return tuple(n for n, cls in registry().items() if cls.served is not Method.served)
+
+
+def stream(name: str) -> int:
+    """Return the number of a phase's random stream, a hash of its name."""
+    return zlib.crc32(name.encode()) & 0x7FFFFFFF
+
+
+def phase_keys(seed: int, name: str):
+    """Return (2,) keys of a phase: of its initialisation, and of its training."""
+    return jax.random.split(jax.random.fold_in(jax.random.key(seed), stream(name)))
