@@ -1,4 +1,4 @@
-"""Settings of a comparison: which systems, and the published table beside which they stand."""
+"""Which systems a run holds: a method and changes of the config each."""
 
 from __future__ import annotations
 
@@ -8,33 +8,32 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmdjax.errors import UserError
-
+from mmdjax.runtime.settings import field
 
 @dataclasses.dataclass(frozen=True)
 class System:
-    """One row of a comparison: the base config with changes.
+    """One row of a comparison: the config with changes.
 
     Attributes:
       name: in the report.
       changes: 'field=value' of `mmdjax.config.Config`, as on the command line.
-      method: whose results are shown: 'diffusion' (averaged over K draws), 'diffusion_k1', 'zero',
-        'mean', 'zero_trained' or 'mean_trained'.
+      method: of `mmdjax.methods`; '' for the config's.
       published: the method's name in the published tables; '' where they do not have it.
     """
 
     name: str = ""
     changes: tuple[str, ...] = ()
-    method: str = "diffusion"
+    method: str = ""
     published: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Systems that share whatever stages they have in common; a run without any is a single one.
+    """Named systems that share whatever phases they have in common.
 
     Attributes:
       systems: different names; the first is the one that the others are compared with.
-      tables: published ones, as 'thesis 6.1', see `evaluation/published.py`.
+      tables: published ones, as 'thesis 6.1', see `evaluation/published`.
       dataset: whose published numbers are shown.
       complete: averages count the complete pattern, and missing rate 0 (the thesis' tables 6.9 to
         6.12 do, its others do not).
@@ -45,18 +44,17 @@ class Comparison:
     systems: tuple[System, ...] = ()
     tables: tuple[str, ...] = ()
     dataset: str = "MOSI"
-    complete: bool = False
-    pictures: int = 0
-    iterations: int = 5000
-    perplexity: int = 8
+    complete: bool = True
+    pictures: int = field(0, low=0)
+    iterations: int = field(5000, low=1)
+    perplexity: int = field(8, low=1)
 
 
-METHODS = ("diffusion", "diffusion_k1", "zero", "mean", "zero_trained", "mean_trained")
 NO_COMPARISON = Comparison()
 
 
 def changed(values: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
-    """A config's plain values with 'field=value' applied.
+    """Return a config's plain values with 'field=value' applied.
 
     Raises:
       UserError: no such field.

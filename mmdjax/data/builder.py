@@ -46,7 +46,9 @@ class Utterances(tfds.core.GeneratorBasedBuilder):
                 {
                     "features": features,
                     "valid": valid,
-                    "label": tfds.features.Tensor(shape=(), dtype=np.float32),
+                    "label": tfds.features.Tensor(
+                        shape=train.label.shape[1:], dtype=train.label.dtype
+                    ),
                     "id": tfds.features.Text(),
                     "row": tfds.features.Tensor(shape=(), dtype=np.int32),
                 }

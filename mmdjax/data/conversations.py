@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmdjax.errors import UserError
-from mmdjax.types import Batch
+from mmdjax.types import Batch, Talk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +102,12 @@ def utterances(conversations: Conversations) -> Batch:
     features = {name: x[:, None] for name, x in conversations.features.items()}
     valid = {name: np.ones(x.shape[:2], bool) for name, x in features.items()}
     return Batch(features, valid, conversations.label, conversations.id)
+
+
+def batch_of(conversations: Conversations) -> Batch:
+    """Return the utterances with one frame a modality, and where they stand in conversations."""
+    where = Talk(conversations.conversation, conversations.position, conversations.speaker)
+    return dataclasses.replace(utterances(conversations), talk=where)
 
 
 def numbered(names: Sequence) -> list[int]:

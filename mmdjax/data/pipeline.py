@@ -6,18 +6,20 @@ Each source becomes a tensorflow-datasets builder with array_record files, read 
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from mmdjax.data.conversations import Conversations
+from mmdjax.data.conversations import batch_of
+from mmdjax.data.dataset import Dataset
 from mmdjax.errors import UserError, choice
 from mmdjax.runtime.files import cache_folder, write_bytes
+from mmdjax.runtime.progress import Reporter
 from mmdjax.types import Batch
 
 SPLITS = ("train", "valid", "test")
@@ -30,71 +32,97 @@ SUFFIXES = (".npy", ".npz", ".csv", ".csd", ".h5", ".hdf5", ".pkl", ".pickle", "
 LARGEST_DEVIATION = 10.0
 
 
-def _read_synthetic(data) -> dict[str, Batch]:
+class Source(NamedTuple):
+    """A source of data. A new one is one file with a `read`, and one entry in `SOURCES`.
+
+    Attributes:
+      read: (`Data` settings, tell) -> split -> `Batch`. tell: takes a line for the user.
+      labels: names of the labels that it can have.
+      synthetic: it makes its own data, with fixed modalities and no path.
+      kept: prepared files are kept as array_record.
+      optimum: `Data` settings -> the exact answer, see `Dataset.optimum`; None on real data.
+    """
+
+    read: Callable[..., dict[str, Batch]]
+    labels: tuple[str, ...] = ("sentiment",)
+    synthetic: bool = False
+    kept: bool = True
+    optimum: Callable | None = None
+
+
+def _read_synthetic(data, tell) -> dict[str, Batch]:
     from mmdjax.data.sources import synthetic
 
     modalities = synthetic.LAWS[data.name]
-    return synthetic.read(data.train, data.valid, data.test, data.seed, modalities)
+    sizes = (data.train, data.valid, data.test)
+    return synthetic.read(*sizes, data.seed, modalities, labels=data.labels)
 
 
-def _read_mmsa(data) -> dict[str, Batch]:
+def _read_mmsa(data, tell) -> dict[str, Batch]:
     from mmdjax.data.sources import mmsa
 
     return mmsa.read(data.path, data.names_by_key())
 
 
-def _read_file(data, tell: Callable[[str], object]) -> dict[str, Batch]:
+def _read_file(data, tell) -> dict[str, Batch]:
     from mmdjax.data.sources import from_file
 
     return from_file.read(data.path, data.names_by_key(), data.layout, data.seed, tell)
 
 
-def _tell(line: str) -> None:
-    from mmdjax.runtime.progress import Reporter
-
-    Reporter().print(line)
-
-
-# name -> (config.data) -> splits. A new source is one file with a `read`, and one entry here.
-SOURCES: dict[str, Callable[..., dict[str, Batch]]] = {
-    "synthetic": _read_synthetic,
-    "mmsa": _read_mmsa,
-    "file": lambda data: _read_file(data, _tell),
-    "synthetic_five": _read_synthetic,
-}
-
-
-def _read_synthetic_conversations(data) -> dict[str, Conversations]:
+def _read_synthetic_conversations(data, tell) -> dict[str, Batch]:
     from mmdjax.data.sources import synthetic_conversations
 
-    return synthetic_conversations.read(data.train, data.valid, data.test, data.seed)
+    splits = synthetic_conversations.read(data.train, data.valid, data.test, data.seed)
+    return {split: batch_of(part) for split, part in splits.items()}
 
 
-def _read_gcnet(data) -> dict[str, Conversations]:
+def _read_gcnet(data, tell) -> dict[str, Batch]:
     from mmdjax.data.sources import gcnet
 
     path, asked = Path(data.path), "give GCNet's folder or pickle, or an .npz"
     if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix in (".pkl", ".pickle"))
-        if len(found) != 1:
-            raise UserError(f"data.path {data.path!r} holds {len(found)} pickles; {asked}")
-        path = found[0]
+        pickles = sorted(p for p in path.iterdir() if p.suffix in (".pkl", ".pickle"))
+        if len(pickles) != 1:
+            raise UserError(f"data.path {data.path!r} holds {len(pickles)} pickles; {asked}")
+        path = pickles[0]
     if not path.is_file():
         raise UserError(f"data.path {data.path!r} is not a file; {asked}")
-    return gcnet.read(str(path), data.names_by_key(), data.classes, _tell)
+    splits = gcnet.read(str(path), data.names_by_key(), tell)
+    return {split: batch_of(part) for split, part in splits.items()}
 
 
-# The same for conversations, which are small and read as they are.
-CONVERSATIONS: dict[str, Callable[..., dict[str, Conversations]]] = {
-    "synthetic_conversations": _read_synthetic_conversations,
-    "gcnet": _read_gcnet,
+def _optimum_of_mixture(data):
+    from mmdjax.data.sources.optimum import of_mixture
+
+    return of_mixture(data)
+
+
+def _optimum_of_conversations(data):
+    from mmdjax.data.sources.optimum import of_conversations
+
+    return of_conversations(data)
+
+
+LABELS = ("sentiment", "rating", "emotion", "affect", "signs")
+_MIXTURE = Source(_read_synthetic, LABELS, synthetic=True, optimum=_optimum_of_mixture)
+SOURCES = {
+    "synthetic": _MIXTURE,
+    "synthetic_five": _MIXTURE,
+    "mmsa": Source(_read_mmsa),
+    "file": Source(_read_file),
+    "synthetic_conversations": Source(
+        _read_synthetic_conversations,
+        synthetic=True,
+        kept=False,
+        optimum=_optimum_of_conversations,
+    ),
+    "gcnet": Source(_read_gcnet, kept=False),
 }
-# Sources that make their own data: they have no path and fixed modalities.
-SYNTHETIC = ("synthetic", "synthetic_five", "synthetic_conversations")
 
 
 def modality_names(data) -> tuple[str, ...]:
-    """In the order of the modality axis, known before anything is read."""
+    """Return the names in the order of the modality axis, known before anything is read."""
     from mmdjax.data.sources.synthetic import LAWS, MODALITIES
 
     return tuple(data.names_by_key().values()) or tuple(LAWS.get(data.name, MODALITIES))
@@ -106,8 +134,8 @@ def fingerprint(data) -> str:
     Raises:
       UserError: `data.path` is not a file, nor, for 'file', a folder.
     """
-    facts = {"name": data.name, "modalities": data.modalities, "format": 1}
-    if data.name not in SYNTHETIC:
+    facts = {"name": data.name, "modalities": data.modalities, "format": 2}
+    if not SOURCES[data.name].synthetic:
         path, any_layout = Path(data.path).resolve(), data.name == "file"
         if not path.is_file() and not (any_layout and path.is_dir()):
             what = "a file or folder" if any_layout else "a file"
@@ -121,17 +149,19 @@ def fingerprint(data) -> str:
         from mmdjax.data.sources.synthetic import LAWS, Law
 
         facts["law"] = Law(data.seed, LAWS[data.name]).fingerprint()
-        facts |= {key: getattr(data, key) for key in ("train", "valid", "test", "seed")}
+        facts |= {key: getattr(data, key) for key in ("train", "valid", "test", "seed", "labels")}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def fingerprint_of(splits: Mapping[str, Conversations]) -> str:
-    """As `fingerprint`, of conversations: of what was read, wherever it stood."""
+def fingerprint_of(splits: Mapping[str, Batch]) -> str:
+    """Name splits by what was read, wherever it stood."""
     digest = hashlib.sha256()
-    for split, part in splits.items():
-        columns = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
-        features = columns.pop("features")
-        for name, a in (features | columns).items():
+    for split, batch in splits.items():
+        columns = {f"features {m}": x for m, x in batch.features.items()}
+        columns |= {f"valid {m}": v for m, v in batch.valid.items()}
+        columns |= {"label": batch.label, "id": batch.id}
+        columns |= batch.talk._asdict() if batch.talk else {}
+        for name, a in columns.items():
             digest.update(f"{split} {name} {a.dtype} {a.shape}".encode())
             digest.update(np.ascontiguousarray(a).tobytes())
     return digest.hexdigest()[:16]
@@ -175,39 +205,65 @@ def _digest(path: Path) -> str:
     return kept.read_text()
 
 
-def load_conversations(data) -> dict[str, Conversations]:
-    """The splits of a configured source of conversations, not yet standardised.
+def dataset(data, labels, folder: Path | None = None) -> Dataset:
+    """Return the splits of a configured source, their task, and the exact answer where it is known.
+
+    Args:
+      data, labels: `mmdjax.data.settings.Data` and `Labels`.
+      folder: where prepared files are kept, `cache_folder()` by default.
 
     Raises:
-      UserError: unknown source, or what the source itself refuses.
+      UserError: unknown source, what the source itself refuses, or labels that do not fit the task.
     """
-    choice("data set", data.name, CONVERSATIONS)
-    if data.name not in SYNTHETIC and not data.path:
-        raise UserError("data.path is empty; give your file: --config.data.path=features.pkl")
-    splits = CONVERSATIONS[data.name](data)
-    for split, part in splits.items():
-        if len(part) < 2 or not (data.classes or part.label.any()):
+    splits = load(data, folder)
+    task = task_of(data, labels, splits)
+    source = SOURCES[data.name]
+    content = fingerprint(data) if source.kept else fingerprint_of(splits)
+    optimum = source.optimum and not labels.kind and source.optimum(data)
+    return Dataset(splits, task, content, optimum or None)
+
+
+def task_of(data, labels, splits: Mapping[str, Batch]):
+    """Return the task of `mmdjax.tasks` that the settings name, or that the labels tell.
+
+    Raises:
+      UserError: labels of a split that do not fit it.
+    """
+    from mmdjax import tasks
+
+    task = None
+    if SOURCES[data.name].synthetic and not labels.kind:
+        from mmdjax.data.sources.synthetic_labels import TASKS
+
+        task = TASKS[data.labels]
+    if task is None:
+        label = splits["train"].label
+        names, metrics = labels.names, labels.metrics
+        task = tasks.make(labels.kind, labels.low, labels.high, names, metrics, label)
+    for split, batch in splits.items():
+        task.check(batch.label, f"split {split!r}")
+    return task
+
+
+def load(data, folder: Path | None = None) -> dict[str, Batch]:
+    """Return the splits of a configured source in its own units; see `dataset` for the arguments."""
+    choice("data set", data.name, SOURCES)
+    source = SOURCES[data.name]
+    if not source.synthetic and not data.path:
+        raise UserError("data.path is empty; give your file: --config.data.path=aligned_50.pkl")
+    splits = _kept(data, folder) if source.kept else source.read(data, _tell)
+    for split, batch in splits.items():
+        if len(batch) < 2 or not batch.label.any():
             raise UserError(
-                f"split {split!r} has {len(part)} utterances and "
-                f"{(part.label != 0).sum()} labels other than 0; "
-                "allowed: at least two utterances, one of them not neutral"
+                f"split {split!r} has {len(batch)} utterances and "
+                f"{(batch.label != 0).sum()} labels other than 0; "
+                "allowed: at least two utterances, one of them with another label"
             )
     return splits
 
 
-def load(data, folder: Path | None = None) -> dict[str, Batch]:
-    """The splits of a configured source, not yet standardised.
-
-    Args:
-      data: `mmdjax.config.Data`.
-      folder: where prepared files are kept, `cache_folder()` by default.
-
-    Raises:
-      UserError: unknown source, or what the source itself refuses.
-    """
-    choice("data set", data.name, SOURCES)
-    if data.name in ("mmsa", "file") and not data.path:
-        raise UserError("data.path is empty; give your file: --config.data.path=aligned_50.pkl")
+def _kept(data, folder: Path | None) -> dict[str, Batch]:
+    """Prepared once for each content, then read through grain."""
     from mmdjax.data import builder  # tensorflow-datasets takes a second to import
 
     root = (folder or cache_folder()) / "datasets"
@@ -215,24 +271,19 @@ def load(data, folder: Path | None = None) -> dict[str, Batch]:
     told = root / "told" / f"{name}.txt"
 
     def read() -> dict[str, Batch]:
-        if data.name != "file":
-            return SOURCES[data.name](data)
-        splits = _read_file(data, lines.append)
-        write_bytes(told, "\n".join(lines).encode(errors="backslashreplace"))
+        splits = SOURCES[data.name].read(data, lines.append)
+        if lines:
+            write_bytes(told, "\n".join(lines).encode(errors="backslashreplace"))
         return splits
 
-    made = builder.prepare(data.name, name, read, root)
-    for line in told.read_text().splitlines() if told.is_file() else ():  # every time
+    prepared = builder.prepare(data.name, name, read, root)
+    for line in told.read_text().splitlines() if told.is_file() else ():  # at every start
         _tell(line)
-    splits = {split: builder.read_split(made, split) for split in SPLITS}
-    for split, batch in splits.items():
-        if len(batch) < 2 or not batch.label.any():
-            raise UserError(
-                f"split {split!r} has {len(batch)} utterances and "
-                f"{(batch.label != 0).sum()} labels other than 0; "
-                "allowed: at least two utterances, one of them not neutral"
-            )
-    return splits
+    return {split: builder.read_split(prepared, split) for split in SPLITS}
+
+
+def _tell(line: str) -> None:
+    Reporter().print(line)
 
 
 def scaling(train: Batch) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -258,6 +309,6 @@ def standardise(splits: Mapping[str, Batch]) -> dict[str, Batch]:
             x = np.where(batch.valid[name][..., None], x, 0.0)
             result[split][name] = x.astype(np.float32)
     return {
-        split: Batch(result[split], batch.valid, batch.label, batch.id)
+        split: Batch(result[split], batch.valid, batch.label, batch.id, batch.talk)
         for split, batch in splits.items()
     }

@@ -109,6 +109,8 @@ class Method:
       draws: whether completions are random, so that K of them are averaged.
       yardstick: an optimum or a probe: last in tables, never bold.
       options: dataclass of settings of its own, the config's group of the method's name.
+      gaps: whether it can be given some frames of a modality and not others.
+      pages: module whose `sections` adds to the report, '' for none.
       companions: methods that a run of this one shows beside it, each as 'name field=value ...'.
     """
 
@@ -120,7 +122,8 @@ class Method:
     yardstick: ClassVar[bool] = False
     options: ClassVar[type | None] = None
     companions: ClassVar[tuple[str, ...]] = ("linear_probe", "bayes")
-    gaps: ClassVar[bool] = False  # completes frames inside modalities
+    gaps: ClassVar[bool] = False
+    pages: ClassVar[str] = ""
 
     def __init__(self, config, dataset, reporter):
         """config: `mmdjax.config.Config`. dataset: `mmdjax.data.dataset.Dataset`."""
@@ -130,6 +133,11 @@ class Method:
     @classmethod
     def check(cls, config) -> None:
         """Raise `UserError` where the config asks for what the method cannot do."""
+
+    @classmethod
+    def describe(cls, config, label: str) -> str:
+        """Return the default name in tables of a system with this config."""
+        return label
 
     @classmethod
     def warm(cls, config, modalities: tuple[str, ...]) -> None:
@@ -174,10 +182,6 @@ class Method:
         """Return completions of one modality (Q, N, K, T, C), in the space of `truth`."""
         raise NotImplementedError
 
-    def sections(self, params, seed: int, rows) -> tuple:
-        """Return what the report shows beyond other methods, see `evaluation.report`."""
-        return ()
-
     def draw_call(self):
         """Return () -> (draws, NFE) of a full batch with untrained parameters, and what is known of
         it: 'parameters' of one modality's network and 'batch'; None where nothing is drawn."""
@@ -195,10 +199,6 @@ class Method:
     def route(cls, config, modalities: tuple[str, ...], task):
         """Return the compiled path of a request, see `mmdjax.serving.path`."""
         raise UserError(f"method {cls.name!r} cannot be served; allowed: {', '.join(servable())}")
-
-    def encoded(self, split: str):  # pragma: no cover - documentation of the default
-        """Return the standardised split."""
-        return self.dataset.standardised[split]
 
 
 _REGISTRY: dict[str, type[Method]] = {}

@@ -1,11 +1,74 @@
-"""Settings of how missing latents are drawn."""
+"""Settings of the networks that methods share, and of how missing latents are drawn."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
 
+from mmdjax.diffusion import conditioning, losses, sde, time_grids
+from mmdjax.diffusion.samplers import registry
 from mmdjax.errors import UserError, choice
+from mmdjax.networks import score_networks
+from mmdjax.networks.score_transformer import ATTENTION
+from mmdjax.runtime.settings import field
+
+
+@dataclasses.dataclass(frozen=True)
+class Latents:
+    """frames T and channels D of the encoders' output; dropout on their input features."""
+
+    frames: int = field(48, low=1)
+    channels: int = field(32, low=1)
+    dropout: float = field(0.0, low=0, below=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fusion:
+    """MulT: layers and heads of each transformer, dropout on attention and elsewhere."""
+
+    layers: int = field(4, low=1)
+    heads: int = field(8, low=1)
+    attention_dropout: float = field(0.2, low=0, below=1)
+    dropout: float = field(0.1, low=0, below=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """The score networks, one for each modality.
+
+    Attributes:
+      network: score_transformer, unet (IMDer's), dit or mmdit, see `networks/score_networks.py`,
+        which has the published sizes of all four.
+      width, layers, heads, mlp: of the transformer. U-Net: of its deepest level.
+      time_features, fourier_scale: number of Gaussian Fourier features of t, and the standard
+        deviation of their frequencies.
+      attention: 'joint' (the thesis) or 'prefix': condition tokens attend to each other only, and
+        are computed once a draw instead of at every evaluation.
+      patch: frames to a token. Both are the score transformer's alone.
+    """
+
+    network: str = field("score_transformer", names=lambda: tuple(score_networks.REGISTRY))
+    width: int = field(256, low=1)
+    layers: int = field(6, low=1)
+    heads: int = field(8, low=1)
+    mlp: int = field(512, low=1)
+    time_features: int = field(256, low=1)
+    fourier_scale: float = field(16.0, above=0)
+    attention: str = field("joint", names=ATTENTION)
+    patch: int = field(1, low=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+    """RCAN-1D alignment decoder: channels inside, number of residual blocks, reduction of the
+    channel attention, and the weight lambda of its loss (thesis eq. 5.23). use=False: none, draws
+    go to the fusion as they are."""
+
+    channels: int = field(64, low=1)
+    blocks: int = field(20, low=1)
+    reduction: int = field(16, low=1)
+    weight: float = field(0.2, low=0)
+    use: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,20 +96,20 @@ class Diffusion:
         first: the joint law) or 'independent' (each given the observed ones: the thesis).
     """
 
-    sde: str = "vp"
+    sde: str = field("vp", names=lambda: tuple(sde.REGISTRY))
     recipe: str = ""
-    sampler: str = "ddim"
+    sampler: str = field("ddim", names=registry.names)
     sampler_options: tuple[str, ...] = ()
-    grid: str = "quadratic"
+    grid: str = field("quadratic", names=lambda: tuple(time_grids.REGISTRY))
     grid_options: tuple[str, ...] = ()
-    nfe: int = 30
-    conditioning: str = "clean"
-    weighting: str = "v"
-    unconditional: float = 0.0
-    frame_gaps: float = 0.0
-    guidance: float = 1.0
-    coupling: str = "chain"
-    dtype: str = "float32"
+    nfe: int = field(30, low=0)
+    conditioning: str = field("clean", names=conditioning.MODES)
+    weighting: str = field("v", names=lambda: tuple(losses.WEIGHTS))
+    unconditional: float = field(0.0, low=0, below=1)
+    frame_gaps: float = field(0.0, low=0, below=1)
+    guidance: float = field(1.0, low=0)
+    coupling: str = field("chain", names=("chain", "independent"))
+    dtype: str = field("float32", names=("float32", "bfloat16"))
 
     def options(self) -> dict[str, float]:
         """The solver's settings as keyword arguments; raises `UserError` for what is no number."""

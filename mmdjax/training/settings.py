@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from mmdjax.runtime.settings import field
+
 
 @dataclasses.dataclass(frozen=True)
 class Training:
@@ -20,14 +22,14 @@ class Training:
       ema: decay of the averaged parameters that are validated and kept; 0 is no averaging.
     """
 
-    epochs: int = 50
-    patience: int = 10
-    batch: int = 32
-    learning_rate: float = 1e-3
-    warmup: int = 100
-    weight_decay: float = 5e-3
-    clip: float = 1.0
-    ema: float = 0.0
+    epochs: int = field(50, low=1)
+    patience: int = field(10, low=1)
+    batch: int = field(32, low=1)
+    learning_rate: float = field(1e-3, above=0)
+    warmup: int = field(100, low=0)
+    weight_decay: float = field(5e-3, low=0)
+    clip: float = field(1.0, above=0)
+    ema: float = field(0.0, low=0, below=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +44,9 @@ class Mesh:
       shard_from: bytes from which a parameter is shared rather than copied.
     """
 
-    data: int = 0
-    fsdp: int = 1
-    shard_from: int = 65536
+    data: int = field(0, low=0)
+    fsdp: int = field(1, low=1)
+    shard_from: int = field(65536, low=1)
 
 
 TRAINING, MESH = Training(), Mesh()

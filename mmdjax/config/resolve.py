@@ -1,0 +1,100 @@
+"""From a run's config to its systems, each with a method and a config of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from mmdjax.config.groups import from_dict, to_dict
+from mmdjax.config.systems import changed
+from mmdjax.errors import UserError
+from mmdjax.methods.method import Method, of_name, registry
+
+# What a system of an earlier version's comparison was shown by -> the method that it is now.
+FORMER = {
+    "diffusion": "two_stage",
+    "diffusion_k1": "two_stage, and the change 'evaluation.draws=1'",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Resolved:
+    """A system ready to be built: its name in tables, its method, and its whole config."""
+
+    name: str
+    method: type[Method]
+    config: Any
+    published: str = ""
+
+
+def systems_of(config) -> list[Resolved]:
+    """Return the systems of a run, the first one being what it is about.
+
+    Args:
+      config: `mmdjax.config.Config`.
+
+    Raises:
+      UserError: a system that does not exist, cannot do what the config asks for, has another's
+        name, or changes the data.
+    """
+    if config.comparison.systems:
+        return _named(config)
+    texts = config.systems or of_name(config.method).companions
+    systems = [_system(config, config.method, ())]
+    for text in texts:
+        method, *changes = text.split()
+        try:
+            system = _system(config, method, tuple(changes))
+        except UserError:
+            # A companion that the data or the conditions do not allow is not missed.
+            if config.systems:
+                raise
+            continue
+        if system.name not in {s.name for s in systems}:
+            systems.append(system)
+    return systems
+
+
+def _named(config) -> list[Resolved]:
+    entries, names = config.comparison.systems, set()
+    for entry in entries:
+        if not entry.name or entry.name in names:
+            raise UserError(
+                f"config.comparison.systems names {entry.name!r}; allowed: different names"
+            )
+        names.add(entry.name)
+        if entry.method in FORMER:
+            raise UserError(
+                f"system {entry.name!r}: method {entry.method!r} has a new name; allowed: "
+                f"{FORMER[entry.method]}"
+            )
+    systems = [
+        _system(config, e.method or config.method, e.changes, e.name, e.published) for e in entries
+    ]
+    shown = {s.method.name for s in systems}
+    for name in ("linear_probe", "bayes"):  # yardsticks of every comparison, where they apply
+        if name not in shown:
+            try:
+                systems.append(_system(config, name, ()))
+            except UserError:
+                continue
+    return systems
+
+
+def _system(config, method: str, changes, name: str = "", published: str = "") -> Resolved:
+    if not changes and method == config.method and not config.comparison.systems:
+        own = dataclasses.replace(config, systems=())
+    else:
+        values = changed(to_dict(config), changes)
+        method = values["method"] if values["method"] != config.method else method
+        values |= {"method": method, "comparison": {}, "systems": ()}
+        own = from_dict(values)
+        for group in ("data", "task", "seeds"):
+            if getattr(own, group) != getattr(config, group):
+                raise UserError(
+                    f"system {name or method!r} changes {group}; allowed: the same for all systems"
+                )
+    cls = registry()[own.method]
+    cls.check(own)
+    label = f"{cls.label}, K = {own.evaluation.draws}" if cls.draws else cls.label
+    return Resolved(name or cls.describe(own, label), cls, own, published)

@@ -1,0 +1,60 @@
+"""Settings of the data, and of what their labels are."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from mmdjax.runtime.settings import field
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What is read.
+
+    Attributes:
+      name: 'synthetic' (three modalities), 'synthetic_five', 'mmsa' (the field's pickles) or 'file'
+        (any layout of docs/your_data.md); of conversations 'synthetic_conversations' or 'gcnet'.
+      path: the user's file (mmsa), or file or folder (file, gcnet).
+      layout: of `path`, where it is not to be detected, such as 'mmin:3', its third fold (file).
+      modalities: 'key:name' for each modality of a user's file, its key there and its name here.
+        The order is that of the modality axis, of pattern names and of chained draws.
+      labels: which labels a synthetic set has: 'sentiment' in [-3, 3], 'rating' from 0 to 10,
+        'emotion' (six classes), 'affect' (valence, arousal, dominance) or 'signs' (their signs).
+      train, valid, test, seed: sizes and law of the synthetic sets; seed also of the splits of a
+        file without any (file).
+      length_buckets: latents are cut to the shortest of these lengths that holds the utterance.
+    """
+
+    name: str = "synthetic"
+    path: str = ""
+    layout: str = ""
+    modalities: tuple[str, ...] = ()
+    labels: str = "sentiment"
+    train: int = field(2048, low=1)
+    valid: int = field(512, low=1)
+    test: int = field(1024, low=1)
+    seed: int = field(0, low=0)
+    length_buckets: tuple[int, ...] = (48,)
+
+    def names_by_key(self) -> dict[str, str]:
+        """Return key in the file -> the modality's name, in order."""
+        return dict(pair.rsplit(":", 1) for pair in self.modalities)
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """What a label is, see `mmdjax.tasks`.
+
+    Attributes:
+      kind: 'regression', 'classification', 'multi_label', or '' to tell from the labels.
+      low, high: range of a regression; equal for the range of the training labels.
+      names: of the classes, or of several outputs.
+      metrics: 'sentiment' or 'plain' metrics of a regression; 'auto' is 'sentiment' for labels in
+        [-3, 3].
+    """
+
+    kind: str = field("", names=("", "regression", "classification", "multi_label"))
+    low: float = 0.0
+    high: float = 0.0
+    names: tuple[str, ...] = ()
+    metrics: str = field("auto", names=("auto", "sentiment", "plain"))

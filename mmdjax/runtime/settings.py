@@ -1,0 +1,81 @@
+"""Settings as dataclasses: plain values of declared types, inside bounds that stand at the field."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mmdjax.errors import UserError, choice
+
+
+def field(
+    default: Any,
+    low: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    names: Sequence[str] | Callable[[], Sequence[str]] | None = None,
+):
+    """Declare a field with its bounds.
+
+    Args:
+      default: its value where the config says nothing.
+      low: smallest value. above, below: exclusive bounds.
+      names: allowed names, or a function that returns them, such as a registry's.
+    """
+    bounds = {"low": low, "above": above, "below": below, "names": names}
+    return dataclasses.field(default=default, metadata={k: b for k, b in bounds.items() if b is not None})
+
+
+def dataclass_from(cls, values: Mapping[str, Any], where: str):
+    """Return an instance of a dataclass whose fields have their types and lie inside their bounds.
+
+    Args:
+      where: names the instance in messages.
+
+    Raises:
+      UserError: an unknown field, a value of another type, or one out of bounds.
+    """
+    types = typing.get_type_hints(cls)
+    for key in values:
+        choice(f"{where} field", key, tuple(types))
+    result = cls(**{key: _convert(types[key], v, f"{where}.{key}") for key, v in values.items()})
+    for entry in dataclasses.fields(cls):
+        value = getattr(result, entry.name)
+        for item in value if isinstance(value, tuple) else (value,):
+            _check_bounds(f"{where}.{entry.name}", item, entry.metadata)
+    return result
+
+
+def _check_bounds(name: str, value, bounds: Mapping[str, Any]) -> None:
+    if "names" in bounds:
+        names = bounds["names"]
+        choice(name, value, tuple(names() if callable(names) else names))
+    low, above, below = (bounds.get(key) for key in ("low", "above", "below"))
+    fits = (low is None or value >= low) and (above is None or value > above)
+    if fits and (below is None or value < below):
+        return
+    words = [f"at least {low:g}"] if low is not None else []
+    words += [f"a number above {above:g}"] if above is not None else []
+    words += [f"below {below:g}"] if below is not None else []
+    raise UserError(f"{name} = {value}; allowed: {' and '.join(words)}")
+
+
+def _convert(kind, value, where: str):
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, Mapping) and not hasattr(value, "items"):
+            raise UserError(f"{where} = {value!r} is not a group of fields")
+        return dataclass_from(kind, value, where)
+    origin = typing.get_origin(kind)
+    if origin is tuple:
+        item = typing.get_args(kind)[0]
+        values = (value,) if isinstance(value, int | float | str) else value
+        if not isinstance(values, tuple | list):
+            raise UserError(f"{where} = {value!r} is not a list of {item.__name__}")
+        return tuple(_convert(item, v, where) for v in values)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
+        raise UserError(f"{where} = {value!r} is not of type {kind.__name__}")
+    return value
