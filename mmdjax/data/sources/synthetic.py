@@ -10,7 +10,8 @@ Language sees valence almost clearly. Acoustics see arousal, and an offset b who
 product of valence and arousal: they tell valence only to who combines the two. Vision sees a weak
 valence. So every conditional law, score and Bayes-optimal prediction is exact (`mixture.py`), and
 filling with a constant is not. `Law` takes any two to six modalities; `FIVE` adds gaze, which sees
-dominance, and physiology, a second witness of arousal, to these three.
+dominance, and physiology, a second witness of arousal, to these three. Other labels of the same
+utterances, z and g among them, are those of `synthetic_labels.py`.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mmdjax.data.sources import mixture
-from mmdjax.errors import UserError
+from mmdjax.data.sources import mixture, synthetic_labels
+from mmdjax.errors import UserError, choice
 from mmdjax.types import Batch
 
 # Centres of valence, arousal, dominance: joy, contentment, anger, sadness, surprise, calm.
@@ -69,7 +70,13 @@ FACTORS = 4  # columns of a loading: z and the offset
 
 
 class Law:
-    """The joint law of (features..., label before clipping), and what follows from it exactly."""
+    """The joint law of (features..., label before clipping), and what follows from it exactly.
+
+    Attributes:
+      shapes: modality -> (T_m, C_m).
+      mixture: of (features..., label before clipping).
+      with_latents: of the same and z, which stands at `latents`.
+    """
 
     def __init__(self, seed: int = 0, modalities: Mapping[str, Modality] = MODALITIES):
         """modalities: in the order of the modality axis; laws of one seed agree on the first ones
@@ -103,6 +110,12 @@ class Law:
             cov[part, part] += m.disturbance**2 * loading @ loading.T
             start += len(loading)
         self.mixture = mixture.Mixture(FREQUENCY, mean, np.tile(cov, (len(FREQUENCY), 1, 1)))
+        with_z = LATENT_STD**2 * shared
+        cov = np.block([[cov, with_z], [with_z.T, LATENT_STD**2 * np.eye(len(LABEL_READOUT))]])
+        self.latents = np.arange(len(shared), len(cov))
+        self.with_latents = mixture.Mixture(
+            FREQUENCY, np.hstack([mean, EMOTIONS]), np.tile(cov, (len(FREQUENCY), 1, 1))
+        )
 
     def fingerprint(self) -> str:
         """Changes with any number of the law."""
@@ -139,8 +152,8 @@ class Law:
         """(N,) posterior median, clipped: optimal for MAE and ACC2 (see `mixture.median`)."""
         return np.clip(mixture.median(self.label_posterior(given, features)), -3, 3)
 
-    def sample(self, count: int, seed: int, prefix: str) -> Batch:
-        """`count` utterances."""
+    def sample(self, count: int, seed: int, prefix: str, labels: str = "sentiment") -> Batch:
+        """`count` utterances, with labels of `synthetic_labels.TASKS`."""
         rng = np.random.default_rng(seed)
         everything = np.arange(self.mixture.mean.shape[1])
         law = self.mixture.condition(everything, everything[:0], np.zeros((count, 0)))
@@ -151,7 +164,7 @@ class Law:
             part = joint[:, start : start + size].reshape(count, frames, channels)
             features[name], start = part.astype(np.float32), start + size
         valid = {name: np.ones((count, s[0]), bool) for name, s in self.shapes.items()}
-        label = np.clip(joint[:, -1], -3, 3).astype(np.float32)
+        label = synthetic_labels.draw(self, labels, joint, seed)
         return Batch(features, valid, label, np.array([f"{prefix}_{i}" for i in range(count)]))
 
 
@@ -177,12 +190,28 @@ def _smooth_loading(rng: np.random.Generator, m: Modality) -> np.ndarray:
 
 
 def read(
-    train: int, valid: int, test: int, seed: int, modalities: Mapping[str, Modality] = MODALITIES
+    train: int,
+    valid: int,
+    test: int,
+    seed: int,
+    modalities: Mapping[str, Modality] = MODALITIES,
+    labels: str = "sentiment",
 ) -> dict[str, Batch]:
-    """The three splits, from one law, with independent draws."""
+    """The three splits, from one law, with independent draws.
+
+    Args:
+      train, valid, test: utterances.
+      seed: of the law and of the draws.
+      modalities: see `Law`.
+      labels: of `synthetic_labels.TASKS`; they change no feature.
+
+    Raises:
+      UserError: unknown labels, or see `Law`.
+    """
+    choice("labels", labels, synthetic_labels.TASKS)
     law = Law(seed, modalities)
     sizes = {"train": train, "valid": valid, "test": test}
     return {
-        name: law.sample(size, seed * 1000 + 1 + k, name)
+        name: law.sample(size, seed * 1000 + 1 + k, name, labels)
         for k, (name, size) in enumerate(sizes.items())
     }

@@ -1,0 +1,125 @@
+"""The kinds of task by name, made from plain values, or from settings and training labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mmdjax.errors import UserError, choice
+from mmdjax.tasks.classification import Classification
+from mmdjax.tasks.multi_label import MultiLabel
+from mmdjax.tasks.regression import Regression
+from mmdjax.tasks.task import Task
+
+KINDS: dict[str, type[Task]] = {k.kind: k for k in (Regression, Classification, MultiLabel)}
+SENTIMENT = Regression(-3, 3)
+MOST_CLASSES = 1000  # that labels may ask for without naming them
+
+
+def from_dict(values: Mapping) -> Task:
+    """Returns the task of which `Task.describe` made these values.
+
+    Raises:
+      UserError: an unknown kind, a value that it has not, or one that is not allowed.
+    """
+    given = dict(values)
+    kind = given.pop("kind", None)
+    choice("task", kind, KINDS)
+    try:
+        return KINDS[kind](**given)
+    except TypeError:
+        allowed = ", ".join(KINDS[kind].__dataclass_fields__)
+        raise UserError(f"{kind} with {', '.join(given)}; allowed: {allowed}") from None
+
+
+def make(
+    kind: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    names: Sequence[str] = (),
+    metric_set: str = "auto",
+    label: np.ndarray | None = None,
+) -> Task:
+    """Returns the task that settings and the training labels mean.
+
+    Args:
+      kind: of `KINDS`; '' for what the labels look like. Fractions, and all labels with a range,
+        are regression; whole numbers of an integer dtype, or (N,) labels with names, classes; of an
+        integer dtype and (N, outputs), multi label.
+      low, high: the range of regression. By default [-3, 3] if the labels lie within it and some
+        are negative or fractional, as sentiment is; otherwise the labels', rounded outwards.
+      names: of outputs, classes or labels; by default their numbers.
+      metric_set: of regression.
+      label: (N,) or (N, outputs), finite.
+
+    Raises:
+      UserError: an unknown kind, settings of another kind, or labels that tell no task.
+    """
+    label = None if label is None else np.asarray(label)
+    if kind == "":
+        kind = _looks_like(label, low is not None or high is not None, bool(names))
+    choice("task", kind, KINDS)
+    if kind == "regression":
+        return _regression(low, high, tuple(names), metric_set, label)
+    if low is not None or high is not None or metric_set != "auto":
+        raise UserError(f"a range or metric set of {kind}; allowed: of regression")
+    if names:
+        return KINDS[kind](tuple(names))
+    if kind == "multi_label":
+        return MultiLabel(_numbered(_given(label, 2).shape[1]))
+    most = float(_given(label, 1).max())
+    if not 1 <= most < MOST_CLASSES or most != int(most):
+        raise UserError(
+            f"classes of which the highest is {most:g}; allowed: a whole number from 1 to "
+            f"{MOST_CLASSES - 1}, or names"
+        )
+    return Classification(_numbered(int(most) + 1))
+
+
+def _looks_like(label: np.ndarray | None, ranged: bool, named: bool) -> str:
+    if label is None:
+        raise UserError("no task and no labels; allowed: " + ", ".join(KINDS))
+    if ranged:
+        return "regression"
+    if label.dtype.kind in "iub":
+        return "classification" if label.ndim == 1 else "multi_label"
+    return "classification" if named and label.ndim == 1 else "regression"
+
+
+def _regression(low, high, names, metric_set: str, label: np.ndarray | None) -> Regression:
+    if label is not None and label.ndim == 2 and label.shape[1] > 1 and not names:
+        names = _numbered(label.shape[1])
+    if low is None or high is None:
+        found = _range(_given(label, label.ndim if label is not None else 1))
+        low, high = found[0] if low is None else low, found[1] if high is None else high
+    return Regression(low, high, names, metric_set)
+
+
+def _range(label: np.ndarray) -> tuple[float, float]:
+    """The ends of the labels, rounded outwards to the power of ten just below their distance."""
+    # As they were written: 0.3, not the number of float32 beside it.
+    low, high = float(str(label.min())), float(str(label.max()))
+    if low >= -3 and high <= 3 and (low < 0 or (label != label.round()).any()):
+        return SENTIMENT.low, SENTIMENT.high
+    if not low < high:
+        raise UserError(f"labels that are all {low:g}; allowed: two different ones, or a range")
+    step = math.floor(math.log10(high - low))
+    if step < 0:  # powers of ten below 1 are not exact, their inverses are
+        down, up = math.floor(round(low * 10**-step, 9)), math.ceil(round(high * 10**-step, 9))
+        return down / 10**-step, up / 10**-step
+    return math.floor(low / 10**step) * 10.0**step, math.ceil(high / 10**step) * 10.0**step
+
+
+def _given(label: np.ndarray | None, axes: int) -> np.ndarray:
+    if label is None or not label.size:
+        raise UserError("no labels that tell the task; allowed: at least one, or names and range")
+    if label.ndim != axes:
+        wanted = "(N,)" if axes == 1 else "(N, outputs)"
+        raise UserError(f"labels of shape {label.shape}; allowed: {wanted}")
+    return label
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    return tuple(map(str, range(count)))

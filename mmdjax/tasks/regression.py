@@ -1,0 +1,226 @@
+"""Regression: a label is a number in a range, or several numbers in the same range."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error
+
+from mmdjax.errors import UserError, choice
+from mmdjax.tasks import conformal
+from mmdjax.tasks.task import Task, checked_names, plain_number
+
+METRIC_SETS = ("auto", "sentiment", "plain")
+SENTIMENT = (
+    "acc2_nonzero", "f1_nonzero", "acc2_with_zero", "f1_with_zero", "acc7", "acc5", "mae", "corr"
+)  # fmt: skip
+PLAIN = ("mae", "corr", "rmse_label", "ccc")
+EACH = ("mae", "corr", "ccc")  # of several outputs, and their means
+CONSTANT = 1e-12  # a standard deviation below which nothing varies
+
+
+@dataclasses.dataclass(frozen=True)
+class Regression(Task):
+    """One number in [low, high], or one of each name.
+
+    A head works in units of (high - low) / 6 around the middle of the range: its output o means
+    the label middle + o (high - low) / 6. So learning rates do not depend on the range, and for
+    [-3, 3] an output is the label itself.
+
+    Attributes:
+      low, high: the range of every output.
+      names: of several outputs, such as valence, arousal, dominance.
+      metric_set: 'sentiment' (ACC2, F1, ACC7, ACC5, MAE, correlation), 'plain' (MAE, correlation,
+        RMSE, CCC), or 'auto': 'sentiment' for one output in [-3, 3], otherwise 'plain'.
+    """
+
+    low: float
+    high: float
+    names: tuple[str, ...] = ()
+    metric_set: str = "auto"
+    kind: ClassVar[str] = "regression"
+
+    def __post_init__(self):
+        """Raises `UserError` for an empty range, names that are equal, or an unknown metric set."""
+        for name in ("low", "high"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        if not -np.inf < self.low < self.high < np.inf:
+            raise UserError(
+                f"regression from {self.low:g} to {self.high:g}; allowed: a number and a higher one"
+            )
+        object.__setattr__(self, "names", checked_names(self.kind, self.names, 0))
+        choice("metric set", self.metric_set, METRIC_SETS)
+        if self.metric_set == "sentiment" and self.label_shape:
+            raise UserError(
+                f"metric set 'sentiment' of {self.outputs} outputs; allowed: auto, plain"
+            )
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """() of one output, (outputs,) of several."""
+        return (self.outputs,) if self.outputs > 1 else ()
+
+    @property
+    def middle(self) -> float:
+        """The label that an output of 0 means."""
+        return (self.low + self.high) / 2
+
+    @property
+    def unit(self) -> float:
+        """What an output of 1 adds to it."""
+        return (self.high - self.low) / 6
+
+    @property
+    def sentiment(self) -> bool:
+        """Whether metrics are those of sentiment."""
+        if self.metric_set != "auto":
+            return self.metric_set == "sentiment"
+        return (self.low, self.high) == (-3, 3) and not self.label_shape
+
+    @property
+    def headline(self) -> str:
+        """ACC2 of sentiment; otherwise MAE, for which there is an optimum to compare with."""
+        return "acc2_nonzero" if self.sentiment else "mae"
+
+    @property
+    def main(self) -> tuple[str, ...]:
+        """Of the main table."""
+        if self.sentiment:
+            return ("acc2_nonzero", "f1_nonzero", "acc7", "mae", "corr", "regret_acc2")
+        return (*(EACH if self.label_shape else PLAIN), "regret_mae")
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Of the metric set, and the regrets."""
+        if self.sentiment:
+            return (*SENTIMENT, "regret_acc2", "regret_mae")
+        if not self.label_shape:
+            return (*PLAIN, "regret_mae")
+        return (*EACH, *(f"{m}_{name}" for name in self.names for m in EACH), "regret_mae")
+
+    def loss(self, output, label):
+        """Returns L1 in the head's units, (...) of outputs (..., outputs); of several the mean."""
+        if not self.label_shape:
+            return jnp.abs(output[..., 0] - self._standard(label))
+        return jnp.abs(output - self._standard(label)).mean(-1)
+
+    def read(self, output):
+        """Returns (...) numbers, of several outputs (..., outputs), in the label's units."""
+        output = output if self.label_shape else output[..., 0]
+        return output if self._identity else self.middle + self.unit * output
+
+    @property
+    def _identity(self) -> bool:
+        return self.middle == 0 and self.unit == 1
+
+    def _standard(self, label):
+        return label if self._identity else (label - self.middle) / self.unit
+
+    def error(self, prediction, label) -> np.ndarray:
+        """Returns the absolute error (N,) in the loss's units; the mean over several outputs."""
+        error = np.abs(np.asarray(prediction) - np.asarray(label))
+        error = error if self.unit == 1 else error / self.unit
+        return error.mean(-1) if self.label_shape else error
+
+    def metrics(self, prediction, label) -> dict[str, float]:
+        """Returns the metrics of predictions against labels, (N,) or (N, outputs) both."""
+        if self.sentiment:
+            return sentiment_metrics(prediction, label)
+        if not self.label_shape:
+            return plain_metrics(prediction, label)
+        columns = zip(np.asarray(prediction).T, np.asarray(label).T, strict=True)
+        each = [plain_metrics(own, truth) for own, truth in columns]
+        found = {m: float(np.mean([values[m] for values in each])) for m in EACH}
+        for name, values in zip(self.names, each, strict=True):
+            found |= {f"{m}_{name}": values[m] for m in EACH}
+        return found
+
+    def regrets(self, values: Mapping[str, float], best: Mapping[str, float]) -> dict[str, float]:
+        """Returns the regret of MAE, and of sentiment that of ACC2, in points."""
+        found = {}
+        if self.sentiment:
+            found["regret_acc2"] = 100 * (best["acc2_nonzero"] - values["acc2_nonzero"])
+        return found | {"regret_mae": values["mae"] - best["mae"]}
+
+    def calibrate(self, predictions, label, code, codes: int) -> dict[str, np.ndarray]:
+        """Returns the tables of `conformal.calibrate`; see `Task.calibrate`."""
+        smallest = conformal.SMALLEST_NOISE * self.unit**2
+        return conformal.calibrate(predictions, label, code, codes, smallest)
+
+    def bounds(self, table: Mapping, predictions, known, level: float) -> dict:
+        """Returns the ends 'low' and 'high' of intervals, (N,) or (N, outputs), each output's own;
+        see `Task.bounds`."""
+        low, high = conformal.interval(table, predictions, known, level)
+        return {"low": low, "high": high}
+
+    def spread(self, predictions):
+        """Returns the standard deviation over draws, (N, K, ...) -> (N, ...), NaN where K = 1."""
+        return conformal.spread(predictions)
+
+    def columns(self) -> tuple[str, ...]:
+        """Returns prediction, low, high and spread; of several outputs those of each, by name."""
+        own = ("prediction", "low", "high", "spread")
+        if not self.label_shape:
+            return own
+        return tuple(f"{column}_{name}" for name in self.names for column in own)
+
+    def lines(self, found: Mapping[str, np.ndarray]) -> Iterator[tuple[str, ...]]:
+        """Yields the cells of `columns`, of 'mean', 'low', 'high', 'spread', each (N, ...)."""
+        parts = [np.asarray(found[name]) for name in ("mean", "low", "high", "spread")]
+        for values in np.stack(parts, -1).reshape(len(parts[0]), -1):
+            yield tuple(plain_number(v) for v in values)
+
+    @property
+    def _allowed(self) -> str:
+        return f"a number from {self.low:g} to {self.high:g}"
+
+    def _fits(self, label: np.ndarray) -> np.ndarray:
+        # The ends as labels have them: 0.3 of float32 lies above that of float64.
+        return (label >= np.float32(self.low)) & (label <= np.float32(self.high))
+
+
+def sentiment_metrics(prediction, label) -> dict[str, float]:
+    """Returns all metrics of predictions (N,) against labels (N,) in [-3, 3]; fractions.
+
+    `nonzero` drops label 0 and compares > 0 with > 0; `with_zero` compares >= 0 with >= 0. F1 is
+    weighted. ACC7 and ACC5 clip to +-3 and +-2 and round half to even. `corr` is Pearson's; 0
+    where either side is constant.
+    """
+    prediction, label = np.asarray(prediction, np.float64), np.asarray(label, np.float64)
+    kept = label != 0
+    result = {}
+    for name, yes, truth in (
+        ("nonzero", prediction[kept] > 0, label[kept] > 0),
+        ("with_zero", prediction >= 0, label >= 0),
+    ):
+        result[f"acc2_{name}"] = float(accuracy_score(truth, yes))
+        result[f"f1_{name}"] = float(f1_score(truth, yes, average="weighted"))
+    for classes, limit in ((7, 3), (5, 2)):
+        rounded = [np.round(np.clip(y, -limit, limit)) for y in (label, prediction)]
+        result[f"acc{classes}"] = float(accuracy_score(*rounded))
+    result["mae"] = float(mean_absolute_error(label, prediction))
+    return result | {"corr": correlation(prediction, label)}
+
+
+def plain_metrics(prediction, label) -> dict[str, float]:
+    """Returns MAE, correlation, RMSE and concordance (Lin 1989) of predictions (N,)."""
+    prediction, label = np.asarray(prediction, np.float64), np.asarray(label, np.float64)
+    error = prediction - label
+    total = prediction.var() + label.var() + error.mean() ** 2
+    shared = ((prediction - prediction.mean()) * (label - label.mean())).mean()
+    return {
+        "mae": float(np.abs(error).mean()),
+        "corr": correlation(prediction, label),
+        "rmse_label": float(np.sqrt((error**2).mean())),
+        "ccc": float(2 * shared / total) if total > CONSTANT**2 else 0.0,
+    }
+
+
+def correlation(prediction: np.ndarray, label: np.ndarray) -> float:
+    """Returns Pearson's correlation of (N,) and (N,), 0 where either is constant."""
+    constant = prediction.std() < CONSTANT or label.std() < CONSTANT
+    return 0.0 if constant else float(np.corrcoef(prediction, label)[0, 1])
