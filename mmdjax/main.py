@@ -57,10 +57,7 @@ def main(argv: list[str]) -> None:
         return serve(argv)
     stopping.listen()
     config, folder = given(argv)
-    if config.comparison.systems:
-        from mmdjax.comparison import run
-    else:
-        from mmdjax.experiment import run
+    from mmdjax.run import run
 
     run(config, folder, _MODE.value == "train", _FORCE.value, _PROFILE.value)
 

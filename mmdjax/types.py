@@ -86,11 +86,23 @@ class Observed(NamedTuple):
         """Return modality -> (Q, N, T_m) bool of the frames that exist and are given."""
         if self.frames is not None:
             return dict(self.frames)
-        return {
-            m: valid[m][None] & self.modalities[:, :, i, None] for i, m in enumerate(valid)
-        }
+        return {m: valid[m][None] & self.modalities[:, :, i, None] for i, m in enumerate(valid)}
 
     @classmethod
     def of_patterns(cls, patterns: np.ndarray, rows: int) -> Observed:
         """Return every pattern of (Q, M) as a condition on all N utterances."""
         return cls(np.repeat(patterns[:, None], rows, axis=1))
+
+
+class Latents(NamedTuple):
+    """What the frozen encoders make of a batch: everything after them works on this.
+
+    Attributes:
+      x: (N, M, T, D) float32, zero where `valid` is False.
+      valid: (N, M, T) bool; the latent frame rests on at least one frame that exists.
+      label: (N, ...), see `Batch`.
+    """
+
+    x: np.ndarray
+    valid: np.ndarray
+    label: np.ndarray

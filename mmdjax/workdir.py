@@ -15,7 +15,7 @@ import numpy as np
 
 from mmdjax import config as configs
 from mmdjax.errors import UserError
-from mmdjax.methods.phases import fingerprint
+from mmdjax.methods.method import ALWAYS
 from mmdjax.runtime import processes
 from mmdjax.runtime.files import load_arrays, locked, save_arrays, write_json
 
@@ -37,16 +37,36 @@ class Places(NamedTuple):
     folder: Path
     content: str
 
-    def phases(self, config: configs.Config, seed: int) -> Callable[[str], Path]:
-        """Phase -> its folder, by what the phase reads of the config: systems find what they
-        share."""
+    def phase(self, config: configs.Config, seed: int) -> Callable[[str, tuple[str, ...]], Path]:
+        """Return (name, reads) -> the folder of a phase, by what it reads of the config: systems
+        find what they share."""
         values, checkpoints = self._values(config), self.folder / "checkpoints"
-        return lambda phase: checkpoints / f"{phase}-{fingerprint(values, phase)}" / f"seed_{seed}"
 
-    def system(self, config: configs.Config) -> Path:
-        """The folder of a system's results, by everything that they depend on."""
-        values = self._values(config)
-        for name in (*HOW, "title", "optimise", "seeds"):
+        def place(name: str, reads: tuple[str, ...]) -> Path:
+            return checkpoints / f"{name}-{fingerprint(values, name, reads)}" / f"seed_{seed}"
+
+        return place
+
+    def completion(self, system) -> str:
+        """Return a name of what the completions of a system depend on; see `Method.completes`.
+
+        Args:
+          system: `mmdjax.methods.method.Method`.
+        """
+        values = self._values(system.config)
+        kind, *parts = system.completes
+        trained = {phase.name: phase.reads for phase in system.phases}
+        reads = tuple(r for part in parts for r in trained.get(part, (part,)))
+        return f"{kind}-{fingerprint(values, kind, reads)}"
+
+    def system(self, resolved) -> Path:
+        """Return the folder of a system's results, by everything that they depend on.
+
+        Args:
+          resolved: `mmdjax.config.resolve.Resolved`.
+        """
+        values = self._values(resolved.config)
+        for name in (*HOW, "title", "optimise", "seeds", "systems", "comparison"):
             del values[name]
         text = json.dumps(values, sort_keys=True)
         return self.folder / "systems" / hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -54,6 +74,24 @@ class Places(NamedTuple):
     def _values(self, config: configs.Config) -> dict:
         values = configs.to_dict(config)
         return values | {"data": values["data"] | {"path": self.content}}
+
+
+def fingerprint(values: dict, name: str, reads: tuple[str, ...]) -> str:
+    """Return eight hexadecimal digits of a name and of what is read under it.
+
+    Args:
+      values: plain ones, from `mmdjax.config.to_dict`.
+      reads: groups, or fields as 'group.field'; `ALWAYS` are read by everything.
+    """
+    read = {key: _value(values, key) for key in sorted({*ALWAYS, *reads})}
+    text = json.dumps({"name": name, "reads": read}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _value(values: dict, key: str):
+    for part in key.split("."):
+        values = values[part]
+    return values
 
 
 @contextlib.contextmanager

@@ -101,6 +101,7 @@ class _Base:
     classifier_training: Training = TRAINING
     score_training: Training = TRAINING
     stage2_training: Training = TRAINING
+    imder_training: Training = TRAINING
     graph: Graph = Graph()
     evaluation: Evaluation = Evaluation()
     mesh: Mesh = MESH

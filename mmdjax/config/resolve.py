@@ -43,16 +43,22 @@ def systems_of(config) -> list[Resolved]:
     systems = [_system(config, config.method, ())]
     for text in texts:
         method, *changes = text.split()
-        try:
-            system = _system(config, method, tuple(changes))
-        except UserError:
-            # A companion that the data or the conditions do not allow is not missed.
-            if config.systems:
-                raise
-            continue
-        if system.name not in {s.name for s in systems}:
+        system = _system(config, method, tuple(changes))
+        # A companion that the data do not allow is not missed; one that was asked for is.
+        known = system.name in {s.name for s in systems}
+        if not known and (config.systems or _able(system)):
             systems.append(system)
+    for system in systems:
+        system.method.check(system.config)
     return systems
+
+
+def _able(system: Resolved) -> bool:
+    try:
+        system.method.check(system.config)
+    except UserError:
+        return False
+    return True
 
 
 def _named(config) -> list[Resolved]:
@@ -72,13 +78,11 @@ def _named(config) -> list[Resolved]:
         _system(config, e.method or config.method, e.changes, e.name, e.published) for e in entries
     ]
     shown = {s.method.name for s in systems}
-    for name in ("linear_probe", "bayes"):  # yardsticks of every comparison, where they apply
-        if name not in shown:
-            try:
-                systems.append(_system(config, name, ()))
-            except UserError:
-                continue
-    return systems
+    for system in systems:
+        system.method.check(system.config)
+    # Yardsticks of every comparison, where they apply.
+    yardsticks = [_system(config, n, ()) for n in ("linear_probe", "bayes") if n not in shown]
+    return systems + [s for s in yardsticks if _able(s)]
 
 
 def _system(config, method: str, changes, name: str = "", published: str = "") -> Resolved:
@@ -95,6 +99,5 @@ def _system(config, method: str, changes, name: str = "", published: str = "") -
                     f"system {name or method!r} changes {group}; allowed: the same for all systems"
                 )
     cls = registry()[own.method]
-    cls.check(own)
     label = f"{cls.label}, K = {own.evaluation.draws}" if cls.draws else cls.label
     return Resolved(name or cls.describe(own, label), cls, own, published)

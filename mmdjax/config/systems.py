@@ -10,6 +10,7 @@ from typing import Any
 from mmdjax.errors import UserError
 from mmdjax.runtime.settings import field
 
+
 @dataclasses.dataclass(frozen=True)
 class System:
     """One row of a comparison: the config with changes.

@@ -237,9 +237,10 @@ def task_of(data, labels, splits: Mapping[str, Batch]):
 
         task = TASKS[data.labels]
     if task is None:
-        label = splits["train"].label
-        names, metrics = labels.names, labels.metrics
-        task = tasks.make(labels.kind, labels.low, labels.high, names, metrics, label)
+        # The range of all splits: a test label outside the training labels' is no mistake.
+        label = np.concatenate([batch.label for batch in splits.values()])
+        low, high = (labels.low, labels.high) if labels.low < labels.high else (None, None)
+        task = tasks.make(labels.kind, low, high, labels.names, labels.metrics, label)
     for split, batch in splits.items():
         task.check(batch.label, f"split {split!r}")
     return task

@@ -1,65 +1,234 @@
-"""Every method on the test split, on the same masks, for one seed."""
+"""Any method on the test split under every condition, for one seed.
+
+Systems whose completions agree are completed once: predictions of K draws, of one draw, and of
+another classifier are read from the same draws.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from mmdjax.data.missing.patterns import pattern_name
-from mmdjax.data.sources.synthetic import LAWS, Law
-from mmdjax.evaluation.metrics import energy_distance, rmse
-from mmdjax.evaluation.protocols import prediction_rows, random_masks, row
-from mmdjax.methods import linear_probe
-from mmdjax.methods.latent.completion import draw_patterns, under
-from mmdjax.methods.two_stage import scaled
-from mmdjax.types import Batch, Latents
+from mmdjax.evaluation.conditions import Condition
+from mmdjax.methods.method import Completion, Method
+from mmdjax.metrics import energy_distance, rmse
+from mmdjax.training.streams import stream
+from mmdjax.types import Observed
 
-TEST_STREAM = 200  # of a seed's randomness, apart from training's
-SETS = 8192  # completed at once: bounds memory
+SETS = 8192  # completed utterances in memory at once
 
 
-def evaluate(system, trained, seed: int, raw_test: Batch) -> tuple[list[dict], dict]:
-    """Rows for `results.json`, and the masks of the random protocol.
+class Member(NamedTuple):
+    """A trained system: its name in tables, its method, parameters by phase, and K."""
+
+    name: str
+    method: Method
+    params: dict[str, Any]
+    draws: int
+
+
+class Answer(NamedTuple):
+    """What a system says under one condition.
+
+    Attributes:
+      prediction: (N, ...), the average over its draws.
+      first, mean: (N, M) mean squares of what is missing against the truth, of one completion and
+        of the average of K; None for a method without a truth. NaN where nothing is missing.
+      rows: of the protocol 'imputation'.
+      nfe: evaluations a drawn item.
+    """
+
+    prediction: np.ndarray
+    first: np.ndarray | None
+    mean: np.ndarray | None
+    rows: list[dict]
+    nfe: int
+
+
+def evaluate(
+    members: Sequence[Member],
+    conditions: Sequence[Condition],
+    seed: int,
+    split: str = "test",
+) -> dict[str, list[dict]]:
+    """Return rows of `results.json` by the system's name, regrets not yet among them.
 
     Args:
-      system: `methods.two_stage.TwoStage`.
-      trained: its `Trained`.
+      members: systems that agree in `Method.completes`.
+      conditions: of `conditions_of`.
       seed: of training and of the masks.
-      raw_test: the test split before standardisation, for the exact law of synthetic data.
     """
-    started, config, modalities = time.monotonic(), system.config, system.modalities
-    z = scaled(system.encode(trained.encoders, system.splits["test"]), trained.scale)
-    rows, predictions, seconds = [], {}, {}
-    constant = trained.stage2.keys() - {"draws"}
-    parts = [p for p, wanted in ((constant_fills, constant), (diffusion, trained.score)) if wanted]
-    for patterns in in_groups(system.patterns, len(z.label) * config.evaluation.draws):
-        for part in parts:
-            begun = time.monotonic()
-            more, predicted = part(system, trained, z, patterns, seed)
-            name = f"evaluation: {part.__name__.replace('_', ' ')}"
-            seconds[name] = seconds.get(name, 0.0) + time.monotonic() - begun
-            rows += more
-            for method, values in predicted.items():
-                predictions.setdefault(method, []).extend(values)
-    predictions["linear_probe"] = linear_probe.predictions(system.splits, system.patterns)
-    if config.data.name in LAWS:
-        law = Law(config.data.seed, LAWS[config.data.name])
-        kept = [[m for m, o in zip(modalities, p, strict=True) if o] for p in system.patterns]
-        predictions["bayes"] = [law.bayes_prediction(names, raw_test.features) for names in kept]
-    masks = random_masks(len(z.label), len(modalities), config.evaluation.rates, seed)
-    stacked = {name: np.stack(p) for name, p in predictions.items()}
-    rows += prediction_rows(stacked, z.label, system.patterns, modalities, masks, seed)
-    seconds["evaluation"] = time.monotonic() - started
-    seconds = {name: phase["seconds"] for name, phase in trained.history.items()} | seconds
-    rows += [row(name, "cost", "all", seed, "seconds", s) for name, s in seconds.items()]
-    return rows, masks
+    started, method = time.monotonic(), members[0].method
+    dataset, task = method.dataset, method.task
+    label = dataset.splits[split].label
+    rows: dict[str, list[dict]] = {member.name: [] for member in members}
+    able = [c for c in conditions if c.observed.frames is None or method.gaps]
+    if method.sees == "utterances":
+        # A draw depends on its utterance, pattern and key alone, so the random protocol needs none
+        # of its own: each utterance's answer is that of the pattern its mask names.
+        answers = _by_pattern(members, able, seed, split)
+    else:
+        answers = _one_by_one(members, able, seed, split)
+    for condition, by_member in answers:
+        for member, answer in zip(members, by_member, strict=True):
+            own = rows[member.name]
+            where = {"protocol": condition.protocol, "condition": condition.name, "seed": seed}
+            scores = task.metrics(answer.prediction, label)
+            if condition.protocol == "random" and answer.first is not None:
+                # Every missing item, an utterance's modality, counts alike.
+                if np.isfinite(answer.first).any():
+                    scores |= {"rmse": float(np.sqrt(np.nanmean(answer.first)))}
+                    scores |= {"rmse_mean": float(np.sqrt(np.nanmean(answer.mean)))}
+            own += [_row(member, metric=m, value=v, **where) for m, v in scores.items()]
+            own += answer.rows
+            if answer.nfe and condition.protocol == "fixed":
+                place = where | {"protocol": "cost"}
+                own.append(_row(member, metric="nfe", value=answer.nfe, **place))
+    seconds = time.monotonic() - started
+    for member in members:
+        place = {"protocol": "cost", "condition": "evaluation", "seed": seed}
+        rows[member.name].append(_row(member, metric="seconds", value=seconds, **place))
+    return rows
+
+
+def _row(member: Member, protocol, condition, seed, metric, value) -> dict:
+    return {
+        "system": member.name,
+        "method": member.method.name,
+        "protocol": protocol,
+        "condition": condition,
+        "seed": seed,
+        "metric": metric,
+        "value": float(value),
+    }
+
+
+def _by_pattern(members, conditions, seed: int, split: str):
+    """Answers of methods that see utterances: every pattern once, then looked up."""
+    method, draws = members[0].method, max(m.draws for m in members)
+    patterns = method.dataset.patterns
+    rows, columns = len(method.dataset.splits[split]), np.arange(len(method.dataset.splits[split]))
+    of_pattern: list[list[Answer]] = []
+    for group in in_groups(patterns, rows * draws):
+        # With nothing missing every draw is the utterance itself.
+        count = 1 if group.all() else draws
+        observed = Observed.of_patterns(group, rows)
+        of_pattern += _answers(members, observed, count, "fixed", seed, split)
+    code = 1 << np.arange(patterns.shape[1])
+    place = {int(p @ code): index for index, p in enumerate(patterns)}
+    for condition in conditions:
+        if condition.observed.frames is not None:
+            observed = condition.observed
+            yield condition, _answers(members, observed, draws, condition.name, seed, split)[0]
+            continue
+        index = np.array([place[int(m @ code)] for m in condition.observed.modalities[0]])
+        if condition.protocol == "fixed":
+            yield condition, of_pattern[index[0]]
+            continue
+        looked_up = []
+        for number in range(len(members)):
+            own = [answers[number] for answers in of_pattern]
+
+            def gather(field, own=own, index=index):
+                parts = [getattr(answer, field) for answer in own]
+                return None if parts[0] is None else np.stack(parts)[index, columns]
+
+            looked_up.append(Answer(gather("prediction"), gather("first"), gather("mean"), [], 0))
+        yield condition, looked_up
+
+
+def _one_by_one(members, conditions, seed: int, split: str):
+    """Answers of methods that see conversations: what neighbours show counts, too."""
+    draws = max(m.draws for m in members)
+    for condition in conditions:
+        count = 1 if condition.observed.everything else draws
+        name = f"{condition.protocol} {condition.name}"
+        yield condition, _answers(members, condition.observed, count, name, seed, split)[0]
+
+
+def _answers(
+    members, observed: Observed, draws: int, name: str, seed: int, split: str
+) -> list[list[Answer]]:
+    """For each condition of `observed`, the answer of every member."""
+    method, params = members[0].method, members[0].params
+    key = jax.random.fold_in(jax.random.key(seed), stream("test"))
+    if observed.frames is not None:
+        # The frames that remain are a condition of their own: so is their noise.
+        key = jax.random.fold_in(key, stream(name))
+    title = f"seed {seed}: {method.label}, {len(observed.modalities)} conditions ({name})"
+    completion = method.complete(params, split, observed, draws, key, title)
+    imputed = {}  # by the number of draws that are averaged
+    result = [[] for _ in observed.modalities]
+    for member in members:
+        own = completion.first(member.draws)
+        if member.draws not in imputed:
+            imputed[member.draws] = _imputed(method, params, own, split)
+        shared = imputed[member.draws]
+        prediction = np.asarray(member.method.predict(member.params, split, own)).mean(2)
+        for index, answers in enumerate(result):
+            first, mean, rows = None, None, []
+            if shared is not None and observed.frames is None:
+                first, mean = shared[0][index], shared[1][index]
+                rows = [
+                    _row(member, "imputation", f"{c}", seed, metric, value)
+                    for c, metric, value in shared[2][index]
+                ]
+            answers.append(Answer(prediction[index], first, mean, rows, completion.nfe))
+    return result
+
+
+def _imputed(method: Method, params, completion: Completion, split: str):
+    """How well what is missing was completed.
+
+    Returns:
+      (Q, N, M) mean squares of the first completion and of the average, NaN where nothing is
+      missing; and for each condition with one pattern (name 'l>a', metric, value). None for a
+      method without a truth.
+    """
+    truth = method.truth(params, split)
+    masks = completion.observed.modalities
+    if truth is None or completion.observed.frames is not None:
+        return None
+    first, mean = np.full(masks.shape, np.nan), np.full(masks.shape, np.nan)
+    lines: list[list[tuple]] = [[] for _ in masks]
+    for m, (true, frames) in enumerate(truth):
+        if masks[..., m].all():
+            continue
+        x = method.compared(params, completion, m)
+        size = np.maximum(frames.sum(1) * true.shape[-1], 1)
+        for q, mask in enumerate(masks):
+            if mask[:, m].all():
+                continue
+            one, average = x[q, :, 0], x[q].mean(1)
+            for target, filled in ((first, one), (mean, average)):
+                square = np.where(frames[..., None], (filled - true) ** 2, 0.0).sum((1, 2)) / size
+                target[q, :, m] = np.where(mask[:, m], np.nan, square)
+            if (mask == mask[0]).all():
+                given = pattern_name(mask[0], method.modalities)
+                alone = pattern_name(np.arange(masks.shape[-1]) == m, method.modalities)
+                values = {
+                    "energy_distance": energy_distance(_flat(one, frames), _flat(true, frames)),
+                    "rmse": rmse(one, true, frames),
+                    "rmse_mean": rmse(average, true, frames),
+                }
+                lines[q] += [(f"{given}>{alone}", k, v) for k, v in values.items()]
+    return first, mean, lines
+
+
+def _flat(x: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """(N, T C), zero off the frames."""
+    return np.where(frames[..., None], x, 0.0).reshape(len(x), -1)
 
 
 def in_groups(patterns: np.ndarray, sets: int) -> list[np.ndarray]:
-    """The patterns in groups that are completed at once, the complete one alone: batches are filled
-    with rows of several patterns, and memory stays bounded.
+    """Return the patterns in groups that are completed at once, the complete one alone.
+
+    Batches are then filled with rows of several patterns, and memory stays bounded.
 
     Args:
       patterns: (P, M), the complete one last. sets: completed sets of one pattern.
@@ -69,100 +238,24 @@ def in_groups(patterns: np.ndarray, sets: int) -> list[np.ndarray]:
     return [*groups, patterns[-1:]]
 
 
-def constant_fills(system, trained, z: Latents, patterns, seed: int):
-    """`zero` and `mean`: classifier of complete data, and the one trained with that fill.
+def with_regrets(rows: Sequence[dict], task) -> list[dict]:
+    """Return rows with every system's distance to the Bayes optimum, where there is one.
 
-    Returns:
-      Rows on imputation, and method -> predictions (P, N).
+    Args:
+      rows: of all systems. task: whose `regrets` they are.
     """
-    (every, observed), rows, predictions = under(patterns, z), [], {}
-    for fill in (f for f in trained.stage2 if f != "draws"):
-        constant = system.constant(fill, trained.scale)[:, None]
-        filled = np.where(observed[..., None, None], every.x, constant)
-        for method, params in ((fill, trained.complete), (f"{fill}_trained", trained.stage2[fill])):
-            arguments = (params, trained.scale, filled, every.valid, observed)
-            predictions[method] = system.predict(*arguments).reshape(len(patterns), -1)
-        for pattern, one in zip(patterns, filled.reshape(-1, *z.x.shape), strict=True):
-            rows += imputation_rows(fill, one, one, z, pattern, system.modalities, seed)
-    return rows, predictions
-
-
-def diffusion(system, trained, z: Latents, patterns, seed: int):
-    """Draws into stage 2 (K averaged, and one alone) and into the classifier of complete data.
-
-    Returns:
-      Rows on imputation and NFE, and method -> predictions (P, N).
-    """
-    draws = system.config.evaluation.draws
-    # With nothing missing every draw is the utterance itself.
-    count = 1 if patterns.all() else draws
-    key = jax.random.fold_in(jax.random.key(seed), TEST_STREAM)
-    names = ", ".join(pattern_name(p, system.modalities) for p in patterns)
-    name = f"seed {seed}: {count} draws, observed {names}"
-    drawn, nfe = draw_patterns(system, trained.score, z, patterns, count, key, name)
-    every, observed = under(patterns, z)
-    sets = drawn.reshape(len(observed), count, *z.x.shape[1:])
-    masks = (every.valid, observed)
-    stage2 = trained.stage2["draws"]
-    flat = sets.reshape(-1, *sets.shape[2:])
-    refined = flat
-    if "decoder" in stage2:
-        every_draw = (np.repeat(a, count, axis=0) for a in masks)
-        refined = system.align(stage2["decoder"], flat, *every_draw)
-
-    def predict(fusion, sets):
-        found = predict_draws(system, {"fusion": fusion}, trained.scale, sets, *masks)
-        return found.reshape(len(patterns), -1, count)
-
-    each = predict(stage2["fusion"], refined.reshape(sets.shape))
-    predictions = {
-        "diffusion_k1": each[..., 0],
-        f"diffusion_k{draws}": each.mean(-1),
-    }
-    if trained.complete is not None:
-        each = predict(trained.complete["fusion"], sets)
-        predictions[f"diffusion_complete_k{draws}"] = each.mean(-1)
-    rows = []
-    for pattern, one, aligned in zip(patterns, drawn, refined.reshape(drawn.shape), strict=True):
-        if not pattern.all():
-            about = (z, pattern, system.modalities, seed)
-            rows += imputation_rows("diffusion", one[:, 0], one.mean(1), *about)
-            if "decoder" in stage2:
-                rows += imputation_rows("diffusion_aligned", aligned[:, 0], None, *about)
-            given = pattern_name(pattern, system.modalities)
-            rows.append(row("diffusion", "cost", given, seed, "nfe", nfe))
-    return rows, predictions
-
-
-def predict_draws(system, params, scale, drawn, valid, observed) -> np.ndarray:
-    """Predictions (N, K) of N utterances completed K times, drawn (N, K, M, T, D)."""
-    size, count = drawn.shape[:2]
-    many = [np.repeat(a, count, axis=0) for a in (valid, observed)]
-    flat = drawn.reshape(size * count, *drawn.shape[2:])
-    return system.predict(params, scale, flat, *many).reshape(size, count)
-
-
-def imputation_rows(method, one, average, z: Latents, pattern, modalities, seed) -> list[dict]:
-    """How well missing latents were filled, condition 'l>a': a from l.
-
-    `energy_distance` compares one fill an utterance with the true latents as samples of a law;
-    `rmse` is the error of one fill, `rmse_mean` that of the average of K.
-    """
-    rows, given = [], pattern_name(pattern, modalities)
-    for m in np.flatnonzero(~pattern):
-        alone = np.arange(len(modalities)) == m
-        condition = f"{given}>{pattern_name(alone, modalities)}"
-        truth, mask = z.x[:, m], z.valid[:, m]
-        values = {
-            "energy_distance": energy_distance(*(_flat(x, mask) for x in (one[:, m], truth))),
-            "rmse": rmse(one[:, m], truth, mask),
-        }
-        if average is not None:
-            values["rmse_mean"] = rmse(average[:, m], truth, mask)
-        rows += [row(method, "imputation", condition, seed, k, v) for k, v in values.items()]
-    return rows
-
-
-def _flat(x, mask):
-    """(N, T D), zero off the mask."""
-    return np.where(mask[..., None], x, 0.0).reshape(len(x), -1)
+    scores: dict[tuple, dict[str, float]] = {}
+    for r in rows:
+        if r["protocol"] in ("fixed", "random", "gaps"):
+            key = (r["system"], r["method"], r["protocol"], r["condition"], r["seed"])
+            scores.setdefault(key, {})[r["metric"]] = r["value"]
+    best = {key[2:]: values for key, values in scores.items() if key[1] == "bayes"}
+    fields = ("system", "method", "protocol", "condition", "seed")
+    result = list(rows)
+    for key, values in scores.items():
+        if key[2:] in best:
+            for metric, value in task.regrets(values, best[key[2:]]).items():
+                result.append(
+                    dict(zip(fields, key, strict=True)) | {"metric": metric, "value": float(value)}
+                )
+    return result

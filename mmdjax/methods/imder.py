@@ -13,9 +13,8 @@ which it would let collapse. Without it these three are mended.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -23,19 +22,20 @@ import numpy as np
 
 from mmdjax.data.missing.patterns import patterns
 from mmdjax.diffusion import sample
+from mmdjax.errors import UserError
+from mmdjax.methods.latent.base import DrawingMethod
+from mmdjax.methods.latent.cover import filled_valid
 from mmdjax.methods.latent.draw import noise_given
 from mmdjax.methods.latent.initial import initial_score, score_shapes
 from mmdjax.methods.latent.losses import score_loss, utterance_rows, weighted_mean
-from mmdjax.methods.latent.modules import Modules, align, filled_valid, others
-from mmdjax.methods.two_stage import Trained, TwoStage
+from mmdjax.methods.latent.modules import Modules, align, others
+from mmdjax.methods.latent.space import Space
+from mmdjax.methods.method import SOLVER, Phase, register, stream
 from mmdjax.runtime.compilation import shared
-from mmdjax.training.checkpoints import PhaseStore
-from mmdjax.training.loop import Phase, fit
-from mmdjax.training.step import Source, make_trainer, prepare_step, steps_per_epoch
-from mmdjax.types import Latents
+from mmdjax.runtime.settings import field
+from mmdjax.training.step import Source
 
-STREAM = 500  # of a seed's randomness
-PHASE = "imder"
+READS = ("latents", "fusion", "score", "diffusion", "decoder", "imder", "imder_training")
 
 
 def faithful_grid(sde, steps: int) -> np.ndarray:
@@ -77,10 +77,11 @@ def draw_pattern(modules: Modules, diffusion, grid, score_params, x, valid, obse
     return jax.lax.scan(fill, jnp.zeros_like(x), jnp.arange(modalities - 1))[0]
 
 
-def imder_loss(modules: Modules, diffusion, weight: float, faithful: bool):
-    """The loss of the only stage.
+def imder_loss(modules: Modules, task, diffusion, weight: float, faithful: bool):
+    """Return the loss of the only stage.
 
     Args:
+      task: of `mmdjax.tasks`.
       weight: lambda.
 
     data: see `losses.classifier_loss`, and 'grid', (steps + 1,) times. params: {'encoders',
@@ -122,18 +123,18 @@ def imder_loss(modules: Modules, diffusion, weight: float, faithful: bool):
         filled = jnp.where(observed[..., None, None], x, jax.lax.stop_gradient(drawn))
         mask = filled_valid(valid, observed)
         filled = align(modules.decoder, params.get("decoder"), filled, mask, observed)
-        prediction = modules.fusion.apply(
+        output = modules.fusion.apply(
             params["fusion"],
             jnp.where(mask[..., None], filled, 0.0),
             mask,
             deterministic=False,
             rngs={"dropout": keys[4]},
         )
-        task = weighted_mean(jnp.abs(prediction - data["label"]), weight_of_row)
+        total = weighted_mean(task.loss(output, data["label"]), weight_of_row)
         counted = (mask & valid & ~observed[..., None])[..., None]
         error = jnp.where(counted, (filled - fixed) ** 2, 0.0).sum((1, 2, 3))
         rebuilt = error / jnp.maximum(counted.sum((1, 2, 3)) * x.shape[-1], 1)
-        return task + weight * (scores + weighted_mean(rebuilt, weight_of_row))
+        return total + weight * (scores + weighted_mean(rebuilt, weight_of_row))
 
     return loss
 
@@ -141,100 +142,114 @@ def imder_loss(modules: Modules, diffusion, weight: float, faithful: bool):
 shared_loss = shared(imder_loss)
 
 
-class Imder:
-    """The compiled training step of a system; `train` runs it for a seed, as `Stages` does."""
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """IMDer's one stage.
 
-    prepared = PHASE
+    Attributes:
+      faithful: keep what its code does and its equations do not say, see above.
+      weight: lambda of score matching and reconstruction beside the task's loss.
+    """
 
-    def __init__(self, system: TwoStage, known: dict | None = None):
-        """known: as in `Stages`; one stage has nothing to share."""
-        self.system, config = system, system.config
-        drawer = system.drawer
-        if config.imder.faithful:
-            grid = faithful_grid(system.modules.sde, len(drawer.grid) - 1)
-            system.drawer = drawer._replace(grid=grid)
+    faithful: bool = False
+    weight: float = field(0.1, low=0)
+
+
+@register("imder", label="IMDer", published="IMDer", options=Settings)
+class Imder(DrawingMethod):
+    """Encoders, score networks, decoder and classifier learned at once."""
+
+    gaps = standardises = False
+    predicts = "imder"
+
+    @classmethod
+    def check(cls, config) -> None:
+        """Raise `UserError` for what the one stage does not learn."""
+        super().check(config)
+        if config.diffusion.frame_gaps or config.training_rate:
+            raise UserError(
+                f"config.diffusion.frame_gaps = {config.diffusion.frame_gaps}, training_rate = "
+                f"{config.training_rate} with method 'imder'; allowed: 0 for both"
+            )
+
+    @functools.cached_property
+    def space(self) -> Space:
+        """A latent space of its own; the faithful one draws on the times of IMDer's code."""
+        space = Space(self.config, self.dataset, self.reporter)
+        if self.config.imder.faithful:
+            grid = faithful_grid(space.modules.sde, len(space.drawer.grid) - 1)
+            space.drawer = space.drawer._replace(grid=grid)
+        return space
+
+    @functools.cached_property
+    def phases(self) -> tuple[Phase, ...]:
+        """The only stage."""
+        space, config = self.space, self.config
         loss = shared_loss(
-            system.modules,
-            config.diffusion,
-            config.imder.weight,
-            config.imder.faithful,
+            space.modules, space.task, config.diffusion, config.imder.weight, config.imder.faithful
         )
-        steps = steps_per_epoch(system.bucket["train"], config.imder_training.batch)
-        total = steps * config.imder_training.epochs
-        self._trainer = make_trainer(loss, config.imder_training, total, config.mesh)
+        rows = utterance_rows(space.splits["train"])
+        source = Source(rows, {"grid": space.drawer.grid})
 
-    def prepare(self) -> None:
-        """Starts compiling the step."""
-        system = self.system
-        key = jax.eval_shape(lambda: jax.random.key(0))
-        score = score_shapes(system.modules.score)
-        initial_score(system.modules.score).prepare(key)
-        params = jax.eval_shape(self._initial_others, key) | {"score": score}
-        settings = system.config.imder_training
-        for index, frames in enumerate(system.buckets):
-            if (system.bucket["train"] == index).any():
-                prepare_step(self._trainer, params, self._source(), settings, frames)
+        def expects():
+            key = jax.eval_shape(lambda: jax.random.key(0))
+            shapes = jax.eval_shape(self._initial_others, key)
+            initial_score(space.modules.score).prepare(key)
+            return shapes | {"score": score_shapes(space.modules.score)}, source
 
-    def _source(self) -> Source:
-        rows = utterance_rows(self.system.splits["train"])
-        return Source(rows, {"grid": self.system.drawer.grid})
-
-    def train(self, seed: int, place: Callable[[str], Path], may_train: bool = True) -> Trained:
-        """For one seed, resumed where it stopped.
-
-        Args:
-          place: phase -> its folder.
-
-        Raises:
-          UserError: the loss is not finite, or training is unfinished and not allowed.
-        """
-        system = self.system
-        init, key = jax.random.split(jax.random.fold_in(jax.random.key(seed), STREAM))
-        bucket, name = system.bucket["train"], f"seed {seed}: IMDer"
-        fitted = fit(
-            Phase(name, bucket, system.buckets, key, (seed, STREAM)),
-            self._trainer,
-            self._initial(init),
-            lambda: (self._source(), self._validate),
-            system.config.imder_training,
-            PhaseStore(place(PHASE), system.config.save_seconds, system.config.keep_last),
-            system.reporter,
-            may_train,
+        phase = Phase(
+            name="imder",
+            title="one stage",
+            reads=READS,
+            settings=config.imder_training,
+            loss=loss,
+            init=lambda key, params: self._initial(key),
+            load=lambda params, seed, place: (source, self._validate),
+            bucket=space.bucket["train"],
+            buckets=space.buckets,
+            expects=expects,
         )
-        params, scale = fitted.params, system.identity_scale()
-        stage2 = {"draws": _predictor(params)}
-        history = {"one stage": fitted.history}
-        return Trained(params["encoders"], scale, params["score"], None, stage2, history)
+        return (phase,)
+
+    @property
+    def completes(self) -> tuple[str, ...]:
+        """Its draws are its own."""
+        return ("imder", *SOLVER)
+
+    def encoders(self, params):
+        """Return the encoders' parameters."""
+        return params["imder"]["encoders"]
+
+    def score(self, params):
+        """Return the score networks' parameters."""
+        return params["imder"]["score"]
 
     def _initial(self, key) -> dict:
-        score = self.system.initial_score(jax.random.split(key, 3)[1])
+        score = self.space.initial_score(jax.random.split(key, 3)[1])
         return self._initial_others(key) | {"score": score}
 
     def _initial_others(self, key) -> dict:
-        keys, system = jax.random.split(key, 3), self.system
-        decoder = {"decoder": system.initial_decoder(keys[2])} if system.config.decoder.use else {}
-        return system.initial_classifier(keys[0]) | decoder
+        keys, space = jax.random.split(key, 3), self.space
+        decoder = {"decoder": space.initial_decoder(keys[2])} if self.config.decoder.use else {}
+        return space.initial_classifier(keys[0]) | decoder
 
     def _validate(self, params) -> float:
-        """Mean absolute error on validation data: utterance i under pattern i mod P, one draw."""
-        system, valid = self.system, self.system.splits["valid"]
-        latents: Latents = system.encode(params["encoders"], valid)
+        """Mean error on validation data: utterance i under pattern i mod P, one draw."""
+        space, valid = self.space, self.space.splits["valid"]
+        latents = space.encode(params["encoders"], valid)
         ids = np.arange(len(valid.label))
-        observed = system.patterns[ids % len(system.patterns)]
-        drawn, _ = system.draw(
+        observed = space.patterns[ids % len(space.patterns)]
+        drawn, _ = space.draw(
             params["score"],
             latents,
             observed,
             ids,
             np.zeros((len(ids), 1), int),
-            jax.random.key(STREAM),
+            jax.random.key(stream("imder validation")),
             "IMDer: validation",
         )
-        rows = (drawn[:, 0], latents.valid, observed)
-        prediction = system.predict(_predictor(params), system.identity_scale(), *rows)
-        return float(np.abs(prediction - valid.label).mean())
-
-
-def _predictor(params) -> dict:
-    """What predicts from draws."""
-    return {name: params[name] for name in ("fusion", "decoder") if name in params}
+        predictor = {k: v for k, v in params.items() if k in ("fusion", "decoder")}
+        prediction = space.predict(
+            predictor, space.identity_scale(), drawn[:, 0], latents.valid, observed
+        )
+        return float(space.task.error(prediction, valid.label).mean())

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -20,7 +19,10 @@ import numpy as np
 from mmdjax.errors import UserError, choice
 from mmdjax.training.settings import Training
 from mmdjax.training.step import Source
+from mmdjax.training.streams import phase_keys, stream
 from mmdjax.types import Observed
+
+__all__ = ["Completion", "Method", "Phase", "Served", "phase_keys", "register", "stream"]
 
 # What every phase reads of a config, and what no phase reads (`fingerprint`).
 ALWAYS = ("data", "task")
@@ -85,7 +87,7 @@ class Completion(NamedTuple):
 
 
 class Served(NamedTuple):
-    """What serving a trained method needs; see `mmdjax.serving.path`.
+    """What serving a trained method needs; see `mmdjax.methods.served`.
 
     Attributes:
       arrays: nested dicts of arrays, the parameters of `Method.route`.
@@ -110,6 +112,7 @@ class Method:
       yardstick: an optimum or a probe: last in tables, never bold.
       options: dataclass of settings of its own, the config's group of the method's name.
       gaps: whether it can be given some frames of a modality and not others.
+      tasks: kinds of task that it can do, () for all.
       pages: module whose `sections` adds to the report, '' for none.
       companions: methods that a run of this one shows beside it, each as 'name field=value ...'.
     """
@@ -124,6 +127,7 @@ class Method:
     companions: ClassVar[tuple[str, ...]] = ("linear_probe", "bayes")
     gaps: ClassVar[bool] = False
     pages: ClassVar[str] = ""
+    tasks: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config, dataset, reporter):
         """config: `mmdjax.config.Config`. dataset: `mmdjax.data.dataset.Dataset`."""
@@ -197,7 +201,7 @@ class Method:
 
     @classmethod
     def route(cls, config, modalities: tuple[str, ...], task):
-        """Return the compiled path of a request, see `mmdjax.serving.path`."""
+        """Return the `mmdjax.methods.served.Route` of this config."""
         raise UserError(f"method {cls.name!r} cannot be served; allowed: {', '.join(servable())}")
 
 
@@ -233,13 +237,3 @@ def of_name(name: str) -> type[Method]:
 def servable() -> tuple[str, ...]:
     """Return the names of the methods that can be served."""
     return tuple(n for n, cls in registry().items() if cls.served is not Method.served)
-
-
-def stream(name: str) -> int:
-    """Return the number of a phase's random stream, a hash of its name."""
-    return zlib.crc32(name.encode()) & 0x7FFFFFFF
-
-
-def phase_keys(seed: int, name: str):
-    """Return (2,) keys of a phase: of its initialisation, and of its training."""
-    return jax.random.split(jax.random.fold_in(jax.random.key(seed), stream(name)))

@@ -61,16 +61,17 @@ def stacked(module, axis_size):
 
 
 class MulT(nn.Module):
-    """From latents of M >= 2 modalities to one number an utterance."""
+    """From latents of M >= 2 modalities to `outputs` numbers an utterance."""
 
     layers: int = 4
     heads: int = 8
     attention_dropout: float = 0.2
     dropout: float = 0.1
+    outputs: int = 1
 
     @nn.compact
     def __call__(self, x, valid, deterministic: bool = True):
-        """x (B, M, T, D), valid (B, M, T) -> prediction (B,)."""
+        """x (B, M, T, D), valid (B, M, T) -> (B, outputs)."""
         batch, modalities, frames, width = x.shape
 
         def drop(y):
@@ -97,4 +98,4 @@ class MulT(nn.Module):
         h = jnp.moveaxis(token, 0, 1).reshape(batch, -1)
         y = nn.Dense(h.shape[-1], name="mlp_in")(h)
         h = h + nn.Dense(h.shape[-1], name="mlp_out")(drop(nn.relu(y)))
-        return nn.Dense(1, name="head")(h)[:, 0]
+        return nn.Dense(self.outputs, name="head")(h)

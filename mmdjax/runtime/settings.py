@@ -25,7 +25,9 @@ def field(
       names: allowed names, or a function that returns them, such as a registry's.
     """
     bounds = {"low": low, "above": above, "below": below, "names": names}
-    return dataclasses.field(default=default, metadata={k: b for k, b in bounds.items() if b is not None})
+    return dataclasses.field(
+        default=default, metadata={k: b for k, b in bounds.items() if b is not None}
+    )
 
 
 def dataclass_from(cls, values: Mapping[str, Any], where: str):

@@ -17,8 +17,8 @@ from mmdjax.training.checkpoints import PhaseStore
 from mmdjax.training.step import Rows, Source, State, Trainer, plan_epoch, steps_per_epoch, where_of
 
 
-class Phase(NamedTuple):
-    """What is trained.
+class Schedule(NamedTuple):
+    """Which batches a phase of training takes, in which order, with which randomness.
 
     Attributes:
       name: for messages.
@@ -41,7 +41,7 @@ class Fitted(NamedTuple):
 
 
 def fit(
-    phase: Phase,
+    schedule: Schedule,
     trainer: Trainer,
     params,
     load: Callable[[], tuple[Source, Callable]],
@@ -71,14 +71,14 @@ def fit(
         checkpoint cannot be written.
       Stopped: by a signal; what was done is saved.
     """
-    name, place = phase.name, trainer.placement
+    name, place = schedule.name, trainer.placement
     best = jax.device_get(params)
     state = trainer.init(best)
     values = {"epoch": 0, "step": 0, "wait": 0, "best_value": math.inf, "done": False}
     values |= {"seconds": 0.0, "history": {"epoch": [], "train": [], "valid": [], "best": 0}}
     # Read once: in the loop it would wait for the steps under way.
-    words = where_of(phase.key, 0, 0)[:2]
-    made_with = {"seed": list(phase.seed), "key": words.tolist()}
+    words = where_of(schedule.key, 0, 0)[:2]
+    made_with = {"seed": list(schedule.seed), "key": words.tolist()}
     values |= made_with | {"settings": dataclasses.asdict(settings)}
     with stopping.deferred(), store:
         saved = store.restore({"state": state, "best": best}, reporter.print)
@@ -109,14 +109,14 @@ def fit(
             place_in_run = values["epoch"] * (per_epoch + 1) + values["step"]
             store.save(place_in_run, {"state": state, "best": best}, values)
 
-        history, per_epoch = values["history"], steps_per_epoch(phase.bucket, settings.batch)
+        history, per_epoch = values["history"], steps_per_epoch(schedule.bucket, settings.batch)
         with reporter.phase(name, settings.epochs * per_epoch) as progress:
             progress.start_at(values["epoch"] * per_epoch + values["step"])
             trace = reporter.trace(name)
             while not values["done"]:
                 started, epoch = time.monotonic(), values["epoch"]
-                rng = np.random.default_rng([*phase.seed, epoch])
-                plan = plan_epoch(phase.bucket, phase.buckets, settings.batch, rng)
+                rng = np.random.default_rng([*schedule.seed, epoch])
+                plan = plan_epoch(schedule.bucket, schedule.buckets, settings.batch, rng)
                 try:
                     for index in range(values["step"], len(plan)):
                         stopping.check()
@@ -131,7 +131,7 @@ def fit(
                     values["seconds"] += time.monotonic() - started
                     save()
                     raise
-                train = float(state.total) * settings.batch / len(phase.bucket)
+                train = float(state.total) * settings.batch / len(schedule.bucket)
                 _finite(name, state, valid, epoch)
                 for field, value in (("epoch", epoch + 1), ("train", train), ("valid", valid)):
                     history[field].append(value)

@@ -71,8 +71,8 @@ def read(
         should know, a line each.
 
     Raises:
-      UserError: naming file, split and key: no such key, no labels or such out of [-3, 3], numbers
-        that are not finite, or a split without utterances that lack nothing.
+      UserError: naming file, split and key: no such key, no labels, numbers that are not finite, or a
+        split without utterances that lack nothing.
     """
     with open_contents(path, layout) as contents:
         where = one_line(contents.path, 4096)
@@ -156,11 +156,9 @@ def _rows(where: str, part: Part, modalities: Mapping[str, str], tell) -> Rows:
         tell(f"{where}: labels of {several} numbers: the first counts")
     known = label[np.isfinite(label)]
     if len(known) and (known >= 0).all() and (known == known.round()).all():
-        tell(f"{where}: labels look like classes and are taken as sentiment in [-3, 3]")
-    for row in np.flatnonzero(np.abs(label) > 3):
-        name = one_line(part.id[row], 60)
-        raise UserError(
-            f"{where}: utterance {name!r} has label {label[row]:g}; allowed: numbers in [-3, 3]"
+        tell(
+            f"{where}: labels look like classes and are taken as numbers; for classes give "
+            "config.task.kind=classification"
         )
     features, lengths, seen, whole = {}, {}, {}, np.isfinite(label)
     for key, name in modalities.items():

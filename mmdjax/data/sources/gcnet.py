@@ -24,7 +24,6 @@ HELD_OUT = 10  # without a validation split, every tenth training conversation
 def read(
     path: str,
     modalities: Mapping[str, str],
-    classes: int = 0,
     tell: Callable[[str], object] = lambda line: None,
 ) -> dict[str, Conversations]:
     """The three splits, each conversation in one of them. A vector of zeros is a missing one, and
@@ -35,7 +34,6 @@ def read(
         `split` (0 train, 1 valid, 2 test), `label`, perhaps `position` and `speaker`, and (U, C) of
         each modality.
       modalities: the file's name of a feature -> ours; order is kept.
-      classes: labels are 0 to classes - 1; 0 for sentiment in [-3, 3].
       tell: takes what a user should know, a line each.
 
     Raises:
@@ -51,21 +49,21 @@ def read(
             count = f"{(~there).sum()} of {len(part)}"
             tell(f"{path}: split {split!r}: {count} utterances lack something: left out")
             splits[split] = part.at(np.flatnonzero(there))
-    check(str(path), splits, classes)
+    check(str(path), splits)
     return splits
 
 
-def check(path: str, splits: Mapping[str, Conversations], classes: int) -> None:
-    """Raises `UserError` for labels out of range, numbers that are not finite, or overlap."""
+def check(path: str, splits: Mapping[str, Conversations]) -> None:
+    """Raise `UserError` for numbers that are not finite, or splits that overlap."""
     seen: dict[str, str] = {}
-    allowed = f"a whole number from 0 to {classes - 1}" if classes else "a number from -3 to 3"
     for split, part in splits.items():
         if not len(part):
             raise UserError(f"{path}: split {split!r} is empty; allowed: at least one utterance")
         label, ids = part.label, part.id.tolist()
-        fits = (label == label.round()) & (label >= 0) & (label < classes)
-        for i in np.flatnonzero(~(fits if classes else np.abs(label) <= 3)):
-            raise UserError(f"{path}: utterance {ids[i]!r}: label {label[i]}; allowed: {allowed}")
+        for i in np.flatnonzero(~np.isfinite(label)):
+            raise UserError(
+                f"{path}: utterance {ids[i]!r}: label {label[i]}; allowed: a finite number"
+            )
         for name, x in part.features.items():
             for i in np.flatnonzero(~np.isfinite(x).all(-1)):
                 raise UserError(

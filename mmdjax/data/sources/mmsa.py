@@ -26,7 +26,7 @@ def read(path: str, modalities: Mapping[str, str]) -> dict[str, Batch]:
 
     Args:
       path: a pickle of `{train, valid, test}`; each split holds arrays (N, T_m, C_m) of
-        float16, 32 or 64, `regression_labels` (N,) or (N, 1) in [-3, 3], perhaps `id` (N,) and
+        float16, 32 or 64, `regression_labels` (N,) or (N, 1), perhaps `id` (N,) and
         `<key>_lengths` (N,) in frames.
       modalities: the file's key -> our name, such as `{"text": "language"}`; order is kept.
 
@@ -157,9 +157,9 @@ def _column(where: str, value, rows: int, first: str, fits, allowed: str) -> lis
 
 def _labels(where: str, value, rows: int, first: str) -> np.ndarray:
     def fits(x):
-        return isinstance(x, (int, float)) and -3 <= x <= 3
+        return isinstance(x, (int, float)) and np.isfinite(x)
 
-    return np.array(_column(where, value, rows, first, fits, "numbers in [-3, 3]"), np.float32)
+    return np.array(_column(where, value, rows, first, fits, "finite numbers"), np.float32)
 
 
 def _lengths(where: str, value, rows: int, first: str, longest: int) -> np.ndarray:

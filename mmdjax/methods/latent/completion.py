@@ -4,38 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from mmdjax.data.missing.patterns import random_mask
 from mmdjax.methods.latent.modules import Scale
-from mmdjax.methods.two_stage import TwoStage
+from mmdjax.methods.latent.space import Space
+from mmdjax.methods.method import stream
 from mmdjax.runtime import processes
 from mmdjax.runtime.files import load_arrays, save_arrays
 from mmdjax.training.step import Source
 from mmdjax.types import Latents
 
-DRAW_STREAM = 100  # apart from the streams of `stages.STREAMS`
-
-
-class Sets(NamedTuple):
-    """source: for `losses.completion_loss`. validate: params -> MAE over all patterns, one draw."""
-
-    source: Source
-    validate: Callable
+NAME = "completions"  # of their folder, and of their random stream
 
 
 def incomplete_sets(
     patterns: np.ndarray, size: int, rounds: int, seed: int, rate: float = 0.0
 ) -> np.ndarray:
-    """(N, R, M) bool: each utterance meets every incomplete pattern once before any again; or, with
-    a missing rate, sets of the random protocol, complete ones among them."""
+    """Return what is observed in each round of training, (N, R, M) bool.
+
+    Each utterance meets every incomplete pattern once before any again; or, with a missing rate,
+    sets of the random protocol, complete ones among them.
+    """
     if rate:
-        mask = random_mask(size * rounds, patterns.shape[1], rate, seed + DRAW_STREAM)
+        mask = random_mask(size * rounds, patterns.shape[1], rate, seed + stream(NAME))
         return mask.reshape(size, rounds, -1)
-    incomplete, rng = patterns[:-1], np.random.default_rng([seed, DRAW_STREAM])
+    incomplete, rng = patterns[:-1], np.random.default_rng([seed, stream(NAME)])
     repeats = -(-rounds // len(incomplete))
     order = [
         rng.permuted(np.tile(np.arange(len(incomplete)), (size, 1)), axis=1) for _ in range(repeats)
@@ -44,50 +40,49 @@ def incomplete_sets(
 
 
 def training_sets(
-    system: TwoStage,
+    space: Space,
     seed: int,
-    fill: str,
     scale: Scale,
     z: Mapping[str, Latents],
     score,
-    folder: Path,
-) -> Sets:
-    """Incomplete sets of the training split and every pattern of validation, completed by `fill`.
+    constant: np.ndarray | None,
+    folder: Path | None,
+) -> tuple[Source, Callable]:
+    """Return the data of `losses.completion_loss`, and the validation error of parameters.
 
     Args:
-      fill: 'draws', 'zero' or 'mean'.
       z: split -> standardised latents.
-      score: parameters of the score networks (read for 'draws').
-      folder: draws are kept there.
+      score: parameters of the score networks, where missing latents are drawn.
+      constant: (M, D) latent that takes their place otherwise.
+      folder: where draws are kept.
     """
-    train, valid = z["train"], z["valid"]
-    config = system.config
-    settings = (len(train.label), config.rounds, seed, config.training_rate)
-    observed = incomplete_sets(system.patterns, *settings)
-    valid_sets, everywhere = under(system.patterns, valid)
-    if fill == "draws":
-        table, filled = _draws(system, seed, train, observed, valid, score, folder)
-    else:
-        table = system.constant(fill, scale)
-        filled = np.where(everywhere[..., None, None], valid_sets.x, table[:, None])
+    train, valid, config = z["train"], z["valid"], space.config
+    observed = incomplete_sets(
+        space.patterns, len(train.label), config.rounds, seed, config.training_rate
+    )
+    valid_sets, everywhere = under(space.patterns, valid)
     rows = {"z": train.x, "valid": train.valid, "label": train.label, "observed": observed}
     common = {"scale": scale}
-    (rows if fill == "draws" else common)["fill"] = table
+    if constant is None:
+        rows["fill"], filled = _draws(space, seed, train, observed, valid, score, folder)
+    else:
+        common["fill"] = constant
+        filled = np.where(everywhere[..., None, None], valid_sets.x, constant[:, None])
 
     def validate(params) -> float:
-        prediction = system.predict(params, scale, filled, valid_sets.valid, everywhere)
-        return float(np.abs(prediction - valid_sets.label).mean())
+        prediction = space.predict(params, scale, filled, valid_sets.valid, everywhere)
+        return float(space.task.error(prediction, valid_sets.label).mean())
 
-    return Sets(Source(rows, common), validate)
+    return Source(rows, common), validate
 
 
-def _draws(system, seed, train, observed, valid: Latents, score, folder):
+def _draws(space: Space, seed, train, observed, valid: Latents, score, folder):
     """Draws for training (N, R, M, T, D) and for validation (P N, M, T, D)."""
     size, rounds = observed.shape[:2]
-    key = jax.random.fold_in(jax.random.key(seed), DRAW_STREAM)
+    key = jax.random.fold_in(jax.random.key(seed), stream(NAME))
 
     def for_training():
-        drawn, _ = system.draw(
+        drawn, _ = space.draw(
             score,
             Latents(*(np.repeat(a, rounds, axis=0) for a in train)),
             observed.reshape(size * rounds, -1),
@@ -99,8 +94,15 @@ def _draws(system, seed, train, observed, valid: Latents, score, folder):
         return drawn.reshape(size, rounds, *drawn.shape[2:])
 
     def for_validation():
-        about = (jax.random.fold_in(key, 1), f"seed {seed}: draws for validation")
-        filled, _ = draw_patterns(system, score, valid, system.patterns, 1, *about)
+        filled, _ = draw_patterns(
+            space,
+            score,
+            valid,
+            space.patterns,
+            count=1,
+            key=jax.random.fold_in(key, 1),
+            name=f"seed {seed}: draws for validation",
+        )
         return filled.reshape(-1, *valid.x.shape[1:])
 
     return _kept(folder / "train.npz", for_training), _kept(folder / "valid.npz", for_validation)
@@ -117,18 +119,34 @@ def _kept(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
 
 
 def under(patterns, z: Latents) -> tuple[Latents, np.ndarray]:
-    """Every utterance under every pattern, patterns outermost: latents (P N, ...), observed."""
+    """Return every utterance under every pattern, patterns outermost: latents (P N, ...), and what
+    is observed (P N, M)."""
     every = Latents(*(np.tile(a, (len(patterns),) + (1,) * (a.ndim - 1)) for a in z))
     return every, np.repeat(patterns, len(z.label), axis=0)
 
 
 def draw_patterns(
-    system: TwoStage, score, z: Latents, patterns, count: int, key, name: str, drawer=None
-):
-    """Draws (P, N, K, M, T, D) of K = `count` completions of every utterance under every pattern,
-    and the NFE that a draw took. `drawer`: the config's by default."""
-    every, observed = under(patterns, z)
-    ids = np.tile(np.arange(len(z.label)), len(patterns))
+    space: Space, score, z: Latents, patterns, count: int, key, name: str
+) -> tuple[np.ndarray, int]:
+    """Return K = `count` completions of every utterance under every pattern, (P, N, K, M, T, D),
+    and the NFE that a draw took."""
+    observed = np.repeat(patterns[:, None], len(z.label), axis=1)
+    return draw_observed(space, score, z, observed, count, key, name)
+
+
+def draw_observed(
+    space: Space, score, z: Latents, observed: np.ndarray, count: int, key, name: str
+) -> tuple[np.ndarray, int]:
+    """Return K = `count` completions under Q conditions, (Q, N, K, M, T, D), and their NFE.
+
+    Args:
+      z: N utterances.
+      observed: (Q, N, M) bool, or what each latent frame rests on, (Q, N, M, T), see `Cover`.
+    """
+    conditions, rows = observed.shape[:2]
+    every = Latents(*(np.tile(a, (conditions,) + (1,) * (a.ndim - 1)) for a in z))
+    ids = np.tile(np.arange(rows), conditions)
     index = np.tile(np.arange(count), (len(ids), 1))
-    drawn, nfe = system.draw(score, every, observed, ids, index, key, name, drawer)
-    return drawn.reshape(len(patterns), -1, *drawn.shape[1:]), nfe
+    flat = observed.reshape(len(ids), *observed.shape[2:])
+    drawn, nfe = space.draw(score, every, flat, ids, index, key, name)
+    return drawn.reshape(conditions, rows, *drawn.shape[1:]), nfe

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtri
 
+from mmdjax.methods.latent.cover import filled_valid
 from mmdjax.methods.latent.losses import matching, weighted_mean
-from mmdjax.methods.latent.modules import Modules, encode_gaps, filled_valid
+from mmdjax.methods.latent.modules import Modules, encode_gaps
 from mmdjax.networks.encoders import WHOLE
 from mmdjax.runtime.compilation import shared
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from mmdjax.methods.latent.modules import Modules, Scale, filled_valid, predict
+from mmdjax.methods.latent.cover import filled_valid
+from mmdjax.methods.latent.modules import Modules, Scale, predict
 
 
 def label_log_prob(
@@ -34,7 +35,7 @@ def label_log_prob(
     def log_prob(x):
         x = jnp.where(mask[:, target, :, None], x, 0.0)
         completed = jnp.asarray(z).at[:, target].set(x)
-        prediction = predict(modules, params, scale, completed, mask, jnp.asarray(observed))
+        prediction = predict(modules, params, scale, completed, mask, jnp.asarray(observed))[:, 0]
         return -0.5 * ((prediction - label) / std) ** 2
 
     return log_prob

@@ -14,20 +14,17 @@ import numpy as np
 from mmdjax.diffusion import conditioning
 from mmdjax.diffusion.losses import WEIGHTS, denoising_score_matching, training_times
 from mmdjax.diffusion.predictions import scaled
+from mmdjax.methods.latent.cover import filled_valid
 from mmdjax.methods.latent.modules import (
     Modules,
     align,
     encode_condition,
-    filled_valid,
     others,
     predict_noise,
     raw,
 )
 from mmdjax.runtime.compilation import shared
 from mmdjax.types import Batch
-
-# What missing latents are completed with in stage 2.
-FILLS = ("draws", "zero", "mean")
 
 
 def weighted_mean(values, weight):
@@ -38,12 +35,15 @@ def weighted_mean(values, weight):
 def utterance_rows(batch: Batch) -> dict:
     """What `classifier_loss` reads of a split, one entry an utterance."""
     features, valid = dict(batch.features), dict(batch.valid)
-    return {"features": features, "valid": valid, "label": np.asarray(batch.label, np.float32)}
+    return {"features": features, "valid": valid, "label": np.asarray(batch.label)}
 
 
 @shared
-def classifier_loss(encoders, fusion):
-    """Stage 1a: encoders and fusion on complete data, L1 (thesis eq. 5.22).
+def classifier_loss(encoders, fusion, task):
+    """Return the loss of stage 1a: encoders and fusion on complete data (thesis eq. 5.22).
+
+    Args:
+      task: of `mmdjax.tasks`, whose loss it is.
 
     data: {'features': {m: (B, T_m, C_m)}, 'valid': {m: (B, T_m)}, 'label': (B,)}.
     """
@@ -57,14 +57,14 @@ def classifier_loss(encoders, fusion):
             deterministic=False,
             rngs={"dropout": key_encoder},
         )
-        prediction = fusion.apply(
+        output = fusion.apply(
             params["fusion"],
             x[:, :, :frames],
             valid[:, :, :frames],
             deterministic=False,
             rngs={"dropout": key_fusion},
         )
-        return weighted_mean(jnp.abs(prediction - data["label"]), weight)
+        return weighted_mean(task.loss(output, data["label"]), weight)
 
     return loss
 
@@ -154,14 +154,15 @@ def matching(
 
 
 @shared
-def completion_loss(decoder, fusion, fill: str, align_weight: float):
+def completion_loss(decoder, fusion, task, fill: str, align_weight: float):
     """Stage 2: fusion, and the decoder where there are draws, under missing modalities.
 
     L_task + lambda L_align (thesis eq. 5.23). Each row takes one of its R incomplete sets, or with
     probability 1 / P the complete one, P the number of availability patterns.
 
     Args:
-      fill: 'draws' (with the decoder), 'zero' or 'mean'.
+      task: of `mmdjax.tasks`, whose loss L_task is.
+      fill: 'draws' (with the decoder), or 'constant'.
 
     data: {'z', 'valid', 'label', 'observed' (B, R, M), 'fill' (B, R, M, T, D) of draws}; for all
     rows 'scale', and a constant 'fill' (M, D).
@@ -182,19 +183,19 @@ def completion_loss(decoder, fusion, fill: str, align_weight: float):
         filled = jnp.where(observed[..., None, None], z, filler)
         mask = filled_valid(valid, observed)
         filled = align(decoder, params.get("decoder"), filled, mask, observed)
-        prediction = fusion.apply(
+        output = fusion.apply(
             params["fusion"],
             raw(filled, mask, data["scale"]),
             mask,
             deterministic=False,
             rngs={"dropout": keys[2]},
         )
-        task = weighted_mean(jnp.abs(prediction - data["label"]), weight)
+        total = weighted_mean(task.loss(output, data["label"]), weight)
         if fill != "draws":
-            return task
+            return total
         counted = (mask & valid & ~observed[..., None])[..., None]
         error = jnp.where(counted, jnp.abs(filled - z), 0.0).sum((1, 2, 3))
         alignment = error / jnp.maximum(counted.sum((1, 2, 3)) * z.shape[-1], 1)
-        return task + align_weight * weighted_mean(alignment, weight)
+        return total + align_weight * weighted_mean(alignment, weight)
 
     return loss

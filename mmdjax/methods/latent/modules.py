@@ -37,8 +37,12 @@ class Modules(NamedTuple):
     sde: sdes.SDE
 
 
-def build(config, modalities: tuple[str, ...]) -> Modules:
-    """The modules of `mmdjax.config.Config`; everything below takes plain numbers."""
+def build(config, modalities: tuple[str, ...], outputs: int = 1) -> Modules:
+    """Return the modules of `mmdjax.config.Config`; everything below takes plain numbers.
+
+    Args:
+      outputs: size of the head, see `mmdjax.tasks`.
+    """
     fusion, score, decoder = config.fusion, config.score, config.decoder
     sizes = score_networks.fields(score.network)
     settings = dataclasses.asdict(score) | {"gaps": config.diffusion.frame_gaps > 0}
@@ -46,7 +50,7 @@ def build(config, modalities: tuple[str, ...]) -> Modules:
         Encoders(
             modalities, config.latents.frames, config.latents.channels, config.latents.dropout
         ),
-        MulT(fusion.layers, fusion.heads, fusion.attention_dropout, fusion.dropout),
+        MulT(fusion.layers, fusion.heads, fusion.attention_dropout, fusion.dropout, outputs),
         score_networks.REGISTRY[score.network](
             len(modalities),
             config.latents.frames,
@@ -96,19 +100,6 @@ def others(modalities: int) -> np.ndarray:
     return np.array([[j for j in range(modalities) if j != i] for i in range(modalities)])
 
 
-def filled_valid(valid, observed):
-    """Frames of a completed set: an observed modality has its own, a missing one takes every frame
-    on which some observed modality exists. Its true length is hidden and never used.
-
-    Args:
-      valid: (..., M, T) bool; only entries of observed modalities are read.
-      observed: (..., M) bool.
-    """
-    xp = jnp if isinstance(valid, jax.Array) or isinstance(observed, jax.Array) else np
-    shown = valid & observed[..., None]
-    return xp.where(observed[..., None], valid, shown.any(-2, keepdims=True))
-
-
 def raw(z, valid, scale: Scale):
     """Standardised latents z (..., M, T, D) -> what the fusion was trained on, 0 off `valid`."""
     x = z * scale.std[:, None] + scale.mean[:, None]
@@ -129,7 +120,7 @@ def align(decoder: AlignmentDecoder, params, z, valid, observed):
 
 
 def predict(modules: Modules, params, scale: Scale, z, valid, observed):
-    """Prediction (B,) from completed standardised latents.
+    """Return outputs (B, outputs) from completed standardised latents.
 
     Args:
       params: {'fusion': ..., 'decoder': ... or absent}.

@@ -13,9 +13,8 @@ import jax
 import numpy as np
 
 from mmdjax.data.missing.patterns import check_observed
+from mmdjax.methods.latent.cover import Cover
 from mmdjax.methods.latent.draw import Drawer
-from mmdjax.methods.latent.modules import filled_valid
-from mmdjax.networks.encoders import WHOLE
 from mmdjax.runtime.devices import on_all_devices
 from mmdjax.runtime.processes import dealt
 
@@ -113,56 +112,43 @@ def work_list(
             rows = np.flatnonzero(rows_of_group & same)
             # The columns of the known ones: a stable sort puts them first, in order.
             order = np.argsort(~known[rows], axis=1, kind="stable")[:, :size].astype(np.int32)
-            about = (bool(shared), bool(gappy))
-            yield Item(targets.astype(np.int32), buckets[index], rows, order, *about)
+            yield Item(
+                targets.astype(np.int32), buckets[index], rows, order, bool(shared), bool(gappy)
+            )
         if coupling == "chain":
             known[:, targets] = True
             begun |= rows_of_group
 
 
-class Given(NamedTuple):
-    """What is known of R completed rows.
-
-    Attributes:
-      mask: (R, M, T) frames that a completed row has. shown: (R, M, T) those that say something.
-      partial: (R, M, T) those of `shown` that rest on frames of which some are missing.
-      known, missing: (R, M), see `work_list`.
-    """
-
-    mask: np.ndarray
-    shown: np.ndarray
-    partial: np.ndarray
-    known: np.ndarray
-    missing: np.ndarray
-
-
-def given(valid: np.ndarray, observed: np.ndarray) -> Given:
-    """See `draw_missing`.
+def covered(valid: np.ndarray, observed: np.ndarray) -> Cover:
+    """Return the cover of R rows, see `draw_missing`.
 
     Raises:
       UserError: a row without anything observed.
     """
-    coverage = observed
-    if observed.ndim == 2:
-        coverage = np.where(valid & observed[..., None], np.int8(WHOLE), np.int8(0))
-    known = observed if observed.ndim == 2 else observed.any(-1)
-    check_observed(known)
-    mask = filled_valid(valid, known)
-    shown = mask & (coverage > 0)
-    missing = (mask & (coverage < WHOLE)).any(-1) if observed.ndim == 3 else ~known
-    return Given(mask, shown, shown & (coverage < WHOLE), known, missing)
+    cover = Cover(observed, valid) if observed.ndim == 3 else Cover.of_modalities(observed, valid)
+    check_observed(observed if observed.ndim == 2 else cover.known)
+    return cover
 
 
-def items(drawer: Drawer, found: Given, buckets: Sequence[int], draws: int) -> list[Item]:
-    """The work list of a drawer."""
-    settings = (buckets, drawer.coupling, drawer.together, draws)
-    rows = (found.known, found.missing, bucket_of(found.mask, buckets))
-    return list(work_list(*rows, *settings))
+def items(drawer: Drawer, cover: Cover, buckets: Sequence[int], draws: int) -> list[Item]:
+    """Return the work list of a drawer."""
+    return list(
+        work_list(
+            cover.known,
+            cover.missing,
+            bucket_of(cover.exists, buckets),
+            buckets,
+            drawer.coupling,
+            drawer.together,
+            draws,
+        )
+    )
 
 
 def calls(drawer: Drawer, observed, valid, buckets: Sequence[int], batch: int, draws: int) -> int:
-    """How many compiled calls `draw_missing` will make."""
-    listed = items(drawer, given(valid, observed), buckets, draws)
+    """Return how many compiled calls `draw_missing` will make."""
+    listed = items(drawer, covered(valid, observed), buckets, draws)
     return sum(item.calls(batch, draws) for item in listed)
 
 
@@ -179,17 +165,17 @@ def draw_missing(
     batch: int,
     advance: Callable[[], None] = lambda: None,
 ) -> tuple[np.ndarray, int]:
-    """Completes every row K times.
+    """Complete every row K times.
 
     Args:
       z: (R, M, T, D) standardised latents; entries of unobserved frames are never read.
       valid: (R, M, T), likewise; of a modality known in part every frame that exists.
-      observed: (R, M) bool, or what each latent frame rests on (R, M, T): `encoders.WHOLE`, 1 for a
-        part of its frames, 0 for none. Frames in part are conditions, and drawn anew.
+      observed: (R, M) bool, or what each latent frame rests on (R, M, T), see `Cover`. Frames in
+        part are conditions, and drawn anew.
       ids: (R,) the utterance's index. draw_index: (R, K) the numbers of its draws. With `key` and
         the target they are all the randomness of a draw.
       batch: draws of one target a call.
-      advance: told of each call.
+      advance: called after each compiled call.
 
     Returns:
       (R, K, M, T, D): z with what is missing filled (zero where unobserved frames do not exist),
@@ -198,35 +184,47 @@ def draw_missing(
     Raises:
       UserError: a row without any observed modality.
     """
-    found = given(valid, observed)
-    mask, shown, partial = found.mask, found.shown.copy(), found.partial.copy()
+    cover = covered(valid, observed)
+    exists, shown, partial = cover.exists, cover.shown.copy(), cover.partial.copy()
     rows, draws = draw_index.shape
+    # Unobserved entries may hold anything, NaN too: they are zeroed before they are near a network.
     filled = np.where(shown[..., None], z, 0.0).astype(np.float32)
     filled = np.repeat(filled, draws, axis=0)  # (R K, M, T, D)
     chained = drawer.coupling == "chain"
+    # A chain reads its own draws as conditions: p(a, b | c) = p(a | c) p(b | a, c).
     condition = filled if chained or not partial.any() else filled.copy()
     nfe, guidance, placed = 0, np.float32(drawer.guidance), {}
-    for item in items(drawer, found, buckets, draws):
+    for item in items(drawer, cover, buckets, draws):
         lines = item.per_call(batch, draws)
         if lines not in placed:
             placed[lines] = on_all_devices(score_params, lines)
-        # One line for each row with all its draws, or one for each draw.
+        # While nothing of a row has been drawn, its K draws share one encoded condition: one line a
+        # row. Later in a chain each draw has a condition of its own: one line a draw.
         each = draws if item.shared else 1
         line = item.rows if item.shared else np.repeat(item.rows, draws)
         known = item.known if item.shared else np.repeat(item.known, draws, axis=0)
         first = np.arange(rows * draws).reshape(rows, draws)[item.rows]  # in `filled`
         source = first[:, 0] if item.shared else first.reshape(-1)
         frames, params, targets = item.frames, placed[lines], item.targets
-        wanted = mask & (~shown | partial)
+        wanted = exists & (~shown | partial)
         kinds = known
-        if item.gaps:  # what a frame in part says has an id of its own
+        if item.gaps:  # a latent that rests on part of its frames has an id of its own
             kinds = known[..., None] + known.dtype.type(z.shape[1]) * partial[line[:, None], known]
             kinds = kinds[..., :frames]
 
         def call(condition, kinds, target_mask, condition_mask, row, k, p=params, targets=targets):
             keys = drawer.key_of(key, row, k, targets)
-            arguments = (condition, kinds, target_mask, condition_mask, keys)
-            x, count = drawer.draw(p, targets, *arguments, drawer.grid, guidance)
+            x, count = drawer.draw(
+                p,
+                targets,
+                condition,
+                kinds,
+                target_mask,
+                condition_mask,
+                keys,
+                drawer.grid,
+                guidance,
+            )
             # (lines, K, G, T, D), (lines,)
             return np.moveaxis(np.asarray(x), 0, 2), np.full(len(row), count)
 
@@ -245,7 +243,7 @@ def draw_missing(
         before = filled[*place][:, :, :frames]
         new = wanted[np.repeat(item.rows, draws)[:, None], targets][..., :frames, None]
         filled[*place, :frames] = np.where(new, x, before)
-        if chained:  # later ones are conditioned on it
+        if chained:  # what follows in the chain is conditioned on it
             here = (item.rows[:, None], targets)
-            shown[here], partial[here] = mask[here], False
+            shown[here], partial[here] = exists[here], False
     return filled.reshape(rows, draws, *filled.shape[1:]), nfe

@@ -1,0 +1,71 @@
+"""Conditions of the evaluation: what of the test split a method is given, the same for all."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mmdjax.data.missing.gaps import observed_frames
+from mmdjax.data.missing.patterns import pattern_name, random_mask
+from mmdjax.types import Observed
+
+
+class Condition(NamedTuple):
+    """One condition.
+
+    Attributes:
+      protocol: 'fixed' (one availability pattern for all utterances), 'random' (a missing rate) or
+        'gaps' (a generator of `data/missing/gaps.py`).
+      name: 'l+a', '0.3' or 'burst 0.3'.
+      observed: what is given, with Q = 1.
+    """
+
+    protocol: str
+    name: str
+    observed: Observed
+
+    def missing_rate(self, valid) -> float:
+        """Return the share that is really hidden: of modalities, or of frames that exist."""
+        if self.observed.frames is None:
+            return float(1 - self.observed.modalities.mean())
+        exists = sum(v.sum() for v in valid.values())
+        return float(1 - sum(o.sum() for o in self.observed.frames.values()) / exists)
+
+    def masks(self) -> dict[str, np.ndarray]:
+        """Return what is kept with a run, by name; patterns need not be."""
+        if self.protocol == "fixed":
+            return {}
+        if self.observed.frames is None:
+            return {self.name: self.observed.modalities[0]}
+        return {f"{self.name} {m}": o[0] for m, o in self.observed.frames.items()}
+
+
+def rate_name(rate: float) -> str:
+    """Return '0.3'; with more decimals where the rate has them."""
+    return f"{rate:.1f}" if round(rate, 1) == rate else f"{rate:g}"
+
+
+def conditions_of(dataset, evaluation, seed: int, split: str = "test") -> list[Condition]:
+    """Return all conditions of a run, a function of the data, the settings and the seed.
+
+    Args:
+      dataset: `mmdjax.data.dataset.Dataset`. evaluation: `mmdjax.config.Evaluation`.
+    """
+    batch, names = dataset.splits[split], dataset.modalities
+    rows, count = len(batch), len(names)
+    result = [
+        Condition("fixed", pattern_name(p, names), Observed.of_patterns(p[None], rows))
+        for p in dataset.patterns
+    ]
+    for rate in evaluation.rates:
+        mask = random_mask(rows, count, rate, seed)
+        result.append(Condition("random", rate_name(rate), Observed(mask[None])))
+    for name, rate in evaluation.generators():
+        # Generators that depend on the label take one number an utterance.
+        label = np.asarray(batch.label, np.float32).reshape(rows, -1)[:, 0]
+        frames = observed_frames(name, batch.valid, rate, seed, label=label)
+        some = np.stack([frames[m].any(1) for m in names], axis=1)
+        observed = Observed(some[None], {m: f[None] for m, f in frames.items()})
+        result.append(Condition("gaps", f"{name} {rate:g}", observed))
+    return result

@@ -1,0 +1,71 @@
+"""The exact optimum on synthetic data, whose law is known."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmdjax.data.pipeline import SOURCES
+from mmdjax.errors import UserError
+from mmdjax.methods.method import Completion, Method, register
+
+
+@register("bayes", label="Bayes optimum")
+class Bayes(Method):
+    """The best prediction given what is observed: no method can be better on average."""
+
+    yardstick = gaps = True
+    alone = False
+
+    @classmethod
+    def check(cls, config) -> None:
+        """Raise `UserError` where the law of the data is not known."""
+        known = [name for name, source in SOURCES.items() if source.optimum]
+        if config.data.name not in known or config.task.kind:
+            raise UserError(
+                f"method {cls.name!r} with data {config.data.name!r}; allowed: "
+                f"{', '.join(known)}, whose law is known"
+            )
+
+    def complete(self, params, split, observed, draws, key, title) -> Completion:
+        """Compute the optimum; `x` has its parts with K = 1."""
+        optimum = self.dataset.optimum(self.dataset.splits[split], observed, self.alone)
+        parts = {"prediction": optimum.prediction[:, :, None]}
+        for m, x in (optimum.features or {}).items():
+            mean, scale = self.dataset.scaling[m]
+            parts[m] = (((x - mean) * scale)[:, :, None]).astype(np.float32)
+        return Completion(parts, observed)
+
+    def predict(self, params, split, completion: Completion) -> np.ndarray:
+        """Return the optimum's predictions, (Q, N, 1, ...)."""
+        return completion.x["prediction"]
+
+    def truth(self, params, split):
+        """Return the standardised features where the optimum completes them."""
+        if self.sees != "conversations":
+            return None
+        batch = self.dataset.standardised[split]
+        return tuple((batch.features[m], batch.valid[m]) for m in self.modalities)
+
+    def compared(self, params, completion: Completion, modality: int) -> np.ndarray:
+        """Return the conditional mean of one modality, (Q, N, 1, 1, C_m)."""
+        return completion.x[self.modalities[modality]]
+
+
+@register("bayes_alone", label="Bayes optimum, alone")
+class BayesAlone(Bayes):
+    """The best prediction from each utterance by itself, without its neighbours.
+
+    No method that treats utterances independently can beat it.
+    """
+
+    alone = True
+
+    @classmethod
+    def check(cls, config) -> None:
+        """Raise `UserError` where utterances have no neighbours."""
+        super().check(config)
+        if config.data.name != "synthetic_conversations":
+            raise UserError(
+                f"method {cls.name!r} with data {config.data.name!r}; allowed: "
+                "synthetic_conversations"
+            )

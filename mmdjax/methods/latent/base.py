@@ -1,0 +1,237 @@
+"""What methods that complete utterances in the latent space have in common."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import numpy as np
+
+from mmdjax.errors import UserError
+from mmdjax.methods.latent import phases
+from mmdjax.methods.latent.completion import draw_observed
+from mmdjax.methods.latent.draw import make_drawer
+from mmdjax.methods.latent.initial import score_shapes
+from mmdjax.methods.latent.modules import Scale, build
+from mmdjax.methods.latent.space import Space
+from mmdjax.methods.method import SOLVER, Completion, Method
+from mmdjax.runtime.devices import on_all_devices
+from mmdjax.types import Latents, Observed
+
+
+class LatentMethod(Method):
+    """Encodes, completes latents by `complete_latents`, and predicts with the fusion.
+
+    Class attributes:
+      predicts: the phase whose parameters predict.
+      standardises: whether latents are put on a scale of unit variance.
+    """
+
+    gaps = True
+    predicts = "classifier"
+    standardises = True
+
+    @classmethod
+    def check(cls, config) -> None:
+        """Raise `UserError` where lengths do not end with the latents' frames."""
+        buckets = config.data.length_buckets
+        if buckets[-1] != config.latents.frames:
+            raise UserError(
+                f"config.data.length_buckets = {buckets}; allowed: increasing lengths that end "
+                f"with latents.frames = {config.latents.frames}"
+            )
+
+    @functools.cached_property
+    def space(self) -> Space:
+        """The latent space; systems that agree in what it reads share it."""
+        config = self.config
+        key = ("space", config.latents, config.fusion, config.score, config.diffusion)
+        key += (config.decoder, config.evaluation.batch, config.rounds, config.training_rate)
+        key += (config.classifier_training, config.score_training, config.stage2_training)
+        return self.dataset.shared(key, lambda: Space(config, self.dataset, self.reporter))
+
+    def encoders(self, params):
+        """Return the encoders' parameters."""
+        return params["classifier"]["encoders"]
+
+    def scale(self, params) -> Scale:
+        """Return the scale of the latents."""
+        return self.space.standardised(self.encoders(params), self.standardises)[0]
+
+    def latents(self, params, split: str) -> Latents:
+        """Return the standardised latents of a split."""
+        return self.space.standardised(self.encoders(params), self.standardises)[1][split]
+
+    def score(self, params):
+        """Return the score networks' parameters, stacked over M; None where nothing is drawn."""
+        return params.get("score")
+
+    def predictor(self, params) -> dict:
+        """Return {'fusion', and 'decoder' where there is one}."""
+        return {k: v for k, v in params[self.predicts].items() if k in ("fusion", "decoder")}
+
+    def classifier(self, params) -> dict | None:
+        """Return {'fusion'} trained on complete data; None for a method without it."""
+        return {"fusion": params["classifier"]["fusion"]} if "classifier" in params else None
+
+    def complete(self, params, split, observed: Observed, draws, key, title) -> Completion:
+        """Complete latents, `x` (Q, N, K, M, T, D); see `Method.complete`."""
+        if observed.frames is None:
+            z = self.latents(params, split)
+            return self.complete_latents(
+                params, z, observed.modalities, observed, draws, key, title
+            )
+        parts = []
+        for index in range(len(observed.modalities)):
+            frames = {m: v[index] for m, v in observed.frames.items()}
+            z, cover = self.space.encode_gaps(
+                self.encoders(params), self.scale(params), self.space.splits[split], frames
+            )
+            here = jax.random.fold_in(key, index)
+            parts.append(
+                self.complete_latents(params, z, cover[None], observed, draws, here, title)
+            )
+        return parts[0]._replace(x=np.concatenate([p.x for p in parts]))
+
+    def complete_latents(
+        self, params, z: Latents, given: np.ndarray, observed: Observed, draws, key, title
+    ) -> Completion:
+        """Complete N utterances under Q conditions.
+
+        Args:
+          z: standardised latents; what is not observed is never read.
+          given: (Q, N, M) bool, or what each latent frame rests on, (Q, N, M, T), see `Cover`.
+        """
+        raise NotImplementedError
+
+    def predict(self, params, split, completion: Completion) -> np.ndarray:
+        """Return predictions (Q, N, K, ...)."""
+        return self.predict_with(self.predictor(params), params, split, completion)
+
+    def predict_with(self, predictor, params, split, completion: Completion) -> np.ndarray:
+        """Return predictions of a fusion, after its decoder if it has one."""
+        x = completion.x
+        lead = x.shape[:3]  # conditions, utterances, draws
+        valid = self.latents(params, split).valid
+        valid = np.broadcast_to(valid[None, :, None], (*lead, *valid.shape[1:]))
+        known = completion.observed.modalities
+        known = np.broadcast_to(known[:, :, None], (*lead, known.shape[-1]))
+        x, valid, known = (a.reshape(-1, *a.shape[3:]) for a in (x, valid, known))
+        prediction = self.space.predict(predictor, self.scale(params), x, valid, known)
+        return prediction.reshape(*lead, *prediction.shape[1:])
+
+    def truth(self, params, split):
+        """Return the true standardised latents of each modality, and their frames."""
+        z = self.latents(params, split)
+        return tuple((z.x[:, m], z.valid[:, m]) for m in range(z.x.shape[1]))
+
+    def compared(self, params, completion: Completion, modality: int) -> np.ndarray:
+        """Return completed latents of one modality, (Q, N, K, T, D)."""
+        return completion.x[:, :, :, modality]
+
+    def served(self, params, seed):
+        """Return what serving needs, see `latent/served.py`."""
+        from mmdjax.methods.latent.served import served
+
+        return served(self, params, seed)
+
+    @classmethod
+    def route(cls, config, modalities, task):
+        """Return the compiled path of a request, see `latent/served.py`."""
+        from mmdjax.methods.latent.served import route
+
+        return route(config, modalities, task)
+
+
+class DrawingMethod(LatentMethod):
+    """Draws missing latents from their distribution given the observed ones."""
+
+    draws = True
+
+    @classmethod
+    def check(cls, config) -> None:
+        """Raise `UserError` for gaps inside modalities that the networks do not learn."""
+        super().check(config)
+        from mmdjax.data.missing.gaps import FRAMES
+
+        diffusion = config.diffusion
+        for name, _ in config.evaluation.generators():
+            if name in FRAMES and not diffusion.frame_gaps:
+                raise UserError(
+                    f"config.evaluation.gaps has {name!r}, which drops frames, and the score "
+                    "networks learn whole modalities; give config.diffusion.frame_gaps above 0, "
+                    "such as 0.5"
+                )
+        if diffusion.frame_gaps and (
+            config.score.network != "score_transformer" or diffusion.conditioning != "clean"
+        ):
+            raise UserError(
+                f"config.diffusion.frame_gaps = {diffusion.frame_gaps} with network "
+                f"{config.score.network!r} and conditioning {diffusion.conditioning!r}; allowed: "
+                "score_transformer and clean"
+            )
+
+    @classmethod
+    def warm(cls, config, modalities) -> None:
+        """Start compiling the draws, whose shapes are known from the config."""
+        from mmdjax.methods.latent.draw import prepare
+
+        modules = build(config, modalities)
+        prepare(make_drawer(modules, config.diffusion), modules, config)
+
+    @property
+    def completes(self) -> tuple[str, ...]:
+        """Draws depend on the score networks and on the solver."""
+        return ("draws", "score", *SOLVER)
+
+    def complete_latents(self, params, z, given, observed, draws, key, title) -> Completion:
+        """Draw K completions; with nothing missing every draw is the utterance itself."""
+        x, nfe = draw_observed(self.space, self.score(params), z, given, draws, key, title)
+        return Completion(x, observed, nfe)
+
+    def draw_call(self):
+        """Return a full batch of draws of one modality given all others."""
+        space = self.space
+        modules, config, drawer = space.modules, self.config, space.drawer
+        batch, others = config.evaluation.batch, len(self.modalities) - 1
+        frames, channels = config.latents.frames, config.latents.channels
+        ids = np.tile(np.arange(1, others + 1, dtype=np.int32), (batch, 1))
+        condition = np.zeros((batch, others, frames, channels), np.float32)
+        masks = np.ones((batch, frames), bool), np.ones((batch, others, frames), bool)
+        # Zeros as parameters take as long as trained ones.
+        params = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), score_shapes(modules.score))
+        count = sum(a.size for a in jax.tree.leaves(params)) // len(self.modalities)
+        params = on_all_devices(params, batch)
+        keys, target = jax.random.split(jax.random.key(0), (1, batch, 1)), np.zeros(1, np.int32)
+        guidance = np.float32(config.diffusion.guidance)
+
+        def call():
+            return drawer.draw(params, target, condition, ids, *masks, keys, drawer.grid, guidance)
+
+        return call, {"parameters": count, "batch": batch}
+
+
+class ConstantMethod(LatentMethod):
+    """Fills missing latents with a constant: raw zero, or the mean of the training split."""
+
+    fill = "zero"
+
+    @property
+    def completes(self) -> tuple[str, ...]:
+        """The constant depends on the encoders."""
+        return (self.fill, "classifier")
+
+    def complete_latents(self, params, z, given, observed, draws, key, title) -> Completion:
+        """Put the constant where nothing is observed."""
+        constant = self.space.constant(self.fill, self.scale(params))[:, None]
+        seen = given[..., None, None] if given.ndim == 3 else (given > 0)[..., None]
+        return Completion(np.where(seen, z.x[None], constant)[:, :, None], observed)
+
+
+def two_stage_phases(method: LatentMethod, *names: str):
+    """Return the phases of these names for a method's space."""
+    makers = {"classifier": phases.classifier, "score": phases.score}
+    return tuple(
+        makers[name](method.space) if name in makers else phases.stage_2(method.space, name)
+        for name in names
+    )

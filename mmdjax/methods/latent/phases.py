@@ -1,0 +1,226 @@
+"""The phases of the two-stage system, each of which several methods may share.
+
+Stage 1: (a) encoders and fusion on complete data; (b) score networks on the frozen, standardised
+latents. Stage 2: missing latents are completed, once, and decoder and fusion are trained on them.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmdjax.methods.latent import completion, losses
+from mmdjax.methods.latent.gap_losses import gap_score_loss
+from mmdjax.methods.latent.initial import score_shapes
+from mmdjax.methods.latent.modules import Scale
+from mmdjax.methods.latent.space import Space
+from mmdjax.methods.method import LEARNED, SOLVER, Phase
+from mmdjax.runtime.compilation import AheadOfTime, shapes_of, shared
+from mmdjax.training.step import Source
+from mmdjax.types import Latents
+
+# What the phases read of a config, those before them included.
+CLASSIFIER = ("latents", "fusion", "classifier_training")
+SCORE = (*CLASSIFIER, "score", "score_training", *LEARNED)
+SETS = ("rounds", "training_rate")
+COMPLETIONS = (*SCORE, *SOLVER, *SETS)
+DRAWS = (*COMPLETIONS, "decoder", "stage2_training")
+CONSTANT = (*CLASSIFIER, *SETS, "stage2_training")
+
+VALIDATION_REPEATS = 4
+VALIDATION_ROWS = 256  # a call: bounds memory, whatever the size of the split
+
+
+def classifier(space: Space) -> Phase:
+    """Stage 1a: encoders and fusion on complete data."""
+    valid = space.splits["valid"]
+    source = Source(losses.utterance_rows(space.splits["train"]))
+
+    def validate(params) -> float:
+        latents = space.encode(params["encoders"], valid)
+        complete = np.ones(latents.x.shape[:2], bool)
+        prediction = space.predict(
+            params, space.identity_scale(), latents.x, latents.valid, complete
+        )
+        return float(space.task.error(prediction, latents.label).mean())
+
+    return Phase(
+        name="classifier",
+        title="classifier on complete data",
+        reads=CLASSIFIER,
+        settings=space.config.classifier_training,
+        loss=losses.classifier_loss(space.modules.encoders, space.modules.fusion, space.task),
+        init=lambda key, params: space.initial_classifier(key),
+        load=lambda params, seed, place: (source, validate),
+        bucket=space.bucket["train"],
+        buckets=space.buckets,
+    )
+
+
+def score(space: Space) -> Phase:
+    """Stage 1b: a score network for each modality, on the latents of the frozen encoders."""
+    diffusion, modules = space.config.diffusion, space.modules
+    if diffusion.frame_gaps:
+        loss = gap_score_loss(
+            modules, diffusion.weighting, diffusion.unconditional, diffusion.frame_gaps
+        )
+    else:
+        loss = losses.score_loss(
+            modules, diffusion.weighting, diffusion.conditioning, diffusion.unconditional
+        )
+
+    def load(params, seed, place):
+        encoders = params["classifier"]["encoders"]
+        scale, z = space.standardised(encoders)
+        train, valid = (
+            _score_source(space, encoders, scale, split, z[split]) for split in ("train", "valid")
+        )
+        return train, _score_validation(space, _validation_loss(loss), valid)
+
+    def expects():
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        encoders = shapes_of(jax.eval_shape(space.init_encoders, key))
+        source = _score_shapes(space, encoders, "train")
+        _prepare_validation(space, _validation_loss(loss), _score_shapes(space, encoders, "valid"))
+        return score_shapes(modules.score), source
+
+    return Phase(
+        name="score",
+        title="score networks",
+        reads=SCORE,
+        settings=space.config.score_training,
+        loss=loss,
+        init=lambda key, params: space.initial_score(key),
+        load=load,
+        bucket=space.bucket["train"],
+        buckets=space.buckets,
+        expects=expects,
+    )
+
+
+def stage_2(space: Space, fill: str) -> Phase:
+    """Stage 2 under missing modalities, which are drawn, or filled with a constant.
+
+    Args:
+      fill: 'draws', 'zero' or 'mean'.
+    """
+    config, draws = space.config, fill == "draws"
+    loss = losses.completion_loss(
+        space.modules.decoder,
+        space.modules.fusion,
+        space.task,
+        "draws" if draws else "constant",
+        config.decoder.weight if draws else 0.0,
+    )
+
+    def init(key, params):
+        # From the classifier of complete data; the decoder is new.
+        start = {"fusion": params["classifier"]["fusion"]}
+        if draws and config.decoder.use:
+            start["decoder"] = space.initial_decoder(key)
+        return start
+
+    def load(params, seed, place):
+        scale, z = space.standardised(params["classifier"]["encoders"])
+        return completion.training_sets(
+            space,
+            seed,
+            scale,
+            z,
+            params.get("score"),
+            None if draws else space.constant(fill, scale),
+            place(completion.NAME, COMPLETIONS) if draws else None,
+        )
+
+    def expects():
+        key, shape = jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct
+        params = {"fusion": jax.eval_shape(space.initial_classifier, key)["fusion"]}
+        if draws and config.decoder.use:
+            params["decoder"] = jax.eval_shape(space.initial_decoder, key)
+        rows, (m, t, d) = len(space.splits["train"]), _sizes(space)
+        label = space.splits["train"].label
+        columns = {
+            "z": shape((rows, m, t, d), jnp.float32),
+            "valid": shape((rows, m, t), bool),
+            "label": shape(label.shape, label.dtype),
+            "observed": shape((rows, config.rounds, m), bool),
+        }
+        common = {"scale": shapes_of(space.identity_scale())}
+        if draws:
+            columns["fill"] = shape((rows, config.rounds, m, t, d), jnp.float32)
+        else:
+            common["fill"] = shape((m, d), jnp.float32)
+        return params, Source(columns, common)
+
+    return Phase(
+        name="draws" if draws else fill,
+        title=f"stage 2, {fill}",
+        reads=DRAWS if draws else CONSTANT,
+        settings=config.stage2_training,
+        loss=loss,
+        init=init,
+        load=load,
+        bucket=space.bucket["train"],
+        buckets=space.buckets,
+        expects=expects,
+    )
+
+
+def _sizes(space: Space) -> tuple[int, int, int]:
+    latents = space.config.latents
+    return len(space.modalities), latents.frames, latents.channels
+
+
+def _score_source(space: Space, encoders, scale: Scale, split: str, z: Latents) -> Source:
+    """What the score loss reads of a split: latents, or features whose frames it drops."""
+    if not space.config.diffusion.frame_gaps:
+        return Source({"z": z.x, "valid": z.valid})
+    rows = losses.utterance_rows(space.splits[split])
+    del rows["label"]
+    return Source(rows, {"encoders": encoders, "scale": scale})
+
+
+def _score_shapes(space: Space, encoders, split: str) -> Source:
+    shape, sizes, rows = jax.ShapeDtypeStruct, _sizes(space), len(space.splits[split])
+    x, valid = shape((rows, *sizes), jnp.float32), shape((rows, *sizes[:2]), bool)
+    return _score_source(space, encoders, space.identity_scale(), split, Latents(x, valid, 0))
+
+
+@shared
+def _validation_loss(loss) -> AheadOfTime:
+    return AheadOfTime(loss, static_argnames="frames")
+
+
+def _score_validation(space: Space, loss: AheadOfTime, source: Source):
+    """The denoising loss on fixed times, noise and conditions."""
+    bucket = space.bucket["valid"]
+
+    def validate(params) -> float:
+        total = 0.0
+        for repeat in range(VALIDATION_REPEATS):
+            for index, frames in enumerate(space.buckets):
+                everything = np.flatnonzero(bucket == index).astype(np.int32)
+                for start in range(0, everything.size, VALIDATION_ROWS):
+                    rows = everything[start : start + VALIDATION_ROWS]
+                    number = index + start  # start is 0 or beyond every index
+                    key = jax.random.fold_in(jax.random.key(repeat), number)
+                    weight = np.ones(rows.size, np.float32)
+                    total += (
+                        float(loss(params, source.at(rows), weight, key, frames=frames)) * rows.size
+                    )
+        return total / (VALIDATION_REPEATS * len(bucket))
+
+    return validate
+
+
+def _prepare_validation(space: Space, loss: AheadOfTime, source: Source) -> None:
+    """Compile the validation losses in the background, for the sizes that batches will have."""
+    shape, key = jax.ShapeDtypeStruct, jax.eval_shape(lambda: jax.random.key(0))
+    params = score_shapes(space.modules.score)
+    counts = np.bincount(space.bucket["valid"], minlength=len(space.buckets))
+    for count, length in zip(counts.tolist(), space.buckets, strict=True):
+        for size in {min(count, VALIDATION_ROWS), count % VALIDATION_ROWS} - {0}:
+            cut = lambda a, size=size: shape((size, *a.shape[1:]), a.dtype)  # noqa: E731
+            columns = jax.tree.map(cut, source.rows) | shapes_of(source.common)
+            loss.prepare(params, columns, shape((size,), jnp.float32), key, frames=length)

@@ -1,0 +1,252 @@
+"""The latent space as compiled functions over whole splits: encode, draw, align, predict.
+
+One object serves every seed: parameters are arguments, so nothing compiles twice.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmdjax.methods.latent.cover import filled_valid
+from mmdjax.methods.latent.draw import Drawer, make_drawer
+from mmdjax.methods.latent.initial import initial, initial_decoder, initial_score
+from mmdjax.methods.latent.modules import Scale, build, encode_gaps, raw
+from mmdjax.methods.latent.work_list import bucket_of, calls, draw_missing, in_batches
+from mmdjax.runtime.compilation import shared
+from mmdjax.runtime.devices import on_all_devices, over_devices
+from mmdjax.types import Batch, Latents
+
+MOST_KEPT = 2  # encoders whose latents of all splits stay in memory
+
+SMALLEST_STD = 1e-3  # of a latent channel: a dead one is not blown up
+
+
+@shared
+def compiled_encode(encoders):
+    return jax.jit(encoders.apply)
+
+
+@shared
+def compiled_encode_gaps(modules):
+    return jax.jit(functools.partial(encode_gaps, modules))
+
+
+@shared
+def compiled_align(decoder):
+    return jax.jit(lambda params, *rows: over_devices(decoder.apply, (params,), rows, (0, 0), 0))
+
+
+@shared
+def compiled_predict(fusion, task):
+    def rows_of(params, scale, z, valid):
+        return task.read(fusion.apply(params, raw(z, valid, scale), valid))
+
+    return jax.jit(lambda params, *rows: over_devices(rows_of, params, rows, (0, 0), 0))
+
+
+class Space:
+    """The latent space of one configuration on one data set.
+
+    Attributes:
+      splits: standardised.
+      modalities: names in the order of the modality axis.
+      patterns: (P, M) availability patterns, the complete one last.
+      bucket: split -> (N,) index into `buckets` of each utterance.
+    """
+
+    def __init__(self, config, dataset, reporter):
+        """config: `mmdjax.config.Config`. dataset: `mmdjax.data.dataset.Dataset`."""
+        self.config, self.dataset, self.reporter = config, dataset, reporter
+        self.splits, self.task = dataset.standardised, dataset.task
+        self.modalities, self.patterns = dataset.modalities, dataset.patterns
+        self.buckets = config.data.length_buckets
+        self.modules = build(config, self.modalities, self.task.outputs)
+        self._encode = compiled_encode(self.modules.encoders)
+        self._encode_gaps = compiled_encode_gaps(
+            self.modules._replace(fusion=None, score=None, decoder=None)
+        )
+        self._align = compiled_align(self.modules.decoder)
+        self._predict = compiled_predict(self.modules.fusion, self.task)
+
+    @functools.cached_property
+    def drawer(self) -> Drawer:
+        """The compiled draw of the config; made on first use, since constant fills need none."""
+        return make_drawer(self.modules, self.config.diffusion)
+
+    @functools.cached_property
+    def bucket(self) -> dict[str, np.ndarray]:
+        """Which latent frames are valid does not depend on the encoders' parameters."""
+        params = self.init_encoders(jax.random.key(0))
+        return {
+            name: bucket_of(self.encode(params, batch).valid, self.buckets)
+            for name, batch in self.splits.items()
+        }
+
+    def init_encoders(self, key):
+        train = self.splits["train"]
+        one = [{m: x[:1] for m, x in part.items()} for part in (train.features, train.valid)]
+        return initial(self.modules.encoders)(key, *one)
+
+    def initial_classifier(self, key) -> dict:
+        """{'encoders', 'fusion'}."""
+        key_encoders, key_fusion = jax.random.split(key)
+        x, valid = self._zeros()
+        return {
+            "encoders": self.init_encoders(key_encoders),
+            "fusion": initial(self.modules.fusion)(key_fusion, x, valid),
+        }
+
+    def initial_score(self, key):
+        """Parameters of the score networks, stacked over M."""
+        return initial_score(self.modules.score)(key)
+
+    def initial_decoder(self, key):
+        """Parameters of the alignment decoders, stacked over M."""
+        return initial_decoder(self.modules.decoder)(key, *self._zeros())
+
+    def _zeros(self):
+        """Latents and their frames of one utterance, for their shapes."""
+        shape = (1, len(self.modalities), self.config.latents.frames)
+        return jnp.zeros((*shape, self.config.latents.channels)), jnp.ones(shape, bool)
+
+    def encode(self, params, batch: Batch) -> Latents:
+        """Latents of a split, not standardised."""
+        names = self.modalities
+        arrays = [batch.features[m] for m in names] + [batch.valid[m] for m in names]
+
+        def call(*columns):
+            features = dict(zip(names, columns[: len(names)], strict=True))
+            valid = dict(zip(names, columns[len(names) :], strict=True))
+            return self._encode(params, features, valid)
+
+        x, valid = in_batches(call, arrays, self.config.evaluation.batch)
+        return Latents(x, valid, batch.label)
+
+    def encode_gaps(
+        self, params, scale: Scale, batch: Batch, observed
+    ) -> tuple[Latents, np.ndarray]:
+        """Standardised latents of what is observed of a split, valid where frames exist, and what
+        they rest on (N, M, T), see `system.encode_gaps`.
+
+        Args:
+          observed: modality -> (N, T_m) bool.
+        """
+        names, size = self.modalities, self.config.evaluation.batch
+        arrays = [part[m] for part in (batch.features, batch.valid, observed) for m in names]
+
+        def call(*columns):
+            thirds = [columns[i * len(names) : (i + 1) * len(names)] for i in range(3)]
+            named = (dict(zip(names, third, strict=True)) for third in thirds)
+            return self._encode_gaps(params, scale, *named)
+
+        x, cover = in_batches(call, arrays, size)
+        return Latents(x, self.encode(params, batch).valid, batch.label), cover
+
+    def standardised(self, encoders, scaled: bool = True) -> tuple[Scale, dict[str, Latents]]:
+        """Return the scale of the training split's valid latent frames, and all splits on it.
+
+        Systems that share the encoders share the answer, for as long as others do not follow.
+
+        Args:
+          scaled: False for latents as the encoders have them, on the identity.
+        """
+        latents = self.dataset.shared("latents", collections.OrderedDict)
+        key = (id(encoders), self.config.latents, scaled)
+        if key not in latents:
+            # The encoders are kept beside it, so that their id stays theirs.
+            latents[key] = (encoders, self._standardised(encoders, scaled))
+            while len(latents) > MOST_KEPT:
+                latents.popitem(last=False)
+        return latents[key][1]
+
+    def _standardised(self, encoders, scaling: bool) -> tuple[Scale, dict[str, Latents]]:
+        raw = {name: self.encode(encoders, batch) for name, batch in self.splits.items()}
+        if not scaling:
+            return self.identity_scale(), raw
+        train, frames = raw["train"], []
+        for m in range(len(self.modalities)):
+            frames.append(train.x[:, m][train.valid[:, m]].astype(np.float64))
+        mean = np.array([f.mean(0) for f in frames], np.float32)
+        std = np.array([f.std(0) for f in frames], np.float32)
+        scale = Scale(mean, np.maximum(std, SMALLEST_STD))
+        return scale, {name: scaled(latents, scale) for name, latents in raw.items()}
+
+    def identity_scale(self) -> Scale:
+        """For latents that are not standardised."""
+        shape = (len(self.modalities), self.config.latents.channels)
+        return Scale(np.zeros(shape, np.float32), np.ones(shape, np.float32))
+
+    def constant(self, fill: str, scale: Scale) -> np.ndarray:
+        """(M, D) standardised latent that stands for a missing frame: raw zero, or the mean."""
+        return -scale.mean / scale.std if fill == "zero" else np.zeros_like(scale.mean)
+
+    def predict(self, params, scale: Scale, z, valid, observed) -> np.ndarray:
+        """Return predictions (R, ...), as the task's `read` gives them.
+
+        Args:
+          params: {'fusion', 'decoder' or absent}.
+          z: (R, M, T, D) completed latents. valid: (R, M, T) as of the file. observed: (R, M).
+        """
+        if "decoder" in params:
+            z = self.align(params["decoder"], z, valid, observed)
+        mask = filled_valid(valid, observed)
+        bucket, result = bucket_of(mask, self.buckets), None
+        shared = on_all_devices((params["fusion"], scale), self.config.evaluation.batch)
+        for index, frames in enumerate(self.buckets):
+            rows = np.flatnonzero(bucket == index)
+            if rows.size:
+                prediction = in_batches(
+                    lambda *batch: self._predict(shared, *batch),
+                    (z[rows][:, :, :frames], mask[rows][:, :, :frames]),
+                    self.config.evaluation.batch,
+                )
+                if result is None:
+                    result = np.zeros((len(z), *prediction.shape[1:]), prediction.dtype)
+                result[rows] = prediction
+        return result
+
+    def align(self, decoder, z, valid, observed) -> np.ndarray:
+        """Completed latents (R, M, T, D) after the alignment decoder: missing ones only."""
+        mask, result = filled_valid(valid, observed), z.copy()
+        bucket = bucket_of(mask, self.buckets)
+        for m in range(z.shape[1]):
+            params = jax.tree.map(lambda a, m=m: a[m], decoder)
+            params = on_all_devices(params, self.config.evaluation.batch)
+            for index, frames in enumerate(self.buckets):
+                rows = np.flatnonzero(~observed[:, m] & (bucket == index))
+                if rows.size:
+                    result[rows, m, :frames] = in_batches(
+                        lambda *part, p=params: self._align(p, *part),
+                        (z[rows, m, :frames], mask[rows, m, :frames]),
+                        self.config.evaluation.batch,
+                    )
+        return result
+
+    def draw(
+        self, score, latents: Latents, observed, ids, draw_index, key, name, drawer=None
+    ) -> tuple[np.ndarray, int]:
+        """`draw_missing` on standardised latents, with a progress bar called `name`.
+
+        Args:
+          draw_index: (R, K).
+          drawer: the config's by default.
+        """
+        batch, drawer = self.config.evaluation.batch, drawer or self.drawer
+        total = calls(
+            drawer, observed, latents.valid, self.buckets, batch, draws=draw_index.shape[1]
+        )
+        with self.reporter.phase(name, total) as progress:
+            rows = (latents.x, latents.valid, observed, ids, draw_index)
+            settings = (key, self.buckets, batch, progress.advance)
+            return draw_missing(drawer, score, *rows, *settings)
+
+
+def scaled(latents: Latents, scale: Scale) -> Latents:
+    """Raw latents on a scale, 0 off their valid frames."""
+    x = (latents.x - scale.mean[:, None]) / scale.std[:, None]
+    return latents._replace(x=np.where(latents.valid[..., None], x, 0.0))
