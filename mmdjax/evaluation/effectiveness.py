@@ -1,99 +1,118 @@
-"""Pictures of what a system draws from one observed modality (thesis 6.5.2, figures 6.1 to 6.4)."""
+"""Pictures of what systems complete from one observed modality (thesis 6.5.2, figures 6.1 to 6.4).
+
+They need nothing of a method but its `truth` and what is `compared` with it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
 from matplotlib.figure import Figure
 
 from mmdjax.data.missing.patterns import pattern_name
-from mmdjax.evaluation.embedding import DRAWN, OBSERVED, TRUE, Panel, embed, two_sample_accuracy
-from mmdjax.evaluation.embedding import pictures as grid_of
-from mmdjax.evaluation.metrics import energy_distance
-from mmdjax.methods.latent.completion import draw_patterns, under
-from mmdjax.methods.latent.modules import filled_valid
-from mmdjax.methods.two_stage import scaled
+from mmdjax.evaluation.embedding import (
+    DRAWN,
+    OBSERVED,
+    TRUE,
+    Panel,
+    embed,
+    pictures,
+    two_sample_accuracy,
+)
+from mmdjax.evaluation.pages import Block
+from mmdjax.metrics import energy_distance
+from mmdjax.types import Observed
 
 PICTURE_STREAM = 400  # of a seed's randomness
+MOST_ROWS = 6  # systems of one figure
+CAPTION = (
+    "t-SNE of test utterances of which one modality is observed: true (circles) and completed "
+    "(crosses) values of the others, one draw an utterance, first seed. Distances between clusters "
+    "mean little; the numbers compare the laws in all dimensions."
+)
 
 
 def embedded(
-    system, trained, seed: int, comparison, advance: Callable[[], None] = lambda: None
+    method, params, seed: int, comparison, advance: Callable[[], None] = lambda: None
 ) -> dict[str, dict]:
-    """One t-SNE for each modality that alone is observed: its latents, the true ones of the others,
-    and one draw of each, refined where the system has a decoder.
+    """Make one t-SNE for each modality that alone is observed.
+
+    Each holds the observed modality, the true values of the others and one completion of them, in
+    the space in which the method's completions are compared.
 
     Args:
-      comparison: `mmdjax.config.Comparison`. advance: told of each 50 iterations.
+      method: of `mmdjax.methods`, with a truth. params: phase -> its parameters.
+      comparison: `mmdjax.config.Comparison`.
+      advance: called after each 50 iterations.
 
     Returns:
       Pattern -> {'points': [[modality, kind, (N, 2) as lists]], 'numbers': {modality: [energy
-      distance, nearest-neighbour two-sample accuracy]}}.
+      distance, nearest-neighbour two-sample accuracy]}}; {} for a method without a truth.
     """
-    test = system.splits["test"]
+    truth = method.truth(params, "test")
+    if truth is None:
+        return {}
+    total, names = len(truth[0][0]), method.modalities
+    count = min(comparison.pictures, total)
     rng = np.random.default_rng([seed, PICTURE_STREAM])
-    count = min(comparison.pictures, len(test.label))
-    rows = np.sort(rng.choice(len(test.label), count, replace=False))
-    z = scaled(system.encode(trained.encoders, test), trained.scale)
-    z = z._replace(x=z.x[rows], valid=z.valid[rows], label=z.label[rows])
-    patterns = np.eye(len(system.modalities), dtype=bool)
+    rows = np.sort(rng.choice(total, count, replace=False))
+    patterns = np.eye(len(names), dtype=bool)
     key = jax.random.fold_in(jax.random.key(seed), PICTURE_STREAM)
-    drawn, _ = draw_patterns(system, trained.score, z, patterns, 1, key, "draws for pictures")
-    every, observed = under(patterns, z)
-    drawn = drawn.reshape(every.x.shape)
-    if "decoder" in trained.stage2["draws"]:
-        decoder = trained.stage2["draws"]["decoder"]
-        drawn = system.align(decoder, drawn, every.valid, observed)
-    # Compared on frames that both have: a draw does not know its truth's length.
-    mask = (filled_valid(every.valid, observed) & every.valid)[..., None]
-    drawn, truth = (np.where(mask, x, 0.0).reshape(*x.shape[:2], -1) for x in (drawn, every.x))
+    observed = Observed.of_patterns(patterns, total)
+    completion = method.complete(params, "test", observed, 1, key, "draws for pictures")
+    true, completed = [], []  # of each modality: (N, T C), and (Q, N, T C)
+    for m, (x, frames) in enumerate(truth):
+        shown = frames[rows][..., None]
+        drawn = np.asarray(method.compared(params, completion, m))[:, rows, 0]
+        true.append(np.where(shown, x[rows], 0.0).reshape(count, -1))
+        completed.append(np.where(shown, drawn, 0.0).reshape(len(patterns), count, -1))
+    width = max(x.shape[1] for x in true)  # zeros beside a narrow modality change no distance
     result = {}
-    for index, pattern in enumerate(patterns):
-        part = slice(index * count, (index + 1) * count)
+    for q, pattern in enumerate(patterns):
         groups, numbers = {}, {}
-        for m, name in enumerate(system.modalities):
-            true = truth[part, m]
-            groups[name, OBSERVED if pattern[m] else TRUE] = true
-            if not pattern[m]:
-                groups[name, DRAWN] = drawn[part, m]
-                apart = two_sample_accuracy(drawn[part, m], true, paired=True)
-                numbers[name] = [energy_distance(drawn[part, m], true), apart]
+        for m, name in enumerate(names):
+            if pattern[m]:
+                groups[name, OBSERVED] = _wide(true[m], width)
+                continue
+            pair = completed[m][q], true[m]
+            groups[name, TRUE], groups[name, DRAWN] = (_wide(x, width) for x in pair[::-1])
+            numbers[name] = [energy_distance(*pair), two_sample_accuracy(*pair, paired=True)]
         settings = (comparison.perplexity, comparison.iterations, seed, advance)
         points = embed(groups, *settings)
-        shown = [[*key, np.round(xy, 3).tolist()] for key, xy in points.items()]
-        name = pattern_name(pattern, system.modalities)
-        result[name] = {"points": shown, "numbers": numbers}
+        result[pattern_name(pattern, names)] = {
+            "points": [[*group, np.round(xy, 3).tolist()] for group, xy in points.items()],
+            "numbers": numbers,
+        }
     return result
 
 
-def pictures(
-    found: Mapping[str, Mapping[str, dict]], systems: Mapping[str, object], modalities
-) -> dict[str, tuple[Figure, str]]:
-    """A figure for each observed modality: a row for each sampler, with and without decoder.
+def _wide(x: np.ndarray, width: int) -> np.ndarray:
+    return np.pad(x, ((0, 0), (0, width - x.shape[1])))
+
+
+def sections(
+    points: Mapping[str, Mapping[str, dict]], modalities: Sequence[str]
+) -> tuple[list[tuple[str, list[Block]]], dict[str, tuple[Figure, str]]]:
+    """Return what `report.write_report` takes as `extra`: a row of pictures for each system.
 
     Args:
-      found: system -> what `embedded` returned. systems: name -> `mmdjax.config.Config`.
-
-    Returns:
-      Name -> figure and caption.
+      points: system -> what `embedded` returned.
     """
-    made = {}
-    for source in next(iter(found.values()), {}):
-        panels, counts = [], {}
-        for name, by_pattern in found.items():
-            config = systems[name]
-            row = config.diffusion.sampler + ("" if config.decoder.use else ", no decoder")
-            counts[row] = counts.get(row, 0) + 1
-            one = by_pattern[source]
-            points = {(m, kind): np.array(xy) for m, kind, xy in one["points"]}
-            numbers = {m: tuple(pair) for m, pair in one["numbers"].items()}
-            panels.append(Panel(row, str(counts[row]), name, points, numbers))
-        caption = (
-            f"t-SNE of test latents where only {source} is observed: true (circles) and drawn "
-            "(crosses), one draw an utterance, first seed. Distances between clusters mean little; "
-            "the numbers compare the laws in all dimensions."
-        )
-        made[f"tsne_{source}"] = (grid_of(panels, modalities), caption)
-    return made
+    systems, figures = [name for name, of in points.items() if of], {}
+    for start in range(0, len(systems), MOST_ROWS):
+        panels = [
+            Panel(
+                name,
+                pattern,
+                f"observed: {pattern}",
+                {(m, kind): np.array(xy) for m, kind, xy in of["points"]},
+                {m: tuple(pair) for m, pair in of["numbers"].items()},
+            )
+            for name in systems[start : start + MOST_ROWS]
+            for pattern, of in points[name].items()
+        ]
+        figures[f"tsne_{start // MOST_ROWS + 1}"] = (pictures(panels, modalities), CAPTION)
+    blocks = [("figure", name, caption) for name, (_, caption) in figures.items()]
+    return ([("Completed and true features", blocks)] if blocks else []), figures

@@ -13,7 +13,7 @@ from openTSNE import TSNE
 from scipy.spatial.distance import cdist
 
 from mmdjax.errors import UserError
-from mmdjax.evaluation.figures import INK, QUIET, RULE
+from mmdjax.evaluation.figures import INK, QUIET, RULE, brief
 
 STRIDE = 50  # iterations between two reports of progress
 OBSERVED, TRUE, DRAWN = "observed", "true", "drawn"
@@ -167,7 +167,7 @@ def pictures(panels: Sequence[Panel], modalities: Sequence[str]) -> Figure:
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set(visible=False)
     for ax, row in zip(grid[:, 0], rows, strict=True):
-        ax.set_ylabel(row, fontsize=10.5, color=INK, fontweight="bold")
+        ax.set_ylabel(brief(row, 34), fontsize=10.5, color=INK, fontweight="bold")
     for panel in panels:
         _draw(grid[rows.index(panel.row), columns.index(panel.column)], panel, hues)
     shown = dict.fromkeys(key for panel in panels for key in panel.points)

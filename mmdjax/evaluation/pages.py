@@ -84,7 +84,7 @@ for (const button of document.querySelectorAll("th button")) {
 
 
 def sections(named: Iterable[tuple[str, Sequence[Block]]]) -> list[Block]:
-    """Headings and their blocks; a block without content is left out, and a heading without any."""
+    """Return headings and their blocks; what has no content is left out."""
     blocks: list[Block] = []
     for heading, parts in named:
         kept = [b for b in parts if b[-1]]  # the content; a figure not made has an empty caption
@@ -118,13 +118,16 @@ def _html_table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str
         std = std and f'<span class="std"> ± {escape(std)}</span>'
         return f"<td>{mark.format(escape(mean))}{std}</td>"
 
-    quiet = {tables.method_label(m): ' class="yardstick"' for m in tables.OUTSIDE}
+    def tr(row: Sequence[str]) -> str:
+        mark = ' class="yardstick"' if isinstance(row[0], tables.Quiet) else ""
+        return f"<tr{mark}>{''.join(map(td, row))}</tr>\n"
+
     joined = {" ↑": "&nbsp;↑", " ↓": "&nbsp;↓", "non-zero": "non&#8209;zero"}  # not torn apart
     names = [escape(h) for h in header]
     for torn, whole in joined.items():
         names = [name.replace(torn, whole) for name in names]
     head = "".join(f'<th scope="col"><button>{name}</button></th>' for name in names)
-    body = "".join(f"<tr{quiet.get(r[0], '')}>{''.join(map(td, r))}</tr>\n" for r in rows)
+    body = "".join(map(tr, rows))
     inside = f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
     return f'<div class="scroll"><table>{inside}\n<tbody>{body}</tbody></table></div>'
 
@@ -152,7 +155,7 @@ def _html(block: Block, images: Mapping[str, str]) -> str:
 def write_pages(
     workdir: Path, title: str, blocks: Sequence[Block], made: Mapping[str, Figure]
 ) -> Path:
-    """Writes `report.md`, `report.html` (returned) and `figures/*.png`, each atomically.
+    """Write `report.md`, `report.html` (returned) and `figures/*.png`, each atomically.
 
     Args:
       made: name -> figure, of the blocks' figures.

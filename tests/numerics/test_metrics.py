@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 from mmdjax.data.missing.patterns import patterns
-from mmdjax.evaluation.metrics import energy_distance, rmse, sentiment_metrics
+from mmdjax.metrics import energy_distance, rmse
+from mmdjax.tasks.regression import sentiment_metrics
 from mmdjax.evaluation.protocols import prediction_rows, rate_name
 
 

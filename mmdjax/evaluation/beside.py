@@ -1,0 +1,155 @@
+"""Published tables as printed, and ours under their conditions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from mmdjax.evaluation import published
+from mmdjax.evaluation.pages import Block
+from mmdjax.evaluation.tables import (
+    AVERAGE,
+    MISSING,
+    Results,
+    Stat,
+    cell,
+    mean_over,
+    pattern_names,
+    summarise,
+)
+
+LETTERS = ("l", "a", "v")
+MODALITIES = ("language", "acoustic", "vision")
+METRICS = tuple(published.METRICS.values())
+RATES = ("0.0", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7")
+# What averages count whose conditions a table does not list.
+COUNTED = {"average of 4": ("0.0", "0.3", "0.5", "0.7"), "average": RATES}
+SOURCES = {"thesis": "the thesis", "gsdnet": "GSDNet"}
+AUTOMATIC = ("thesis 6.11", "thesis 6.10")  # averages over all patterns, and over four rates
+CONVERSATIONS = ("gsdnet 1", "gsdnet 2", "gsdnet 3")
+
+
+def chosen(config: Mapping, comparison, modalities: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """Return which published tables are shown, and of which dataset.
+
+    Those that the comparison asks for; or those of GSDNet, where its group names a dataset; or the
+    thesis' averages for CMU-MOSI or CMU-MOSEI with their three modalities, told by path or title.
+    """
+    if comparison.tables:
+        return tuple(comparison.tables), comparison.dataset
+    if dataset := config.get("graph", {}).get("published"):
+        return CONVERSATIONS, dataset
+    data, title = config.get("data", {}), str(config.get("title", ""))
+    names = re.findall("MOSEI|MOSI", f"{title} {data.get('path', '')}".upper())  # the path wins
+    if data.get("name") != "mmsa" or set(modalities) != set(MODALITIES) or not names:
+        return (), ""
+    return AUTOMATIC, names[-1]
+
+
+def averages(found: Results, tables: Sequence[str], dataset: str) -> dict[str, str]:
+    """Return system -> its published average over patterns, 'ACC2 / F1 / ACC7'."""
+    printed: dict[str, str] = {}
+    for table in tables:
+        for row in published.results(table, dataset):
+            if row["protocol"] == "fixed" and row["condition"].startswith(AVERAGE):
+                printed.setdefault(row["method"], _triple({m: (row[m],) for m in METRICS}))
+    return {s.name: printed[s.published] for s in found.systems if s.published in printed}
+
+
+def section(
+    found: Results, config: Mapping, tables: Sequence[str], dataset: str
+) -> list[tuple[str, list[Block]]]:
+    """Return the section on published numbers; empty where there are none to show."""
+    blocks: list[Block] = []
+    for name in tables:
+        source, _, number = name.partition(" ")
+        header, body, ours = beside(found, name, dataset)
+        if not ours and tables == AUTOMATIC:
+            continue
+        which = f"table {number} of {SOURCES[source]}"
+        title = f"Ours, and {which}" if ours else f"T{which[1:]}, as printed"
+        metrics = "" if len(header) == 1 + len(METRICS) else ": ACC2 / F1 / ACC7 (%)"
+        blocks.append(("table", title + metrics, header, body))
+    if not blocks:
+        return []
+    notes = [
+        "Published numbers were measured with other features, masks, seeds and hardware, so a gap "
+        "between ours and theirs is no verdict. Theirs have no deviation."
+    ]
+    if str(config.get("data", {}).get("name", "")).startswith("synthetic"):
+        notes.append(f"The data here are synthetic, those of published numbers CMU-{dataset}.")
+    else:
+        pairs = zip(found.modalities, MODALITIES, strict=False)
+        notes += [f"Where published numbers have {b}, ours have {a}." for a, b in pairs if a != b]
+    if tables == AUTOMATIC:
+        notes.append(f"That the file holds CMU-{dataset} is read from its path or the title.")
+    return [(f"Published, CMU-{dataset}", [("list", notes), *blocks])]
+
+
+def beside(found: Results, table: str, dataset: str) -> tuple[list[str], list[list[str]], bool]:
+    """Return a published table's header and lines with our systems among them, and whether any is.
+
+    Each of our systems is followed by its published counterpart. A table of one condition has a
+    column for each metric; others have three metrics in a cell.
+    """
+    printed = published.results(table, dataset)
+    protocol, conditions = printed[0]["protocol"], dict.fromkeys(r["condition"] for r in printed)
+    stats = _ours(found, protocol, tuple(conditions))
+    theirs: dict[str, dict] = {}
+    for row in printed:
+        theirs.setdefault(row["method"], {})[row["condition"]] = {
+            m: (row[m], 0.0, 1) for m in METRICS
+        }
+    lines: list[tuple[str, dict]] = []
+    for system in found.systems:
+        if any(stats[system.name].values()):
+            lines.append((system.name, stats[system.name]))
+            if system.published in theirs:
+                pair = (f"{system.published}, published", theirs.pop(system.published))
+                lines.append(pair)
+    ours = bool(lines)
+    lines += [(f"{method}, published", of) for method, of in theirs.items()]
+    if len(conditions) > 1:
+        header = ["system", *conditions]
+        body = [[n, *(_triple(of.get(c)) for c in conditions)] for n, of in lines]
+        return header, body, ours
+    header = ["system", "ACC2 non-zero (%) ↑", "F1 non-zero (%) ↑", "ACC7 (%) ↑"]
+    only = next(iter(conditions))
+    body = [[n, *(cell(m, of[only].get(m)) for m in METRICS)] for n, of in lines]
+    return header, body, ours
+
+
+def _ours(found: Results, protocol: str, conditions: Sequence[str]) -> dict[str, dict]:
+    """System -> published condition -> metric -> statistics of ours; {} where not measured."""
+    patterns = pattern_names(found.modalities) if len(found.modalities) == len(LETTERS) else []
+    letters = dict(zip(patterns[: len(LETTERS)], LETTERS, strict=False))
+    names = {_ordered("+".join(letters[p] for p in c.split("+"))): c for c in patterns}
+    names |= {rate: rate for rate in RATES}
+    singles = [c for c in conditions if not c.startswith(AVERAGE)]
+    stats: dict[str, dict] = {s.name: {} for s in found.systems}
+    for condition in conditions:
+        summary, at = found.summary, names.get(_ordered(condition))
+        if condition.startswith(AVERAGE):
+            number = re.search(r"of (\d)", condition)
+            listed = [names.get(_ordered(c)) for c in singles]
+            if protocol == "random":
+                listed = listed or list(COUNTED[condition])
+            else:
+                listed = listed or patterns[: int(number[1]) if number else None]
+            rows = mean_over(found.rows, protocol, listed) if None not in listed else []
+            summary, at = summarise(rows), AVERAGE
+        for system in found.systems:
+            of = {m: summary.get((system.name, protocol, at, m)) for m in METRICS}
+            stats[system.name][condition] = {m: s for m, s in of.items() if s}
+    return stats
+
+
+def _triple(stats: Mapping[str, Stat] | None) -> str:
+    """Means of the three metrics, in one cell."""
+    if not stats:
+        return MISSING
+    return " / ".join(f"{100 * stats[m][0]:.1f}" if m in stats else MISSING for m in METRICS)
+
+
+def _ordered(condition: str) -> str:
+    return "+".join(sorted(condition.split("+")))

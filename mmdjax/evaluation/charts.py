@@ -1,0 +1,281 @@
+"""Results as charts: by system, by pattern, by missing rate, and against the time they take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+
+from mmdjax.evaluation.figures import INK, QUIET, RULE, blank, brief, colours, tidy
+from mmdjax.evaluation.point_names import name_points
+from mmdjax.evaluation.tables import AVERAGE, OPTIMUM, Results, cell, rates, select
+from mmdjax.tasks import metric
+
+# Groups of bars (four modalities have 16), bars of a group, and letters of the groups' names that
+# are legible side by side.
+MOST_GROUPS, MOST_BARS, LONGEST_NAME = 16, 8, 16
+MOST_BANDS = 9  # more of them around lines are one grey
+PUBLISHED = "#c44e00"
+# Few evaluations dark, many light, but none so light that white paper swallows it.
+NFE_HUES = ListedColormap(colormaps["viridis"](np.linspace(0, 0.88, 256)))
+
+
+def charts(
+    found: Results, costs: Mapping[str, Mapping], printed: Mapping[str, str]
+) -> dict[str, tuple[Figure, str]]:
+    """Return name -> (figure, caption), for what there is to show.
+
+    Args:
+      costs: see `report.write_report`. printed: system -> 'ACC2 / F1 / ACC7' as published.
+    """
+    name, made = found.task.headline, {}
+    if len(found.by_system("fixed", AVERAGE, name)) > 1:
+        caption = "Dots: seeds; diamonds: their mean"
+        caption += "; orange bars: published." if printed else "."
+        made["systems"] = (by_system(found, printed), caption)
+        timed = [s for s in found.by_system("fixed", AVERAGE, name) if costs.get(s)]
+        if len(timed) > 1:
+            caption = (
+                "What quality costs: means over patterns, whiskers one deviation over seeds. A "
+                "prediction averages its draws and takes as many times as long."
+            )
+            made["quality_and_time"] = (quality_against_time(found, timed, costs), caption)
+    if name in found.measured("fixed"):
+        caption = "By observed modalities. Whiskers: one standard deviation over seeds."
+        made["per_pattern"] = (by_pattern(found, name), caption)
+    for other in (name, "mae", "rmse_mean"):
+        seen = {r["condition"] for r in select(found.rows, protocol="random", metric=other)}
+        if len(seen.intersection(found.conditions("random")) - {AVERAGE}) > 1:
+            caption = (
+                "By missing rate, means over seeds; bands, where lines are few, are one standard "
+                "deviation. Dashed: nothing is drawn."
+            )
+            made[f"rate_{other}"] = (against_rate(found, other), caption)
+    return made
+
+
+def by_system(found: Results, printed: Mapping[str, str]) -> Figure:
+    """Headline metric and energy distance of each system: every seed, their mean, the published
+    number."""
+    panels = [("fixed", found.task.headline), ("imputation", "energy_distance")]
+    panels = [p for p in panels if found.by_system(p[0], AVERAGE, p[1])]
+    measured = set().union(*(found.by_system(p, AVERAGE, m) for p, m in panels))
+    names = [s.name for s in found.systems if s.name in measured][::-1]
+    hues, figure = colours(found.systems), blank(9.6, 1.2 + 0.3 * len(names))
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for ax, (protocol, name) in zip(axes, panels, strict=True):
+        entry = metric(name)
+        tidy(ax, entry.title(arrow=True))
+        fixed = {"protocol": protocol, "condition": AVERAGE, "metric": name}
+        for y, system in enumerate(names):
+            values = [entry.scale * r["value"] for r in select(found.rows, system=system, **fixed)]
+            ax.plot(values, [y] * len(values), "o", color=hues[system], alpha=0.35, ms=4)
+            if values:
+                ax.plot(np.mean(values), y, "D", color=hues[system], ms=6)
+            if protocol == "fixed" and system in printed:
+                theirs = float(printed[system].split(" / ")[0])
+                ax.plot(theirs, y, "|", color=PUBLISHED, ms=12, mew=2)
+        ax.set_yticks(range(len(names)), [brief(n, 40) for n in names])
+        ax.set_ylim(-0.6, len(names) - 0.4)
+        ax.grid(axis="x", color=RULE)
+        ax.grid(visible=False, axis="y")
+    return figure
+
+
+def by_pattern(found: Results, name: str) -> Figure:
+    """Grouped bars over the availability patterns; the optimum is a black line over each.
+
+    Beyond `MOST_GROUPS` groups or `MOST_BARS` bars, or with long names: a line of dots each.
+    """
+    stats = {c: found.by_system("fixed", c, name) for c in found.conditions("fixed")}
+    stats = {c: of for c, of in stats.items() if of}
+    shown = [s for s in found.systems if any(s.name in of for of in stats.values())]
+    bars = [s for s in shown if s.method != OPTIMUM]
+    many = len(stats) > MOST_GROUPS or len(bars) > MOST_BARS
+    if many or max(map(len, stats), default=0) > LONGEST_NAME:
+        return _dots_by_pattern(found, name, stats, shown)
+    figure, entry, hues = (
+        blank(max(9.6, 1.4 * len(stats)), 4.4),
+        metric(name),
+        colours(found.systems),
+    )
+    ax = figure.subplots()
+    tidy(ax, entry.title())
+    width = 0.82 / max(len(bars), 1)
+    # The average stands a little apart from the patterns it summarises.
+    centre = {c: i + 0.25 * (c == AVERAGE) for i, c in enumerate(stats)}
+    for j, system in enumerate(bars):
+        at = [c for c in stats if system.name in stats[c]]
+        x = [centre[c] + (j - (len(bars) - 1) / 2) * width for c in at]
+        y, std = (entry.scale * np.array([stats[c][system.name][i] for c in at]) for i in (0, 1))
+        ax.bar(x, y, 0.9 * width, color=hues[system.name], label=brief(system.name))
+        ax.errorbar(x, y, np.nan_to_num(std), fmt="none", ecolor=INK, elinewidth=0.9, capsize=0)
+    for system in (s for s in shown if s.method == OPTIMUM):
+        for i, c in enumerate(c for c in stats if system.name in stats[c]):
+            y = entry.scale * stats[c][system.name][0]
+            style = {"color": hues[system.name], "lw": 1.8, "label": brief(system.name)}
+            ax.plot(
+                [centre[c] - 0.44, centre[c] + 0.44],
+                [y, y],
+                **style | ({"label": None} if i else {}),
+            )
+    values = [entry.scale * s[0] for of in stats.values() for s in of.values()] or [0.0]
+    if entry.unit == "%":  # a common start shows the differences
+        ax.set_ylim(bottom=max(0, min(50, 10 * math.floor(min(values) / 10))))
+    ax.set_xticks([*centre.values()], [brief(c) for c in stats], color=INK, fontsize=10)
+    ax.set_xlim(-0.5, max(centre.values(), default=0) + 0.5)
+    ax.tick_params(axis="x", pad=6)
+    entries = list(zip(*ax.get_legend_handles_labels(), strict=True))
+    entries.sort(key=lambda pair: pair[0] in ax.lines)  # the bars first, then the line
+    _legend(figure, entries)
+    return figure
+
+
+def _dots_by_pattern(found: Results, name: str, stats, shown) -> Figure:
+    """Patterns from top to bottom; a dot a system, its deviation over seeds as a line through it,
+    and the optimum as a black stroke."""
+    figure, entry, hues = blank(9.6, 1.9 + 0.27 * len(stats)), metric(name), colours(found.systems)
+    ax = figure.subplots()
+    tidy(ax, entry.title())
+    ax.grid(axis="x", color=RULE, linewidth=0.8)
+    ax.grid(visible=False, axis="y")
+    line, places, size = 0.0, {}, 0
+    for condition in stats:
+        parts = 0 if condition == AVERAGE else condition.count("+") + 1
+        line += 1.5 if places and parts != size else 1.0  # numbers of modalities stand apart
+        places[condition], size = line, parts
+    ax.hlines([*places.values()], 0, 1, RULE, lw=0.8, transform=ax.get_yaxis_transform(), zorder=0)
+    for system in reversed(shown):  # the first one lies on top
+        at = [c for c in stats if system.name in stats[c]]
+        x, std = (entry.scale * np.array([stats[c][system.name][i] for c in at]) for i in (0, 1))
+        style = {"color": hues[system.name], "label": brief(system.name)}
+        if system.method == OPTIMUM:
+            style |= {"marker": "|", "ms": 13, "mew": 2}
+        else:
+            style |= {"marker": "o", "ms": 6 if system == shown[0] else 4.5}
+        y = [places[c] for c in at]
+        ax.errorbar(x, y, xerr=np.nan_to_num(std), ls="none", elinewidth=0.9, **style)
+    ax.set_yticks([*places.values()], [brief(c, 64) for c in stats], color=INK, fontsize=9)
+    ax.set_ylim(line + 0.8, 0.2)
+    _legend(figure, list(zip(*ax.get_legend_handles_labels(), strict=True))[::-1])
+    return figure
+
+
+def _legend(figure: Figure, entries) -> None:
+    """Below a figure; entries: (handle, name) each, the first one bold."""
+    columns = 5 if max((len(e[1]) for e in entries), default=0) < 20 else 3
+    style = {"loc": "outside lower center", "ncols": columns, "frameon": False, "fontsize": 9}
+    legend = figure.legend([e[0] for e in entries], [e[1] for e in entries], **style)
+    for text in legend.get_texts()[:1]:
+        text.set_fontweight("bold")
+
+
+def against_rate(found: Results, name: str) -> Figure:
+    """A line a system over the realised missing rate, with a band of one std over seeds."""
+    entry, hues = metric(name), colours(found.systems)
+    realised = rates(found.everything, len(found.modalities))
+    stats = {c: found.by_system("random", c, name) for c in realised}
+    present = [s for s in found.systems if any(s.name in of for of in stats.values())]
+    figure = blank(9.6, max(4.8, 0.3 * len(present) + 1.2))
+    ax = figure.subplots()
+    tidy(ax, entry.title())
+    ends = {}
+    for system in reversed(present):  # the first one lies on top
+        at = [c for c in realised if system.name in stats[c]]
+        x, strong = np.array([realised[c] for c in at]), system == found.systems[0]
+        y, std = (entry.scale * np.array([stats[c][system.name][i] for c in at]) for i in (0, 1))
+        std, dash = np.nan_to_num(std), "-" if system.draws else (0, (4, 2))
+        style = {"lw": 2.6 if strong else 1.6, "ls": dash, "marker": "o", "ms": 4.5}
+        ax.plot(x, y, color=hues[system.name], **style)
+        if len(present) <= MOST_BANDS:
+            alpha = 0.16 if strong else 0.09
+            ax.fill_between(x, y - std, y + std, color=hues[system.name], alpha=alpha, lw=0)
+        ends[system.name] = (x[-1], y[-1])
+    ax.set_xlabel("realised missing rate", fontsize=9.5, color=QUIET)
+    ax.set_xticks([*realised.values()], [f"{x:.3g}" for x in realised.values()])
+    low, high = ax.get_ylim()
+    gap = 0.28 / figure.get_figheight() * (high - low)
+    places = _spread([y for _, y in ends.values()], gap)
+    for (system, (x, y)), place in zip(ends.items(), places, strict=True):
+        # The name stands right of the line's end; a hair line leads to it where it had to move.
+        ax.annotate(
+            brief(system, 34), (x, y), (1.04, place), fontsize=9.5, color=INK,
+            textcoords=ax.get_yaxis_transform(), va="center", annotation_clip=False,
+            fontweight="bold" if system == found.systems[0].name else "normal",
+            arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "color": hues[system]},
+        )  # fmt: skip
+    return figure
+
+
+def _spread(positions: Sequence[float], gap: float) -> list[float]:
+    """The positions moved apart until neighbours are `gap` apart, each as little as may be."""
+    order = np.argsort(positions)
+    placed = np.asarray(positions, np.float64)[order]
+    for _ in range(2000):
+        close = np.maximum(gap - np.diff(placed), 0) / 2
+        placed[:-1] -= close
+        placed[1:] += close
+    return placed[np.argsort(order)].tolist()
+
+
+def quality_against_time(
+    found: Results, timed: Sequence[str], costs: Mapping[str, Mapping]
+) -> Figure:
+    """The headline metric over the seconds of predictions, energy distance over those of draws; NFE
+    by colour."""
+    panels = [("fixed", found.task.headline), ("imputation", "energy_distance")]
+    panels = [p for p in panels if set(timed) & set(found.by_system(p[0], AVERAGE, p[1]))]
+    evaluations = [costs[name]["nfe"] for name in timed]
+    norm = LogNorm(0.8 * min(evaluations), 1.25 * max(evaluations))
+    figure, named = blank(9.6, 4.1 * len(panels)), []
+    axes = figure.subplots(len(panels), squeeze=False)[:, 0]
+    for ax, (protocol, name) in zip(axes, panels, strict=True):
+        entry, stats, points = metric(name), found.by_system(protocol, AVERAGE, name), {}
+        tidy(ax, entry.title(arrow=True))
+        for system in (s for s in found.systems if s.name in timed and s.name in stats):
+            mean, std, _ = stats[system.name]
+            seconds = costs[system.name]["seconds"] * (system.k if protocol == "fixed" else 1)
+            point = seconds, entry.scale * mean, entry.scale * float(np.nan_to_num(std))
+            hue = NFE_HUES(norm(costs[system.name]["nfe"]))
+            ax.errorbar(*point, fmt="o", color=hue, elinewidth=0.9, ms=8, mec="white", mew=0.8)
+            points.setdefault(point, []).append(system.name)  # two may differ in K alone
+        if protocol == "fixed":
+            _without_drawing(ax, found)
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.margins(0.16, 0.14)  # room for names
+        what = "predictions' draws, K each" if protocol == "fixed" else "draws"
+        ax.set_xlabel(f"seconds for 1000 {what}", fontsize=9.5)
+        named.append((ax, points))
+    bar = figure.colorbar(ScalarMappable(norm, NFE_HUES), ax=axes, shrink=0.5, aspect=30, pad=0.01)
+    bar.outline.set_visible(False)
+    ticks: list[int] = []
+    for count in sorted(set(evaluations)):
+        ticks += [count] if not ticks or count > 1.15 * ticks[-1] else []
+    bar.set_ticks(ticks, labels=[f"{n:g}" for n in ticks])
+    bar.set_ticks([], minor=True)
+    bar.set_label("NFE", fontsize=9.5)
+    for ax, points in named:
+        places, whiskers = [p[:2] for p in points], [p[2] for p in points]
+        name_points(ax, places, list(points.values()), whiskers)
+    return figure
+
+
+def _without_drawing(ax, found: Results) -> None:
+    """A line for the best system that fills instead of drawing."""
+    entry = metric(found.task.headline)
+    stats = found.by_system("fixed", AVERAGE, entry.name)
+    names = [s.name for s in found.systems if s.name in stats and not (s.draws or s.yardstick)]
+    if names:
+        best = (max if entry.higher else min)(names, key=lambda name: stats[name][0])
+        ax.axhline(entry.scale * stats[best][0], color=QUIET, lw=1, ls=(0, (4, 2)), zorder=1)
+        told = f"dashed: best without drawing, {brief(best)}, {cell(entry.name, stats[best])}"
+        ax.set_title(told, loc="right", fontsize=9, color=QUIET)

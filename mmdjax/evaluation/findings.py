@@ -1,0 +1,228 @@
+"""What the rows say: the main table, differences to the first system, and what they cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from mmdjax.evaluation.tables import (
+    AVERAGE,
+    MISSING,
+    OPTIMUM,
+    Results,
+    Rows,
+    Stat,
+    Table,
+    cell,
+    grid,
+    select,
+)
+from mmdjax.tasks import metric
+
+MOST_NAMES = 4  # systems that a sentence names
+PART = "evaluation: "  # of 'evaluation', and not counted twice
+RULE = "A difference counts where its mean exceeds the larger deviation over seeds of the two."
+
+
+def counted(found: Results) -> str:
+    """Return what averages over patterns are taken over, in words."""
+    patterns = 2 ** len(found.modalities) - 1
+    return (
+        f"all {patterns} patterns" if found.complete else f"the {patterns - 1} incomplete patterns"
+    )
+
+
+def paired(found: Results, system: str, reference: str, protocol: str, name: str) -> np.ndarray:
+    """Return the differences of averages to the reference, seed by seed."""
+    fixed = {"protocol": protocol, "condition": AVERAGE, "metric": name}
+    ours, theirs = (
+        {r["seed"]: r["value"] for r in select(found.rows, system=s, **fixed)}
+        for s in (system, reference)
+    )
+    return np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
+
+
+def verdict(differences: np.ndarray, stats: tuple[Stat, Stat]) -> str:
+    """Return whether a mean difference exceeds the larger deviation over seeds of two systems."""
+    deviation = max(s[1] for s in stats)
+    if len(differences) < 2 or not math.isfinite(deviation):
+        return "one seed cannot tell"
+    if abs(differences.mean()) <= deviation:
+        return "no"
+    return "yes, higher" if differences.mean() > 0 else "yes, lower"
+
+
+def lead(found: Results) -> str:
+    """Return how the first system compares with the others, in words that the numbers support."""
+    entry, first = metric(found.task.headline), found.systems[0]
+    stats = found.by_system("fixed", AVERAGE, entry.name)
+    if first.name not in stats:
+        return f"{first.name} has no average over {counted(found)}, so nothing is compared."
+    text = {name: f"{name} at {cell(entry.name, s)}" for name, s in stats.items()}
+    better, worse = ("higher", "lower") if entry.higher else ("lower", "higher")
+    words = {f"yes, {better}": "behind", f"yes, {worse}": "ahead of"}
+    words |= {"no": "not distinguishable from", "one seed cannot tell": ""}
+    groups: dict[str, list[str]] = {}
+    rivals = [s.name for s in found.systems[1:] if s.name in stats and not s.yardstick]
+    for name in sorted(rivals, key=lambda n: -stats[n][0] if entry.higher else stats[n][0]):
+        difference = paired(found, name, first.name, "fixed", entry.name)
+        word = words[verdict(difference, (stats[name], stats[first.name]))]
+        groups.setdefault(word, []).append(text[name])
+    unknown = groups.pop("", [])
+    seeds, unit = stats[first.name][2], f"{entry.unit} " if entry.unit else ""
+    says = (
+        f"Averaged over {counted(found)}, {first.name} reaches "
+        f"{cell(entry.name, stats[first.name])} {unit}{entry.label} "
+        f"({seeds} seed{'s' * (seeds > 1)})."
+    )
+    if groups:
+        says += f" It is {'; '.join(f'{word} {_several(n)}' for word, n in groups.items())}. {RULE}"
+    if unknown:
+        says += f" One seed cannot tell whether that differs from {_several(unknown)}."
+    for system in found.systems:
+        if system.method == OPTIMUM and system.name in stats:
+            says += f" {text[system.name].replace(' at ', ' on these data: ')}"
+            says += f" {entry.unit}." if entry.unit else "."
+    return says
+
+
+def _several(names: list[str]) -> str:
+    more = len(names) - MOST_NAMES
+    if more <= 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:MOST_NAMES])} and {more} others"
+
+
+def main_table(found: Results, costs: Mapping[str, Mapping], printed: Mapping[str, str]) -> Table:
+    """Return system by metric, averaged over patterns, with costs and published numbers.
+
+    Args:
+      costs: see `report.write_report`. printed: system -> its published average.
+    """
+    columns = {("fixed", AVERAGE, m): metric(m).title(arrow=True) for m in found.task.main}
+    header, body = grid(found, columns)
+    if not body:
+        return [], []
+    energy = found.by_system("imputation", AVERAGE, "energy_distance")
+    columns = {
+        "energy distance ↓": {n: cell("energy_distance", s) for n, s in energy.items()},
+        "NFE": {s.name: _evaluations(found, s.name, costs) for s in found.systems},
+        "weights (M)": {n: f"{c['parameters'] / 1e6:.3g}" for n, c in costs.items() if c},
+        "seconds for 1000 draws ↓": {n: f"{c['seconds']:.3g}" for n, c in costs.items() if c},
+        "published ACC2 / F1 / ACC7 (%)": printed,
+    }
+    for head, cells in columns.items():
+        added = [cells.get(line[0]) or MISSING for line in body]
+        if set(added) != {MISSING}:
+            header = [*header, head]
+            body = [[*line, text] for line, text in zip(body, added, strict=True)]
+    return header, body
+
+
+def further_table(found: Results) -> Table:
+    """Return the metrics that the main table leaves out, averaged over patterns."""
+    names = [m for m in found.task.metric_names if m not in found.task.main]
+    return grid(found, {("fixed", AVERAGE, m): metric(m).title(arrow=True) for m in names})
+
+
+def difference_table(found: Results) -> Table:
+    """Return the differences of averages to the first system, and whether they count."""
+    reference, heads, body = found.systems[0].name, ["system"], []
+    titles = {"fixed": "patterns", "random": "missing rates", "gaps": "gaps"}
+    columns = [(p, found.task.headline, f", {title}") for p, title in titles.items()]
+    columns += [("imputation", "energy_distance", "")]
+    columns = [c for c in columns if reference in found.by_system(c[0], AVERAGE, c[1])]
+    for _, name, title in columns:
+        unit = " (points)" if metric(name).unit else ""
+        heads += [f"{metric(name).label}{unit}{title}", "counts?"]
+    for system in found.systems[1:]:
+        cells = []
+        for protocol, name, _ in columns:
+            stats, entry = found.by_system(protocol, AVERAGE, name), metric(name)
+            if system.name not in stats:
+                cells += [MISSING, MISSING]
+                continue
+            difference = paired(found, system.name, reference, protocol, name)
+            scaled = entry.scale * difference
+            text = f"{scaled.mean():+.{entry.digits}f}" if len(scaled) else MISSING
+            if len(scaled) > 1:
+                text += f" ± {scaled.std(ddof=1):.{entry.digits}f}"
+            cells += [text, verdict(difference, (stats[system.name], stats[reference]))]
+        if set(cells) - {MISSING}:
+            body.append([system.name, *cells])
+    return (heads, body) if body else ([], [])
+
+
+def _phases(rows: Rows) -> dict[tuple, list[str]]:
+    """(phase, its seconds by seed) -> the systems that share it."""
+    seconds: dict[tuple, dict] = {}
+    for r in select(rows, protocol="cost", metric="seconds"):
+        seconds.setdefault((r["condition"], r["system"]), {})[r["seed"]] = float(r["value"])
+    phases: dict[tuple, list[str]] = {}
+    for (phase, system), of in seconds.items():
+        phases.setdefault((str(phase), tuple(of.items())), []).append(str(system))
+    return phases
+
+
+def minutes(rows: Rows) -> float:
+    """Return the time of training and evaluation, shared phases once."""
+    phases = [of for phase, of in _phases(rows) if not phase.startswith(PART)]
+    return sum(value for of in phases for _, value in of) / 60
+
+
+def time_table(rows: Rows) -> Table:
+    """Return seconds of every phase as it came, for each seed, shared phases once.
+
+    Empty where no time was measured.
+    """
+    phases = _phases(rows)
+    seeds = list(dict.fromkeys(seed for _, of in phases for seed, _ in of))
+    systems = list(dict.fromkeys(name for names in phases.values() for name in names))
+    counted_once = [dict(of) for phase, of in phases if not phase.startswith(PART)]
+    whole = {seed: sum(of.get(seed, 0.0) for of in counted_once) for seed in seeds}
+    total, body = sum(whole.values()), []
+    lines = [(phase, dict(of), names) for (phase, of), names in phases.items()]
+    lines += [("all phases", whole, systems)] if phases else []
+    for phase, of, names in lines:
+        cells = [cell("seconds", (of[s], 0.0, 1) if s in of else None) for s in seeds]
+        cells += [cell("seconds", (sum(of.values()), 0.0, 1))] if len(seeds) > 1 else []
+        cells += [f"{100 * sum(of.values()) / total if total else 0.0:.1f}"]
+        if len(systems) > 1:
+            shown = ", ".join(names) if len(names) < 3 else f"{len(names)} systems"
+            cells += ["all" if len(names) == len(systems) else shown]
+        body.append([phase, *cells])
+    heads = [f"seed {seed} (s)" for seed in seeds] + ["all seeds (s)"] * (len(seeds) > 1)
+    heads += ["share (%)", *["systems"] * (len(systems) > 1)]
+    return (["phase", *heads], body) if body else ([], [])
+
+
+def cost_table(found: Results, costs: Mapping[str, Mapping]) -> Table:
+    """Return what each system takes: its phases, network evaluations, and seconds of draws."""
+    phases, body = _phases(found.everything), []
+    for system in found.systems:
+        seeds: dict[object, float] = {}
+        for (phase, of), names in phases.items():
+            own = system.name in names and not phase.startswith(PART)
+            for seed, value in of if own else ():
+                seeds[seed] = seeds.get(seed, 0.0) + value
+        spread = np.std([*seeds.values()], ddof=1) if len(seeds) > 1 else math.nan
+        mean = (float(np.mean([*seeds.values()])), float(spread), len(seeds)) if seeds else None
+        low, high = costs.get(system.name, {}).get("quartiles", (None, None))
+        cells = [cell("seconds", mean), _evaluations(found, system.name, costs) or MISSING]
+        cells += [MISSING if low is None else f"{low:.3g} to {high:.3g}"]
+        if set(cells) != {MISSING}:
+            body.append([system.name, str(system.k) if system.draws else MISSING, *cells])
+    heads = ["its phases, one seed (s)", "NFE", "seconds for 1000 draws, quartiles"]
+    heads = ["system", "draws averaged", *heads]
+    kept = [j for j in range(len(heads)) if any(line[j] != MISSING for line in body)]
+    return [heads[j] for j in kept], [[line[j] for j in kept] for line in body]
+
+
+def _evaluations(found: Results, name: str, costs: Mapping[str, Mapping]) -> str:
+    """Network evaluations of a drawn item: a number, or the least and the most over patterns."""
+    if "nfe" in (costs.get(name) or {}):
+        return f"{costs[name]['nfe']:g}"
+    counts = [r["value"] for r in select(found.rows, system=name, protocol="cost", metric="nfe")]
+    return " to ".join(dict.fromkeys(f"{end(counts):g}" for end in (min, max))) if counts else ""
