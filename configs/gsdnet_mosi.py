@@ -15,12 +15,18 @@ def get_config():
     config.title = "GSDNet on CMU-MOSI"
     config.method = "gsdnet"
     config.seeds = (0, 1, 2)
-    config.fills = ("draws", "mean")
+    config.systems = (
+        "gsdnet evaluation.draws=1",
+        "gsdnet graph.variant=dense",
+        "gsdnet_complete",
+        "gsdnet_mean_trained",
+        "gsdnet_mean",
+        "linear_probe",
+    )
     config.rounds = 8
     config.data.name = "gcnet"
     config.data.modalities = ("language:language", "acoustic:acoustic", "timing:timing")
-    config.data.length_buckets = (16, 32, 64)
-    config.graph.variants = ("spectral", "dense")
+    config.graph.lengths = (16, 32, 64)
     config.graph.published = "MOSI"
     config.graph.components = 32
     config.graph.dropout = 0.5

@@ -15,14 +15,23 @@ def get_config():
     config = base.get_config()
     config.title = "GSDNet on synthetic conversations"
     config.method = "gsdnet"
-    config.fills = ("draws", "mean")
+    config.systems = (
+        "gsdnet evaluation.draws=1",
+        "gsdnet graph.variant=dense",
+        "gsdnet graph.variant=blind",
+        "gsdnet_complete",
+        "gsdnet_mean_trained",
+        "gsdnet_mean",
+        "linear_probe",
+        "bayes_alone",
+        "bayes",
+    )
     config.rounds = 2
     config.data.name = "synthetic_conversations"
     config.data.train = 400
     config.data.valid = 40
     config.data.test = 60
-    config.data.length_buckets = (16,)
-    config.graph.variants = ("spectral", "dense", "blind")
+    config.graph.lengths = (16,)
     config.graph.components = 8
     config.graph.dropout = 0.1
     config.score.width = 64

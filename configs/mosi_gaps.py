@@ -20,7 +20,7 @@ GAPS = ("mcar", "burst", "block")
 def get_config(size: str = "compact"):
     config = mosi_fast.get_config(size)
     config.title = f"mmdjax on CMU-MOSI under gaps, fast-8, {size} networks"
-    config.fills = ("draws", "zero")
+    config.systems = ("zero_trained", "zero", "linear_probe")
     config.diffusion.frame_gaps = 0.5
     config.evaluation.rates = (0.0, 0.5)
     config.evaluation.gaps = tuple(f"{name}={rate}" for name in GAPS for rate in (0.3, 0.6))

@@ -16,7 +16,7 @@ def get_config():
     config.title = "mmdjax, quick start"
     config.seeds = (0,)
     config.optimise = False
-    config.fills = ("draws",)
+    config.systems = ("two_stage evaluation.draws=1", "linear_probe", "bayes")
     config.data.train = 640
     config.data.valid = 128
     config.data.test = 256

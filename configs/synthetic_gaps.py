@@ -20,7 +20,7 @@ def get_config():
     config = quickstart.get_config()
     config.title = "mmdjax under gaps"
     config.seeds = (0, 1, 2)
-    config.fills = ("draws", "zero")
+    config.systems = ("zero_trained", "zero", "linear_probe", "bayes")
     config.evaluation.gaps = (
         *(f"{name}={rate}" for name in GAPS for rate in (0.3, 0.6)),
         *MODALITIES,

@@ -12,7 +12,6 @@ from configs.experiments import base
 from configs.experiments.samplers import uniform
 
 HEUN = uniform("heun", 60)
-ZERO = ("fills=('zero',)",)
 
 
 def get_config(size: str = "smoke"):
@@ -21,7 +20,7 @@ def get_config(size: str = "smoke"):
         (
             "without diffusion (zeros, trained)",
             "w/o diffusion",
-            ("fills=('zero',)",),
+            (),
             "zero_trained",
         ),
         ("without alignment decoder", "w/o alignment", (*HEUN, "decoder.use=False")),

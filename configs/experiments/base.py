@@ -15,7 +15,7 @@ def get_config(size: str, title: str, tables, systems, complete: bool = False):
 
     Args:
       tables, complete: of `mmdjax.config.systems.Comparison`.
-      systems: (name, published name, changes, method if it is not diffusion) each.
+      systems: (name, published name, changes, method if it is not two_stage) each.
     """
     if size not in SIZES:
         raise ValueError(f"size {size!r} is unknown; allowed: {', '.join(SIZES)}")
@@ -33,7 +33,6 @@ def smoke():
     config.optimise = False  # small networks: compiling is most of the time
     config.data.train, config.data.valid, config.data.test = 256, 64, 128
     config.rounds = 1
-    config.fills = ("draws",)
     config.score.width, config.score.mlp = 32, 64
     config.diffusion.nfe = 30
     config.score_training.epochs = 25
@@ -49,7 +48,6 @@ def smoke():
 def real():
     config = mosi_speed.get_config()
     config.seeds = (0, 1, 2)
-    config.fills = ("draws",)
     config.fusion.layers = 2
     # Conditions encoded once a draw: faster (benchmarks/results/vs_torch.md), and not
     # distinguishable from joint attention (benchmarks/results/recipe_quality_mosi.md).

@@ -247,7 +247,7 @@ def task_of(data, labels, splits: Mapping[str, Batch]):
 
 
 def load(data, folder: Path | None = None) -> dict[str, Batch]:
-    """Return the splits of a configured source in its own units; see `dataset` for the arguments."""
+    """Return the splits of a configured source in its own units; see `dataset`."""
     choice("data set", data.name, SOURCES)
     source = SOURCES[data.name]
     if not source.synthetic and not data.path:

@@ -79,11 +79,11 @@ def evaluate(
             own = rows[member.name]
             where = {"protocol": condition.protocol, "condition": condition.name, "seed": seed}
             scores = task.metrics(answer.prediction, label)
-            if condition.protocol == "random" and answer.first is not None:
+            known = answer.first is not None and np.isfinite(answer.first).any()
+            if condition.protocol == "random" and known:
                 # Every missing item, an utterance's modality, counts alike.
-                if np.isfinite(answer.first).any():
-                    scores |= {"rmse": float(np.sqrt(np.nanmean(answer.first)))}
-                    scores |= {"rmse_mean": float(np.sqrt(np.nanmean(answer.mean)))}
+                scores |= {"rmse": float(np.sqrt(np.nanmean(answer.first)))}
+                scores |= {"rmse_mean": float(np.sqrt(np.nanmean(answer.mean)))}
             own += [_row(member, metric=m, value=v, **where) for m, v in scores.items()]
             own += answer.rows
             if answer.nfe and condition.protocol == "fixed":

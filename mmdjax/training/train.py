@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,19 +82,19 @@ def train(
     Raises:
       UserError: a loss is not finite, or a phase is unfinished and may not be trained.
     """
-    config, known = method.config, known or Known()
+    known = known or Known()
     params: dict[str, Any] = {}
     history: dict[str, dict] = {}
     for phase in method.phases:
         folder = place(phase.name, phase.reads)
-        fitted = known.get(
-            folder, lambda: _fit(method, phase, params, seed, place, may_train, config)
-        )
+        fit_it = functools.partial(_fit, method, phase, params, seed, place, may_train)
+        fitted = known.get(folder, fit_it)
         params[phase.name], history[phase.title] = fitted.params, fitted.history
     return Trained(params, history)
 
 
-def _fit(method, phase, params, seed: int, place, may_train: bool, config):
+def _fit(method, phase, params, seed: int, place, may_train: bool):
+    config = method.config
     init, key = phase_keys(seed, phase.name)
     schedule = Schedule(
         name=f"seed {seed}: {phase.title}",

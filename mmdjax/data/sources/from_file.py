@@ -71,8 +71,8 @@ def read(
         should know, a line each.
 
     Raises:
-      UserError: naming file, split and key: no such key, no labels, numbers that are not finite, or a
-        split without utterances that lack nothing.
+      UserError: naming file, split and key: no such key, no labels, numbers that are not finite,
+        or a split without utterances that lack nothing.
     """
     with open_contents(path, layout) as contents:
         where = one_line(contents.path, 4096)

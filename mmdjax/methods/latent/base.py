@@ -77,10 +77,8 @@ class LatentMethod(Method):
     def complete(self, params, split, observed: Observed, draws, key, title) -> Completion:
         """Complete latents, `x` (Q, N, K, M, T, D); see `Method.complete`."""
         if observed.frames is None:
-            z = self.latents(params, split)
-            return self.complete_latents(
-                params, z, observed.modalities, observed, draws, key, title
-            )
+            z, given = self.latents(params, split), observed.modalities
+            return self.complete_latents(params, z, given, observed, draws, key, title)
         parts = []
         for index in range(len(observed.modalities)):
             frames = {m: v[index] for m, v in observed.frames.items()}
