@@ -39,22 +39,22 @@ class Classification(Task):
 
     @property
     def label_shape(self) -> tuple[int, ...]:
-        """()."""
+        """A label is one number: ()."""
         return ()
 
     @property
     def headline(self) -> str:
-        """Accuracy."""
+        """Figures and words are about accuracy."""
         return "acc"
 
     @property
     def main(self) -> tuple[str, ...]:
-        """Of the main table."""
+        """The main table has all metrics."""
         return ("acc", "f1", "f1_macro", "uar", "regret_acc")
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """Of `metrics` and `regrets`."""
+        """Those of `metrics`, and the regret of accuracy."""
         return self.main
 
     def loss(self, output, label):

@@ -40,22 +40,22 @@ class MultiLabel(Task):
 
     @property
     def label_shape(self) -> tuple[int, ...]:
-        """(labels,)."""
+        """A label is 0 or 1 for each name: (labels,)."""
         return (self.outputs,)
 
     @property
     def headline(self) -> str:
-        """F1."""
+        """Figures and words are about F1."""
         return "f1"
 
     @property
     def main(self) -> tuple[str, ...]:
-        """Of the main table."""
+        """The main table has the means over labels."""
         return ("f1", "ap", "acc", "regret_f1")
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """Of `metrics` and `regrets`."""
+        """Those of `metrics`, and the regret of F1."""
         return ("f1", "ap", "acc", *(f"{m}_{n}" for n in self.names for m in EACH), "regret_f1")
 
     def loss(self, output, label):
@@ -94,7 +94,11 @@ class MultiLabel(Task):
         return found
 
     def regrets(self, values: Mapping[str, float], best: Mapping[str, float]) -> dict[str, float]:
-        """Returns the regret of F1, in points."""
+        """Returns the regret of F1, in points.
+
+        Exact probabilities are optimal for accuracy, and for weighted F1 only nearly: a method's
+        regret may fall a little below 0.
+        """
         return {"regret_f1": 100 * (best["f1"] - values["f1"])}
 
     def calibrate(self, predictions, label, code, codes: int) -> dict[str, np.ndarray]:

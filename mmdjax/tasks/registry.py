@@ -46,18 +46,20 @@ def make(
 
     Args:
       kind: of `KINDS`; '' for what the labels look like. Fractions, and all labels with a range,
-        are regression; whole numbers of an integer dtype, or (N,) labels with names, classes; of an
-        integer dtype and (N, outputs), multi label.
-      low, high: the range of regression. By default [-3, 3] if the labels lie within it and some
-        are negative or fractional, as sentiment is; otherwise the labels', rounded outwards.
+        are regression, and so are labels below 0; others of an integer dtype, or (N,) labels with
+        names, are classes; of an integer dtype and (N, outputs), multi label.
+      low, high: the range of regression. By default [-3, 3] if the labels lie within it, some
+        beyond 1, and some are negative or fractional, as sentiment is; otherwise the labels', rounded outwards.
       names: of outputs, classes or labels; by default their numbers.
       metric_set: of regression.
-      label: (N,) or (N, outputs), finite.
+      label: (N,) or (N, outputs); what is not finite is passed over, for `Task.check` to refuse.
 
     Raises:
       UserError: an unknown kind, settings of another kind, or labels that tell no task.
     """
     label = None if label is None else np.asarray(label)
+    if label is not None and label.dtype.kind not in "fiub":
+        raise UserError(f"labels of dtype {label.dtype}; allowed: numbers")
     if kind == "":
         kind = _looks_like(label, low is not None or high is not None, bool(names))
     choice("task", kind, KINDS)
@@ -69,7 +71,7 @@ def make(
         return KINDS[kind](tuple(names))
     if kind == "multi_label":
         return MultiLabel(_numbered(_given(label, 2).shape[1]))
-    most = float(_given(label, 1).max())
+    most = float(_finite(_given(label, 1)).max())
     if not 1 <= most < MOST_CLASSES or most != int(most):
         raise UserError(
             f"classes of which the highest is {most:g}; allowed: a whole number from 1 to "
@@ -83,7 +85,7 @@ def _looks_like(label: np.ndarray | None, ranged: bool, named: bool) -> str:
         raise UserError("no task and no labels; allowed: " + ", ".join(KINDS))
     if ranged:
         return "regression"
-    if label.dtype.kind in "iub":
+    if label.dtype.kind in "iub" and not (label < 0).any():
         return "classification" if label.ndim == 1 else "multi_label"
     return "classification" if named and label.ndim == 1 else "regression"
 
@@ -92,7 +94,7 @@ def _regression(low, high, names, metric_set: str, label: np.ndarray | None) -> 
     if label is not None and label.ndim == 2 and label.shape[1] > 1 and not names:
         names = _numbered(label.shape[1])
     if low is None or high is None:
-        found = _range(_given(label, label.ndim if label is not None else 1))
+        found = _range(_finite(_given(label, 2 if label is not None and label.ndim > 1 else 1)))
         low, high = found[0] if low is None else low, found[1] if high is None else high
     return Regression(low, high, names, metric_set)
 
@@ -101,7 +103,8 @@ def _range(label: np.ndarray) -> tuple[float, float]:
     """The ends of the labels, rounded outwards to the power of ten just below their distance."""
     # As they were written: 0.3, not the number of float32 beside it.
     low, high = float(str(label.min())), float(str(label.max()))
-    if low >= -3 and high <= 3 and (low < 0 or (label != label.round()).any()):
+    whole = (label == label.round()).all()
+    if -3 <= low and high <= 3 and max(-low, high) > 1 and (low < 0 or not whole):
         return SENTIMENT.low, SENTIMENT.high
     if not low < high:
         raise UserError(f"labels that are all {low:g}; allowed: two different ones, or a range")
@@ -119,6 +122,13 @@ def _given(label: np.ndarray | None, axes: int) -> np.ndarray:
         wanted = "(N,)" if axes == 1 else "(N, outputs)"
         raise UserError(f"labels of shape {label.shape}; allowed: {wanted}")
     return label
+
+
+def _finite(label: np.ndarray) -> np.ndarray:
+    found = label[np.isfinite(label)]
+    if not len(found):
+        raise UserError("labels of which none is finite; allowed: at least one")
+    return found
 
 
 def _numbered(count: int) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ class Regression(Task):
 
     @property
     def label_shape(self) -> tuple[int, ...]:
-        """() of one output, (outputs,) of several."""
+        """A label is one number, (), or one for each output, (outputs,)."""
         return (self.outputs,) if self.outputs > 1 else ()
 
     @property
@@ -83,19 +83,20 @@ class Regression(Task):
 
     @property
     def headline(self) -> str:
-        """ACC2 of sentiment; otherwise MAE, for which there is an optimum to compare with."""
+        """Figures and words are about ACC2 of sentiment, otherwise about MAE: for both the median
+        is optimal, so that there is something to compare with."""
         return "acc2_nonzero" if self.sentiment else "mae"
 
     @property
     def main(self) -> tuple[str, ...]:
-        """Of the main table."""
+        """The main table leaves out what other metrics nearly say, and single outputs."""
         if self.sentiment:
             return ("acc2_nonzero", "f1_nonzero", "acc7", "mae", "corr", "regret_acc2")
         return (*(EACH if self.label_shape else PLAIN), "regret_mae")
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """Of the metric set, and the regrets."""
+        """Those of the metric set, single outputs' after the means, and the regrets."""
         if self.sentiment:
             return (*SENTIMENT, "regret_acc2", "regret_mae")
         if not self.label_shape:

@@ -1,4 +1,4 @@
-"""Other labels of the synthetic utterances, each with its exact optimum.
+"""The synthetic utterances have other labels as well, each with its exact optimum.
 
 Features and sentiment y are drawn first, by `synthetic.py`. What else may be asked of an utterance
 is drawn given them, from the exact law: its emotion g from the posterior of the mixture's
@@ -87,7 +87,8 @@ def optimum(law: Law, labels: str, given: np.ndarray, values: np.ndarray) -> np.
         return np.exp(posterior.log_weight)
     each = [_one(posterior, i) for i in range(len(AFFECT))]
     if labels == "signs":
-        return np.stack([mixture.probability_positive(one) for one in each], axis=1)
+        # A sum of weights may pass 1 by a rounding.
+        return np.stack([mixture.probability_positive(one) for one in each], axis=1).clip(0, 1)
     return np.clip(np.stack([mixture.median(one) for one in each], axis=1), -3, 3)
 
 
