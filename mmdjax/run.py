@@ -27,7 +27,7 @@ from mmdjax.config.resolve import Resolved, systems_of
 from mmdjax.data import pipeline
 from mmdjax.data.dataset import Dataset
 from mmdjax.errors import UserError
-from mmdjax.evaluation import published, report, tables
+from mmdjax.evaluation import findings, published, report, tables
 from mmdjax.evaluation.conditions import conditions_of
 from mmdjax.evaluation.evaluate import Member, evaluate, with_regrets
 from mmdjax.methods.method import Method
@@ -263,7 +263,7 @@ def _report(config, systems, dataset, places, costs, known, started, reporter) -
         task=dataset.task,
         modalities=dataset.modalities,
         title=config.title,
-        config=config,
+        config=configs.to_dict(config),
         comparison=config.comparison,
         costs=costs,
         history=history,
@@ -271,7 +271,10 @@ def _report(config, systems, dataset, places, costs, known, started, reporter) -
         notes=[f"The command that wrote this report took {minutes:.1f} minutes."],
         extra=(sections, figures),
     )
-    header, body = report.main_table(rows, [shown(s) for s in systems], dataset.task)
+    own = [shown(s) for s in systems]
+    complete = config.comparison.complete
+    results = tables.results(rows, own, dataset.task, dataset.modalities, complete)
+    header, body = findings.main_table(results, costs, {})
     reporter.print(tables.rich_table("Average over the availability patterns", header, body))
     return rows
 
@@ -317,7 +320,7 @@ def _sections(config, systems, dataset, places, known, rows, reporter):
     if config.comparison.pictures:
         from mmdjax.evaluation import effectiveness  # openTSNE takes seconds to import
 
-        total = len(dataset.modalities) * (config.comparison.iterations // effectiveness.STRIDE)
+        total = effectiveness.steps(config.comparison, dataset.modalities)
         embedded = {}
         for system in (s for s in systems if s.method.draws):
 
@@ -329,10 +332,8 @@ def _sections(config, systems, dataset, places, known, rows, reporter):
                     )
 
             embedded[system.name] = workdir.kept(system.folder / "pictures.json", make)
-        methods = {s.name: s.method for s in systems}
-        drawn = effectiveness.pictures(embedded, methods, dataset.modalities)
-        blocks = [("figure", name, caption) for name, (_, caption) in drawn.items()]
-        sections, figures = [*sections, ("Pictures", blocks)], figures | drawn
+        own, drawn = effectiveness.sections(embedded, dataset.modalities)
+        sections, figures = [*sections, *own], figures | drawn
     return sections, figures
 
 

@@ -15,6 +15,7 @@ from mmdjax.data.missing.patterns import pattern_name
 from mmdjax.evaluation.embedding import (
     DRAWN,
     OBSERVED,
+    STRIDE,
     TRUE,
     Panel,
     embed,
@@ -32,6 +33,11 @@ CAPTION = (
     "(crosses) values of the others, one draw an utterance, first seed. Distances between clusters "
     "mean little; the numbers compare the laws in all dimensions."
 )
+
+
+def steps(comparison, modalities: Sequence[str]) -> int:
+    """Return how often `embedded` calls `advance`."""
+    return len(modalities) * (comparison.iterations // STRIDE)
 
 
 def embedded(

@@ -8,13 +8,23 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
-from types import SimpleNamespace
 
 import pytest
 
-from mmdjax import config as configs
-from mmdjax.evaluation import comparison, comparison_charts, figures, graph_report, report, tables
-from tests.protocols.test_report import HISTORY, MODALITIES, PATTERNS, averaging, full_run, row
+from mmdjax.config import Comparison
+from mmdjax.evaluation import figures, tables
+from mmdjax.evaluation.tables import Shown
+from tests.protocols.test_report import (
+    DRAWS,
+    HISTORY,
+    MEAN,
+    PATTERNS,
+    SYSTEMS,
+    averaging,
+    full_run,
+    row,
+    write,
+)
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
@@ -86,11 +96,11 @@ def shown(page, folder) -> dict:
 
 def plain(folder):
     rows = full_run() + averaging(HOSTILE, 0.5, 0.6)  # without MAE: a dash
-    rows += [row("diffusion", p, 0, 8.0, "nfe", "cost") for p in PATTERNS[:-1]]
-    return report.write_report(
+    rows += [row(DRAWS, p, 0, 8.0, "nfe", "cost") for p in PATTERNS[:-1]]
+    return write(
         folder,
         rows,
-        modalities=MODALITIES,
+        systems=(*SYSTEMS, Shown(HOSTILE, "zero")),
         title=HOSTILE,
         config={"data": {"path": HOSTILE}},
         machine={"device": HOSTILE},
@@ -100,57 +110,60 @@ def plain(folder):
 
 
 def of_systems(folder):
-    """Two systems that draw, one that fills, two seeds."""
-    systems = ({"name": "DDIM 30", "published": "Speed"}, {"name": HOSTILE, "published": "IMDer"})
-    systems += ({"name": "zeros", "method": "zero"},)
-    values = {"systems": systems, "tables": ("thesis 6.11",), "complete": True}
-    config = configs.from_dict({"title": "Several", "seeds": (0, 1), "comparison": values})
-    rows = []
-    for i, (system, method) in enumerate([("DDIM 30", 1), (HOSTILE, 1), ("zeros", 0)]):
-        name, fill = ("diffusion_k8", "diffusion") if method else ("zero", "zero")
-        own = averaging(name, 0.7 - 0.2 * i, 0.71 - 0.2 * i)
+    """Two systems that draw and were timed, one that fills, two seeds, published tables."""
+    systems = (
+        Shown("DDIM 30", "two_stage", "Speed", draws=True, k=8),
+        Shown(HOSTILE, "two_stage", "IMDer", draws=True, k=8),
+        Shown("zeros", "zero"),
+    )
+    rows, costs = [], {}
+    for i, system in enumerate(systems):
+        rows += averaging(system, 0.7 - 0.2 * i, 0.71 - 0.2 * i)
         for s in (0, 1):
-            own += [row(name, r, s, 0.7 + 0.01 * i, protocol="random") for r in ("0.0", "0.5")]
-            own.append(row(fill, "l>a", s, 0.1 * (i + s), "energy_distance", "imputation"))
-            own.append(row("score networks", "all", s, 12.3 * (i + 1), "seconds", "cost"))
-        rows += [r | {"system": system} for r in own]
-    draws = {s["name"]: 8 for s in systems}
-    costs = {
-        s["name"]: {"nfe": 30 * (i + 1), "seconds": 2.5 + i, "parameters": 4e5}
-        for i, s in enumerate(systems[:2])
-    }
-    pictures = comparison_charts.charts(rows, config, draws, costs)
-    about = (rows, costs, MODALITIES, {"device": "cpu"}, [], pictures)
-    return comparison.write_report(folder, config, draws, *about)
+            rows += [row(system, r, s, 0.7 + 0.01 * i, protocol="random") for r in ("0.0", "0.5")]
+            rows.append(row(system, "l>a", s, 0.1 * (i + s), "energy_distance", "imputation"))
+            rows.append(row(system, "score networks", s, 12.3 * (i + 1), "seconds", "cost"))
+        if system.draws:
+            costs[system.name] = {"nfe": 30 * (i + 1), "seconds": 2.5 + i, "parameters": 4e5}
+            costs[system.name] |= {"quartiles": [2.4 + i, 2.6 + i], "batch": 128}
+    return write(
+        folder,
+        rows,
+        systems=systems,
+        title="Several",
+        comparison=Comparison(tables=("thesis 6.11", "thesis 6.3")),
+        costs=costs,
+        history={},
+    )
 
 
 def of_conversations(folder):
-    modalities = ("language", "acoustic", "timing")
-    rows = averaging("diffusion_k8", 0.7, 0.72) + averaging("diffusion_dense_k8", 0.68, 0.75)
-    rows += averaging("mean", 0.9, 0.95, metric="mae")  # nothing else has it: dashes
+    systems = (Shown("GSDNet, K = 8", "gsdnet", "GSDNet", draws=True, k=8),)
+    systems += (Shown("GSDNet, dense, K = 8", "gsdnet", draws=True, k=8), MEAN)
+    rows = averaging(systems[0], 0.7, 0.72) + averaging(systems[1], 0.68, 0.75)
+    rows += averaging(MEAN, 0.9, 0.95, metric="mae")  # nothing else has it: dashes
     rows = [r | {"condition": r["condition"].replace("v", "t")} for r in rows]
-    rows += [row("mean", r, 0, 0.6, protocol="random") for r in ("0.0", "0.7")]
-    blocks = graph_report._published(SimpleNamespace(modalities=modalities), rows, "MOSI")
+    rows += [row(MEAN, r, 0, 0.6, protocol="random") for r in ("0.0", "0.7")]
     graphs = [("table", "What is kept", ["modality", "DFT (%)"], [["language", "61.0"]])]
     graphs.append(("figure", "graph_noise", "A graph."))
-    return report.write_report(
+    return write(
         folder,
         rows,
-        modalities=modalities,
+        systems=systems,
+        modalities=("language", "acoustic", "timing"),
         title="GSDNet",
-        config={"method": "gsdnet", "text": HOSTILE},
-        machine={"device": "cpu"},
+        config={"method": "gsdnet", "text": HOSTILE, "graph": {"published": "MOSI"}},
         history={},
         notes=[],
         extra=(
-            [("Graphs", graphs), ("Published, CMU-MOSI", blocks)],
+            [("Graphs", graphs)],
             {"graph_noise": (figures.loss_curves(HISTORY), "A graph.")},
         ),
     )
 
 
 PAGES = {"plain": plain, "comparison": of_systems, "conversations": of_conversations}
-IMAGES = {"plain": 4, "comparison": 3, "conversations": 3}
+IMAGES = {"plain": 5, "comparison": 4, "conversations": 4}
 
 
 @pytest.fixture(scope="module", params=PAGES)
@@ -183,7 +196,7 @@ def keys(cells: list[str]) -> list:
     numbers = [re.match(r"[+-]?\d+(\.\d+)?", cell) for cell in cells]
     if cells and all(numbers):
         return [float(found[0]) for found in numbers]
-    plain = [c.casefold() for c in cells if re.fullmatch("[A-Za-z0-9 ,]+", c)]
+    plain = [c.casefold() for c in cells if re.fullmatch("[A-Za-z0-9 ]+", c)]
     natural = [re.sub(r"\d+", lambda found: found[0].zfill(6), c) for c in plain]
     return [re.sub("[^a-z0-9]", "", c) for c in natural]
 

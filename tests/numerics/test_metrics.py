@@ -4,10 +4,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mmdjax.data.missing.patterns import patterns
+from mmdjax.data.dataset import Dataset
+from mmdjax.data.missing.patterns import pattern_name, patterns
+from mmdjax.evaluation.conditions import Condition, rate_name
+from mmdjax.evaluation.evaluate import Member, evaluate
+from mmdjax.methods.method import Completion, Method
 from mmdjax.metrics import energy_distance, rmse
+from mmdjax.tasks import SENTIMENT
 from mmdjax.tasks.regression import sentiment_metrics
-from mmdjax.evaluation.protocols import prediction_rows, rate_name
+from mmdjax.types import Batch, Observed
 
 
 def test_sentiment_metrics_follow_both_conventions():
@@ -48,22 +53,41 @@ def test_rmse_counts_valid_frames_only():
     assert rmse(filled, true, np.array([[True, False]])) == 2.0
 
 
+class Told(Method):
+    """Predicts what a table says: pattern -> (N,)."""
+
+    name = label = "told"
+
+    def __init__(self, table, label):
+        self.table, batch = table, Batch({}, {}, label, np.arange(len(label)).astype(str))
+        self.dataset = Dataset.__new__(Dataset)
+        self.dataset.splits, self.dataset.task = {"test": batch}, SENTIMENT
+        self.dataset.modalities = ("language", "acoustic", "vision")
+        self.dataset.patterns, self.task = patterns(3), SENTIMENT
+        self.modalities = self.dataset.modalities
+
+    def complete(self, params, split, observed, draws, key, title):
+        return Completion((), observed)
+
+    def predict(self, params, split, completion):
+        names = [pattern_name(q[0], self.modalities) for q in completion.observed.modalities]
+        return np.stack([self.table[name] for name in names])[:, :, None]
+
+
 def test_each_utterance_is_scored_by_the_pattern_its_mask_names():
-    rows = patterns(3)
-    label = np.array([1.0, -1.0, 2.0])
+    label = np.array([1.0, -1.0, 2.0], np.float32)
     # Only pattern 'a' is right about utterance 1, only 'l+v' about utterance 2.
-    prediction = np.tile(-label, (7, 1))
-    names = ["l", "a", "v", "l+a", "l+v", "a+v", "l+a+v"]
-    prediction[names.index("a"), 1] = -1.0
-    prediction[names.index("l+v"), 2] = 2.0
+    table = dict.fromkeys(("l", "a", "v", "l+a", "l+v", "a+v", "l+a+v"), -label)
+    table |= {"a": np.array([-1.0, -1.0, -2.0]), "l+v": np.array([-1.0, 1.0, 2.0])}
     mask = np.array([[True, True, True], [False, True, False], [True, False, True]])
-    result = prediction_rows(
-        {"m": prediction}, label, rows, ("language", "acoustic", "vision"), {"0.5": mask}, 0
-    )
-    got = {(r["protocol"], r["condition"], r["metric"]): r["value"] for r in result}
+    only = Observed.of_patterns(np.array([[False, True, False]]), 3)
+    conditions = [Condition("fixed", "a", only), Condition("random", "0.5", Observed(mask[None]))]
+    members = [Member("told", Told(table, label), {}, 1)]
+    rows = evaluate(members, conditions, 0)["told"]
+    got = {(r["protocol"], r["condition"], r["metric"]): r["value"] for r in rows}
     assert got["random", "0.5", "acc2_nonzero"] == pytest.approx(2 / 3)
     assert got["fixed", "a", "acc2_nonzero"] == pytest.approx(1 / 3)
-    assert got["random", "0.5", "missing_rate"] == pytest.approx(3 / 9)
+    assert conditions[1].missing_rate({}) == pytest.approx(3 / 9)
 
 
 def test_rates_with_more_decimals_keep_them():

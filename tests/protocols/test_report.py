@@ -493,7 +493,7 @@ def test_colours_are_distinct_and_stay_when_systems_are_added():
     more = figures.colours([*systems, Shown("GSDNet", "gsdnet", draws=True), Shown("x", "x")])
     assert {name: more[name] for name in hues} == hues
     assert hues["Bayes optimum"] == "#000000"
-    pairs = {light: dark for light, dark in figures.WARM}
+    pairs = dict(figures.WARM)
     assert pairs[hues["zero"]] == hues["zero (trained)"]
     assert pairs[hues["mean"]] == hues["m"]
     assert {hues[s.name] for s in (DRAWS, SINGLE)} < set(figures.COOL)
