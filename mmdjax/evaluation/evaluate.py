@@ -246,7 +246,7 @@ def with_regrets(rows: Sequence[dict], task) -> list[dict]:
     """
     scores: dict[tuple, dict[str, float]] = {}
     for r in rows:
-        if r["protocol"] in ("fixed", "random", "gaps"):
+        if r["protocol"] in ("fixed", "random", "gaps") and r["method"] != "protocol":
             key = (r["system"], r["method"], r["protocol"], r["condition"], r["seed"])
             scores.setdefault(key, {})[r["metric"]] = r["value"]
     best = {key[2:]: values for key, values in scores.items() if key[1] == "bayes"}

@@ -11,7 +11,8 @@ from mmdjax.diffusion.losses import WEIGHTS, training_times, v_weight
 from mmdjax.diffusion.sde import EDM, REGISTRY
 from mmdjax.methods.latent.completion import incomplete_sets
 from mmdjax.methods.latent.losses import random_conditions
-from mmdjax.methods.latent.modules import filled_valid
+from mmdjax.methods.latent.cover import filled_valid
+
 
 SDE = VP()
 

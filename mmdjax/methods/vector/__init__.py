@@ -1,0 +1,1 @@
+"""Methods of utterance vectors: what they share."""

@@ -1,0 +1,167 @@
+"""What methods of utterance vectors have in common.
+
+Most published baselines read one vector a modality, the mean of an utterance's frames, and one
+network makes a prediction of whatever vectors are there. Such a method brings a network and its
+phases; completion, evaluation and serving are here.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmdjax.methods.latent.initial import initial
+from mmdjax.methods.latent.losses import weighted_mean
+from mmdjax.methods.latent.work_list import in_batches
+from mmdjax.methods.method import Completion, Method, Phase
+from mmdjax.runtime.compilation import shared
+from mmdjax.training.settings import Training
+from mmdjax.training.step import Source
+from mmdjax.types import Observed
+
+__all__ = ["Vectors", "VectorMethod", "random_patterns", "weighted_mean"]
+
+Vectors = tuple[jax.Array, ...]  # M arrays (B, C_m), zero where a modality is missing
+
+
+def random_patterns(key, patterns: np.ndarray, batch: int):
+    """Return (B, M) bool: availability patterns, each as likely as any other."""
+    return jnp.asarray(patterns)[jax.random.randint(key, (batch,), 0, len(patterns))]
+
+
+@shared
+def _compiled(network: nn.Module):
+    return jax.jit(network.apply)
+
+
+class VectorMethod(Method):
+    """One network that maps vectors and what is observed of them to outputs.
+
+    Class attributes:
+      predicts: the phase whose parameters the network has.
+    """
+
+    predicts = ""
+
+    @functools.cached_property
+    def network(self) -> nn.Module:
+        """The network: (x, observed (B, M), deterministic=True) -> outputs (B, outputs), embedding
+        (B, M, D) of the completed utterance. x: `Vectors`."""
+        raise NotImplementedError
+
+    @functools.cached_property
+    def vectors(self) -> dict[str, tuple[np.ndarray, ...]]:
+        """Split -> standardised vectors of each modality, (N, C_m)."""
+        splits = self.dataset.pooled.standardised
+        return {
+            name: tuple(batch.features[m][:, 0] for m in self.modalities)
+            for name, batch in splits.items()
+        }
+
+    def initial(self, network: nn.Module, key):
+        """Return a network's initial parameters."""
+        x = tuple(v[:1] for v in self.vectors["train"])
+        return initial(network)(key, x, np.ones((1, len(x)), bool))
+
+    def phase(
+        self,
+        name: str,
+        title: str,
+        settings: Training,
+        loss: Callable,
+        init: Callable,
+        validate: Callable,
+        common: Callable = lambda params: {},
+    ) -> Phase:
+        """Return a phase over the training split's vectors.
+
+        Args:
+          loss: (params, data, weight, key, frames) -> scalar. data: 'x' (`Vectors`), 'label' (B,
+            ...), and what `common` returns.
+          init: (key, parameters of earlier phases) -> params.
+          validate: params -> float.
+          common: parameters of earlier phases -> what all rows share.
+        """
+        rows = {"x": self.vectors["train"], "label": self.dataset.splits["train"].label}
+        return Phase(
+            name=name,
+            title=title,
+            reads=(self.name,),
+            settings=settings,
+            loss=loss,
+            init=init,
+            load=lambda params, seed, place: (Source(rows, common(params)), validate),
+            bucket=np.zeros(len(rows["label"]), int),
+            buckets=(1,),
+        )
+
+    def outputs(self, network: nn.Module, params, split: str, observed: np.ndarray):
+        """Return outputs (Q, N, outputs) and embeddings (Q, N, M, D) under observed (Q, N, M)."""
+        x, conditions = self.vectors[split], len(observed)
+        flat = [np.tile(v, (conditions, 1)) for v in x] + [observed.reshape(-1, len(x))]
+        call = _compiled(network)
+        outputs, embedding = in_batches(
+            lambda *columns: call(params, columns[:-1], columns[-1]),
+            flat,
+            self.config.evaluation.batch,
+        )
+        lead = observed.shape[:2]
+        return (
+            outputs.reshape(*lead, *outputs.shape[1:]),
+            embedding.reshape(*lead, *embedding.shape[1:]),
+        )
+
+    def error(self, network: nn.Module, params, observed: np.ndarray) -> float:
+        """Return the mean error on validation data under observed (Q, N, M)."""
+        outputs, _ = self.outputs(network, params, "valid", observed)
+        label = self.dataset.splits["valid"].label
+        return float(np.mean([self.task.error(self.task.read(o), label).mean() for o in outputs]))
+
+    def every_pattern(self, split: str) -> np.ndarray:
+        """Return every availability pattern for every utterance, (P, N, M) bool."""
+        return Observed.of_patterns(self.dataset.patterns, len(self.dataset.splits[split])).modalities
+
+    @property
+    def completes(self) -> tuple[str, ...]:
+        """Completion and prediction are one pass of the network."""
+        return (self.name, *(phase.name for phase in self.phases))
+
+    def complete(self, params, split, observed, draws, key, title) -> Completion:
+        """Run the network; `x` has outputs and embeddings with K = 1."""
+        outputs, embedding = self.outputs(
+            self.network, params[self.predicts], split, observed.modalities
+        )
+        parts = {"outputs": outputs[:, :, None], "embedding": embedding[:, :, None]}
+        return Completion(parts, observed)
+
+    def predict(self, params, split, completion: Completion) -> np.ndarray:
+        """Return predictions (Q, N, 1, ...)."""
+        return self.task.read(completion.x["outputs"])
+
+    def compared(self, params, completion: Completion, modality: int) -> np.ndarray:
+        """Return embeddings of one modality, (Q, N, 1, 1, D)."""
+        return completion.x["embedding"][:, :, :, modality, None]
+
+    def served(self, params, seed):
+        """Return what serving needs, see `vector/served.py`."""
+        from mmdjax.methods.vector.served import served
+
+        return served(self, params, seed)
+
+    @classmethod
+    def route(cls, config, modalities, task):
+        """Return the compiled path of a request, see `vector/served.py`."""
+        from mmdjax.methods.vector.served import VectorRoute
+
+        network = cls.build(config, modalities, task)
+        return VectorRoute(modalities, task, (1,), network)
+
+    @classmethod
+    def build(cls, config, modalities: tuple[str, ...], task) -> nn.Module:
+        """Return the network that `predicts` has the parameters of."""
+        raise NotImplementedError

@@ -1,0 +1,79 @@
+"""Methods of utterance vectors in use: pool what is observed, then one pass of the network."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from mmdjax.methods import served as shared
+from mmdjax.methods.method import Served
+from mmdjax.methods.served import Encoded, Route
+
+
+@dataclasses.dataclass(frozen=True)
+class VectorRoute(Route):
+    """The route of methods whose completion is an embedding, not features.
+
+    Its parameters are 'mean', 'scale', 'network' and 'bounds' (of `Task.calibrate`).
+
+    Attributes:
+      network: see `VectorMethod.network`.
+    """
+
+    network: nn.Module
+    features: ClassVar[bool] = False
+
+    def encode(self, parameters: Mapping, features, said, beside) -> Encoded:
+        """See `Route.encode`; rows are (M vectors (R, C_m) standardised, known (R, M))."""
+        lengths = shared.find_lengths(features, said)
+        observed = shared.observed_frames(features, lengths)
+        vectors, known = [], []
+        for m in self.modalities:
+            seen = observed[m][..., None]
+            count = jnp.maximum(observed[m].sum(1), 1)[:, None]
+            # -inf is a known defect of openSMILE's files; training reads it as the mean, too.
+            x = jnp.where(jnp.isneginf(features[m]), parameters["mean"][m], features[m])
+            pooled = jnp.where(seen, x, 0.0).sum(1) / count
+            here = observed[m].any(1)
+            x = shared.standardised(parameters, m, pooled, here)
+            vectors.append(jnp.where(here[:, None], x, 0.0))
+            known.append(here)
+        known = jnp.stack(known, 1)
+        rows = jnp.ones(known.shape[0], jnp.int32)
+        code = known @ (1 << np.arange(len(self.modalities)))
+        return Encoded((tuple(vectors), known), lengths, rows, code)
+
+    def cut(self, rows, features, frames: int):
+        """Return the same: a row has one length."""
+        return rows, features
+
+    def answer(self, parameters: Mapping, rows, seed, given, draws: int, level: float) -> dict:
+        """See `Route.answer`; nothing is drawn, so that draws are equal."""
+        vectors, known = rows
+        outputs, _ = self.network.apply(parameters["network"], vectors, known)
+        each = shared.repeated(self.task.read(outputs), draws)
+        each = each.reshape(-1, draws, *each.shape[1:])
+        return shared.predicted(self.task, parameters["bounds"], each, known, level)
+
+
+def served(method, params, seed: int) -> Served:
+    """Return what a method of vectors needs in use, calibrated on the validation split.
+
+    Args:
+      method: `methods.vector.base.VectorMethod`. params: phase -> parameters.
+    """
+    weights, observed = params[method.predicts], method.every_pattern("valid")
+    outputs, _ = method.outputs(method.network, weights, "valid", observed)
+    label = method.dataset.splits["valid"].label
+    flat = method.task.read(outputs).reshape(-1, 1, *method.task.read(outputs).shape[2:])
+    known = observed.reshape(-1, observed.shape[-1])
+    _, bounds = shared.best_of(
+        method.task, {"network": flat}, np.concatenate([label] * len(observed)), known
+    )
+    arrays = shared.scaling(method.dataset.pooled) | {"network": weights, "bounds": bounds}
+    return Served(arrays, {}, {"frame_gaps": True, "predictor": method.predicts})
