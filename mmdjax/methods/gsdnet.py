@@ -1,146 +1,278 @@
-"""The parts of GSDNet, joined: modules of each variant, and the completion of a set.
+"""GSDNet: features and graphs of whole conversations are drawn together.
 
 Shou et al. (2025), "GSDNet: Revisiting Incomplete Multimodal-Diffusion from Graph Spectrum
-Perspective for Conversation Emotion Recognition". Its variants differ in what of the graphs is
-diffused, and in what the network of the features sees:
-
-    spectral         GSDNet: eigenvalues in the basis of the known structure
-    dense            the adjacency matrices themselves (GDSS), the paper's ablation: features pass
-                     messages on nothing but the noisy matrices
-    dense_structure  the same, and features see the known structure too
-    structure        no graph is drawn; features see the known structure
-    blind            no graph is drawn; each utterance sees itself alone
+Perspective for Conversation Emotion Recognition". An utterance is completed from its own
+modalities and from its neighbours. `methods/graph` has the parts; its variants are systems of
+their own: 'gsdnet graph.variant=dense'.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
-from mmdjax.diffusion import sde as sdes
-from mmdjax.methods.graph import states as graph_states
-from mmdjax.methods.graph.diffusion import GraphModules, hidden, shown
-from mmdjax.methods.graph.states import Graphs, GraphState, shortened
-from mmdjax.networks.edge_network import EdgeNetwork
-from mmdjax.networks.gcn import GCN
-from mmdjax.networks.graph_transformer import GraphTransformer
-from mmdjax.networks.refine import Refine
-
-
-class Variant(NamedTuple):
-    """state: of `graph_states.REGISTRY`. drawn: whether it is. sees: of `GraphTransformer`."""
-
-    state: str
-    drawn: bool
-    sees: str
+from mmdjax.errors import UserError
+from mmdjax.methods.graph import phases
+from mmdjax.methods.graph.initial import initial_score
+from mmdjax.methods.graph.programs import Sets, compiled_draw
+from mmdjax.methods.graph.system import System, system_of
+from mmdjax.methods.graph.variants import PLAIN
+from mmdjax.methods.method import SOLVER, Completion, Method, register
+from mmdjax.types import Observed
 
 
-VARIANTS = {
-    "spectral": Variant("spectral", True, "graph"),
-    "dense": Variant("dense", True, "all"),
-    "dense_structure": Variant("dense", True, "graph"),
-    "structure": Variant("spectral", False, "graph"),
-    "blind": Variant("spectral", False, "alone"),
-}
-
-
-class Prepared(NamedTuple):
-    """G conversations of at most N utterances, standardised.
+class Drawn(NamedTuple):
+    """Completions of N utterances under Q conditions, K each.
 
     Attributes:
-      x: (G, N, M, D) principal components. features: M arrays (G, N, C_m).
-      label, position, speaker: (G, N). graphs: what is known of them without features.
+      x: (Q, N, K, M, D) components.
+      graphs: (Q, N, K, S), the rows of the state of each conversation's graphs that belong to its
+        utterances: those of padding are 0. One unit is `System.scale`.
     """
 
-    x: jax.Array
-    features: tuple[jax.Array, ...]
-    label: jax.Array
-    position: jax.Array
-    speaker: jax.Array
-    graphs: Graphs
-
-    def at(self, rows, count: int) -> Prepared:
-        """Some conversations, cut to `count` utterances; none may have more."""
-        rest, graphs = self[:-1], jax.tree.map(lambda a: a[rows], self.graphs)
-        return Prepared(*jax.tree.map(lambda a: a[rows][:, :count], rest), shortened(graphs, count))
+    x: np.ndarray
+    graphs: np.ndarray
 
 
-class Predictor(NamedTuple):
-    """gcn: predicts. features, graph: D_X and D_Lambda. state: of the graphs."""
+class GraphMethod(Method):
+    """Completes components and graphs of conversations, and predicts with a GCN.
 
-    gcn: GCN
-    features: Refine
-    graph: Refine
-    state: GraphState
-
-
-class Completed(NamedTuple):
-    """What a `Predictor` makes of drawn sets.
-
-    Attributes:
-      prediction: (B, N, outputs). x: (B, N, M, D), graphs: (B, N, S), corrected by D_X, D_Lambda.
+    Class attributes:
+      predicts: the phase whose parameters predict.
     """
 
-    prediction: jax.Array
-    x: jax.Array
-    graphs: jax.Array
+    sees = "conversations"
+    predicts = phases.CLASSIFIER_NAME
 
+    @classmethod
+    def check(cls, config) -> None:
+        """Raise `UserError` for lengths that do not increase, or tables of other modalities."""
+        graph, modalities = config.graph, config.data.modalities
+        if list(graph.lengths) != sorted(set(graph.lengths)):
+            raise UserError(
+                f"config.graph.lengths = {graph.lengths}; allowed: increasing numbers of "
+                "utterances, or () to choose them from the data"
+            )
+        if graph.published and len(modalities) not in (0, 3):
+            raise UserError(
+                f"config.graph.published = {graph.published!r} with {len(modalities)} "
+                "modalities; allowed: 3"
+            )
 
-def build(config, modalities: int) -> tuple[dict[str, GraphModules], dict[str, Predictor]]:
-    """By variant; everything below takes plain numbers."""
-    graph, score = config.graph, config.score
-    time = {"time_features": score.time_features, "fourier_scale": score.fourier_scale}
-    sizes = {"layers": score.layers, "heads": score.heads, **time}
-    sde, diffusers, predictors = sdes.REGISTRY[config.diffusion.sde](), {}, {}
-    width, thin = graph.components, graph.spectrum_width
-    networks = {
-        "spectral": GraphTransformer(modalities, "all", width=thin, mlp=2 * thin, **sizes),
-        "dense": EdgeNetwork(modalities, graph.edge_width, score.layers, **time),
-    }
-    gcn = GCN(
-        max(1, config.data.classes), graph.gcn_width, graph.gcn_layers, graph.kernel, graph.dropout
-    )
-    refine = Refine(modalities * width, graph.refine_width)
-    refine_graph = Refine(modalities, graph.refine_width)
-    for name in graph.variants:
-        about = VARIANTS[name]
-        state = graph_states.REGISTRY[about.state]
-        features = GraphTransformer(
-            modalities * width, about.sees, width=score.width, mlp=score.mlp, **sizes
+    @functools.cached_property
+    def plain(self) -> System:
+        """The system whose graphs complete data and constant fills have."""
+        graph = dataclasses.replace(self.config.graph, variant=PLAIN)
+        config = dataclasses.replace(self.config, graph=graph)
+        return system_of(config, self.dataset, self.reporter)
+
+    @property
+    def system(self) -> System:
+        """The system that completes conversations."""
+        return self.plain
+
+    def complete(
+        self, params, split: str, observed: Observed, draws: int, key, title: str
+    ) -> Completion:
+        """Complete conversations, `x` is `Drawn`; see `Method.complete`."""
+        conversation, masks = self._given(split, observed, draws)
+        if observed.everything:
+            # With nothing missing every draw is the conversation itself.
+            sets, nfe = self.system.constant_sets(conversation, masks), 0
+        else:
+            sets, nfe = self.complete_sets(params, conversation, masks, draws, key, title)
+        grouped, conditions = self.system.grouped, len(observed.modalities)
+        x, graphs = (
+            grouped.flat_draws(split, a.reshape(conditions, -1, draws, *a.shape[1:]))
+            for a in (sets.x, sets.graphs)
         )
-        network = networks[about.state] if about.drawn else None
-        diffusers[name] = GraphModules(features, network, state, sde)
-        predictors[name] = Predictor(gcn, refine, refine_graph, state)
-    return diffusers, predictors
+        return Completion(Drawn(x, graphs), observed, nfe)
+
+    def complete_sets(
+        self, params, conversation, observed, draws: int, key, title: str
+    ) -> tuple[Sets, int]:
+        """Return completed sets, and their network evaluations.
+
+        Args:
+          conversation: (R,), observed: (R, N, M); the `draws` of a conversation stand together.
+        """
+        return self.system.constant_sets(conversation, observed), 0
+
+    def predict(self, params, split: str, completion: Completion) -> np.ndarray:
+        """Return predictions (Q, N, K, ...) of every utterance."""
+        grouped = self.system.grouped
+        placed = [grouped.placed_draws(split, a) for a in completion.x]
+        lead = placed[0].shape[:3]  # conditions, conversations, draws
+        flat = [a.reshape(-1, *a.shape[3:]) for a in placed]
+        sets = Sets(*self._given(split, completion.observed, lead[2]), *flat)
+        prediction = self.system.predict(params[self.predicts], sets)
+        return grouped.flat_draws(split, prediction.reshape(*lead, *prediction.shape[1:]))
+
+    def truth(self, params, split: str):
+        """Return the standardised features of each modality (N, 1, C_m), and where they exist."""
+        batch = self.system.grouped.splits[split]
+        return tuple((batch.features[m], batch.valid[m]) for m in self.modalities)
+
+    def compared(self, params, completion: Completion, modality: int) -> np.ndarray:
+        """Return completed standardised features of one modality, (Q, N, K, 1, C_m)."""
+        x = completion.x.x[..., modality, :] @ self.system.grouped.components.back[modality]
+        return x[:, :, :, None]
+
+    def served(self, params, seed: int):
+        """Return what serving needs, see `graph/served.py`."""
+        from mmdjax.methods.graph.served import served
+
+        return served(self, params, seed)
+
+    @classmethod
+    def route(cls, config, modalities: tuple[str, ...], task):
+        """Return the compiled path of a request, see `graph/served.py`."""
+        from mmdjax.methods.graph.served import route
+
+        return route(config, modalities, task)
+
+    def _given(self, split: str, observed: Observed, draws: int):
+        """Conversations (Q G K,) and what is observed (Q G K, N, M), draws being innermost."""
+        grouped = self.system.grouped
+        masks = grouped.observed(split, observed.modalities)
+        conversation = np.tile(grouped.of_split[split], len(masks))
+        masks = masks.reshape(-1, *masks.shape[2:])
+        return np.repeat(conversation, draws), np.repeat(masks, draws, axis=0)
 
 
-def completed(
-    predictor: Predictor, params, given: Prepared, observed, x, graphs, scale, back, **dropout
-) -> Completed:
-    """Corrects what was drawn, puts it beside what is observed, and predicts.
+class DrawingMethod(GraphMethod):
+    """Draws what conversations miss from its distribution given what they show."""
 
-    Args:
-      params: {'gcn'}, and {'features', 'graph'} where drawn values are to be corrected.
-      observed: (B, N, M). x: (B, N, M, D), graphs: (B, N, S) drawn where not observed.
-      back: M arrays (D, C_m), see `data/components.py`. dropout: see `networks/gcn.py`.
-    """
-    state = predictor.state
-    known = shown(state, given.graphs, given.x, observed, scale)
-    gaps = hidden(given.graphs, known)
-    if "features" in params:
-        flat = x.reshape(*x.shape[:2], -1)
-        flat = predictor.features.apply(params["features"], flat, known.observed.astype(x.dtype))
-        x = jnp.where(gaps[..., None], flat.reshape(x.shape), known.x)
-        tokens = state.tokens(given.graphs, graphs, known.partial, known.observed)
-        drawn = graphs.reshape(*tokens.shape[:-1], -1)
-        drawn = predictor.graph.apply(params["graph"], drawn, tokens).reshape(graphs.shape)
-        graphs = jnp.where(state.entries(given.graphs, known.whole), drawn, known.partial)
-    features = tuple(
-        jnp.where(known.observed[:, :, m, None], own, x[:, :, m] @ back[m])
-        for m, own in enumerate(given.features)
+    draws = True
+    pages = "mmdjax.evaluation.graph_report"
+
+    @classmethod
+    def check(cls, config) -> None:
+        """Raise `UserError` for samplers and widths that the graph networks cannot have."""
+        super().check(config)
+        graph, heads, diffusion = config.graph, config.score.heads, config.diffusion
+        if graph.spectrum_width % heads:
+            raise UserError(
+                f"config.graph.spectrum_width = {graph.spectrum_width}; allowed: a multiple of "
+                f"{heads} heads"
+            )
+        if diffusion.guidance != 1 or diffusion.sampler == "adaptive":
+            raise UserError(
+                f"config.diffusion: guidance {diffusion.guidance:g}, sampler "
+                f"{diffusion.sampler!r}; allowed for {cls.name}: guidance 1, with a fixed grid"
+            )
+
+    @classmethod
+    def describe(cls, config, label: str) -> str:
+        """Name the variant, unless it is GSDNet itself."""
+        if config.graph.variant == PLAIN:
+            return label
+        return label.replace(cls.label, f"{cls.label}, {config.graph.variant}", 1)
+
+    @functools.cached_property
+    def system(self) -> System:
+        """The system of `config.graph.variant`."""
+        return system_of(self.config, self.dataset, self.reporter)
+
+    @property
+    def completes(self) -> tuple[str, ...]:
+        """Draws depend on the score networks and on the solver."""
+        return ("conversation draws", phases.SCORE_NAME, *SOLVER)
+
+    def complete_sets(self, params, conversation, observed, draws, key, title):
+        """Draw what is missing."""
+        index = np.arange(len(conversation), dtype=np.int32) % draws
+        score = params[phases.SCORE_NAME]
+        return self.system.draw_sets(score, conversation, observed, index, key, title)
+
+    def draw_call(self):
+        """Return a full batch of draws of the longest conversations, each of one modality."""
+        system, batch = self.system, self.config.evaluation.batch
+        grouped = system.grouped
+        longest = np.flatnonzero(grouped.bucket == grouped.bucket.max()).astype(np.int32)
+        rows = np.resize(longest, batch)
+        observed = np.ones((batch, *grouped.data.x.shape[1:3]), bool)
+        observed[:, :, 0] = False
+        shapes = jax.eval_shape(functools.partial(initial_score, system), jax.random.key(0))
+        # Zeros as parameters take as long as trained ones.
+        params = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
+        params, key = jax.device_put(params), jax.random.key(0)
+        compiled, index = compiled_draw(system.modules, self.config.diffusion), np.zeros_like(rows)
+        arguments = (grouped.data, system.scale, key, rows, grouped.number[rows], index, observed)
+        count = grouped.lengths[grouped.bucket.max()]
+
+        def call():
+            x, _, nfe = compiled(params, *arguments, count=count)
+            return x, nfe
+
+        size = sum(a.size for a in jax.tree.leaves(shapes))
+        return call, {"parameters": size, "batch": batch}
+
+
+@register("gsdnet", label="GSDNet", published="GSDNet")
+class GSDNet(DrawingMethod):
+    """Draws are corrected and go to a GCN that was trained on such sets (stage 2)."""
+
+    companions = (
+        "gsdnet evaluation.draws=1",
+        "gsdnet_complete",
+        "gsdnet_mean_trained",
+        "gsdnet_mean",
+        "linear_probe",
+        "bayes",
+        "bayes_alone",
     )
-    adjacency = state.origin(given.graphs)[:, None] + scale * state.matrices(given.graphs, graphs)
-    about = (adjacency, given.position, given.graphs.valid)
-    return Completed(predictor.gcn.apply(params["gcn"], features, *about, **dropout), x, graphs)
+    predicts = phases.STAGE_2_NAME
+
+    @functools.cached_property
+    def phases(self):
+        """GCN on complete data, score networks, GCN on draws."""
+        config = self.config
+        return (
+            phases.classifier(self.plain, config),
+            phases.score(self.system, config),
+            phases.stage_2(self.system, config),
+        )
+
+
+@register("gsdnet_complete", label="GSDNet, complete")
+class GSDNetComplete(DrawingMethod):
+    """Draws go to the GCN that was trained on complete data: no stage 2."""
+
+    pages = ""
+
+    @functools.cached_property
+    def phases(self):
+        """GCN on complete data, score networks."""
+        return phases.classifier(self.plain, self.config), phases.score(self.system, self.config)
+
+
+@register("gsdnet_mean", label="GCN, mean")
+class GSDNetMean(GraphMethod):
+    """Training means go to the GCN that was trained on complete data."""
+
+    @property
+    def completes(self) -> tuple[str, ...]:
+        """The mean depends on nothing that is trained."""
+        return ("conversation means", *phases.GROUPED)
+
+    @functools.cached_property
+    def phases(self):
+        """GCN on complete data."""
+        return (phases.classifier(self.plain, self.config),)
+
+
+@register("gsdnet_mean_trained", label="GCN, mean (trained)")
+class GSDNetMeanTrained(GSDNetMean):
+    """Training means go to a GCN that was trained with the same fills."""
+
+    predicts = phases.MEAN_NAME
+
+    @functools.cached_property
+    def phases(self):
+        """GCN on complete data, then under mean fills."""
+        return phases.classifier(self.plain, self.config), phases.mean(self.plain, self.config)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 
+from mmdjax.graphs.conversation import BASES
+from mmdjax.methods.graph.variants import VARIANTS
+from mmdjax.runtime.settings import field
+
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """What `method = 'gsdnet'` reads beside `score`, `diffusion` and the training phases.
+    """What `gsdnet` reads beside `score`, `diffusion` and the training phases.
 
     Attributes:
-      variants: systems to train and compare, of `methods/gsdnet.py`; the first one is the method,
-        whose draws also go to the classifier of complete data.
+      variant: what is diffused, and what the network of the features sees; of
+        `methods/graph/variants.py`.
+      lengths: conversations are padded to the shortest of these numbers of utterances that holds
+        them; () for at most four that are chosen from the data.
       components: D principal components a modality, the features that are drawn.
       past, future, scale, across: edges, see `graphs/conversation.py`.
       basis: whose eigenvectors carry the spectra: 'structure', 'time' (no speakers) or 'every_pair'
@@ -25,25 +31,26 @@ class Graph:
       gcn_width, gcn_layers, kernel, dropout: of the network that predicts, see `networks/gcn.py`.
     """
 
-    variants: tuple[str, ...] = ("spectral",)
-    components: int = 32
-    past: int = 2
-    future: int = 2
-    scale: float = 2.0
-    across: float = 0.5
-    basis: str = "structure"
-    spectrum_width: int = 32
-    edge_width: int = 16
-    refine_width: int = 64
-    beta: float = 0.2
-    published: str = ""
-    gcn_width: int = 64
-    gcn_layers: int = 2
-    kernel: int = 1
-    dropout: float = 0.3
+    variant: str = field("spectral", names=tuple(VARIANTS))
+    lengths: tuple[int, ...] = field((), low=1)
+    components: int = field(32, low=1)
+    past: int = field(2, low=0)
+    future: int = field(2, low=0)
+    scale: float = field(2.0, above=0)
+    across: float = field(0.5, low=0)
+    basis: str = field("structure", names=tuple(BASES))
+    spectrum_width: int = field(32, low=1)
+    edge_width: int = field(16, low=1)
+    refine_width: int = field(64, low=1)
+    beta: float = field(0.2, low=0)
+    published: str = field("", names=("", "MOSI", "MOSEI"))
+    gcn_width: int = field(64, low=1)
+    gcn_layers: int = field(2, low=0)
+    kernel: int = field(1, low=1)
+    dropout: float = field(0.3, low=0, below=1)
 
     def edges(self) -> dict[str, float]:
-        """Arguments of `graphs.conversation.structure`."""
+        """Return the arguments of `graphs.conversation.structure`."""
         return {name: getattr(self, name) for name in ("past", "future", "scale", "across")}
 
 

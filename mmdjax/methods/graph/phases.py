@@ -1,0 +1,260 @@
+"""The phases of GSDNet, each of which several methods may share.
+
+The paper trains everything at once (eq. 18, 20), which would differentiate through the sampler or
+feed untrained samples to the classifier. Here the score networks come first (L_s of eq. 11), then
+what is missing is drawn, and D_X, D_Lambda and the GCN are trained on the draws with L_pred +
+beta L_rec (eq. 17, 20). The GCN starts from the one that was trained on complete data.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmdjax.methods.graph.initial import initial_gcn, initial_refine, initial_score
+from mmdjax.methods.graph.losses import completion_loss, score_loss, training_mask
+from mmdjax.methods.graph.programs import Sets
+from mmdjax.methods.graph.system import System
+from mmdjax.methods.method import SOLVER, Phase, stream
+from mmdjax.runtime.compilation import AheadOfTime, shapes_of, shared
+from mmdjax.training.step import Source
+
+CLASSIFIER_NAME, SCORE_NAME = "gsdnet_classifier", "gsdnet_score"
+STAGE_2_NAME, MEAN_NAME = "gsdnet_stage2", "gsdnet_mean"
+
+# What the phases read of a config, those before them included. Neither complete data nor constant
+# fills read `graph.variant`: they have the graphs of `variants.PLAIN`.
+GROUPED = tuple(
+    f"graph.{name}"
+    for name in ("lengths", "components", "past", "future", "scale", "across", "basis")
+)
+HEAD = tuple(f"graph.{name}" for name in ("gcn_width", "gcn_layers", "kernel", "dropout"))
+CLASSIFIER = (*GROUPED, *HEAD, "classifier_training")
+MEAN = (*CLASSIFIER, "stage2_training")
+NETWORKS = tuple(
+    f"score.{name}"
+    for name in ("width", "layers", "heads", "mlp", "time_features", "fourier_scale")
+)
+SCORE = (
+    *GROUPED,
+    *NETWORKS,
+    "graph.variant",
+    "graph.spectrum_width",
+    "graph.edge_width",
+    "diffusion.sde",
+    "diffusion.weighting",
+    "score_training",
+)
+STAGE_2 = (
+    *SCORE,
+    *CLASSIFIER,
+    *SOLVER,
+    "rounds",
+    "graph.refine_width",
+    "graph.beta",
+    "stage2_training",
+)
+
+VALIDATION_REPEATS = 4
+
+
+def classifier(plain: System, config) -> Phase:
+    """Train the GCN on complete data.
+
+    Args:
+      plain: the system of `variants.PLAIN`. config: of the method.
+    """
+
+    def load(params, seed, place):
+        sets = plain.constant_sets(*plain.everything("valid"))
+        return _rows(plain), functools.partial(plain.error, sets=sets)
+
+    return Phase(
+        name=CLASSIFIER_NAME,
+        title="GCN on complete data",
+        reads=CLASSIFIER,
+        settings=config.classifier_training,
+        loss=completion_loss(plain.predictor, plain.task, "complete"),
+        init=lambda key, params: initial_gcn(plain, key),
+        load=load,
+        bucket=_bucket(plain),
+        buckets=plain.grouped.lengths,
+    )
+
+
+def mean(plain: System, config) -> Phase:
+    """Train the GCN under gaps that are filled with the training mean."""
+
+    def load(params, seed, place):
+        sets = plain.constant_sets(*plain.validation_masks())
+        return _rows(plain), functools.partial(plain.error, sets=sets)
+
+    return Phase(
+        name=MEAN_NAME,
+        title="GCN under mean fills",
+        reads=MEAN,
+        settings=config.stage2_training,
+        loss=completion_loss(plain.predictor, plain.task, "mean"),
+        init=lambda key, params: {"gcn": params[CLASSIFIER_NAME]["gcn"]},
+        load=load,
+        bucket=_bucket(plain),
+        buckets=plain.grouped.lengths,
+        expects=lambda: (_shapes(plain, initial_gcn), _rows(plain)),
+    )
+
+
+def score(system: System, config) -> Phase:
+    """Train the score networks of features and graphs; no other phase is read."""
+    loss = score_loss(system.modules, config.diffusion.weighting)
+
+    def load(params, seed, place):
+        return _rows(system), _score_validation(system, _validation_loss(loss))
+
+    def expects():
+        params = _shapes(system, initial_score)
+        _prepare_validation(system, _validation_loss(loss), params)
+        return params, _rows(system)
+
+    return Phase(
+        name=SCORE_NAME,
+        title=f"score networks, {config.graph.variant}",
+        reads=SCORE,
+        settings=config.score_training,
+        loss=loss,
+        init=lambda key, params: initial_score(system, key),
+        load=load,
+        bucket=_bucket(system),
+        buckets=system.grouped.lengths,
+        expects=expects,
+    )
+
+
+def stage_2(system: System, config) -> Phase:
+    """Train D_X, D_Lambda and the GCN on drawn sets, `rounds` of each conversation."""
+    train = system.grouped.of_split["train"]
+
+    def init(key, params):
+        return {"gcn": params[CLASSIFIER_NAME]["gcn"]} | initial_refine(system, key)
+
+    def load(params, seed, place):
+        score_params = params[SCORE_NAME]
+        sets = training_sets(system, score_params, seed, config.rounds)
+        held = validation_sets(system, score_params, seed)
+        source = Source({"sets": sets}, _common(system))
+        return source, functools.partial(system.error, sets=held)
+
+    def expects():
+        system.prepare_draw(_shapes(system, initial_score))
+        params = _shapes(system, initial_gcn) | _shapes(system, initial_refine)
+        sets = system.shapes_of_sets(config.rounds * len(train))
+        return params, Source({"sets": sets}, _common(system))
+
+    return Phase(
+        name=STAGE_2_NAME,
+        title=f"GCN on draws, {config.graph.variant}",
+        reads=STAGE_2,
+        settings=config.stage2_training,
+        loss=completion_loss(system.predictor, system.task, "draws", config.graph.beta),
+        init=init,
+        load=load,
+        bucket=np.tile(_bucket(system), config.rounds),
+        buckets=system.grouped.lengths,
+        expects=expects,
+    )
+
+
+def training_sets(system: System, score_params, seed: int, rounds: int) -> Sets:
+    """Draw `rounds` completed sets of each training conversation, under masks of their own."""
+    train = system.grouped.of_split["train"]
+    key_mask, key = jax.random.split(_key(seed, f"{STAGE_2_NAME} training"))
+    shape = (rounds * len(train), *system.grouped.data.x.shape[1:3])
+    mask = AheadOfTime.run_once(lambda key: training_mask(key, *shape))
+    return system.draw_sets(
+        score_params,
+        np.tile(train, rounds),
+        np.asarray(mask(key_mask)),
+        np.repeat(np.arange(rounds, dtype=np.int32), len(train)),
+        key,
+        f"seed {seed}: {rounds} draws of {system.config.graph.variant} for training",
+    )[0]
+
+
+def validation_sets(system: System, score_params, seed: int) -> Sets:
+    """Draw one completed set of each validation conversation under every mask."""
+    conversation, observed = system.validation_masks()
+    return system.draw_sets(
+        score_params,
+        conversation,
+        observed,
+        np.zeros(len(conversation), np.int32),
+        _key(seed, f"{STAGE_2_NAME} validation"),
+        f"seed {seed}: draws of {system.config.graph.variant} for validation",
+    )[0]
+
+
+def _key(seed: int, name: str):
+    return jax.random.fold_in(jax.random.key(seed), stream(name))
+
+
+def _shapes(system: System, initial):
+    return jax.eval_shape(functools.partial(initial, system), jax.random.key(0))
+
+
+def _bucket(system: System) -> np.ndarray:
+    return system.grouped.bucket[system.grouped.of_split["train"]]
+
+
+def _rows(system: System) -> Source:
+    """Training conversations, by their place in all."""
+    return Source({"row": system.grouped.of_split["train"]}, _common(system))
+
+
+def _common(system: System) -> dict:
+    """What the losses read of all conversations."""
+    grouped = system.grouped
+    return {
+        "all": grouped.data,
+        "scale": system.scale,
+        "back": grouped.back,
+        "utterances": np.float32(grouped.exists["train"].sum(1).mean()),
+    }
+
+
+@shared
+def _validation_loss(loss) -> AheadOfTime:
+    return AheadOfTime(loss, static_argnames="frames")
+
+
+def _validation_rows(system: System) -> list[tuple[np.ndarray, int]]:
+    """Validation conversations of each length that some have, and this length."""
+    valid = system.grouped.of_split["valid"]
+    bucket = system.grouped.bucket[valid]
+    return [(valid[bucket == i], system.grouped.lengths[i]) for i in np.unique(bucket)]
+
+
+def _score_validation(system: System, loss: AheadOfTime):
+    """Return the score loss on fixed masks, times and noise, as a function of parameters."""
+    groups, common = _validation_rows(system), _common(system)
+
+    def validate(params) -> float:
+        total = 0.0
+        for repeat in range(VALIDATION_REPEATS):
+            for number, (rows, length) in enumerate(groups):
+                key = jax.random.fold_in(jax.random.key(repeat), number)
+                weight = np.ones(rows.size, np.float32)
+                value = loss(params, common | {"row": rows}, weight, key, frames=length)
+                total += float(value) * rows.size
+        return total / (VALIDATION_REPEATS * len(system.grouped.of_split["valid"]))
+
+    return validate
+
+
+def _prepare_validation(system: System, loss: AheadOfTime, params) -> None:
+    """Start compiling the validation losses in the background; params: their shapes."""
+    key, common = jax.eval_shape(lambda: jax.random.key(0)), shapes_of(_common(system))
+    for rows, length in _validation_rows(system):
+        weight = jax.ShapeDtypeStruct(rows.shape, jnp.float32)
+        loss.prepare(params, common | {"row": rows}, weight, key, frames=length)

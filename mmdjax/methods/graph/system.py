@@ -1,0 +1,207 @@
+"""One variant of GSDNet on one data set, as compiled functions over sets of conversations.
+
+One object serves every seed and every method of `methods/gsdnet.py`: parameters are arguments, so
+nothing compiles twice. Others read of it (`method.system`, or `method.plain` for the variant that
+complete data and constant fills have):
+
+    modalities, patterns, task    of the data set
+    modules, predictor, scale     networks of the variant; one unit of its graphs' state
+    grouped                       `Grouped`: data, of_split, splits, components, back, flat, ...
+    draw_sets, constant_sets      -> `Sets`, completed conversations; predict: of such sets
+    validation_masks              what is hidden in validation
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import numpy as np
+
+from mmdjax.data.missing.patterns import random_mask
+from mmdjax.methods.graph.conversations import Grouped
+from mmdjax.methods.graph.modules import build
+from mmdjax.methods.graph.programs import (
+    Sets,
+    compiled_draw,
+    compiled_prediction,
+    compiled_shown,
+    compiled_square,
+)
+from mmdjax.runtime.compilation import shapes_of
+from mmdjax.runtime.processes import dealt
+
+VALIDATION_RATES = (0.3, 0.5, 0.7)
+
+
+def system_of(config, dataset, reporter) -> System:
+    """Return the system of `config.graph.variant`; methods that agree in what it reads share it."""
+    key = ("graph system", config.graph, config.score, config.diffusion, config.evaluation.batch)
+    return dataset.shared(key, lambda: System(config, dataset, reporter))
+
+
+class System:
+    """The networks of `config.graph.variant` on one data set.
+
+    Attributes:
+      modalities: names in the order of the modality axis.
+      patterns: (P, M) availability patterns, the complete one last.
+      grouped: conversations, which variants share.
+      modules, predictor: networks, see `modules.py`.
+    """
+
+    def __init__(self, config, dataset, reporter):
+        """config: `mmdjax.config.Config`. dataset: `mmdjax.data.dataset.Dataset`."""
+        self.config, self.reporter, self.task = config, reporter, dataset.task
+        self.modalities, self.patterns = dataset.modalities, dataset.patterns
+        graph = config.graph
+        edges = tuple(graph.edges().items())
+        key = ("conversations", graph.components, edges, graph.basis, graph.lengths)
+        self.grouped = dataset.shared(key, lambda: Grouped(dataset, graph))
+        self.modules, self.predictor = build(config, len(self.modalities), self.task.outputs)
+
+    @functools.cached_property
+    def scale(self) -> np.float32:
+        """Root mean square of the graphs' state over the training split."""
+        train = self.grouped.of_split["train"]
+        square = compiled_square(self.modules.state)(self.grouped.data, train)
+        return np.float32(max(float(np.sqrt(square)), 1e-6))
+
+    def draw_sets(self, params, conversation, observed, index, key, title: str) -> tuple[Sets, int]:
+        """Draw what is missing of R conversations.
+
+        The noise of a draw depends on `key`, the conversation's number within its split and the
+        draw's index alone: what is observed, the order and other conversations do not change it.
+
+        Args:
+          params: {'features', 'graph'} of the score networks.
+          conversation: (R,) rows in `grouped.data`. observed: (R, N, M) bool.
+          index: (R,) int32 of the draw among those of its conversation.
+          title: for the progress bar.
+
+        Returns:
+          The sets, and the network evaluations of each.
+        """
+        compiled, number = compiled_draw(self.modules, self.config.diffusion), self.grouped.number
+
+        def call(rows, count):
+            chosen = conversation[rows]
+            return compiled(
+                params,
+                self.grouped.data,
+                self.scale,
+                key,
+                chosen,
+                number[chosen],
+                index[rows],
+                observed[rows],
+                count=count,
+            )
+
+        x, graphs, nfe = self._in_batches(conversation, call, title)
+        return Sets(conversation, observed, x, graphs), int(nfe.max())
+
+    def constant_sets(self, conversation, observed) -> Sets:
+        """Put the mean, which is 0, in place of what is hidden; arguments as of `draw_sets`."""
+        compiled = compiled_shown(self.modules.state)
+
+        def call(rows, count):
+            given = (conversation[rows], observed[rows])
+            return compiled(self.grouped.data, *given, self.scale, count=count)
+
+        return Sets(conversation, observed, *self._in_batches(conversation, call))
+
+    def predict(self, params, sets: Sets) -> np.ndarray:
+        """Return predictions (R, N, ...) of sets, as the task's `read` gives them.
+
+        Args:
+          params: {'gcn'}, and {'features', 'graph'} where drawn values are to be corrected.
+        """
+        compiled = compiled_prediction(self.predictor, self.task)
+        data, back = self.grouped.data, self.grouped.back
+
+        def call(rows, count):
+            return compiled(params, data, back, self.scale, *(a[rows] for a in sets), count=count)
+
+        return self._in_batches(sets.conversation, call)
+
+    def error(self, params, sets: Sets) -> float:
+        """Return the mean prediction error over the utterances of sets."""
+        prediction, data = self.predict(params, sets), self.grouped.data
+        exists = np.asarray(data.graphs.valid)[sets.conversation]
+        label = np.asarray(data.label)[sets.conversation]
+        return float(np.asarray(self.task.error(prediction[exists], label[exists])).mean())
+
+    def _in_batches(self, conversation, call, title: str = ""):
+        """Run `call` (rows (B,), utterances) on batches of one length each.
+
+        Returns:
+          What it returns, a pytree of arrays (B, ...), as numpy arrays (R, ...).
+        """
+        calls, result = list(self.grouped.calls(conversation, self.config.evaluation.batch)), None
+
+        def batch(index: int):
+            _, filled, count = calls[index]
+            return jax.tree.map(np.asarray, call(filled, count))
+
+        def collect(advance):
+            nonlocal result
+            for (rows, _, _), part in zip(calls, dealt(len(calls), batch), strict=True):
+                if result is None:
+                    empty = lambda a: np.zeros((len(conversation), *a.shape[1:]), a.dtype)  # noqa: E731
+                    result = jax.tree.map(empty, part)
+                for whole, piece in zip(*map(jax.tree.leaves, (result, part)), strict=True):
+                    whole[rows] = piece[: len(rows)]
+                advance()
+
+        if title:
+            with self.reporter.phase(title, len(calls)) as progress:
+                collect(progress.advance)
+        else:
+            collect(lambda: None)
+        return result
+
+    def validation_masks(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return conversations (R,) and what is observed (R, N, M): the validation split under
+        every pattern and at some rates of the random protocol."""
+        utterances, modalities = len(self.grouped.splits["valid"]), len(self.modalities)
+        masks = [np.tile(pattern, (utterances, 1)) for pattern in self.patterns]
+        for rate in VALIDATION_RATES:
+            largest = (modalities - 1) / modalities
+            masks.append(random_mask(utterances, modalities, min(rate, largest), 0))
+        observed = self.grouped.observed("valid", np.stack(masks))
+        conversation = np.tile(self.grouped.of_split["valid"], len(masks))
+        return conversation, observed.reshape(-1, *observed.shape[2:])
+
+    def everything(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the conversations of a split and what is observed, nothing being hidden."""
+        conversation = self.grouped.of_split[split]
+        return conversation, np.ones((len(conversation), *self.grouped.data.x.shape[1:3]), bool)
+
+    def prepare_draw(self, params) -> None:
+        """Start compiling the draws in the background; params: their shapes."""
+        compiled = compiled_draw(self.modules, self.config.diffusion)
+        batch, shape = self.config.evaluation.batch, jax.ShapeDtypeStruct
+        rows, scale = shape((batch,), np.int32), shape((), np.float32)
+        data = self.grouped.data
+        observed = shape((batch, *data.x.shape[1:3]), bool)
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        for length in self.used_lengths:
+            arguments = (shapes_of(data), scale, key, rows, rows, rows, observed)
+            compiled.prepare(params, *arguments, count=length)
+
+    @property
+    def used_lengths(self) -> list[int]:
+        """Lengths that some conversation has."""
+        return [self.grouped.lengths[i] for i in np.unique(self.grouped.bucket)]
+
+    def shapes_of_sets(self, size: int) -> Sets:
+        """Return the shapes of `size` sets."""
+        shape, sizes = jax.ShapeDtypeStruct, self.grouped.data.x.shape[1:]
+        count, modalities = sizes[:2]
+        return Sets(
+            shape((size,), np.int32),
+            shape((size, count, modalities), bool),
+            shape((size, *sizes), np.float32),
+            shape((size, count, self.modules.state.columns(count, modalities)), np.float32),
+        )
