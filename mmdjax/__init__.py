@@ -6,7 +6,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str):
-    places = {"Imputer": "imputer", "ConversationImputer": "conversations"}
-    if name in places:  # importing mmdjax alone stays quick
-        return getattr(importlib.import_module(f"mmdjax.serving.{places[name]}"), name)
+    if name in ("Imputer", "ConversationImputer"):  # the latter is the former's name in old code
+        # Importing mmdjax alone stays quick.
+        return importlib.import_module("mmdjax.serving.imputer").Imputer
     raise AttributeError(f"module 'mmdjax' has no attribute {name!r}")

@@ -27,7 +27,7 @@ class Block(NamedTuple):
 
     Attributes:
       gaps: (n,) bool, something is missing. some: (n,) bool, something is not.
-      talk: of the rows, as `ConversationImputer.impute` takes it; {} for other models.
+      talk: of the rows, as `Imputer.impute` takes it; {} where the model sees utterances alone.
     """
 
     start: int
@@ -139,7 +139,7 @@ def _whole_conversations(where: str, part: Part, cuts, longest: int) -> list[tup
             name = lazy.one_line(named[start], 60)
             raise UserError(
                 f"{where}: conversation {name!r} has {count} utterances; allowed: at most "
-                f"{longest}, the last of the model's config.data.length_buckets"
+                f"{longest}, as the model was trained with"
             )
     moved = [0, *dict.fromkeys(int(ends[np.searchsorted(ends, stop)]) for _, stop in cuts)]
     return list(itertools.pairwise(moved))

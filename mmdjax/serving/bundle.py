@@ -17,7 +17,7 @@ import numpy as np
 from mmdjax.errors import UserError
 from mmdjax.runtime.files import load_arrays, save_arrays, write_json
 
-FORMAT = 1
+FORMAT = 2
 NAMES = ("signature.json", "arrays.npz")
 
 
@@ -29,7 +29,7 @@ class Bundle(NamedTuple):
 
 
 def save(folder: Path, bundle: Bundle) -> None:
-    """Writes both files; the signature last, so that a folder with one is whole."""
+    """Write both files; the signature last, so that a folder with one is whole."""
     flat = flatten(bundle.arrays)
     (folder / NAMES[0]).unlink(missing_ok=True)
     save_arrays(folder / NAMES[1], **flat)
@@ -38,7 +38,7 @@ def save(folder: Path, bundle: Bundle) -> None:
 
 
 def load(folder: Path) -> Bundle:
-    """What `save` wrote.
+    """Return what `save` wrote.
 
     Raises:
       UserError: it is not there, is of another format, or holds other numbers than were saved.
@@ -57,7 +57,10 @@ def load(folder: Path) -> Bundle:
             f"{str(signature)!r} is not a model's signature; allowed: one that training wrote"
         ) from None
     if found[0] != FORMAT:
-        raise UserError(f"{str(signature)!r} has format {found[0]!r}; allowed: {FORMAT}")
+        raise UserError(
+            f"{str(signature)!r} has format {found[0]!r}, of another version; allowed: {FORMAT}; "
+            "run --mode=train in a new workdir"
+        )
     try:
         flat = load_arrays(folder / NAMES[1])
     except Exception as error:  # whatever a damaged file leads to
@@ -75,7 +78,7 @@ def load(folder: Path) -> Bundle:
 
 
 def find(folder: Path, seed: int | None = None) -> Path:
-    """The folder of a model, given it or the work directory of the run that trained it.
+    """Return the folder of a model, given it or the work directory of the run that trained it.
 
     Args:
       seed: of the run; its first by default.
@@ -94,19 +97,19 @@ def find(folder: Path, seed: int | None = None) -> Path:
         wanted = "model" if seed is None else f"model of seed {seed}"
         raise UserError(
             f"{str(folder)!r} holds no {wanted} (found: {names}); allowed: the workdir of a "
-            "finished run that draws, or the folder of a model"
+            "finished run of a method that can be served, or the folder of a model"
         )
     return found[0]
 
 
 def flatten(tree: dict) -> dict[str, np.ndarray]:
-    """'a/b' -> array, of nested dicts."""
+    """Return 'a/b' -> array, of nested dicts."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {"/".join(str(k.key) for k in path): np.asarray(a) for path, a in leaves}
 
 
 def nested(flat: dict[str, np.ndarray]) -> dict:
-    """The inverse of `flatten`."""
+    """Return nested dicts, the inverse of `flatten`."""
     tree: dict = {}
     for name, array in flat.items():
         *parents, last = name.split("/")

@@ -1,7 +1,7 @@
 """A trained system as one file that runs without mmdjax and flax: `loader.py` needs jax and numpy.
 
 The file is a zip archive, nothing in it is compressed: `signature.json`; `program.stablehlo`, the
-whole path (encode, draw, align, predict, back to features) lowered for cpu, cuda and tpu with a
+whole path (encode, complete, predict, back to features) lowered for cpu, cuda and tpu with a
 symbolic number of utterances; `arrays.npz`, its numbers; `loader.py` itself, to be copied. Of a
 model of conversations a row is a conversation and a frame an utterance.
 """
@@ -20,21 +20,21 @@ from jax import export as jax_export
 
 from mmdjax.errors import UserError, choice
 from mmdjax.runtime.files import write_bytes
-from mmdjax.serving import bundle, graph_path, path
+from mmdjax.serving import bundle, rows
 from mmdjax.serving.imputer import Imputer
-from mmdjax.serving.interval import LEVELS
+from mmdjax.serving.rows import BESIDE
+from mmdjax.tasks.conformal import LEVELS
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # What calling the program takes beside its types (`jax.export.Exported`).
 PROGRAM = ("calling_convention_version", "module_kept_var_idx")
-FORMAT = 1
-BESIDE = ("speaker", "position")  # what conversations have beside features
+FORMAT = 2
 
 
 def export(
     imputer: Imputer, file: Path, draws: int | None = None, level: float = 0.9, platforms=PLATFORMS
 ) -> dict:
-    """Writes the file, whole or not at all.
+    """Write the file, whole or not at all.
 
     Args:
       draws: K of every answer; by default what the model was calibrated with.
@@ -54,14 +54,14 @@ def export(
         raise UserError(f"draws = {draws}; allowed: 1 or more")
     if file.exists():
         raise UserError(f"{str(file)!r} exists; allowed: a new file")
-    arrays = bundle.flatten(jax.tree.map(np.asarray, _plain(imputer)))
+    arrays = bundle.flatten(jax.tree.map(np.asarray, imputer.parameters))
     about, modalities = imputer.signature, imputer.signature["modalities"]
     if imputer.of_conversations:
         for m in imputer.modalities:
             if m.name in BESIDE:
                 known = " and ".join(BESIDE)
                 raise UserError(f"modality {m.name!r}; allowed: names other than {known}")
-        count = imputer.config.data.length_buckets[-1]
+        count = imputer.longest
         modalities = [m | {"frames": count} for m in modalities]
         named = ({"name": name, "key": name, "frames": count, "channels": 1} for name in BESIDE)
         modalities += named
@@ -71,6 +71,7 @@ def export(
         "mmdjax": about["mmdjax"],
         "jax": jax.__version__,
         "title": about["title"],
+        "task": about["task"],
         "platforms": list(platforms),
         "draws": draws,
         "level": level,
@@ -86,26 +87,18 @@ def export(
     return signature
 
 
-def _plain(imputer: Imputer) -> dict:
-    """The parameters as nested dicts."""
-    tree = imputer.parameters._asdict()
-    return tree if imputer.of_conversations else tree | {"latents": tree["latents"]._asdict()}
-
-
 def _exported(imputer: Imputer, arrays, modalities, draws: int, level: float, platforms):
     route = imputer.route
 
     def answer(arrays, features, said, seed):
-        tree = bundle.nested(arrays)
+        parameters, beside = bundle.nested(arrays), {}
         if imputer.of_conversations:
-            parameters = graph_path.GraphParameters(**tree)
-            return graph_path.answer_rows(route, parameters, features, said, seed, draws, level)
-        tree["latents"] = path.Scale(**tree["latents"])
-        parameters = path.Parameters(**tree)
-        lengths = path.find_lengths(features, said)
-        encoded = path.encode(route, parameters, features, lengths)
-        given = (features, lengths)
-        return path.answer(route, parameters, *encoded, seed, given, draws, level)
+            features, beside, order = rows.in_order(route.modalities, features, said)
+            said = {}
+        encoded = route.encode(parameters, features, said, beside)
+        given = (features, encoded.lengths) if route.features else None
+        found = route.answer(parameters, encoded.rows, seed, given, draws, level)
+        return rows.as_given(found, order, beside["valid"]) if beside else found
 
     batch, shape = jax_export.symbolic_shape("batch"), jax.ShapeDtypeStruct
     features = {

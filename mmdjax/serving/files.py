@@ -29,11 +29,11 @@ def impute(
     seed: int = 0,
     advance: Advance = lambda done, total: None,
 ) -> dict[str, int]:
-    """Writes the same file with its gaps filled, and beside each modality KEY
+    """Write the same file with its gaps filled, and beside each modality KEY
     'KEY_drawn', (N, T) bool or sequences of it: True where a frame was drawn. Of K > 1 draws the
     file holds the average, and 'KEY_spread' (N,), see `Imputed`.
 
-    What is observed comes back to the last bit. Utterances of which nothing is observed, and
+    Observed values are copied bit for bit. Utterances of which nothing is observed, and
     modalities that the model does not know, are left as they are.
 
     Returns:
@@ -95,9 +95,9 @@ def predict(
     level: float = 0.9,
     advance: Advance = lambda done, total: None,
 ) -> dict[str, int]:
-    """Writes a CSV with a line an utterance: split, id, prediction, the ends of its interval, the
-    spread over draws and what was observed; the numbers are empty where nothing was. Of classes:
-    the most probable one, those 'within' the level, the spread and every class's probability.
+    """Write a CSV with a line an utterance: split, id, the columns of the model's task, such as the
+    prediction and the ends of its interval (`Task.columns`), and what was observed; the columns are
+    empty where nothing was.
 
     Returns, raises: as `impute`.
     """
@@ -110,7 +110,7 @@ def predict(
         total = _rows_of(contents)
         with temporary.open("w", newline="", encoding="utf-8", errors="replace") as file:
             table = csv.writer(file)
-            columns = _columns(imputer.config.data.classes)
+            columns = imputer.task.columns()
             table.writerow(("split", "id", *columns, "observed"))
             for split, part in contents.splits.items():
                 keys = keys_of(imputer, contents, split, part)
@@ -122,7 +122,8 @@ def predict(
                         asked, talk = block.rows(some)
                         with _naming(contents, split):
                             found = imputer.predict(asked, **settings, **talk)
-                        for row, values in zip(some, _values(found, columns), strict=True):
+                        lines = imputer.task.lines(found._asdict())
+                        for row, values in zip(some, lines, strict=True):
                             numbers[row] = values
                     for row, values in enumerate(numbers):
                         shown = [m for m, some in block.shows.items() if some[row]]
@@ -135,24 +136,6 @@ def predict(
         _check_new(output)
         os.replace(temporary, output)
     return counts
-
-
-def _columns(classes: int) -> tuple[str, ...]:
-    if not classes:
-        return ("prediction", "low", "high", "spread")
-    return ("prediction", "within", "spread", *(f"p{i}" for i in range(classes)))
-
-
-def _values(found, columns) -> Iterator[tuple[str, ...]]:
-    """Of `Predicted` or `PredictedClasses`, a line an utterance."""
-    if "within" not in columns:
-        for values in zip(found.mean, found.low, found.high, found.spread, strict=True):
-            yield tuple(f"{v:.6g}" for v in values)
-        return
-    for mean, within, spread in zip(found.mean, found.within, found.spread, strict=True):
-        members = "+".join(map(str, np.flatnonzero(within)))
-        probabilities = (f"{p:.6g}" for p in mean)
-        yield (str(mean.argmax()), members, f"{spread:.6g}", *probabilities)
 
 
 def _merged(given, filled, m: str, chosen: np.ndarray, draws: int):

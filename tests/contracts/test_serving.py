@@ -1,6 +1,8 @@
 """A served model: what it fills, what it keeps, and what its answers depend on."""
 
 import ast
+import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -14,15 +16,18 @@ from jax import numpy as jnp
 
 import mmdjax
 from mmdjax import config as configs
-from mmdjax.data import pipeline
+from mmdjax.data.dataset import Dataset
 from mmdjax.data.sources import synthetic
 from mmdjax.errors import UserError
+from mmdjax.methods.latent.served import LatentRoute
 from mmdjax.methods.latent.work_list import draw_missing
-from mmdjax.methods.two_stage import Trained, TwoStage
+from mmdjax.methods.method import of_name
 from mmdjax.runtime.progress import Reporter
-from mmdjax.serving import bundle, path
+from mmdjax.serving import bundle, loader
 from mmdjax.serving.export import export
 from mmdjax.serving.publish import publish
+from mmdjax.tasks import SENTIMENT, Classification, MultiLabel
+from mmdjax.types import Observed
 
 from ..conftest import TINY
 
@@ -30,28 +35,37 @@ ROOT = Path(__file__).parents[2]
 NAMES = ("language", "acoustic", "vision")
 
 
-def make(folder, frame_gaps: float, coupling: str = "chain"):
-    """A system with random parameters, and its published model."""
+def make(folder, frame_gaps: float, coupling: str = "chain", method="two_stage", task=SENTIMENT):
+    """A method with random parameters, and its published model."""
     values = TINY | {"diffusion": {"nfe": 3, "frame_gaps": frame_gaps, "coupling": coupling}}
-    config = configs.from_dict(values)
-    raw = synthetic.read(48, 16, 24, 0)
-    system = TwoStage(config, pipeline.standardise(raw), Reporter())
-    first = system.initial_classifier(jax.random.key(0))
-    scale, _ = system.standardised_latents(first["encoders"])
-    score = jax.tree.map(lambda a: a + 0.02, system.initial_score(jax.random.key(1)))
-    decoder = system.initial_decoder(jax.random.key(2))
-    complete = {"fusion": first["fusion"]}
-    stage2 = {"draws": complete | {"decoder": jax.tree.map(lambda a: a + 0.05, decoder)}}
-    trained = Trained(first["encoders"], scale, score, complete, stage2, {})
-    publish(system, trained, 0, raw["train"], folder / "model" / "seed_0", "data")
-    return system, trained
+    config = configs.from_dict(values | {"method": method})
+    splits = dict(synthetic.read(48, 16, 24, 0))
+    if task is not SENTIMENT:  # any labels of its kind
+        for name, batch in splits.items():
+            label = np.arange(len(batch) * max(1, *task.label_shape, 1)) % 2
+            label = label.reshape(len(batch), *task.label_shape)
+            splits[name] = dataclasses.replace(batch, label=label)
+    system = of_name(method)(config, Dataset(splits, task, "data"), Reporter())
+    space = system.space
+    first = space.initial_classifier(jax.random.key(0))
+    # With a decoder and score networks that do something.
+    decoder = jax.tree.map(lambda a: a + 0.05, space.initial_decoder(jax.random.key(2)))
+    params = {
+        "classifier": first,
+        "score": jax.tree.map(lambda a: a + 0.02, space.initial_score(jax.random.key(1))),
+        "draws": {"fusion": first["fusion"], "decoder": decoder},
+        "zero": {"fusion": first["fusion"], "decoder": decoder},
+    }
+    params = {phase.name: params[phase.name] for phase in system.phases}
+    publish(system, params, 0, folder / "model" / "seed_0", "data")
+    return system, params
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """(system, its training, imputer, features and gaps of a dozen utterances)."""
+    """(method, its parameters, imputer, features and gaps of a dozen utterances)."""
     folder = tmp_path_factory.mktemp("served")
-    system, trained = make(folder, 0.5)
+    system, params = make(folder, 0.5)
     features = synthetic.read(1, 1, 12, 0)["test"].features
     rng, observed = np.random.default_rng(0), {}
     for m, x in features.items():
@@ -62,7 +76,7 @@ def served(tmp_path_factory):
     for m in NAMES:
         observed[m][8:10] = True
     imputer = mmdjax.Imputer.load(folder, batch=8)
-    return system, trained, imputer, dict(features), observed, folder
+    return system, params, imputer, dict(features), observed, folder
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -138,7 +152,7 @@ def test_lists_of_unequal_length_are_what_padded_arrays_are(served):
 @pytest.mark.parametrize("coupling", ["chain", "independent"])
 def test_completions_are_those_of_an_evaluation_with_the_same_keys(tmp_path, coupling):
     """The one program for every pattern against the work list's, gaps inside modalities too."""
-    system, trained = make(tmp_path, 0.5, coupling)
+    system, params = make(tmp_path, 0.5, coupling)
     imputer = mmdjax.Imputer.load(tmp_path)
     features = synthetic.read(1, 1, 6, 0)["test"].features
     rng = np.random.default_rng(0)
@@ -146,32 +160,35 @@ def test_completions_are_those_of_an_evaluation_with_the_same_keys(tmp_path, cou
     gaps["vision"][:3] = True
     gaps["language"][2:5] = False
     shown = {m: jnp.where(gaps[m][..., None], jnp.nan, x) for m, x in features.items()}
-    lengths = {m: jnp.full(6, x.shape[1]) for m, x in features.items()}
-    z, cover, valid, number = path.encode(imputer.route, imputer.parameters, shown, lengths)
-    arguments = (z, valid, cover, number, np.uint32(3), 2)
-    made = path.complete(imputer.route, imputer.parameters, *arguments)
-    rows = tuple(np.asarray(a) for a in (z, valid, cover))
-    index = np.tile(np.arange(2), (6, 1))
-    # Ids are int32 there: the same bits.
-    ids = np.asarray(number).view(np.int32)
-    settings = (ids, index, jax.random.key(3), system.buckets, 8)
-    expected, _ = draw_missing(system.drawer, trained.score, *rows, *settings)
+    said = {m: jnp.full(6, x.shape[1]) for m, x in features.items()}
+    route, parameters = imputer.route, imputer.parameters
+    z, cover, number = route.encode(parameters, shown, said, {}).rows
+    made = route.complete(parameters, z, cover, number, np.uint32(3), 2)
+    expected, _ = draw_missing(
+        system.space.drawer,
+        params["score"],
+        *(np.asarray(a) for a in (z, cover.valid, cover.cover)),
+        ids=np.asarray(number).view(np.int32),  # int32 there: the same bits
+        draw_index=np.tile(np.arange(2), (6, 1)),
+        key=jax.random.key(3),
+        buckets=system.space.buckets,
+        batch=8,
+    )
     np.testing.assert_allclose(
         np.asarray(made).reshape(expected.shape), expected, rtol=1e-4, atol=1e-4
     )
 
 
 def test_complete_utterances_are_predicted_as_in_an_evaluation(served):
-    system, trained, imputer, *_ = served
+    system, params, imputer, *_ = served
     test = synthetic.read(48, 16, 24, 0)["test"]
     found = imputer.predict(test.features)
-    z = system.encode(trained.encoders, system.splits["test"])
-    params = trained.complete
+    everything = Observed.of_patterns(np.ones((1, 3), bool), len(test))
+    completion = system.complete(params, "test", everything, 1, jax.random.key(0), "")
+    predictor = system.classifier(params)
     if imputer.signature["predictor"] == "stage2":
-        params = trained.stage2["draws"]
-    scaled = (z.x - trained.scale.mean[:, None]) / trained.scale.std[:, None]
-    everything = np.ones(z.x.shape[:2], bool)
-    expected = system.predict(params, trained.scale, scaled, z.valid, everything)
+        predictor = system.predictor(params)
+    expected = system.predict_with(predictor, params, "test", completion)[0, :, 0]
     np.testing.assert_allclose(found.mean, expected, atol=1e-5)
     assert (found.draws == found.draws[:, :1]).all()
 
@@ -196,8 +213,73 @@ def test_a_model_of_whole_modalities_refuses_gaps_inside_them(tmp_path):
         imputer.impute(features)
     features["acoustic"][1] = np.nan
     assert imputer.impute(features).drawn["acoustic"][1].all()
-    with pytest.raises(UserError, match="holds a model of method 'two_stage'; allowed: gsdnet"):
-        mmdjax.ConversationImputer.load(tmp_path)
+    with pytest.raises(UserError, match=r"conversation is given, .*'two_stage'.*one by one"):
+        imputer.impute(features, conversation=["a", "a", "b"])
+
+
+def test_a_constant_is_served_as_it_is_evaluated(tmp_path):
+    system, params = make(tmp_path, 0.0, method="zero_trained")
+    imputer = mmdjax.Imputer.load(tmp_path, batch=8)
+    test = system.dataset.splits["test"]
+    observed = Observed.of_patterns(np.array([[True, False, True]]), len(test))
+    completion = system.complete(params, "test", observed, 1, jax.random.key(0), "")
+    predictor = system.classifier(params)
+    if imputer.signature["predictor"] == "stage2":
+        predictor = system.predictor(params)
+    expected = system.predict_with(predictor, params, "test", completion)[0, :, 0]
+    found = imputer.predict(test.features | {"acoustic": None})
+    assert imputer.signature["draws"] == 1
+    np.testing.assert_allclose(found.mean, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("task", [Classification(("sad", "glad")), MultiLabel(("a", "b", "c"))])
+def test_classes_and_labels_are_served_and_exported(tmp_path, task):
+    system, _ = make(tmp_path, 0.5, task=task)
+    imputer = mmdjax.Imputer.load(tmp_path, batch=8)
+    test = system.dataset.splits["test"].features
+    given = {m: x[:5] for m, x in test.items()} | {"vision": None}
+    found, size = imputer.predict(given, draws=2, seed=5), len(task.names)
+    assert found.names == task.names and imputer.task == task
+    assert found.draws.shape == (5, 2, size) and found.mean.shape == found.within.shape == (5, size)
+    assert found.within[np.arange(5), found.mean.argmax(-1)].all() or task.kind == "multi_label"
+    assert (found.low is None) == (task.kind == "classification")
+    export(imputer, tmp_path / "model.mmdjax", draws=2, platforms=("cpu",))
+    model = loader.load(tmp_path / "model.mmdjax", batches=(8,))
+    assert model.signature["task"] == json.loads(json.dumps(task.describe()))
+    made = model(given, seed=5)
+    np.testing.assert_allclose(made["mean"], found.mean, atol=1e-5)
+    np.testing.assert_array_equal(made["within"], found.within)
+
+
+def test_a_model_of_another_format_is_refused_in_one_line(served, tmp_path):
+    model = bundle.load(bundle.find(served[-1]))
+    bundle.save(tmp_path, model)
+    signature = tmp_path / "signature.json"
+    signature.write_text(json.dumps(json.loads(signature.read_text()) | {"format": 1}))
+    with pytest.raises(UserError, match="has format 1, of another version; allowed: 2") as error:
+        mmdjax.Imputer.load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+class Silent(LatentRoute):
+    """Completes something that is no feature."""
+
+    features = False
+
+
+def test_a_method_whose_completions_are_no_features_predicts_alone(served, tmp_path):
+    *_, features, observed, folder = served
+    imputer = mmdjax.Imputer.load(folder, batch=8)
+    expected = imputer.predict(features, observed, draws=2, seed=5)
+    fields = (f.name for f in dataclasses.fields(imputer.route))
+    imputer.route = Silent(*(getattr(imputer.route, name) for name in fields))
+    with pytest.raises(UserError, match="'two_stage' completes no features; allowed: predict"):
+        imputer.impute(features, observed)
+    signature = export(imputer, tmp_path / "model.mmdjax", draws=2, platforms=("cpu",))
+    assert signature["outputs"].keys() == {"draws", "mean", "spread", "low", "high"}
+    given = {m: np.where(observed[m][..., None], x, np.nan) for m, x in features.items()}
+    made = loader.load(tmp_path / "model.mmdjax", batches=(16,))(given, seed=5)
+    np.testing.assert_allclose(made["mean"], expected.mean, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,44 @@
 """A served model of conversations: arrays, .npz files, the exported file."""
 
 import csv
-import json
 
 import jax
 import numpy as np
 import pytest
 
 import mmdjax
-from mmdjax import experiment
-from mmdjax.data.sources import synthetic_conversations
+from mmdjax import config as configs
+from mmdjax.data import pipeline
 from mmdjax.errors import UserError
+from mmdjax.methods.method import of_name
+from mmdjax.runtime.progress import Reporter
 from mmdjax.serving import files, loader
 from mmdjax.serving.export import export
+from mmdjax.serving.publish import publish
+from mmdjax.types import Observed
 
-from .test_gsdnet import small, values
+TRAINING = {"epochs": 2, "batch": 12}
+SMALL = {
+    "method": "gsdnet",
+    "optimise": False,
+    "rounds": 1,
+    "data": {"name": "synthetic_conversations", "train": 24, "valid": 6, "test": 8},
+    "task": {"kind": "regression", "low": -3.0, "high": 3.0},
+    "graph": {
+        "lengths": (16,),
+        "components": 4,
+        "spectrum_width": 8,
+        "edge_width": 4,
+        "refine_width": 8,
+        "gcn_width": 8,
+    },
+    "score": {"width": 16, "layers": 1, "heads": 2, "mlp": 16, "time_features": 8},
+    "diffusion": {"recipe": "", "sampler": "ddim", "nfe": 2},
+    "evaluation": {"draws": 2, "batch": 16},
+    "classifier_training": TRAINING,
+    "score_training": TRAINING,
+    "stage2_training": TRAINING,
+}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -31,21 +55,31 @@ def nan_says_missing():
         yield
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    """(workdir, imputer, test split, conversation and so on, what is observed)."""
-    workdir = tmp_path_factory.mktemp("run")
-    config = small(graph={"variants": ("spectral",)})
-    experiment.run(config, workdir)
-    data = config.data
-    raw = synthetic_conversations.read(data.train, data.valid, data.test, data.seed)["test"]
-    talk = {name: getattr(raw, name) for name in ("conversation", "speaker", "position")}
+def untrained(config, folder):
+    """A method with random parameters, and its published model."""
+    dataset = pipeline.dataset(config.data, config.task)
+    method, params = of_name(config.method)(config, dataset, Reporter()), {}
+    for number, phase in enumerate(method.phases):
+        params[phase.name] = phase.init(jax.random.key(number), params)
+        # Networks whose last layer starts at 0 would do nothing.
+        params[phase.name] = jax.tree.map(lambda a: a + 0.02, params[phase.name])
+    publish(method, params, 0, folder / "model" / "seed_0", dataset.content)
+    return method, params
+
+
+@pytest.fixture(scope="module", params=["gsdnet"])
+def served(request, tmp_path_factory):
+    """(method and its parameters, imputer, test split, where it stands, what is observed)."""
+    workdir = tmp_path_factory.mktemp("model")
+    method, params = untrained(configs.from_dict(SMALL | {"method": request.param}), workdir)
+    raw = method.dataset.splits["test"]
+    talk = raw.talk._asdict()
     rng = np.random.default_rng(0)
     observed = {m: rng.random(len(raw)) < 0.6 for m in raw.features}
     observed["language"] |= ~(observed["acoustic"] | observed["vision"])
-    first = raw.conversation == raw.conversation[0]  # lacks nothing
+    first = talk["conversation"] == talk["conversation"][0]  # lacks nothing
     observed = {m: seen | first for m, seen in observed.items()}
-    return workdir, mmdjax.Imputer.load(workdir, batch=4), raw, talk, observed
+    return (method, params), mmdjax.Imputer.load(workdir, batch=4), raw, talk, observed
 
 
 def at(tree, rows):
@@ -54,13 +88,13 @@ def at(tree, rows):
 
 def test_what_is_observed_comes_back_to_the_last_bit_and_the_rest_is_drawn(served):
     _, imputer, raw, talk, observed = served
-    assert isinstance(imputer, mmdjax.ConversationImputer)
+    assert imputer.of_conversations and mmdjax.ConversationImputer is mmdjax.Imputer
     filled = imputer.impute(raw.features, observed, draws=3, **talk)
     for m, x in raw.features.items():
         seen, made = observed[m], filled.features[m]
-        assert made.shape == (3, len(x), 1, x.shape[1]) and np.isfinite(made).all()
+        assert made.shape == (3, *x.shape) and np.isfinite(made).all()
         np.testing.assert_array_equal(filled.drawn[m][:, 0], ~seen)
-        for one in made[:, :, 0]:
+        for one in made:
             np.testing.assert_array_equal(one[seen], x[seen])
         assert (made[:, ~seen].std(0) > 0).all()
         np.testing.assert_array_equal(filled.spread[m] > 0, ~seen)
@@ -69,10 +103,10 @@ def test_what_is_observed_comes_back_to_the_last_bit_and_the_rest_is_drawn(serve
 def test_hidden_values_order_and_company_change_no_bit(served):
     _, imputer, raw, talk, observed = served
     whole = imputer.impute(raw.features, observed, draws=2, **talk).features
-    other = {m: np.where(observed[m][:, None], x, 7 - x) for m, x in raw.features.items()}
-    hidden = {m: np.where(observed[m][:, None], x, np.nan) for m, x in raw.features.items()}
+    other = {m: np.where(observed[m][:, None, None], x, 7 - x) for m, x in raw.features.items()}
+    hidden = {m: np.where(observed[m][:, None, None], x, np.nan) for m, x in raw.features.items()}
     order = np.random.default_rng(1).permutation(len(raw))
-    alone = np.flatnonzero(raw.conversation == raw.conversation[-1])
+    alone = np.flatnonzero(raw.talk.conversation == raw.talk.conversation[-1])
     trees = (raw.features, observed, talk)
     made = {
         "other": (imputer.impute(other, observed, draws=2, **talk), slice(None)),
@@ -89,7 +123,7 @@ def test_hidden_values_order_and_company_change_no_bit(served):
 def test_an_utterance_is_drawn_from_its_own_conversation_alone(served):
     _, imputer, raw, talk, _ = served
     features = {m: x.copy() for m, x in raw.features.items()}
-    one = raw.conversation == raw.conversation[-1]
+    one = raw.talk.conversation == raw.talk.conversation[-1]
     rows = np.flatnonzero(one)
     seen = {m: np.ones(len(raw), bool) for m in features}
     seen["vision"] = ~one
@@ -101,13 +135,14 @@ def test_an_utterance_is_drawn_from_its_own_conversation_alone(served):
 
 
 def test_complete_conversations_are_predicted_as_in_the_evaluation(served):
-    workdir, imputer, raw, talk, _ = served
-    rows = json.loads((workdir / "results.json").read_text())
+    (method, params), imputer, raw, talk, _ = served
     found = imputer.predict(raw.features, **talk)
-    method = {"stage2": "diffusion_k2", "complete": "diffusion_complete_k2"}
-    mae = values(rows, protocol="fixed", metric="mae")
-    expected = mae[method[imputer.signature["predictor"]], "l+a+v"]
-    assert np.abs(found.mean - raw.label).mean() == pytest.approx(expected, rel=1e-4)
+    everything = Observed.of_patterns(np.ones((1, 3), bool), len(raw))
+    completion = method.complete(params, "test", everything, 1, jax.random.key(0), "")
+    chosen = {"stage2": method.predicts, "complete": "gsdnet_classifier"}
+    name = chosen[imputer.signature["predictor"]]
+    expected = method.predict(params | {method.predicts: params[name]}, "test", completion)
+    np.testing.assert_allclose(found.mean, expected[0, :, 0], atol=1e-5)
     assert (found.low < found.mean).all() and (found.mean < found.high).all()
 
 
@@ -115,8 +150,8 @@ def test_later_calls_of_any_number_of_conversations_compile_nothing(served):
     _, imputer, raw, talk, _ = served
     imputer.predict(raw.features, **talk)
     programs = imputer._answer._cache_size()
-    for one in np.unique(raw.conversation)[:3]:
-        rows = raw.conversation == one
+    for one in np.unique(raw.talk.conversation)[:3]:
+        rows = raw.talk.conversation == one
         imputer.predict(at(raw.features, rows), **at(talk, rows))
     assert imputer._answer._cache_size() == programs
 
@@ -156,19 +191,19 @@ def test_what_is_no_request_is_refused_in_one_line(served):
 
 def test_it_is_trained_on_arrays_in_memory(served, tmp_path):
     _, _, raw, talk, _ = served
-    config = small(graph={"variants": ("spectral",)})
-    fitted = mmdjax.ConversationImputer(config, batch=4)
+    config = configs.from_dict(SMALL)
+    fitted = mmdjax.Imputer(config, batch=4)
     fitted.fit(raw.features, raw.label, tmp_path, **talk)
     found = fitted.predict(raw.features, draws=2, **talk)
     assert np.isfinite(found.mean).all() and found.draws.shape == (len(raw), 2)
     again = mmdjax.Imputer.load(tmp_path, batch=4)
     np.testing.assert_array_equal(again.predict(raw.features, draws=2, **talk).mean, found.mean)
-    with pytest.raises(UserError, match="ConversationImputer"):
+    with pytest.raises(UserError, match="conversation is missing"):
         mmdjax.Imputer(config).fit(raw.features, raw.label)
-    frames = {m: np.stack([x] * 3, 1) for m, x in raw.features.items()}
+    frames = {m: np.concatenate([x] * 3, 1) for m, x in raw.features.items()}
     for given, label, said in (
         (frames, raw.label, "3 frames; allowed"),
-        (raw.features, ["good"] * len(raw), "labels: .*allowed: a number"),
+        (raw.features, ["good"] * len(raw), "labels of dtype .*allowed: a number"),
         (raw.features, raw.label + 9, "features and labels: utterance '.*allowed: a number from"),
     ):
         with pytest.raises(UserError, match=said):
@@ -177,9 +212,9 @@ def test_it_is_trained_on_arrays_in_memory(served, tmp_path):
 
 def test_npz_of_conversations_comes_back_filled(served, tmp_path):
     _, imputer, raw, talk, observed = served
-    features = {m: np.where(observed[m][:, None], x, np.nan) for m, x in raw.features.items()}
-    about = {"id": raw.id, "video": raw.conversation, "speaker": raw.speaker}
-    about |= {"position": raw.position}
+    features = {m: np.where(observed[m][:, None, None], x, np.nan) for m, x in raw.features.items()}
+    about = {"id": raw.id, "video": raw.talk.conversation, "speaker": raw.talk.speaker}
+    about |= {"position": raw.talk.position}
     np.savez(tmp_path / "in.npz", **features, **about)
     counts = files.impute(imputer, tmp_path / "in.npz", tmp_path / "out.npz", seed=3)
     gaps = ~np.all(list(observed.values()), axis=0)
@@ -187,7 +222,7 @@ def test_npz_of_conversations_comes_back_filled(served, tmp_path):
     expected = imputer.impute(raw.features, observed, seed=3, **talk)
     with np.load(tmp_path / "out.npz") as made:
         for m in features:
-            np.testing.assert_array_equal(made[m], expected.features[m][:, 0])
+            np.testing.assert_array_equal(made[m], expected.features[m])
             np.testing.assert_array_equal(made[f"{m}_drawn"][:, 0], ~observed[m])
     nothing = at(features | about, slice(0, 0))
     np.savez(tmp_path / "empty.npz", **nothing)
@@ -220,8 +255,11 @@ def test_the_exported_file_answers_as_the_model_it_was_made_of(served, tmp_path)
         and [m["frames"] for m in about["modalities"]] == [16] * 5
     )
     model = loader.load(tmp_path / "m.mmdjax", batches=(4,))
-    rows, whole = raw.rows(), {}
-    for m, x in (raw.features | {"speaker": raw.speaker[:, None].astype(np.float32)}).items():
+    starts = np.flatnonzero(talk["conversation"][1:] != talk["conversation"][:-1]) + 1
+    rows, whole = np.split(np.arange(len(raw)), starts), {}
+    columns = {m: x[:, 0] for m, x in raw.features.items()}
+    columns["speaker"] = raw.talk.speaker[:, None].astype(np.float32)
+    for m, x in columns.items():
         seen = observed.get(m, np.ones(len(raw), bool))[:, None]
         whole[m] = [np.where(seen, x, np.nan)[r] for r in rows]
     found = model(whole, seed=5)
@@ -268,7 +306,7 @@ def test_an_utterance_of_which_nothing_is_observed_keeps_its_place(served, tmp_p
     np.testing.assert_allclose([float(found[i]) for i in kept], expected, rtol=1e-4)
     export(imputer, tmp_path / "m.mmdjax", platforms=("cpu",))
     model = loader.load(tmp_path / "m.mmdjax", batches=(4,))
-    mean = model({m: x[None] for m, x in features.items()}, seed=2)["mean"][0]
+    mean = model({m: x[None, :, 0] for m, x in features.items()}, seed=2)["mean"][0]
     np.testing.assert_allclose(mean[kept], expected, atol=1e-5)
     assert np.isnan(mean[[4, *range(9, 16)]]).all()
 
@@ -277,7 +315,7 @@ def test_the_exported_file_refuses_what_it_cannot_read(served, tmp_path):
     _, imputer, raw, _, _ = served
     export(imputer, tmp_path / "m.mmdjax", platforms=("cpu",))
     model = loader.load(tmp_path / "m.mmdjax", batches=(4,))
-    x = raw.features["language"][None, :5]
+    x = raw.features["language"][None, :5, 0]
     speaker = np.zeros((1, 5, 1))
     for given, said in (
         ({"speaker": speaker}, "nothing observed"),

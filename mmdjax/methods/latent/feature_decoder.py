@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from mmdjax.evaluation.metrics import energy_distance
+from mmdjax.metrics import energy_distance
 from mmdjax.networks.encoders import KERNEL, resampling_matrix
 
 TAPS = (-2, -1, 0, 1, 2)  # latent frames around a frame

@@ -1,0 +1,278 @@
+"""Methods of latents in use: encode, complete, align, predict, and back to features.
+
+One program serves every pattern of gaps: what is observed is data, every modality is a condition
+with a mask, and a modality of which no row of a call misses anything is not drawn.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmdjax.methods import served as shared
+from mmdjax.methods.latent import feature_decoder
+from mmdjax.methods.latent.cover import Cover
+from mmdjax.methods.latent.draw import draw_target, rounded, with_dtype
+from mmdjax.methods.latent.modules import Modules, Scale, build, encode_gaps, predict
+from mmdjax.methods.method import Served, stream
+from mmdjax.methods.served import Encoded, Route
+from mmdjax.networks.encoders import coverage
+from mmdjax.types import Observed
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentRoute(Route):
+    """The route of methods that complete latents.
+
+    Its parameters are 'mean', 'scale', 'encoders', 'latents' (fields of `Scale`), 'predictor'
+    ('fusion', perhaps 'decoder'), 'bounds' (of `Task.calibrate`), 'features' (weights of
+    `feature_decoder`); and 'score', 'grid' (steps + 1,) where completions are drawn, or 'constant'
+    (M, D) where they are one value.
+
+    Attributes:
+      modules: the networks.
+      diffusion: `mmdjax.config.Diffusion`.
+    """
+
+    modules: Modules
+    diffusion: object
+
+    def encode(self, parameters: Mapping, features, said, beside) -> Encoded:
+        """See `Route.encode`; rows are (z (R, M, T, D) standardised, `Cover`, number (R,))."""
+        lengths = shared.find_lengths(features, said)
+        observed = shared.observed_frames(features, lengths)
+        number = jnp.zeros(lengths[self.modalities[0]].shape, jnp.uint32)
+        x, valid = {}, {}
+        for m in self.modalities:
+            valid[m] = jnp.arange(features[m].shape[1]) < lengths[m][:, None]
+            x[m] = shared.standardised(parameters, m, features[m], observed[m])
+            shown = jnp.where(observed[m][..., None], features[m], 0.0)
+            number = shared.mixed(number ^ _number(shown, observed[m]))
+        scale, frames = Scale(**parameters["latents"]), self.modules.encoders.frames
+        z, cover = encode_gaps(self.modules, parameters["encoders"], scale, x, valid, observed)
+        exists = [coverage(valid[m], valid[m], frames) > 0 for m in self.modalities]
+        cover = Cover(cover, jnp.stack(exists, 1))
+        anywhere = cover.exists.any(1)
+        length = jnp.where(anywhere.any(1), frames - jnp.argmax(anywhere[:, ::-1], axis=1), 1)
+        code = cover.missing @ (1 << np.arange(len(self.modalities)))
+        return Encoded((z, cover, number), lengths, length, code)
+
+    def cut(self, rows, features, frames: int):
+        """Cut latents; features are as long as in the file."""
+        z, cover, number = rows
+        return (z[:, :, :frames], Cover(*(a[:, :, :frames] for a in cover)), number), features
+
+    def answer(self, parameters: Mapping, rows, seed, given, draws: int, level: float) -> dict:
+        """See `Route.answer`."""
+        z, cover, number = rows
+        z = self.complete(parameters, z, cover, number, seed, draws)
+        exists, known = shared.repeated((cover.exists, cover.known), draws)
+        scale = Scale(**parameters["latents"])
+        outputs = predict(self.modules, parameters["predictor"], scale, z, exists, known)
+        each = self.task.read(outputs)
+        each = each.reshape(-1, draws, *each.shape[1:])
+        answer = shared.predicted(self.task, parameters["bounds"], each, cover.known, level)
+        if given is None:
+            return answer
+        rest = self.modules.encoders.frames - z.shape[2]
+        z = jnp.pad(z, ((0, 0), (0, 0), (0, rest), (0, 0)))
+        return answer | self.completed_features(parameters, z, *given, draws)
+
+    def complete(self, parameters: Mapping, z, cover: Cover, number, seed, draws: int):
+        """Complete every row K times: from the joint law of what is missing given what is observed,
+        or with coupling 'independent' from each modality's own.
+
+        Args:
+          z, cover, number: of `encode`.
+          seed: () uint32. With the number, that of the draw and the modality it is all the
+            randomness of a draw.
+
+        Returns:
+          (R K, M, T, D), a row's draws after each other, 0 where nothing is.
+        """
+        if "constant" in parameters:
+            constant = parameters["constant"][:, None]
+            z = jnp.where(cover.known[..., None, None], z, constant)
+            return shared.repeated(jnp.where(cover.exists[..., None], z, 0.0), draws)
+        modules = with_dtype(self.modules, self.diffusion.dtype)
+        score = rounded(parameters["score"], self.diffusion.dtype)
+        modalities, grid = z.shape[1], parameters["grid"]
+        guidance = jnp.float32(self.diffusion.guidance)
+        keys = shared.draw_keys(seed, number, draws)
+        x, shown, partial, wanted = shared.repeated(
+            (jnp.where(cover.shown[..., None], z, 0.0), cover.shown, cover.partial, cover.wanted),
+            draws,
+        )
+        first = x, shown, partial
+
+        def draw_modality(state, target):
+            x, shown, partial = state
+            # A chain reads its own draws as conditions: p(a, b | c) = p(a | c) p(b | a, c).
+            condition = state if self.diffusion.coupling == "chain" else first
+            params = jax.tree.map(lambda a: a[target], score)
+            ids = jnp.broadcast_to(jnp.arange(modalities), (x.shape[0], modalities))
+            if getattr(modules.score, "gaps", False):
+                ids = ids[..., None] + modalities * condition[2].astype(ids.dtype)
+            want = wanted[:, target]
+
+            def draw(_):
+                key = jax.vmap(lambda key: jax.random.fold_in(key, target))(keys)[:, None]
+                return draw_target(
+                    modules,
+                    self.diffusion,
+                    params,
+                    condition[0],
+                    ids,
+                    want,
+                    condition[1],
+                    key,
+                    grid,
+                    guidance,
+                )[0]
+
+            drawn = jax.lax.cond(want.any(), draw, lambda _: x[:, None, target], None)[:, 0]
+            x = x.at[:, target].set(jnp.where(want[..., None], drawn, x[:, target]))
+            shown = shown.at[:, target].set(shown[:, target] | want)
+            partial = partial.at[:, target].set(partial[:, target] & ~want)
+            return (x, shown, partial), None
+
+        return jax.lax.scan(draw_modality, first, jnp.arange(modalities))[0][0]
+
+    def completed_features(self, parameters: Mapping, z, features, lengths, draws: int) -> dict:
+        """Return features of completed latents, by modality.
+
+        Args:
+          z: (R K, M, T, D). features, lengths: see `Route.answer`.
+
+        Returns:
+          'features' (R, K, T_m, C_m), observed values as given, 0 after the end; 'exists' (R, T_m)
+          bool, before the end, which a missing modality takes from the longest observed one;
+          'drawn' (R, T_m) bool; 'deviation' (R,), root mean square over drawn frames of the
+          standard deviation over draws, in the training data's; 0 where nothing was drawn, NaN for
+          K = 1.
+        """
+        observed, parts = shared.observed_frames(features, lengths), {}
+        ends = [lengths[m] / features[m].shape[1] * observed[m].any(1) for m in self.modalities]
+        share = jnp.stack(ends).max(0)
+        for i, m in enumerate(self.modalities):
+            frames = features[m].shape[1]
+            end = jnp.where(observed[m].any(1), lengths[m], jnp.ceil(share * frames - 1e-4))
+            exists = jnp.arange(frames) < end[:, None]
+            x = feature_decoder.decode(parameters["features"][m], z[:, i], frames)
+            x, drawn = x.reshape(-1, draws, *x.shape[1:]), exists & ~observed[m]
+            parts[m] = shared.completed(parameters, m, x, features[m], drawn, exists, axis=1)
+            total = jnp.where(drawn, parts[m].pop("squares"), 0.0).sum(1)
+            parts[m]["deviation"] = jnp.sqrt(total / jnp.maximum(drawn.sum(1), 1))
+        return shared.by_modality(parts)
+
+
+def _number(x, observed):
+    """(R,) uint32 of every bit of x (R, T_m, C_m) and observed (R, T_m)."""
+    bits = shared.bits_of(x).reshape(x.shape[0], -1)
+    bits = jnp.concatenate([bits, observed.astype(jnp.uint32)], axis=1)
+    return shared.hashed(bits).sum(1, dtype=jnp.uint32)
+
+
+def route(config, modalities: tuple[str, ...], task) -> LatentRoute:
+    """Return the route of a config (`mmdjax.config.Config`) with a method of latents."""
+    modules = build(config, modalities, task.outputs)
+    return LatentRoute(modalities, task, modules, config.diffusion)
+
+
+def served(method, params, seed: int) -> Served:
+    """Return what a method of latents needs in use.
+
+    It is fitted to the training split and chosen on the validation split.
+
+    Args:
+      method: `methods.latent.base.LatentMethod`; what it completes with is its `score`, or a
+        constant, its `fill`.
+      params: phase -> its parameters.
+    """
+    space, scale, score = method.space, method.scale(params), method.score(params)
+    predictor, name, bounds, alone = _chosen(method, params, seed)
+    decoders = _feature_decoders(method, params, alone)
+    arrays = shared.scaling(method.dataset) | {
+        "encoders": method.encoders(params),
+        "predictor": predictor,
+        "latents": scale._asdict(),
+        "features": {m: decoder.weights for m, decoder in decoders.items()},
+        "bounds": bounds,
+    }
+    if score is not None:
+        arrays |= {"score": score, "grid": space.drawer.grid}
+    elif hasattr(method, "fill"):
+        arrays["constant"] = space.constant(method.fill, scale)
+    explained = {m: decoder.explained for m, decoder in decoders.items()}
+    facts = {
+        "frame_gaps": score is not None and method.config.diffusion.frame_gaps > 0,
+        "lengths": list(space.buckets),
+        "predictor": name,
+    }
+    return Served(arrays, explained, facts)
+
+
+def _chosen(method, params, seed: int):
+    """Return the better classifier on validation over all patterns (that of complete data, or of
+    stage 2), its name, its bounds, and modality -> (N, T, D), a completion of it given all others.
+    """
+    patterns, label = method.dataset.patterns, method.dataset.splits["valid"].label
+    draws = method.config.evaluation.draws if method.draws else 1
+    key = jax.random.fold_in(jax.random.key(seed), stream(shared.STREAM))
+    candidates = {"complete": method.classifier(params), "stage2": method.predictor(params)}
+    candidates = {name: weights for name, weights in candidates.items() if weights is not None}
+    predictions: dict[str, list] = {name: [] for name in candidates}
+    alone = {}
+    for some in pattern_groups(patterns, len(label) * draws):
+        # With nothing missing every draw is the utterance itself.
+        count = 1 if some.all() else draws
+        observed, title = Observed.of_patterns(some, len(label)), f"seed {seed}: draws for bounds"
+        completion = method.complete(params, "valid", observed, count, key, title)
+        for pattern, x in zip(some, completion.x, strict=True):
+            if (~pattern).sum() == 1:
+                m = int(np.argmin(pattern))
+                alone[m] = x[:, 0, m]
+        for name, weights in candidates.items():
+            each = method.predict_with(weights, params, "valid", completion)
+            each = np.repeat(each, draws // each.shape[2], axis=2)
+            predictions[name].append(each.reshape(-1, *each.shape[2:]))
+    each = {name: np.concatenate(parts) for name, parts in predictions.items()}
+    every = np.tile(label, (len(patterns),) + (1,) * (label.ndim - 1))
+    known = np.repeat(patterns, len(label), axis=0)
+    name, bounds = shared.best_of(method.task, each, every, known)
+    return candidates[name], name, bounds, alone
+
+
+def pattern_groups(patterns: np.ndarray, sets: int) -> list[np.ndarray]:
+    """Return the patterns in groups that are completed at once, the complete one alone.
+
+    Batches are filled with rows of several patterns, and memory stays bounded.
+
+    Args:
+      patterns: (P, M), the complete one last. sets: completed sets of one pattern.
+    """
+    incomplete, size = patterns[:-1], max(1, shared.SETS // sets)
+    groups = [incomplete[i : i + size] for i in range(0, len(incomplete), size)]
+    return [*groups, patterns[-1:]]
+
+
+def _feature_decoders(method, params, alone) -> dict[str, feature_decoder.FeatureDecoder]:
+    """Return modality -> its decoder; alone: see `_chosen`."""
+    train, valid = (method.latents(params, split) for split in ("train", "valid"))
+    splits = method.dataset.standardised
+    return {
+        m: feature_decoder.fit(
+            train.x[:, i],
+            splits["train"].features[m],
+            splits["train"].valid[m],
+            valid.x[:, i],
+            splits["valid"].features[m],
+            splits["valid"].valid[m],
+            alone[i],
+        )
+        for i, m in enumerate(method.modalities)
+    }

@@ -1,0 +1,258 @@
+"""What serving asks of every method, and what all methods answer alike.
+
+A method in use is a `Route`: a frozen description, equal for equal systems, whose two functions are
+compiled once for all of them. `encode` reads a request, `answer` completes and predicts; the two
+stay apart so that rows can be sorted by length, and by what they lack, in between.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmdjax.data.pipeline import LARGEST_DEVIATION
+
+STREAM = "bounds"  # random stream of the completions that bounds are calibrated with
+SETS = 8192  # completed at once while publishing: bounds memory
+
+
+class Encoded(NamedTuple):
+    """R rows as `Route.answer` takes them.
+
+    Attributes:
+      rows: pytree of arrays with leading axis R.
+      lengths: modality -> (R,) int32, frames that exist; {} where a row is a conversation.
+      frames: (R,) int32, the row's length, in units of the model's `lengths`.
+      code: (R,) int32, equal for rows that lack the same; such rows are answered together.
+    """
+
+    rows: Any
+    lengths: dict[str, jax.Array]
+    frames: jax.Array
+    code: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Route:
+    """How a method answers requests; hashable, so that equal routes share compiled programs.
+
+    A row is an utterance of T_m frames, or, of a method that sees conversations, a conversation of
+    F utterances with one vector (C_m) a modality each. Parameters are the nested dicts of arrays
+    that `Served` holds.
+
+    Attributes:
+      modalities: in the order of the modality axis.
+      task: of `mmdjax.tasks`.
+      features: whether what is missing is completed in features, too.
+    """
+
+    modalities: tuple[str, ...]
+    task: Any
+    features: ClassVar[bool] = True
+
+    def encode(self, parameters: Mapping, features, said, beside) -> Encoded:
+        """Read rows; compiled once for each shape, whatever is missing.
+
+        Args:
+          features: modality -> (R, T_m, C_m) float32 as in the file, or of conversations
+            (R, F, C_m); NaN where not observed.
+          said: modality -> (R,) int32, frames that exist, -1 to find out (`find_lengths`); {} of
+            conversations.
+          beside: {} of utterances. Of conversations 'position' (R, F) float32, 'speaker' (R, F)
+            numbers, 'valid' (R, F) bool, the utterances that exist.
+        """
+        raise NotImplementedError
+
+    def cut(self, rows, features, frames: int):
+        """Return `Encoded.rows` and features that are cut to `frames`; no row is longer."""
+        raise NotImplementedError
+
+    def answer(
+        self, parameters: Mapping, rows, seed, given, draws: int, level: float
+    ) -> dict[str, Any]:
+        """Complete and predict.
+
+        Args:
+          rows: `Encoded.rows`, perhaps cut.
+          seed: () uint32. With a row's own values and a draw's number it is all the randomness.
+          given: (features, lengths) as `encode` has them where completed features are asked for,
+            otherwise None.
+          draws: K. level: of `mmdjax.tasks.LEVELS`.
+
+        Returns:
+          What `predicted` does, of utterances (R, K, ...), of conversations (R, F, K, ...). With
+          `given` also, by modality, 'features' (R, K, T_m, C_m) or (R, F, K, C_m), 'drawn' and
+          'exists' (R, T_m) or (R, F), and 'deviation' (R,) or (R, F), the root mean square of the
+          standard deviation over draws, in the training data's.
+        """
+        raise NotImplementedError
+
+
+def predicted(task, table: Mapping, predictions, known, level: float) -> dict[str, Any]:
+    """Return the answer's share of predictions.
+
+    Args:
+      table: of `task.calibrate`.
+      predictions: (..., K, *task's), of each draw.
+      known: (..., M) bool, something of the modality is observed.
+
+    Returns:
+      'draws', the predictions; 'mean' over draws; 'spread', see `Task.spread`; and what
+      `task.bounds` returns: all with the leading axes of `known`.
+    """
+    leading = known.shape[:-1]
+    flat = predictions.reshape(-1, *predictions.shape[len(leading) :])
+    answer = {"draws": flat, "mean": flat.mean(1), "spread": task.spread(flat)}
+    answer |= task.bounds(table, flat, known.reshape(-1, known.shape[-1]), level)
+    return {name: a.reshape(*leading, *a.shape[1:]) for name, a in answer.items()}
+
+
+def completed(parameters: Mapping, m: str, x, given, drawn, exists, axis: int) -> dict[str, Any]:
+    """Return the answer's share of one modality's features.
+
+    Args:
+      parameters: 'mean' and 'scale', see `standardised`.
+      x: completed standardised features with draws on `axis`.
+      given: the same in the file's units, without that axis; read where it was observed.
+      drawn: x's shape without draws and channels; True where a value was missing. exists: likewise,
+        the frames of the completed row.
+      axis: of draws.
+
+    Returns:
+      'features' with the values given where not drawn, 0 where nothing exists; 'drawn'; 'exists';
+      'squares', the mean over channels of the variance over draws in units of the training data's.
+    """
+    mean, scale = parameters["mean"][m], parameters["scale"][m]
+    x = x * jnp.where(scale > 0, 1 / jnp.where(scale > 0, scale, 1), 0.0) + mean
+    squares = ((deviation(x, axis) * scale) ** 2).mean(-1)
+    kept = jnp.where((exists & ~drawn)[..., None], given, 0.0)
+    features = jnp.where(jnp.expand_dims(drawn[..., None], axis), x, jnp.expand_dims(kept, axis))
+    return {"features": features, "drawn": drawn, "exists": exists, "squares": squares}
+
+
+def by_modality(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Turn modality -> name -> array into name -> modality -> array."""
+    names = next(iter(parts.values()))
+    return {name: {m: values[name] for m, values in parts.items()} for name in names}
+
+
+def deviation(x, axis: int):
+    """Return the standard deviation over draws, NaN of a single one."""
+    if x.shape[axis] == 1:
+        return jnp.full(x.shape[:axis] + x.shape[axis + 1 :], jnp.nan)
+    return x.std(axis, ddof=1)
+
+
+def standardised(parameters: Mapping, m: str, x, observed):
+    """Return features (..., C_m) as networks read them; what is not observed is the mean.
+
+    Args:
+      parameters: 'mean' and 'scale' by modality, (C_m): standardised is (x - mean) scale.
+      observed: (...) bool.
+    """
+    # -inf is a known defect of openSMILE's files; training reads it as the mean, too.
+    x = jnp.where(observed[..., None] & ~jnp.isneginf(x), x, parameters["mean"][m])
+    x = (x - parameters["mean"][m]) * parameters["scale"][m]
+    return jnp.clip(x, -LARGEST_DEVIATION, LARGEST_DEVIATION)
+
+
+def scaling(dataset) -> dict[str, dict[str, np.ndarray]]:
+    """Return 'mean' and 'scale' of `standardised`, as a model keeps them."""
+    names = enumerate(("mean", "scale"))
+    return {
+        name: {m: pair[i].astype(np.float32) for m, pair in dataset.scaling.items()}
+        for i, name in names
+    }
+
+
+def find_lengths(features, said):
+    """Return modality -> (R,) int32, frames that exist, 0 where a modality is missing.
+
+    Args:
+      features: modality -> (R, T_m, C_m), NaN where not observed.
+      said: modality -> (R,) int32; -1 where it is to be found: the frames up to the last that is
+        not zero, and as many as in any other modality of as many frames, as in training; none where
+        the utterance is zero or missing throughout.
+    """
+    last_of = {}
+    for m, x in features.items():
+        some, frames = (x != 0).any(-1), x.shape[1]  # NaN is not 0
+        last = frames - jnp.argmax(some[:, ::-1], axis=1)
+        nothing = (jnp.isnan(x) | (x == 0)).all((1, 2))
+        last_of[m] = jnp.where(nothing, 0, last).astype(jnp.int32)
+    lengths = {}
+    for m, x in features.items():
+        alike = [
+            jnp.where(said[o] < 0, last_of[o], 0)
+            for o in features
+            if features[o].shape[1] == x.shape[1]
+        ]
+        shared = jnp.where(last_of[m] > 0, jnp.stack(alike).max(0), 0)
+        lengths[m] = jnp.where(said[m] < 0, shared, jnp.where(last_of[m] > 0, said[m], 0))
+    return lengths
+
+
+def observed_frames(features, lengths):
+    """Return modality -> (R, T_m) bool: frames that exist and hold no NaN."""
+    return {
+        m: (jnp.arange(x.shape[1]) < lengths[m][:, None]) & ~jnp.isnan(x).any(-1)
+        for m, x in features.items()
+    }
+
+
+def draw_keys(seed, number, draws: int):
+    """Return (R K,) keys, a row's draws after each other.
+
+    Args:
+      seed: () uint32. number: (R,) uint32 of the row's own bits (`hashed`, `mixed`), so that draws
+        depend on neither its place nor its company.
+    """
+    base, rows = jax.random.key(seed), number.shape[0]
+    index = jnp.tile(jnp.arange(draws, dtype=jnp.uint32), rows)
+    fold = jax.vmap(lambda row, k: jax.random.fold_in(jax.random.fold_in(base, row), k))
+    return fold(repeated(number, draws), index)
+
+
+def repeated(tree, draws: int):
+    """Return each row K times, its copies after each other."""
+    return jax.tree.map(
+        lambda a: jnp.repeat(a, draws, axis=0, total_repeat_length=a.shape[0] * draws), tree
+    )
+
+
+def bits_of(x):
+    """Return the bits of float32 numbers as uint32."""
+    return jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
+
+
+def hashed(bits):
+    """Return (R, L) uint32, each a hash of its own value and place alone, of bits (R, L)."""
+    place = 2 * jnp.arange(bits.shape[1], dtype=jnp.uint32) + 1
+    return mixed(mixed(bits ^ place) * place)
+
+
+def mixed(h):
+    """Apply MurmurHash3's finaliser: every bit of h changes half of all bits."""
+    h = (h ^ (h >> 16)) * jnp.uint32(0x85EBCA6B)
+    h = (h ^ (h >> 13)) * jnp.uint32(0xC2B2AE35)
+    return h ^ (h >> 16)
+
+
+def best_of(task, predictions: Mapping[str, np.ndarray], label, known) -> tuple[str, dict]:
+    """Return the name of the best predictor on the validation split, and its calibration.
+
+    Args:
+      predictions: name -> (Q, K, ...), of each draw. label: (Q, ...).
+      known: (Q, M) bool, something of the modality is observed.
+    """
+    errors = {
+        name: float(task.error(each.mean(1), label).mean()) for name, each in predictions.items()
+    }
+    best = min(errors, key=errors.get)
+    code = known @ (1 << np.arange(known.shape[1]))
+    return best, task.calibrate(predictions[best], label, code, 2 ** known.shape[1])
