@@ -21,11 +21,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks import common
-from mmdjax.config import Config, Data, Score
+from mmdjax.config import Config, Score
 from mmdjax.methods.graph.diffusion import features_noise, graph_noise, shown
+from mmdjax.methods.graph.modules import build
 from mmdjax.methods.graph.settings import Graph
 from mmdjax.methods.graph.states import known_graphs
-from mmdjax.methods.gsdnet import build
 from mmdjax.runtime.compilation import keep_programs
 
 LENGTHS = (8, 16, 32, 64, 128, 256, 512)
@@ -38,10 +38,11 @@ FROM = 64  # exponents are fitted from here on, where overheads no longer rule
 
 def modules():
     """Kind -> its networks."""
-    graph = Graph(variants=tuple(KINDS.values()), components=COMPONENTS)
-    config = Config(method="gsdnet", data=Data(), score=SCORE, graph=graph)
-    made = build(config, MODALITIES)[0]
-    return {kind: made[variant] for kind, variant in KINDS.items()}
+    result = {}
+    for kind, variant in KINDS.items():
+        graph = Graph(variant=variant, components=COMPONENTS)
+        result[kind], _ = build(Config(method="gsdnet", score=SCORE, graph=graph), MODALITIES, 1)
+    return result
 
 
 def conversation(count: int):
@@ -186,7 +187,7 @@ def main() -> None:
     parser = common.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=10, help="timings of a case")
     options = common.parse(parser)
-    from mmdjax.experiment import machine
+    from mmdjax.run import machine
 
     keep_programs()
     lengths = LENGTHS[:3] if options.smoke else LENGTHS

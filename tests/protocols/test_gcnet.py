@@ -9,9 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmdjax.data.conversations import padded
+from mmdjax.data.conversations import batch_of
+from mmdjax.data.dataset import Dataset
 from mmdjax.data.sources import gcnet
 from mmdjax.errors import UserError
+from mmdjax.methods.graph.conversations import Grouped
+from mmdjax.methods.graph.settings import Graph
+from mmdjax.tasks import Regression
 
 NAMES = {"text": "language", "audio": "acoustic"}
 WIDTHS = {"text": 4, "audio": 3}
@@ -101,15 +105,20 @@ def test_an_npz_says_the_same(files, tmp_path):
 
 
 def test_padding_is_zero_and_every_utterance_stands_once(files):
-    train = gcnet.read(files.write(), NAMES)["train"]
-    found = padded(train, 4)
-    assert found.valid.tolist() == [[True] * 3 + [False], [True] + [False] * 3]
-    assert found.row[found.valid].tolist() == [0, 1, 2, 3]
-    language = found.features["language"]
-    np.testing.assert_array_equal(language[1, 0], train.features["language"][3])
-    assert (language[~found.valid] == 0).all()
-    with pytest.raises(UserError, match="conversation 'd1' has 3 utterances; allowed: at most 2"):
-        padded(train, 2)
+    splits = {n: batch_of(part) for n, part in gcnet.read(files.write(), NAMES).items()}
+    dataset = Dataset(splits, Regression(-3, 3), "")
+    grouped = Grouped(dataset, Graph(components=2, lengths=(4,)))
+    exists, train = grouped.exists["train"], grouped.of_split["train"]
+    assert exists.tolist() == [[True] * 3 + [False], [True] + [False] * 3]
+    language = np.asarray(grouped.data.features[0])[train]
+    expected = dataset.standardised["train"].features["language"][:, 0]
+    np.testing.assert_array_equal(grouped.flat("train", language), expected)
+    np.testing.assert_array_equal(language, grouped.placed("train", expected, 0))
+    assert (language[~exists] == 0).all()
+    said = "conversation 'd1' has 3 utterances; allowed: at most 2"
+    with pytest.raises(UserError, match=said):
+        Grouped(dataset, Graph(components=2, lengths=(2,)))
+    assert Grouped(dataset, Graph(components=2)).lengths == (1, 2, 3)
 
 
 def test_speakers_of_an_npz_are_numbered_within_their_conversation(tmp_path):

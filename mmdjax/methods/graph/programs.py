@@ -14,11 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdjax.diffusion import time_grid
-from mmdjax.diffusion.samplers.registry import steps_for
 from mmdjax.methods.graph.diffusion import GraphModules, draw, shown
 from mmdjax.methods.graph.modules import Predictor, completed
 from mmdjax.methods.graph.states import GraphState, fitted, known_graphs
+from mmdjax.methods.latent.draw import grid_of
 from mmdjax.runtime.compilation import AheadOfTime, shared
 
 
@@ -43,10 +42,7 @@ def compiled_draw(modules: GraphModules, diffusion):
     number: (B,) of a conversation, index: (B,) of a draw; with `key` they are all of its noise.
     nfe: (B,).
     """
-    options = diffusion.options()
-    steps = steps_for(diffusion.sampler, diffusion.nfe, **options)
-    grid = time_grid(diffusion.grid, modules.sde, steps, **diffusion.grid_arguments())
-    grid = grid.astype(np.float32)
+    options, grid = diffusion.options(), grid_of(modules.sde, diffusion)
 
     def of_rows(params, data, scale, key, rows, number, index, observed, count):
         batch, total = data.at(rows, count), data.x.shape[1]
