@@ -24,7 +24,7 @@ from mmdjax.training.settings import Training
 from mmdjax.training.step import Source
 from mmdjax.types import Observed
 
-__all__ = ["Vectors", "VectorMethod", "random_patterns", "weighted_mean"]
+__all__ = ["VectorMethod", "Vectors", "random_patterns", "weighted_mean"]
 
 Vectors = tuple[jax.Array, ...]  # M arrays (B, C_m), zero where a modality is missing
 
@@ -124,7 +124,9 @@ class VectorMethod(Method):
 
     def every_pattern(self, split: str) -> np.ndarray:
         """Return every availability pattern for every utterance, (P, N, M) bool."""
-        return Observed.of_patterns(self.dataset.patterns, len(self.dataset.splits[split])).modalities
+        return Observed.of_patterns(
+            self.dataset.patterns, len(self.dataset.splits[split])
+        ).modalities
 
     @property
     def completes(self) -> tuple[str, ...]:
@@ -159,7 +161,7 @@ class VectorMethod(Method):
         from mmdjax.methods.vector.served import VectorRoute
 
         network = cls.build(config, modalities, task)
-        return VectorRoute(modalities, task, (1,), network)
+        return VectorRoute(modalities, task, network)
 
     @classmethod
     def build(cls, config, modalities: tuple[str, ...], task) -> nn.Module:

@@ -76,4 +76,4 @@ def served(method, params, seed: int) -> Served:
         method.task, {"network": flat}, np.concatenate([label] * len(observed)), known
     )
     arrays = shared.scaling(method.dataset.pooled) | {"network": weights, "bounds": bounds}
-    return Served(arrays, {}, {"frame_gaps": True, "predictor": method.predicts})
+    return Served(arrays, {}, {"frame_gaps": True, "predictor": method.predicts, "lengths": [1]})
