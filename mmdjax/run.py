@@ -274,7 +274,7 @@ def _report(config, systems, dataset, places, costs, known, started, reporter) -
     own = [shown(s) for s in systems]
     complete = config.comparison.complete
     results = tables.results(rows, own, dataset.task, dataset.modalities, complete)
-    header, body = findings.main_table(results, costs, {})
+    header, body = findings.averages(results)
     reporter.print(tables.rich_table("Average over the availability patterns", header, body))
     return rows
 

@@ -103,7 +103,7 @@ def beside(found: Results, table: str, dataset: str) -> tuple[list[str], list[li
     lines: list[tuple[str, dict]] = []
     for system in found.systems:
         if any(stats[system.name].values()):
-            lines.append((system.name, stats[system.name]))
+            lines.append((system.label, stats[system.name]))
             if system.published in theirs:
                 pair = (f"{system.published}, published", theirs.pop(system.published))
                 lines.append(pair)

@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from mmdjax.evaluation.figures import INK, QUIET, RULE, blank, brief, colours, tidy
 from mmdjax.evaluation.point_names import name_points
@@ -20,7 +20,7 @@ from mmdjax.tasks import metric
 # Groups of bars (four modalities have 16), bars of a group, and letters of the groups' names that
 # are legible side by side.
 MOST_GROUPS, MOST_BARS, LONGEST_NAME = 16, 8, 16
-MOST_BANDS = 9  # more of them around lines are one grey
+MOST_BANDS = 9  # more bands around lines, or whiskers on one line, are one grey
 PUBLISHED = "#c44e00"
 # Few evaluations dark, many light, but none so light that white paper swallows it.
 NFE_HUES = ListedColormap(colormaps["viridis"](np.linspace(0, 0.88, 256)))
@@ -47,7 +47,10 @@ def charts(
             )
             made["quality_and_time"] = (quality_against_time(found, timed, costs), caption)
     if name in found.measured("fixed"):
-        caption = "By observed modalities. Whiskers: one standard deviation over seeds."
+        caption = (
+            "By observed modalities. Whiskers, where systems are few: one standard deviation over "
+            "seeds."
+        )
         made["per_pattern"] = (by_pattern(found, name), caption)
     for other in (name, "mae", "rmse_mean"):
         seen = {r["condition"] for r in select(found.rows, protocol="random", metric=other)}
@@ -83,6 +86,7 @@ def by_system(found: Results, printed: Mapping[str, str]) -> Figure:
                 ax.plot(theirs, y, "|", color=PUBLISHED, ms=12, mew=2)
         ax.set_yticks(range(len(names)), [brief(n, 40) for n in names])
         ax.set_ylim(-0.6, len(names) - 0.4)
+        ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.grid(axis="x", color=RULE)
         ax.grid(visible=False, axis="y")
     return figure
@@ -159,8 +163,8 @@ def _dots_by_pattern(found: Results, name: str, stats, shown) -> Figure:
             style |= {"marker": "|", "ms": 13, "mew": 2}
         else:
             style |= {"marker": "o", "ms": 6 if system == shown[0] else 4.5}
-        y = [places[c] for c in at]
-        ax.errorbar(x, y, xerr=np.nan_to_num(std), ls="none", elinewidth=0.9, **style)
+        std = np.nan_to_num(std) if len(shown) <= MOST_BANDS else None
+        ax.errorbar(x, [places[c] for c in at], xerr=std, ls="none", elinewidth=0.9, **style)
     ax.set_yticks([*places.values()], [brief(c, 64) for c in stats], color=INK, fontsize=9)
     ax.set_ylim(line + 0.8, 0.2)
     _legend(figure, list(zip(*ax.get_legend_handles_labels(), strict=True))[::-1])

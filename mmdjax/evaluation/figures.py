@@ -22,6 +22,7 @@ TRAIN, VALID = "#8a8a8a", "#0b5cad"
 # Hues that stay apart for colour-blind readers: of systems that draw, of others as pairs (trained
 # on complete data, trained on gaps), and of yardsticks.
 COOL = ("#0b5cad", "#009e73", "#6bb3ea", "#5b4fa0", "#44aa99", "#06396c", "#8fb339", "#8899cc")
+COOL += ("#1b6e3c", "#a88bd0", "#2e9fbf", "#6a2c91")
 WARM = (
     ("#f0a83c", "#c44e00"),
     ("#d48fc0", "#882e72"),
@@ -33,7 +34,10 @@ BLACK = "#000000"
 
 
 def colours(systems: Sequence[tables.Shown]) -> dict[str, str]:
-    """Return system -> hue, by the method's name; what is added later changes no earlier one."""
+    """Return system -> hue, by the method's name; what is added later changes no earlier one.
+
+    The first system that draws is blue in every report.
+    """
     hues: dict[str, str] = {}
     for s in systems:
         base, trained = s.method.removesuffix("_trained"), s.method.endswith("_trained")
@@ -42,7 +46,8 @@ def colours(systems: Sequence[tables.Shown]) -> dict[str, str]:
             palette = [*palette, *GREYS]
         else:
             palette = COOL if s.draws else [pair[trained] for pair in WARM]
-            start = zlib.crc32(base.encode()) % len(palette)
+            first = s.draws and not set(hues.values()) & set(COOL)
+            start = 0 if first else zlib.crc32(base.encode()) % len(palette)
             palette = [*palette[start:], *palette[:start]]
         used = list(hues.values())
         hues[s.name] = min(palette, key=used.count)  # the first free one

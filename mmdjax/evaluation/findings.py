@@ -95,14 +95,20 @@ def _several(names: list[str]) -> str:
     return f"{', '.join(names[:MOST_NAMES])} and {more} others"
 
 
+def averages(found: Results) -> Table:
+    """Return system by the task's main metrics, averaged over patterns."""
+    return grid(
+        found, {("fixed", AVERAGE, m): metric(m).title(arrow=True) for m in found.task.main}
+    )
+
+
 def main_table(found: Results, costs: Mapping[str, Mapping], printed: Mapping[str, str]) -> Table:
     """Return system by metric, averaged over patterns, with costs and published numbers.
 
     Args:
       costs: see `report.write_report`. printed: system -> its published average.
     """
-    columns = {("fixed", AVERAGE, m): metric(m).title(arrow=True) for m in found.task.main}
-    header, body = grid(found, columns)
+    header, body = averages(found)
     if not body:
         return [], []
     energy = found.by_system("imputation", AVERAGE, "energy_distance")
@@ -145,13 +151,13 @@ def difference_table(found: Results) -> Table:
                 cells += [MISSING, MISSING]
                 continue
             difference = paired(found, system.name, reference, protocol, name)
-            scaled = entry.scale * difference
-            text = f"{scaled.mean():+.{entry.digits}f}" if len(scaled) else MISSING
+            scaled, digits = entry.scale * difference, entry.digits + (entry.unit == "")
+            text = f"{scaled.mean():+z.{digits}f}" if len(scaled) else MISSING
             if len(scaled) > 1:
-                text += f" ± {scaled.std(ddof=1):.{entry.digits}f}"
+                text += f" ± {scaled.std(ddof=1):.{digits}f}"
             cells += [text, verdict(difference, (stats[system.name], stats[reference]))]
         if set(cells) - {MISSING}:
-            body.append([system.name, *cells])
+            body.append([system.label, *cells])
     return (heads, body) if body else ([], [])
 
 
@@ -184,13 +190,14 @@ def time_table(rows: Rows) -> Table:
     whole = {seed: sum(of.get(seed, 0.0) for of in counted_once) for seed in seeds}
     total, body = sum(whole.values()), []
     lines = [(phase, dict(of), names) for (phase, of), names in phases.items()]
+    lines.sort(key=lambda line: line[0].startswith("evaluation"))  # stable: as they came
     lines += [("all phases", whole, systems)] if phases else []
     for phase, of, names in lines:
         cells = [cell("seconds", (of[s], 0.0, 1) if s in of else None) for s in seeds]
         cells += [cell("seconds", (sum(of.values()), 0.0, 1))] if len(seeds) > 1 else []
         cells += [f"{100 * sum(of.values()) / total if total else 0.0:.1f}"]
         if len(systems) > 1:
-            shown = ", ".join(names) if len(names) < 3 else f"{len(names)} systems"
+            shown = "; ".join(names) if len(names) < 3 else f"{len(names)} systems"
             cells += ["all" if len(names) == len(systems) else shown]
         body.append([phase, *cells])
     heads = [f"seed {seed} (s)" for seed in seeds] + ["all seeds (s)"] * (len(seeds) > 1)
@@ -213,7 +220,7 @@ def cost_table(found: Results, costs: Mapping[str, Mapping]) -> Table:
         cells = [cell("seconds", mean), _evaluations(found, system.name, costs) or MISSING]
         cells += [MISSING if low is None else f"{low:.3g} to {high:.3g}"]
         if set(cells) != {MISSING}:
-            body.append([system.name, str(system.k) if system.draws else MISSING, *cells])
+            body.append([system.label, str(system.k) if system.draws else MISSING, *cells])
     heads = ["its phases, one seed (s)", "NFE", "seconds for 1000 draws, quartiles"]
     heads = ["system", "draws averaged", *heads]
     kept = [j for j in range(len(heads)) if any(line[j] != MISSING for line in body)]

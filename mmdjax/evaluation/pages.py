@@ -49,7 +49,8 @@ td { white-space: nowrap; } th:first-child, td:first-child { text-align: left; }
 tbody tr:hover :is(td, td:first-child) { background: var(--tint); }
 strong, summary { color: var(--accent); }
 .yardstick, .std, dt { color: var(--soft); } .std { font-size: .87em; }
-button { all: unset; cursor: pointer; position: relative; }
+button { all: unset; cursor: pointer; position: relative; display: inline-block;
+  max-width: 8.5rem; }
 button:hover, [aria-sort] { color: var(--accent); }
 [aria-sort] button::after { content: "▾"; position: absolute; left: 100%; }
 [aria-sort="ascending"] button::after { content: "▴"; }

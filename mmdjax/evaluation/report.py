@@ -14,6 +14,7 @@ from mmdjax.evaluation.pages import Block
 from mmdjax.evaluation.tables import Results, Rows, Shown, condition_table
 from mmdjax.tasks import Task, metric
 
+PLACES = {"random": ", by missing rate", "gaps": ", by kind of gap"}
 READING = (  # what the run must hold, and what the reader then has to know
     ("", "Bold marks the best mean of a column; ± tells whether that is a difference. Yardsticks "
      "(grey) are never bold. A dash: not measured, or not defined."),
@@ -115,8 +116,8 @@ def _blocks(found: Results, contents: Contents) -> list[Block]:
 
     def by_condition(protocol: str, metrics: Iterable[str]) -> list[Block]:
         given = [m for m in metrics if m in found.measured(protocol)]
-        found_tables = {m: condition_table(found, protocol, m) for m in given}
-        return [("table", metric(m).title(arrow=True), *t) for m, t in found_tables.items()]
+        captions = {m: metric(m).title(arrow=True) + PLACES.get(protocol, "") for m in given}
+        return [("table", captions[m], *condition_table(found, protocol, m)) for m in given]
 
     name, costs = found.task.headline, contents.costs
     regrets = [m for m in found.task.main if m.startswith("regret_")]

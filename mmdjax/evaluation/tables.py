@@ -46,6 +46,11 @@ class Shown(NamedTuple):
     k: int = 1
     yardstick: bool = False
 
+    @property
+    def label(self) -> str:
+        """The name as tables have it."""
+        return Quiet(self.name) if self.yardstick else self.name
+
 
 class Best(str):
     """A cell that wins its column; renderers print it bold."""
@@ -212,16 +217,15 @@ def grid(
         best = (max if metric(column[2]).higher else min)(means.values(), default=None)
         for i in (i for i, mean in means.items() if mean == best and len(means) > 1):
             body[i][j] = Best(body[i][j])
-    names = [Quiet(s.name) if s.yardstick else s.name for s in present]
     heads = ["system", *map(columns.get, kept)]
-    return heads, [[name, *line] for name, line in zip(names, body, strict=True)]
+    return heads, [[s.label, *line] for s, line in zip(present, body, strict=True)]
 
 
 def condition_table(found: Results, protocol: str, name: str) -> Table:
     """Return system by condition of one protocol; condition by system where conditions are many."""
     heads = found.conditions(protocol)
     columns = {(protocol, c, name): head for c, head in heads.items()}
-    table = grid(found, columns, contest=protocol != "imputation")
+    table = grid(found, columns, contest=name in found.task.metric_names)
     corner = {"fixed": "observed", "imputation": "observed>drawn"}.get(protocol)
     return turned(*table, corner) if corner and len(table[0]) > MOST_COLUMNS + 1 else table
 
@@ -250,7 +254,8 @@ def rich_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]])
     """Return the same table for the terminal. `Text`, so that [brackets] are not markup."""
     table = RichTable(title=Text(title, style="bold"), title_justify="left")
     for j, name in enumerate(header):
-        table.add_column(Text(name), justify="right" if j else "left", no_wrap=j > 0)
+        width = max((len(row[j]) for row in rows), default=0)  # heads may break, cells may not
+        table.add_column(Text(name), justify="right" if j else "left", min_width=min(width, 30))
     for row in rows:
         table.add_row(*(Text(c, style="bold green" if isinstance(c, Best) else "") for c in row))
     return table

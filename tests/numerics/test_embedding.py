@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from mmdjax.config import Comparison
 from mmdjax.errors import UserError
-from mmdjax.evaluation import figures
+from mmdjax.evaluation import effectiveness, figures
 from mmdjax.evaluation.embedding import Panel, embed, pictures, two_sample_accuracy
+from mmdjax.methods.method import Completion, Method
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0, 2.0, 8.0])
@@ -112,3 +114,44 @@ def test_the_pictures_hold_every_panel_and_number(rng, tmp_path):
     figures.save(figure, tmp_path / "grid.png")
     # Nothing is cut off: the first title ends below the figure's upper edge.
     assert figure.axes[0].get_tightbbox().y1 < figure.bbox.y1
+
+
+class Drawn(Method):
+    """Draws the truth of other utterances, in modalities of different widths."""
+
+    modalities = ("language", "acoustic", "vision")
+
+    def __init__(self, rng):
+        self.frames = np.ones((60, 2), bool)
+        self.frames[:30, 1] = False
+        self.true = [rng.normal(size=(60, 2, width)) for width in (2, 3, 4)]
+        for x in self.true:
+            x[:30, 1] = np.nan  # what does not exist is not read
+
+    def truth(self, params, split):
+        return tuple((x, self.frames) for x in self.true)
+
+    def complete(self, params, split, observed, draws, key, title):
+        return Completion(None, observed)
+
+    def compared(self, params, completion, modality):
+        other = np.roll(self.true[modality], 30, axis=0)[None, :, None]
+        return np.repeat(np.nan_to_num(other), len(completion.observed.modalities), axis=0)
+
+
+def test_any_method_with_a_truth_is_pictured(rng):
+    comparison, calls = Comparison(pictures=40, iterations=100, perplexity=5), []
+    points = effectiveness.embedded(Drawn(rng), {}, 0, comparison, lambda: calls.append(1))
+    assert [*points] == ["l", "a", "v"]
+    assert len(calls) == effectiveness.steps(comparison, Drawn.modalities)
+    kinds = [(m, kind, len(xy)) for m, kind, xy in points["a"]["points"]]
+    assert kinds == [
+        ("language", "true", 40), ("language", "drawn", 40), ("acoustic", "observed", 40),
+        ("vision", "true", 40), ("vision", "drawn", 40),
+    ]  # fmt: skip
+    assert set(points["a"]["numbers"]) == {"language", "vision"}
+    many = {f"system {i}": points for i in range(8)}
+    ((_, blocks),), shown = effectiveness.sections(many | {"none": {}}, Drawn.modalities)
+    assert [block[1] for block in blocks] == [*shown] == ["tsne_1", "tsne_2"]
+    assert len(shown["tsne_1"][0].axes) == 18
+    assert effectiveness.sections({"none": {}}, Drawn.modalities) == ([], {})

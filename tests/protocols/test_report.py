@@ -447,7 +447,7 @@ def test_shared_phases_are_counted_once_and_stand_with_each_system():
     _, lines = findings.time_table(rows)
     assert lines == [
         ["encoders", "30", "33.3", "all"],
-        ["score networks", "60", "66.7", f"{DRAWS.name}, {SINGLE.name}"],
+        ["score networks", "60", "66.7", f"{DRAWS.name}; {SINGLE.name}"],
         ["all phases", "90", "100.0", "all"],
     ]
     _, lines = findings.cost_table(found(rows), {})
