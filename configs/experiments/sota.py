@@ -23,6 +23,7 @@ def get_config(size: str = "smoke"):
         ("fast-8 (ours)", "", (FAST[0], "evaluation.draws=1")),
         ("fast-8, 8 draws averaged (ours)", "", FAST),
         ("IMDer, mended", "IMDer", base.imder(size)),
+        ("MMIN", "MMIN", (), "mmin"),
         ("no diffusion: zeros, trained", "", (), "zero_trained"),
         ("no diffusion: means, trained", "", (), "mean_trained"),
         ("zeros", "", (), "zero"),
