@@ -36,7 +36,7 @@ from mmdjax.diffusion.samplers import registry
 from mmdjax.diffusion.time_grids import REGISTRY as GRIDS
 from mmdjax.diffusion.time_grids import find_warp, log_snr
 from mmdjax.evaluation import figures, tables
-from mmdjax.experiment import machine
+from mmdjax.run import machine
 from mmdjax.runtime.files import write_bytes, write_json
 
 VARIANCE = tuple(np.geomspace(1.0, 0.02, 8).tolist())

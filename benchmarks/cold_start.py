@@ -12,7 +12,6 @@ Parameters are random: they change no time.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -67,62 +66,57 @@ answer = loader.load("model.mmdjax", cache="cache_exported", batches=(1,))""",
 
 
 def configured(name: str):
-    """A config of `configs/`, its data's names filled in where it has none."""
-    from mmdjax import config as configs
-
-    path = Path(__file__).parents[1] / "configs" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    values = module.get_config().to_dict()
-    if name in SHAPES:
-        values["data"]["path"] = "aligned_50.pkl"
-        values["data"]["modalities"] = [f"{m}:{m}" for m in SHAPES[name]]
-    return configs.from_dict(values)
+    """Return a config of `configs/`, with the data's names filled in where it has none."""
+    shapes = SHAPES.get(name)
+    if shapes is None:
+        return common.config_of(name)
+    return common.config_of(name, path="aligned_50.pkl", modalities=[f"{m}:{m}" for m in shapes])
 
 
 def untrained(config, shapes=None):
-    """A system with random parameters, as if trained: (system, `Trained`, splits).
+    """Return the config's method on random data, and random parameters of each of its phases.
 
     Args:
-      shapes: modality -> (T_m, C_m) of its data; None: those of the embedded data.
+      shapes: modality -> (T_m, C_m) of the data; None for those of the embedded data.
     """
-    from mmdjax.data import pipeline
+    from mmdjax.data.dataset import Dataset
     from mmdjax.data.sources import synthetic
-    from mmdjax.methods.two_stage import Trained, TwoStage
+    from mmdjax.methods.method import of_name
     from mmdjax.runtime.progress import Reporter
+    from mmdjax.tasks import SENTIMENT
     from mmdjax.types import Batch
 
-    raw, rng = synthetic.read(32, 16, 8, 0), np.random.default_rng(0)
-    for split, batch in raw.items() if shapes else ():
+    splits, rng = synthetic.read(32, 16, 8, 0), np.random.default_rng(0)
+    for split, batch in splits.items() if shapes else ():
         features = {
             m: rng.standard_normal((len(batch), *shape)).astype(np.float32)
             for m, shape in shapes.items()
         }
         valid = {m: np.ones(x.shape[:2], bool) for m, x in features.items()}
-        raw[split] = Batch(features, valid, batch.label, batch.id)
-    system = TwoStage(config, pipeline.standardise(raw), Reporter())
-    first = system.initial_classifier(jax.random.key(0))
-    scale, _ = system.standardised_latents(first["encoders"])
-    stage2 = {"draws": {"fusion": first["fusion"]}}
-    if config.decoder.use:
-        stage2["draws"]["decoder"] = system.initial_decoder(jax.random.key(2))
-    score = system.initial_score(jax.random.key(1))
-    return system, Trained(first["encoders"], scale, score, None, stage2, {}), raw
+        splits[split] = Batch(features, valid, batch.label, batch.id)
+    dataset = Dataset(splits, SENTIMENT, "random")
+    method, params = of_name(config.method)(config, dataset, Reporter()), {}
+    for number, phase in enumerate(method.phases):
+        params[phase.name] = phase.init(jax.random.key(number), params)
+    return method, params
 
 
 def publish(name: str, folder: Path) -> str:
-    """A model with random parameters, as files of a run and exported; the modality to give."""
+    """Write a model with random parameters, as files of a run and exported.
+
+    Returns:
+      The modality that is given in requests.
+    """
     from mmdjax.serving import export, publish
     from mmdjax.serving.imputer import Imputer
 
-    system, trained, raw = untrained(configured(name), SHAPES.get(name))
-    publish.publish(system, trained, 0, raw["train"], folder / "model", "random")
+    method, params = untrained(configured(name), SHAPES.get(name))
+    publish.publish(method, params, 0, folder / "model", method.dataset.content)
     export.export(Imputer.load(folder / "model"), folder / "model.mmdjax", draws=DRAWS)
     with zipfile.ZipFile(folder / "model.mmdjax") as archive:
         archive.extract("loader.py", folder)
-    modality = next(iter(raw["train"].features))
-    np.save(folder / "row.npy", raw["test"].features[modality][:1])
+    modality = method.modalities[0]
+    np.save(folder / "row.npy", method.dataset.splits["test"].features[modality][:1])
     return modality
 
 
@@ -150,15 +144,15 @@ def measure(name: str, folder: Path, rounds: int) -> list[dict]:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder / "model", ignore_errors=True)
     (folder / "model.mmdjax").unlink(missing_ok=True)
-    modality, found = publish(name, folder), {}
+    modality, runs = publish(name, folder), {}
     for _ in range(rounds):
         for way in WAYS:
             cache = folder / ("cache_imputer" if way == "Imputer" else "cache_exported")
             shutil.rmtree(cache, ignore_errors=True)
             for state in ("cold", "warm"):
-                found.setdefault((way, state), []).append(start(way, modality, folder))
+                runs.setdefault((way, state), []).append(start(way, modality, folder))
     rows = []
-    for (way, state), each in found.items():
+    for (way, state), each in runs.items():
         medians = {part: float(np.median([e[part] for e in each])) for part in each[0]}
         total = [sum(e[part] for part in PARTS) for e in each]
         row = {"config": name, "way": way, "cache": state, "total": float(np.median(total))}
@@ -190,7 +184,7 @@ def picture(rows: list[dict]) -> Figure:
 
 def main() -> None:
     options = common.parse(common.parser(__doc__))
-    from mmdjax.experiment import machine
+    from mmdjax.run import machine
 
     names = ["synthetic"] if options.smoke else CONFIGS
     rows = []

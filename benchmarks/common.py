@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import shlex
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from mmdjax.errors import UserError
 from mmdjax.evaluation import figures, tables
 from mmdjax.runtime.files import write_bytes, write_json
 
@@ -34,6 +36,31 @@ def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
     except OSError as error:
         made.error(f"--workdir {str(options.workdir)!r} cannot be made: {error.strerror}")
     return options
+
+
+def config_of(name: str, **data):
+    """Return the checked `configs/NAME.py`.
+
+    Args:
+      data: changes of its group `data`, which a config for a user's file needs.
+    """
+    from mmdjax import config as configs
+
+    path = Path(__file__).parents[1] / "configs" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    values = module.get_config().to_dict()
+    return configs.from_dict(values | {"data": values["data"] | data})
+
+
+def need_sentiment(task) -> None:
+    """Raise `UserError` for labels that have no ACC2, ACC7 and so on."""
+    if "acc2_nonzero" not in task.metric_names:
+        raise UserError(
+            f"labels of kind {task.kind!r} have no ACC2; allowed: sentiment in [-3, 3], or "
+            "config.task.metrics='sentiment'"
+        )
 
 
 def command_line(name: str) -> str:

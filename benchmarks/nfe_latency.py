@@ -72,43 +72,45 @@ def grids_for(sampler: str) -> tuple[str, ...]:
 class Study:
     """A trained model with its test split, and what every combination is measured on."""
 
-    def __init__(self, system, one, seed: int):
-        self.system, self.one, self.seed = system, one, seed
-        self.z, size = one.z["test"], len(one.z["test"].label)
-        patterns = system.patterns[:-1]
-        self.observed = patterns[np.arange(size) % len(patterns)]
+    def __init__(self, method, params, seed: int):
+        """method: 'two_stage_complete', whose parameters by phase are `params`."""
+        self.space, self.task, self.seed = method.space, method.task, seed
+        self.score, self.predictor = method.score(params), method.predictor(params)
+        self.scale, self.z = method.scale(params), method.latents(params, "test")
+        patterns = method.dataset.patterns[:-1]
+        self.observed = patterns[np.arange(len(self.z.label)) % len(patterns)]
 
     def quality(self, drawer) -> dict[str, float]:
-        from mmdjax.evaluation.evaluate import predict_draws
-        from mmdjax.evaluation.metrics import energy_distance, rmse, sentiment_metrics
+        """Return metrics and distances of one draw of each test utterance, and the NFE."""
         from mmdjax.methods.latent.work_list import draw_missing
+        from mmdjax.metrics import energy_distance, rmse
 
-        z, observed = self.z, self.observed
-        size = len(z.label)
+        z, observed, size = self.z, self.observed, len(self.z.label)
         key = jax.random.fold_in(jax.random.key(self.seed), STREAM)
         drawn, nfe = draw_missing(
             drawer,
-            self.one.score,
+            self.score,
             z.x,
             z.valid,
             observed,
             np.arange(size),
             np.zeros((size, 1), int),
             key,
-            self.system.buckets,
+            self.space.buckets,
             BATCHES[-1],
         )
-        arguments = (self.one.complete, self.one.scale, drawn, z.valid, observed)
-        found = sentiment_metrics(predict_draws(self.system, *arguments)[:, 0], z.label)
-        values = {metric: found[metric] for metric in METRICS} | {"nfe": nfe}
+        drawn = drawn[:, 0]
+        prediction = self.space.predict(self.predictor, self.scale, drawn, z.valid, observed)
+        metrics = self.task.metrics(prediction, z.label)
         distances, errors = [], []
         for m in range(observed.shape[1]):
             rows = ~observed[:, m]
             mask = z.valid[rows, m]
-            one, truth = (np.where(mask[..., None], x[rows, m], 0) for x in (drawn[:, 0], z.x))
-            distances.append(energy_distance(*(x.reshape(len(x), -1) for x in (one, truth))))
-            errors.append(rmse(one, truth, mask))
-        return values | {
+            ours, truth = (np.where(mask[..., None], x[rows, m], 0) for x in (drawn, z.x))
+            distances.append(energy_distance(*(x.reshape(len(x), -1) for x in (ours, truth))))
+            errors.append(rmse(ours, truth, mask))
+        return {metric: metrics[metric] for metric in METRICS} | {
+            "nfe": nfe,
             "energy_distance": float(np.mean(distances)),
             "rmse": float(np.mean(errors)),
         }
@@ -120,7 +122,7 @@ class Study:
         condition, mask = self.z.x[rows][:, others], self.z.valid[rows][:, others]
         keys = jax.random.split(jax.random.key(0), (1, batch, 1))
         return (
-            self.one.score,
+            self.score,
             np.zeros(1, np.int32),
             condition,
             np.tile(others, (batch, 1)),
@@ -201,25 +203,27 @@ def main(argv: list[str]) -> None:
     config, workdir = command.given(argv)
     from mmdjax.config import Diffusion, to_dict
     from mmdjax.data import pipeline
-    from mmdjax.experiment import machine
     from mmdjax.methods.latent.draw import make_drawer
+    from mmdjax.methods.method import of_name
     from mmdjax.methods.recipes import RECIPES
     from mmdjax.methods.settings import with_recipe
-    from mmdjax.methods.stages import Stages
-    from mmdjax.methods.two_stage import TwoStage
+    from mmdjax.run import machine
     from mmdjax.runtime.progress import Reporter
-    from mmdjax.workdir import claim
+    from mmdjax.training.train import train
+    from mmdjax.workdir import Places, claim
 
     written = {"config": to_dict(config), "asked": [_SMOKE.value, _GRIDS.value, _NFE.value]}
     claim(workdir, written)
-    splits, seed = pipeline.standardise(pipeline.load(config.data)), config.seeds[0]
-    system = TwoStage(config, splits, Reporter())
-    one = Stages(system).stage_one(seed, (workdir / f"seed_{seed}").joinpath)
-    study, sde = Study(system, one, seed), system.modules.sde
+    dataset, seed = pipeline.dataset(config.data, config.task), config.seeds[0]
+    common.need_sentiment(dataset.task)
+    method = of_name("two_stage_complete")(config, dataset, Reporter())
+    trained = train(method, seed, Places(workdir, dataset.content).phase(config, seed))
+    study, modules = Study(method, trained.params, seed), method.space.modules
+    sde = modules.sde
 
     def make(**changes):
         wanted = Diffusion(sde=config.diffusion.sde, dtype=config.diffusion.dtype, **changes)
-        return make_drawer(system.modules, with_recipe(wanted))
+        return make_drawer(modules, with_recipe(wanted))
 
     quality, latency = measure(study, sde, make, workdir / "parts")
     rows = joined(quality, latency)

@@ -19,10 +19,7 @@ Goes on where it stopped. Writes recipe_quality.json, .md and .png.
 from __future__ import annotations
 
 import dataclasses
-import functools
-import shutil
 
-import jax
 import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
@@ -50,7 +47,6 @@ PAIRS = (
     (("prefix", "fast-4"), ("prefix", "imder")),
 )
 METRICS = ("energy_distance", "rmse", "acc2_nonzero", "f1_nonzero", "acc7", "mae")
-STREAM = 300  # of a seed's randomness, apart from training's and evaluation's
 
 
 def variants(patch: int) -> dict[str, dict]:
@@ -59,28 +55,35 @@ def variants(patch: int) -> dict[str, dict]:
     return {"joint": joint, "prefix": prefix, "patch": prefix | {"patch": patch}}
 
 
-def quality(system, one, drawer, seed: int, name: str) -> dict[str, float]:
-    """Means over the incomplete patterns, on the test split."""
-    from mmdjax.data.missing.patterns import pattern_name
-    from mmdjax.evaluation.evaluate import imputation_rows, predict_draws
-    from mmdjax.evaluation.metrics import sentiment_metrics
-    from mmdjax.methods.latent.completion import draw_patterns
+def with_changes(config, sizes: dict, recipe: str):
+    """Return the config with a network form, and with a recipe in place of its own solver."""
+    from mmdjax.config import Diffusion
+    from mmdjax.methods.recipes import FIELDS
+    from mmdjax.methods.settings import with_recipe
 
-    z, draws = one.z["test"], system.config.evaluation.draws
-    size, values = len(z.label), {}
-    for pattern in system.patterns[:-1]:
-        observed = np.tile(pattern, (size, 1))
-        key = jax.random.fold_in(jax.random.key(seed), STREAM)
-        title = f"{name}, observed {pattern_name(pattern, system.modalities)}"
-        (drawn,), _ = draw_patterns(system, one.score, z, pattern[None], draws, key, title, drawer)
-        predicted = predict_draws(system, one.complete, one.scale, drawn, z.valid, observed)
-        found = sentiment_metrics(predicted.mean(1), z.label)
-        rows = imputation_rows("", drawn[:, 0], None, z, pattern, system.modalities, seed)
-        for metric in ("energy_distance", "rmse"):
-            found[metric] = np.mean([r["value"] for r in rows if r["metric"] == metric])
-        for metric in METRICS:
-            values.setdefault(metric, []).append(found[metric])
-    return {metric: float(np.mean(v)) for metric, v in values.items()}
+    plain = {name: getattr(Diffusion(), name) for name in FIELDS}
+    diffusion = with_recipe(dataclasses.replace(config.diffusion, **plain, recipe=recipe))
+    score = dataclasses.replace(config.score, **sizes)
+    return dataclasses.replace(config, score=score, diffusion=diffusion)
+
+
+def quality(method, params, seed: int) -> dict[str, float]:
+    """Return means over the incomplete patterns, on the test split."""
+    from mmdjax.evaluation.conditions import conditions_of
+    from mmdjax.evaluation.evaluate import Member, evaluate
+
+    config = method.config
+    conditions = [
+        c
+        for c in conditions_of(method.dataset, config.evaluation, seed)
+        if c.protocol == "fixed" and not c.observed.everything
+    ]
+    member = Member("recipe", method, params, config.evaluation.draws)
+    values: dict[str, dict[str, list[float]]] = {}
+    for row in evaluate([member], conditions, seed)["recipe"]:
+        pattern = row["condition"].partition(">")[0]  # 'l>a': acoustic drawn from language
+        values.setdefault(row["metric"], {}).setdefault(pattern, []).append(row["value"])
+    return {m: float(np.mean([np.mean(v) for v in values[m].values()])) for m in METRICS}
 
 
 def difference(rows, one, other, metric: str) -> np.ndarray:
@@ -157,43 +160,31 @@ def chart(rows) -> Figure:
 
 def main(argv: list[str]) -> None:
     config, workdir = command.given(argv)
-    from mmdjax.config import Diffusion, to_dict
+    from mmdjax.config import to_dict
     from mmdjax.data import pipeline
-    from mmdjax.experiment import machine
-    from mmdjax.methods.latent.draw import make_drawer
-    from mmdjax.methods.settings import with_recipe
-    from mmdjax.methods.stages import Stages
-    from mmdjax.methods.two_stage import TwoStage
+    from mmdjax.methods.method import of_name
+    from mmdjax.run import machine
     from mmdjax.runtime.progress import Reporter
-    from mmdjax.workdir import claim
+    from mmdjax.training.train import Known, train
+    from mmdjax.workdir import Places, claim
 
-    written = {"config": to_dict(config), "patch": PATCH.value}
-    claim(workdir, written)
-    splits, reporter = pipeline.standardise(pipeline.load(config.data)), Reporter()
-    rows = []
-    for network, changes in variants(PATCH.value).items():
-        score = dataclasses.replace(config.score, **changes)
-        system = TwoStage(dataclasses.replace(config, score=score), splits, reporter)
-        stages = Stages(system)
-        drawers = {
-            recipe: make_drawer(
-                system.modules,
-                with_recipe(Diffusion(sde=config.diffusion.sde, recipe=recipe)),
-            )
-            for recipe in RECIPES[network]
-            if f"{network}:{recipe}" not in WITHOUT.value
-        }
+    claim(workdir, {"config": to_dict(config), "patch": PATCH.value})
+    dataset, reporter = pipeline.dataset(config.data, config.task), Reporter()
+    common.need_sentiment(dataset.task)
+    places, known, rows = Places(workdir, dataset.content), Known(), []
+    for network, sizes in variants(PATCH.value).items():
+        recipes = [r for r in RECIPES[network] if f"{network}:{r}" not in WITHOUT.value]
         for seed in config.seeds:
-            folder = workdir / network / f"seed_{seed}"
-            first = workdir / "joint" / f"seed_{seed}" / "classifier"
-            if first.exists() and not folder.exists():  # the same in every form
-                shutil.copytree(first, folder / "classifier")
-            one = stages.stage_one(seed, folder.joinpath)
-            for recipe, drawer in drawers.items():
-                row = {"network": network, "recipe": recipe, "seed": seed}
-                name = f"{network}, {recipe}, seed {seed}"
-                measure = functools.partial(quality, system, one, drawer, seed, name)
+            for recipe in recipes:
+                changed = with_changes(config, sizes, recipe)
+
+                def measure(changed=changed, seed=seed):
+                    method = of_name("two_stage_complete")(changed, dataset, reporter)
+                    trained = train(method, seed, places.phase(changed, seed), known=known)
+                    return quality(method, trained.params, seed)
+
                 path = workdir / "parts" / f"{network}_{recipe}_{seed}.json"
+                row = {"network": network, "recipe": recipe, "seed": seed}
                 rows.append(row | common.kept(path, measure))
                 reporter.print(
                     "{network:7} {recipe:15} seed {seed}: energy distance {energy_distance:.4f}, "

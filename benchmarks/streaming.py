@@ -39,7 +39,7 @@ finally:
 
 
 def model(folder: Path) -> None:
-    """A published model with random parameters."""
+    """Write a model with random parameters."""
     from benchmarks.cold_start import configured, untrained
     from mmdjax.serving.publish import publish
 
@@ -48,8 +48,8 @@ def model(folder: Path) -> None:
     fusion = dataclasses.replace(config.fusion, layers=1)
     decoder = dataclasses.replace(config.decoder, blocks=1)
     config = dataclasses.replace(config, score=score, fusion=fusion, decoder=decoder)
-    system, trained, raw = untrained(config, SHAPES)
-    publish(system, trained, 0, raw["train"], folder, "random")
+    method, params = untrained(config, SHAPES)
+    publish(method, params, 0, folder, method.dataset.content)
 
 
 def write_file(path: Path, size: int) -> int:
@@ -126,7 +126,7 @@ def main() -> None:
     parser = common.parser(__doc__)
     parser.add_argument("--gigabytes", type=float, default=10.0, help="size of the file, in GiB")
     options = common.parse(parser)
-    from mmdjax.experiment import machine
+    from mmdjax.run import machine
 
     folder, wanted = options.workdir, 0.2 if options.smoke else options.gigabytes
     model(folder / "model")

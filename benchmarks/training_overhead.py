@@ -3,8 +3,9 @@
 Command: python -m benchmarks.training_overhead --workdir=DIR [--smoke]
 Time: a minute on two cores, with programs kept from an earlier start.
 
-Trains the three phases of `configs/synthetic.py` with the loop that users run (progress, checks for
-signals and feeding included), on more utterances so that the 20 profiled steps lie in one epoch.
+Trains the phases of `two_stage` and `zero_trained` with `configs/synthetic.py` and the loop that
+users run (progress, checks for signals and feeding included), on more utterances so that the 20
+profiled steps lie in one epoch.
 Its steps are the smallest of all configs, so the loop around them weighs most. Busy is the union of
 all intervals in which some thread (or stream of a GPU) runs operations of a compiled program.
 """
@@ -12,8 +13,8 @@ all intervals in which some thread (or stream of a GPU) runs operations of a com
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -60,44 +61,44 @@ def fraction(busy: np.ndarray) -> float:
     return float((busy[:, 1] - busy[:, 0]).sum() / (busy[-1, 1] - busy[0, 0]))
 
 
-def settings(smoke: bool):
-    """`configs/synthetic.py` with an epoch a phase, in which the profiled steps lie."""
-    from mmdjax import config as configs
-
-    path = Path(__file__).parents[1] / "configs" / "synthetic.py"
-    spec = importlib.util.spec_from_file_location("synthetic", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = configs.from_dict(module.get_config().to_dict())
+def settings():
+    """Return `configs/synthetic.py` with an epoch a phase, in which the profiled steps lie."""
+    config = common.config_of("synthetic")
     phases = ("classifier_training", "score_training", "stage2_training")
     short = {p: dataclasses.replace(getattr(config, p), epochs=1) for p in phases}
     utterances = (FIRST + STEPS + 2) * config.score_training.batch
     data = dataclasses.replace(config.data, train=utterances, valid=64, test=64)
-    fills = ("draws",) if smoke else ("draws", "zero")
-    return dataclasses.replace(config, data=data, fills=fills, rounds=1, **short)
+    return dataclasses.replace(config, data=data, rounds=1, **short)
 
 
-def measured(config, folder: Path) -> dict[str, np.ndarray]:
-    """Phase -> busy intervals of one training run."""
+def measured(config, methods: Sequence[str], folder: Path) -> dict[str, np.ndarray]:
+    """Train methods and return the busy intervals of every phase; what they share is trained once.
+
+    Args:
+      methods: names of `mmdjax.methods`.
+    """
     from mmdjax.data import pipeline
-    from mmdjax.methods.stages import Stages
-    from mmdjax.methods.two_stage import TwoStage
+    from mmdjax.methods.method import of_name
     from mmdjax.runtime.progress import Reporter
+    from mmdjax.training.train import Known, train
+    from mmdjax.workdir import Places
 
-    splits = pipeline.standardise(pipeline.load(config.data))
-    stages = Stages(TwoStage(config, splits, Reporter(profile=folder / "profile")))
-    stages.train(0, (folder / "checkpoints").joinpath)
+    dataset = pipeline.dataset(config.data, config.task)
+    reporter, known = Reporter(profile=folder / "profile"), Known()
+    place = Places(folder, dataset.content).phase(config, 0)
+    for name in methods:
+        train(of_name(name)(config, dataset, reporter), 0, place, known=known)
     traces = sorted((folder / "profile").rglob("*.xplane.pb"))
     names = {path.relative_to(folder / "profile").parts[0]: path for path in traces}
     return {name.removeprefix("seed_0_"): busy_intervals(path) for name, path in names.items()}
 
 
-def picture(found: dict[str, np.ndarray], rows: list[dict]) -> Figure:
+def picture(busy_of: dict[str, np.ndarray], rows: list[dict]) -> Figure:
     """A timeline of each phase: when compiled operations ran."""
     figure = Figure(figsize=(8.4, 0.9 + 0.62 * len(rows)), layout="constrained", facecolor="white")
     ax = figure.subplots()
     for place, row in enumerate(rows):
-        busy = (found[row["phase"]] - found[row["phase"]][0, 0]) * 1e3
+        busy = (busy_of[row["phase"]] - busy_of[row["phase"]][0, 0]) * 1e3
         ax.broken_barh([(0, busy[-1, 1])], (place - 0.3, 0.6), color=IDLE)
         ax.broken_barh([(a, b - a) for a, b in busy], (place - 0.3, 0.6), color=BUSY)
         text = f" {100 * row['busy']:.1f} %"
@@ -116,12 +117,13 @@ def picture(found: dict[str, np.ndarray], rows: list[dict]) -> Figure:
 
 def main() -> None:
     options = common.parse(common.parser(__doc__))
-    from mmdjax.experiment import machine
+    from mmdjax.run import machine
 
     keep_programs()
-    config = settings(options.smoke)
+    config = settings()
+    methods = ("two_stage",) if options.smoke else ("two_stage", "zero_trained")
     runs = [
-        measured(config, options.workdir / f"round_{number}")
+        measured(config, methods, options.workdir / f"round_{number}")
         for number in range(1 if options.smoke else ROUNDS)
     ]
     rows, shown = [], {}
