@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmdjax.data.formats.contents import LAYOUTS
-from mmdjax.data.missing.gaps import FRAMES, observed_frames
+from mmdjax.data.missing.gaps import observed_frames
 from mmdjax.data.missing.patterns import check_rate
 from mmdjax.data.pipeline import SOURCES, modality_names
 from mmdjax.diffusion import sde, time_grids
@@ -80,11 +80,6 @@ def _check_gaps(config) -> None:
     for name, rate in config.evaluation.generators():
         valid = {m: np.ones((4, 8), bool) for m in modality_names(config.data)}
         observed_frames(name, valid, rate, 0, label=np.zeros(4))
-        if name in FRAMES and config.method == "two_stage" and not config.diffusion.frame_gaps:
-            raise UserError(
-                f"config.evaluation.gaps has {name!r}, which drops frames, and the score networks "
-                "learn whole modalities; give config.diffusion.frame_gaps above 0, such as 0.5"
-            )
 
 
 def _check_networks(config) -> None:

@@ -16,7 +16,7 @@ from mmdjax.config.systems import NO_COMPARISON, Comparison
 from mmdjax.data.settings import Data, Labels
 from mmdjax.errors import UserError
 from mmdjax.methods.graph.settings import Graph
-from mmdjax.methods.method import registry
+from mmdjax.methods.method import DEFAULT, registry
 from mmdjax.methods.settings import Decoder, Diffusion, Fusion, Latents, Score, with_recipe
 from mmdjax.runtime.settings import dataclass_from, field
 from mmdjax.training.settings import MESH, TRAINING, Mesh, Training
@@ -83,7 +83,7 @@ class _Base:
     """
 
     title: str = "mmdjax"
-    method: str = field("two_stage", names=lambda: tuple(registry()))
+    method: str = field(DEFAULT, names=lambda: tuple(registry()))
     systems: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
     rounds: int = field(6, low=1)

@@ -8,13 +8,7 @@ from typing import Any
 from mmdjax.config.groups import from_dict, to_dict
 from mmdjax.config.systems import changed
 from mmdjax.errors import UserError
-from mmdjax.methods.method import Method, of_name, registry
-
-# What a system of an earlier version's comparison was shown by -> the method that it is now.
-FORMER = {
-    "diffusion": "two_stage",
-    "diffusion_k1": "two_stage, and the change 'evaluation.draws=1'",
-}
+from mmdjax.methods.method import FORMER, Method, of_name, registry
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,6 +24,12 @@ from mmdjax.types import Observed
 
 __all__ = ["Completion", "Method", "Phase", "Served", "phase_keys", "register", "stream"]
 
+DEFAULT = "two_stage"
+# What a system of an earlier version's comparison was shown by -> the method that it is now.
+FORMER = {
+    "diffusion": "two_stage",
+    "diffusion_k1": "two_stage, and the change 'evaluation.draws=1'",
+}
 # What every phase reads of a config, and what no phase reads (`fingerprint`).
 ALWAYS = ("data", "task")
 SOLVER = tuple(
@@ -93,8 +99,9 @@ class Served(NamedTuple):
       arrays: nested dicts of arrays, the parameters of `Method.route`.
       explained: modality -> share of the validation split's variance that comes back in features
         from exact completions.
-      about: plain values for the model's signature; 'frame_gaps': whether frames inside a modality
-        may be missing.
+      about: plain values for the model's signature. 'frame_gaps': whether frames inside a modality
+        may be missing; 'lengths': increasing lengths to which rows are cut, in latent frames, or in
+        utterances of a conversation; 'predictor': the name of the classifier that was chosen.
     """
 
     arrays: dict

@@ -1,0 +1,85 @@
+"""The order of layers: a module imports only from its own layer and from those below."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2] / "mmdjax"
+# From the bottom to the top; modules of one entry may import each other.
+LAYERS = (
+    ("errors", "types", "metrics", "__init__"),
+    ("runtime",),
+    ("tasks", "diffusion", "networks", "graphs"),
+    ("data",),
+    ("training",),
+    ("methods",),
+    ("config",),
+    ("workdir",),
+    ("evaluation",),
+    ("serving",),
+    ("run",),
+    ("main",),
+)
+# `Imputer.fit` trains as a run does, and imports it when it is called.
+LATE = {("mmdjax.serving.fit", "mmdjax.run")}
+READ = ("beside.py",)  # names of papers, as the published tables have them
+MODULES = sorted(ROOT.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def layer(module: str) -> int:
+    top = module.split(".")[1] if "." in module else "__init__"
+    return next(i for i, names in enumerate(LAYERS) if top in names)
+
+
+def imported(path: Path, everywhere: bool) -> set[str]:
+    """Modules of the package that a file imports; only at its top level unless `everywhere`."""
+    tree = ast.parse(path.read_text())
+    found = set()
+    for node in ast.walk(tree) if everywhere else tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mmdjax":
+            for alias in node.names:
+                inner = ROOT.parent.joinpath(*node.module.split("."), alias.name)
+                is_module = inner.with_suffix(".py").exists() or inner.is_dir()
+                found.add(f"{node.module}.{alias.name}" if is_module else node.module)
+        elif isinstance(node, ast.Import):
+            found |= {a.name for a in node.names if a.name.split(".")[0] == "mmdjax"}
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_imports_only_from_its_own_layer_and_below(path):
+    module = name_of(path)
+    for other in imported(path, everywhere=True):
+        if (module, other) not in LATE:
+            assert layer(other) <= layer(module), f"{module} imports {other}"
+
+
+def test_no_modules_import_each_other():
+    graph = {name_of(path): imported(path, everywhere=False) for path in MODULES}
+    done: set[str] = set()
+
+    def visit(module: str, above: tuple[str, ...]) -> None:
+        assert module not in above, " -> ".join((*above[above.index(module) :], module))
+        if module not in done:
+            for other in sorted(graph.get(module, ())):
+                visit(other, (*above, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def test_no_method_is_named_outside_its_own_folder():
+    names = ("two_stage", "imder", "gsdnet")
+    for path in MODULES:
+        if "methods" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            named = isinstance(node, ast.Constant) and node.value in names
+            assert not named or _allowed(path), f"{path}:{node.lineno}: {node.value!r}"
