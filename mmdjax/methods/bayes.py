@@ -16,6 +16,12 @@ class Bayes(Method):
     yardstick = gaps = True
     alone = False
 
+    def __init__(self, config, dataset, reporter):
+        """See `Method`; where there are conversations, what neighbours show counts."""
+        super().__init__(config, dataset, reporter)
+        if dataset.splits["train"].talk is not None:
+            self.sees = "conversations"
+
     @classmethod
     def check(cls, config) -> None:
         """Raise `UserError` where the law of the data is not known."""

@@ -33,9 +33,8 @@ METHODS = tuple(registry())
 SERVED = tuple(n for n, cls in registry().items() if cls.served.__qualname__ != "Method.served")
 TRAINED = tuple(n for n in METHODS if n not in ("linear_probe", "bayes", "bayes_alone"))
 QUICK = {"epochs": 2, "batch": 16, "patience": 2}
-TRAINING = dict.fromkeys(
-    ("classifier_training", "score_training", "stage2_training", "imder_training"), QUICK
-)
+PHASES = ("classifier_training", "score_training", "stage2_training", "imder_training")
+TRAINING = dict.fromkeys(PHASES, QUICK)
 CONVERSATIONS = {"name": "synthetic_conversations", "train": 6, "valid": 3, "test": 4}
 GRAPH = {"components": 4, "gcn_width": 8, "gcn_layers": 1, "refine_width": 8, "spectrum_width": 8}
 LABELS = ("sentiment", "rating", "emotion", "affect", "signs")
@@ -213,7 +212,7 @@ def test_every_method_has_every_metric_of_every_task(name, labels):
         pytest.skip("conversations have sentiment")
     method = method_of(name, labels=labels)
     optimum = method_of("bayes", method.dataset, labels)
-    conditions = [c for c in conditions_of(method.dataset, method.config.evaluation, 0)][-3:]
+    conditions = conditions_of(method.dataset, method.config.evaluation, 0)[-3:]
     rows = evaluate([Member(name, method, untrained(method), 2)], conditions, 0)[name]
     rows = rows + evaluate([Member("best", optimum, {}, 1)], conditions, 0)["best"]
     rows = with_regrets(rows, method.task)
