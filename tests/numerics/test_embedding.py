@@ -150,7 +150,10 @@ def test_any_method_with_a_truth_is_pictured(rng):
         ("vision", "true", 40), ("vision", "drawn", 40),
     ]  # fmt: skip
     assert set(points["a"]["numbers"]) == {"language", "vision"}
-    many = {f"system {i}": points for i in range(8)}
+    many = {f"system {i}": points | {"l": points["l"] | {"numbers": {}}} for i in range(8)}
+    for i, of in enumerate(many.values()):
+        of["l"]["numbers"]["vision"] = [0.1 * i, 0.5]
+    many["the same"] = many["system 7"]
     ((_, blocks),), shown = effectiveness.sections(many | {"none": {}}, Drawn.modalities)
     assert [block[1] for block in blocks] == [*shown] == ["tsne_1", "tsne_2"]
     assert len(shown["tsne_1"][0].axes) == 18
