@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from mmdjax import config as configs
-from mmdjax import experiment
 from mmdjax.diffusion.sde import REGISTRY
-from mmdjax.evaluation.evaluate import evaluate
+from mmdjax.evaluation.conditions import conditions_of
+from mmdjax.evaluation.evaluate import Member, evaluate
 from mmdjax.methods.imder import draw_pattern, faithful_grid, imder_loss
 from mmdjax.methods.latent.draw import make_drawer
-from mmdjax.methods.two_stage import Trained
+from mmdjax.run import run
+from mmdjax.tasks import SENTIMENT
 from tests.conftest import TINY
 
 DIFFUSION = dataclasses.replace(configs.Diffusion(), sde="ve", sampler="euler_maruyama", nfe=4)
@@ -44,7 +45,7 @@ def gradient(parts, faithful):
 
     @jax.jit
     def of(params, data, key, weight):
-        loss = imder_loss(modules, diffusion, weight, faithful)
+        loss = imder_loss(modules, SENTIMENT, diffusion, weight, faithful)
         rest = (data, jnp.ones(len(ROWS)), key, TINY["latents"]["frames"])
         return jax.grad(loss)(params, *rest)
 
@@ -108,18 +109,20 @@ def test_the_draws_are_those_of_the_drawer(parts, rng):
     np.testing.assert_allclose(got[:, 1], expected[0, :, 0], atol=1e-4)
 
 
-def test_it_is_evaluated_on_the_latents_that_it_was_trained_on(parts, tiny_system):
+def test_it_is_evaluated_on_the_latents_that_it_was_trained_on(parts, tiny_method):
     """Raw ones: its scale is the identity."""
-    system, params, scale = tiny_system, parts[1], tiny_system.identity_scale()
-    stage2 = {"draws": {"fusion": params["fusion"], "decoder": params["decoder"]}}
-    trained = Trained(params["encoders"], scale, params["score"], None, stage2, {})
-    rows, _ = evaluate(system, trained, 0, system.splits["test"])
-    found = {(r["method"], r["condition"], r["metric"]): r["value"] for r in rows}
-    z = system.encode(params["encoders"], system.splits["test"])
-    observed = np.ones(z.x.shape[:2], bool)
-    predicted = system.predict(stage2["draws"], scale, z.x, z.valid, observed)
-    expected = np.abs(predicted - z.label).mean()
-    assert found["diffusion_k1", "l+a+v", "mae"] == pytest.approx(expected, rel=1e-4)
+    method, params, task = tiny_method("imder"), parts[1], tiny_method("imder").task
+    space, test = method.space, method.dataset.splits["test"]
+    conditions = conditions_of(method.dataset, method.config.evaluation, 0)
+    rows = evaluate([Member("IMDer", method, {"imder": params}, 2)], conditions, 0)["IMDer"]
+    values = {(r["protocol"], r["condition"], r["metric"]): r["value"] for r in rows}
+    z = space.encode(params["encoders"], space.splits["test"])
+    observed, scale = np.ones(z.x.shape[:2], bool), space.identity_scale()
+    predictor = {"fusion": params["fusion"], "decoder": params["decoder"]}
+    predicted = space.predict(predictor, scale, z.x, z.valid, observed)
+    expected = task.metrics(predicted, test.label)["mae"]
+    assert values["fixed", "l+a+v", "mae"] == pytest.approx(expected, rel=1e-4)
+    assert values["random", "0.0", "mae"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_faithful_grid_takes_one_step_too_many():
@@ -134,12 +137,14 @@ def test_a_run_trains_and_evaluates_it_and_goes_on_where_it_stopped(tmp_path):
     imder = {"method": "imder", "imder": {"faithful": True}, "imder_training": {"epochs": 1}}
     diffusion = {"sde": "ve", "sampler": "euler_maruyama", "nfe": 3, "coupling": "independent"}
     values = TINY | imder | {"diffusion": diffusion | {"conditioning": "shared"}}
-    config = configs.from_dict(values)
-    rows = experiment.run(config, tmp_path)
-    methods = {r["method"] for r in rows if r["protocol"] == "fixed"}
-    assert methods == {"diffusion_k1", "diffusion_k2", "linear_probe", "bayes"}
-    again = experiment.run(config, tmp_path, may_train=False)
-    named = [[(r["method"], r["metric"], r["value"]) for r in part if r["metric"] != "seconds"]
+    config = configs.from_dict(values | {"systems": ("imder evaluation.draws=1", "bayes")})
+    rows = run(config, tmp_path)
+    systems = {r["system"] for r in rows if r["protocol"] == "fixed"}
+    assert systems == {"IMDer, K = 2", "IMDer, K = 1", "Bayes optimum"}
+    again = run(config, tmp_path, may_train=False)
+    named = [[(r["system"], r["metric"], r["value"]) for r in part if r["metric"] != "seconds"]
              for part in (rows, again)]  # fmt: skip
     assert named[0] == named[1]
     assert (tmp_path / "report.html").exists()
+    made = {path.name.partition("-")[0] for path in (tmp_path / "checkpoints").iterdir()}
+    assert made == {"imder"}

@@ -181,11 +181,13 @@ def test_repeating_what_was_encoded_is_encoding_repeated_rows(score, latents):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_fusion_reads_valid_frames_only_and_trains_every_parameter(latents):
+@pytest.mark.parametrize("outputs", [1, 5])
+def test_fusion_reads_valid_frames_only_and_trains_every_parameter(latents, outputs):
     x, valid = latents
-    net = MulT(layers=2, heads=2)
+    net = MulT(layers=2, heads=2, outputs=outputs)
     params = jax.jit(net.init)(jax.random.key(0), x, valid)
     hidden = np.where(valid[..., None], x, np.nan)
+    assert net.apply(params, x, valid).shape == (B, outputs)
     with jax.debug_nans(False):
         np.testing.assert_array_equal(net.apply(params, hidden, valid), net.apply(params, x, valid))
     part = net.apply(params, x[2:, :, :2], valid[2:, :, :2])

@@ -18,7 +18,7 @@ from mmdjax.methods.latent.losses import weighted_mean
 from mmdjax.runtime import stopping
 from mmdjax.runtime.progress import Reporter
 from mmdjax.training.checkpoints import PhaseStore
-from mmdjax.training.loop import Phase, fit
+from mmdjax.training.loop import Schedule, fit
 from mmdjax.training.step import Source, make_trainer, plan_epoch, where_of
 
 SETTINGS = configs.Training(epochs=6, patience=6, batch=4, warmup=1, learning_rate=0.1, ema=0.5)
@@ -35,9 +35,9 @@ def run(folder, settings=SETTINGS, loss=quadratic, validate=None, trainer=None, 
     trainer = trainer or make_trainer(loss, settings, 18)
     source = Source({"y": np.arange(10, dtype=np.float32)})
     validate = validate or (lambda p: abs(float(p["w"]) - 4.5))
-    phase = Phase("test", BUCKET, (4, 8), jax.random.key(1), (0, 1))
+    schedule = Schedule("test", BUCKET, (4, 8), jax.random.key(1), (0, 1))
     arguments = ({"w": jnp.float32(0)}, lambda: (source, validate), settings)
-    return fit(phase, trainer, *arguments, PhaseStore(folder), Reporter(), **more)
+    return fit(schedule, trainer, *arguments, PhaseStore(folder), Reporter(), **more)
 
 
 def test_an_epoch_holds_every_sample_once_in_batches_of_one_bucket(rng):

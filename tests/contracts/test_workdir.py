@@ -2,44 +2,53 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
 from mmdjax import config as configs
+from mmdjax.config.resolve import systems_of
 from mmdjax.errors import UserError
+from mmdjax.methods.latent.phases import SCORE
 from mmdjax.runtime.files import locked
-from mmdjax.workdir import CONTENT, DERIVED, opened
+from mmdjax.workdir import CONTENT, DERIVED, Places, opened
 
 CONFIG = configs.Config()
 CHANGED = dataclasses.replace(CONFIG, rounds=2)
 
 
+def placed(places, config):
+    """Where the score networks and the results of a config's first system are."""
+    return places.phase(config, 0)("score", SCORE), places.system(systems_of(config)[0])
+
+
 def of_file(path: str) -> configs.Config:
-    data = configs.Data("mmsa", path, ("text:text", "audio:audio"))
+    data = configs.Data("mmsa", path, modalities=("text:text", "audio:audio"))
     return dataclasses.replace(CONFIG, data=data)
 
 
 def test_what_changes_only_how_a_run_goes_may_change(tmp_path):
     with opened(tmp_path, CONFIG, "data") as places:
-        before = places.phases(CONFIG, 0)("score"), places.system(CONFIG)
+        before = placed(places, CONFIG)
     other = dataclasses.replace(CONFIG, mesh=configs.Mesh(1), keep_last=5, save_seconds=1.0)
     with opened(tmp_path, other, "data") as places:
-        assert (places.phases(other, 0)("score"), places.system(other)) == before
+        assert placed(places, other) == before
     assert json.loads((tmp_path / "config.json").read_text())["keep_last"] == 5
 
 
 def test_the_same_data_at_another_place_go_on_and_other_data_do_not(tmp_path):
     with opened(tmp_path, of_file("here.pkl"), "one") as places:
-        before = places.phases(of_file("here.pkl"), 0)("score")
+        before = placed(places, of_file("here.pkl"))
     with opened(tmp_path, of_file("there.pkl"), "one") as places:
-        assert places.phases(of_file("there.pkl"), 0)("score") == before
+        assert placed(places, of_file("there.pkl")) == before
     with (
         pytest.raises(UserError, match=f"{CONTENT}: 'one' there, 'two' given"),
         opened(tmp_path, of_file("there.pkl"), "two"),
     ):
         pass
     with opened(tmp_path, of_file("there.pkl"), "two", force=True) as places:
-        assert places.phases(of_file("there.pkl"), 0)("score") != before
+        other = placed(places, of_file("there.pkl"))
+        assert all(a != b for a, b in zip(other, before, strict=True))
 
 
 def test_force_forgets_what_depends_on_the_config_and_keeps_checkpoints(tmp_path):
@@ -59,6 +68,19 @@ def test_force_forgets_what_depends_on_the_config_and_keeps_checkpoints(tmp_path
     with opened(tmp_path, CHANGED, "data", force=True):
         assert not any((tmp_path / name).exists() for name in DERIVED)
         assert (tmp_path / "checkpoints" / "one").exists()
+
+
+def test_results_of_a_system_do_not_depend_on_its_company():
+    """Its name, the other systems and other seeds may change; what it computes may not."""
+    places = Places(Path("run"), "data")
+    alone = systems_of(CONFIG)[0]
+    other = dataclasses.replace(CONFIG, title="x", seeds=(0, 1), systems=("zero",), optimise=False)
+    system = {"name": "mine", "changes": ("title=y",)}
+    compared = configs.from_dict({"comparison": {"systems": (system,)}})
+    for config in (other, compared):
+        assert places.system(systems_of(config)[0]) == places.system(alone)
+    one_draw = systems_of(dataclasses.replace(CONFIG, systems=("two_stage evaluation.draws=1",)))
+    assert len({places.system(s) for s in one_draw}) == 2
 
 
 def test_a_lock_is_held_by_one_and_let_go_of(tmp_path):
