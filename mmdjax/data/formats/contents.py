@@ -125,7 +125,7 @@ def open_contents(path: str | os.PathLike, layout: str = "") -> Contents:
     with lazy.reading(where, ALLOWED):
         found = _layout(path, where)
         module = LAYOUTS[name if name and name != "pypots" else found]
-        opened = importlib.import_module(f"mmdjax.data.layouts.{module}").open_path
+        opened = importlib.import_module(f"mmdjax.data.formats.{module}").open_path
         contents = opened(path, option) if module == "mmin" else opened(path)
     if name == "pypots" and contents.layout != name:
         contents.close()
