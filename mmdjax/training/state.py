@@ -75,7 +75,7 @@ def initial_state(place: Placement, rates: Rates, params) -> State:
     """
     layout = Layout.of(params)
     vector = layout.flat(jax.tree.map(np.asarray, params), place.padded(layout.size))
-    shapes = jax.eval_shape(optimiser_of(rates, 0).init, vector)
+    shapes = jax.eval_shape(lambda: optimiser_of(rates, 0).init(vector))
     optimiser = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
     count, total = np.zeros((), np.int32), np.zeros((), np.float32)
     return place.placed(State(vector, vector, optimiser, count, total, count, rates, layout))
