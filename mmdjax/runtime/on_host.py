@@ -16,7 +16,6 @@ from scipy import special
 
 from mmdjax.runtime.compilation import AheadOfTime, signature
 
-
 KEY = np.dtype([("high", np.uint32), ("low", np.uint32)])  # one element a key, as in JAX
 
 

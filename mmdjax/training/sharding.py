@@ -17,7 +17,7 @@ AXES = ("data", "fsdp")
 
 
 class Placement(NamedTuple):
-    """mesh: of a phase. shard_from: bytes from which a parameter is spread over 'fsdp'."""
+    """mesh: of a phase. shard_from: bytes from which a vector is spread over 'fsdp'."""
 
     mesh: jax.sharding.Mesh
     shard_from: int
