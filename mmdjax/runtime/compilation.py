@@ -77,7 +77,7 @@ class AheadOfTime:
 
     def prepare(self, *shapes, **static) -> None:
         """Starts compiling for arguments like these: arrays or `jax.ShapeDtypeStruct`s."""
-        key = _signature(shapes, static)
+        key = signature(shapes, static)
         if key not in self._programs or self._programs[key].cancelled():
             make = lambda: self.jitted.lower(*shapes, **static).compile()  # noqa: E731
             self._programs[key] = _POOL.submit(make)
@@ -86,7 +86,7 @@ class AheadOfTime:
     def __call__(self, *arguments, **static):
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
             return self._function(*arguments, **static)
-        future = self._programs.get(_signature(arguments, static))
+        future = self._programs.get(signature(arguments, static))
         if future is None or future.cancelled():
             return self.jitted(*arguments, **static)
         return future.result()(*arguments)
@@ -113,10 +113,11 @@ class AheadOfTime:
         return len(self._programs) + self.jitted._cache_size()
 
 
-def _signature(arguments, static) -> tuple:
+def signature(arguments, static=None) -> tuple:
+    """What tells programs of a function apart: structure, shapes, and static arguments."""
     leaves, tree = jax.tree.flatten(arguments)
     shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-    return tree, shapes, tuple(sorted(static.items()))
+    return tree, shapes, tuple(sorted((static or {}).items()))
 
 
 def shapes_of(tree):

@@ -1,8 +1,8 @@
 """Checkpoints of one training phase (orbax): atomic, asynchronous, resumable to the last bit.
 
-A checkpoint is a pytree of arrays and a JSON dict of plain values (position, history, seeds,
-settings). All randomness is derived from (seed, phase, epoch, step), so there is no iterator to
-save. Restored arrays take the places of a template: any number of devices and processes.
+A checkpoint is a pytree of numpy arrays, equal in every process, and a JSON dict of plain values
+(position, history, seeds, settings). All randomness is derived from (seed, phase, epoch, step), so
+there is no iterator to save. Nothing in it tells of devices and processes: any number goes on.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import copy
 import itertools
 import re
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -60,8 +60,12 @@ class PhaseStore:
         """Whether the last save is long enough ago, by the first process' clock."""
         return bool(processes.agreed(time.monotonic() - self._last >= self._save_seconds))
 
-    def save(self, step: int, arrays, values: dict) -> None:
+    def save(self, step: int, arrays, values: dict, networks: str = "") -> None:
         """Saves in the background; `step` tells places in a run apart, one that is kept is kept.
+
+        Args:
+          arrays: pytree of numpy arrays, which nobody changes afterwards.
+          networks: tells whose numbers they are; only the same ones restore them.
 
         Raises:
           UserError: this or the save before could not be written; older ones are left as they are.
@@ -69,7 +73,7 @@ class PhaseStore:
         self._last = time.monotonic()
         if processes.agreed(step in self._manager.all_steps()):
             return
-        arrays = {"arrays": arrays, "sum": _checksum(arrays)}
+        about = {"networks": networks + _shapes(arrays), "sum": _checksum(arrays)}
         # The loop goes on while this is written: `values` must be a copy, or it would be newer
         # than the arrays.
         try:
@@ -77,52 +81,54 @@ class PhaseStore:
                 step,
                 args=ocp.args.Composite(
                     arrays=ocp.args.StandardSave(arrays),
-                    values=ocp.args.JsonSave(copy.deepcopy(values) | {"shapes": _shapes(arrays)}),
+                    values=ocp.args.JsonSave(copy.deepcopy(values) | {"about": about}),
                 ),
                 force=True,
             )
         except Exception as error:
             raise _unsaved(self._folder, error) from error
 
-    def restore(self, template, report: Callable[[str], None] = print) -> tuple[Any, dict] | None:
-        """The newest sound (arrays, values), arrays shaped and placed like `template`; None where
-        there is none. One that cannot be read, or holds other numbers than were saved, is set aside
-        and reported.
+    def restore(
+        self, template, report: Callable[[str], None] = print, networks: str = ""
+    ) -> tuple[Any, dict] | None:
+        """The newest sound (arrays, values), arrays of numpy as in `template`; None where there is
+        none. One that cannot be read, or holds other numbers than were saved, is set aside and
+        reported.
+
+        Args:
+          networks: as they were saved with.
 
         Raises:
           UserError: it was made by other networks.
         """
-        template = {"arrays": template, "sum": np.zeros((), np.uint32)}
         # The first process chooses: on a network's file system others may see an older list.
         while (step := int(processes.agreed(max(self._manager.all_steps(), default=-1)))) >= 0:
-            found, reason = None, ""
+            arrays, values, reason = None, None, ""
             try:
-                found = self._restored(step, template)
-                if int(_checksum(found[0]["arrays"])) != int(found[0]["sum"]):
+                arrays, values = self._restored(step, template, networks)
+                if _checksum(arrays) != values.pop("about")["sum"]:
                     reason = "its numbers are not those that were saved"
             except (UserError, MemoryError, PermissionError, jax.errors.JaxRuntimeError):
                 raise  # nothing is said about the file
             except Exception as error:  # whatever a damaged file leads to
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
             if processes.all_agree(not reason):
-                values = found[1]
-                del values["shapes"]
-                return found[0]["arrays"], values
+                return arrays, values
             self._set_aside(step, reason or "for another process", report)
             self._manager.reload()
         return None
 
-    def _restored(self, step: int, template) -> tuple[Any, dict]:
+    def _restored(self, step: int, template, networks: str) -> tuple[Any, dict]:
         json_only = ocp.args.Composite(values=ocp.args.JsonRestore())
         values = self._manager.restore(step, args=json_only)["values"]
-        if values["shapes"] != _shapes(template):
+        if values["about"]["networks"] != networks + _shapes(template):
             raise UserError(
                 f"checkpoint {step} in {str(self._folder)!r} is of other networks than the "
                 "config's; allowed: the same ones, or a new workdir"
             )
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
-        arrays = ocp.args.Composite(arrays=ocp.args.StandardRestore(abstract))
-        return self._manager.restore(step, args=arrays)["arrays"], values
+        template = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), template)
+        restore = ocp.args.Composite(arrays=ocp.args.StandardRestore(template))
+        return self._manager.restore(step, args=restore)["arrays"], values
 
     def _set_aside(self, step: int, reason: str, report) -> None:
         name = f"{self._folder.name}-damaged-{step}"
@@ -152,17 +158,9 @@ def _shapes(tree) -> str:
     return "; ".join(f"{jax.tree_util.keystr(p)} {a.dtype}{list(a.shape)}" for p, a in leaves)
 
 
-@jax.jit
-def _checksum(tree) -> jax.Array:
-    """Sum of all bits, as 32-bit words without carry: the order of adding, and so the number of
-    devices, does not matter."""
-
-    def words(leaf):
-        if leaf.dtype.itemsize != 4:
-            leaf = leaf.astype(jnp.float32)
-        bits = jax.lax.bitcast_convert_type(leaf, jnp.uint32)
-        # Its place in the array, too: swapped numbers are damage.
-        place = jnp.arange(bits.size, dtype=jnp.uint32).reshape(bits.shape)
-        return (bits * (2 * place + 1)).sum(dtype=jnp.uint32)
-
-    return sum(jax.tree.map(words, jax.tree.leaves(tree)), jnp.uint32(0))
+def _checksum(tree) -> int:
+    """Of every byte and its place."""
+    total = 0
+    for leaf in jax.tree.leaves(tree):
+        total = zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8), total)
+    return total

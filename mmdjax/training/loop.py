@@ -14,7 +14,8 @@ import numpy as np
 from mmdjax.errors import UserError
 from mmdjax.runtime import processes, stopping
 from mmdjax.training.checkpoints import PhaseStore
-from mmdjax.training.step import Rows, Source, State, Trainer, plan_epoch, steps_per_epoch, where_of
+from mmdjax.training.state import State, from_host, to_host
+from mmdjax.training.step import Rows, Source, Trainer, plan_epoch, steps_per_epoch, where_of
 
 
 class Schedule(NamedTuple):
@@ -72,8 +73,9 @@ def fit(
       Stopped: by a signal; what was done is saved.
     """
     name, place = schedule.name, trainer.placement
-    best = jax.device_get(params)
-    state = trainer.init(best)
+    state = trainer.init(params)
+    layout = state.layout
+    best = layout.flat(jax.device_get(params), layout.size)
     values = {"epoch": 0, "step": 0, "wait": 0, "best_value": math.inf, "done": False}
     values |= {"seconds": 0.0, "history": {"epoch": [], "train": [], "valid": [], "best": 0}}
     # Read once: in the loop it would wait for the steps under way.
@@ -81,9 +83,11 @@ def fit(
     made_with = {"seed": list(schedule.seed), "key": words.tolist()}
     values |= made_with | {"settings": dataclasses.asdict(settings)}
     with stopping.deferred(), store:
-        saved = store.restore({"state": state, "best": best}, reporter.print)
+        template = {"state": to_host(place, state), "best": best}
+        saved = store.restore(template, reporter.print, str(layout))
         if saved is not None:
-            state, best, values = State(*saved[0]["state"]), saved[0]["best"], saved[1]
+            best, values = saved[0]["best"], saved[1]
+            state = from_host(place, state, saved[0]["state"])
             if {k: values[k] for k in made_with} != made_with:
                 raise UserError(f"{name}: the checkpoint is of another seed; give a new workdir")
         if not values["done"] and not may_train:
@@ -91,7 +95,8 @@ def fit(
                 f"{name} is not trained to the end in this workdir; run --mode=train first"
             )
         if values["done"]:
-            return Fitted(best, values["history"] | {"seconds": values["seconds"]})
+            done = values["history"] | {"seconds": values["seconds"]}
+            return Fitted(layout.unflat(best), done)
         source, validate = load()
         common, own = place.copied(source.common), place.own_rows(settings.batch)
 
@@ -107,7 +112,8 @@ def fit(
                 return
             # An epoch's last step and its validation are two places to go on from.
             place_in_run = values["epoch"] * (per_epoch + 1) + values["step"]
-            store.save(place_in_run, {"state": state, "best": best}, values)
+            arrays = {"state": to_host(place, state), "best": best}
+            store.save(place_in_run, arrays, values, str(layout))
 
         history, per_epoch = values["history"], steps_per_epoch(schedule.bucket, settings.batch)
         with reporter.phase(name, settings.epochs * per_epoch) as progress:
@@ -126,7 +132,9 @@ def fit(
                         trace.step(state.steps)
                     stopping.check()
                     # What is decided by it has to be decided alike.
-                    valid = float(processes.agreed(validate(place.local(state.average))))
+                    average = place.host(state.average)[: layout.size]
+                    valid = validate(jax.device_put(layout.unflat(average)))
+                    valid = float(processes.agreed(valid))
                 except stopping.Stopped:
                     values["seconds"] += time.monotonic() - started
                     save()
@@ -139,7 +147,7 @@ def fit(
                 values["wait"] += 1
                 if valid < values["best_value"]:
                     values["best_value"], values["wait"], history["best"] = valid, 0, epoch + 1
-                    best = jax.device_get(place.local(state.average))
+                    best = average
                 values["done"] = (
                     values["epoch"] >= settings.epochs or values["wait"] >= settings.patience
                 )
@@ -148,7 +156,7 @@ def fit(
                 if values["done"] or store.due():
                     save()
             trace.end(state.steps)
-    return Fitted(best, history | {"seconds": values["seconds"]})
+    return Fitted(layout.unflat(best), history | {"seconds": values["seconds"]})
 
 
 def _finite(name: str, state: State, valid: float, epoch: int) -> None:

@@ -41,7 +41,7 @@ class Mesh:
         one process: as many of them as divide the batch).
       fsdp: devices that share one copy of the parameters, the average and the optimiser's state.
         Each takes a part of the batch, too.
-      shard_from: bytes from which a parameter is shared rather than copied.
+      shard_from: bytes from which the vector of a phase's parameters is shared rather than copied.
     """
 
     data: int = field(0, low=0)

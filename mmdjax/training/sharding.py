@@ -17,7 +17,7 @@ AXES = ("data", "fsdp")
 
 
 class Placement(NamedTuple):
-    """mesh: of a phase. shard_from: bytes from which a parameter is spread over 'fsdp'."""
+    """mesh: of a phase. shard_from: bytes from which a vector is spread over 'fsdp'."""
 
     mesh: jax.sharding.Mesh
     shard_from: int
@@ -32,15 +32,19 @@ class Placement(NamedTuple):
         return NamedSharding(self.mesh, P(AXES))
 
     def of(self, leaf) -> NamedSharding:
-        """Of a parameter, or of anything that has its shape: its longest axis over 'fsdp'."""
-        parts, size = self.mesh.shape["fsdp"], math.prod(leaf.shape) * leaf.dtype.itemsize
-        if parts == 1 or size < self.shard_from:
+        """Of the vector of parameters, or of anything of its shape: in parts over 'fsdp'."""
+        size = math.prod(leaf.shape) * leaf.dtype.itemsize
+        if self.parts == 1 or leaf.ndim == 0 or size < self.shard_from:
             return self.everywhere
-        axes = [i for i, n in enumerate(leaf.shape) if n % parts == 0]
-        if not axes:
-            return self.everywhere
-        longest = max(axes, key=lambda i: leaf.shape[i])
-        return NamedSharding(self.mesh, P(*(None,) * longest, "fsdp"))
+        return NamedSharding(self.mesh, P("fsdp"))
+
+    @property
+    def parts(self) -> int:
+        return self.mesh.shape["fsdp"]
+
+    def padded(self, size: int) -> int:
+        """Of a vector that is spread: equal parts."""
+        return -(-size // self.parts) * self.parts
 
     def shapes(self, tree, sharding=None):
         """`jax.ShapeDtypeStruct`s of a pytree as it will be placed.
@@ -52,17 +56,24 @@ class Placement(NamedTuple):
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding or self.of(a)), tree
         )
 
+    def placed(self, tree):
+        """Numpy arrays, the same ones in every process, as parameters are placed."""
+
+        def one(a):
+            return jax.make_array_from_callback(a.shape, self.of(a), lambda index: a[index])
+
+        return jax.tree.map(one, tree)
+
     def constrained(self, tree):
         """Parameters inside a compiled function, kept where they belong."""
         return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, self.of(a)), tree)
 
-    def gathered(self, tree):
+    def gathered(self, vector):
         """Parameters inside a compiled function, whole for as long as they are used. Without it the
         partitioner exchanges activations, which are many times larger."""
-        if self.mesh.shape["fsdp"] == 1:
-            return tree
-        whole = self.everywhere
-        return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, whole), tree)
+        if self.parts == 1:
+            return vector
+        return jax.lax.with_sharding_constraint(vector, self.everywhere)
 
     def copied(self, tree):
         """The same pytree on every device."""
@@ -85,15 +96,17 @@ class Placement(NamedTuple):
             jax.block_until_ready(tree)
         return tree
 
-    def local(self, tree):
-        """A pytree on this process' first device, whole."""
-        whole = self.settled(_gather(self.everywhere)(tree))
-        return jax.tree.map(lambda a: a.addressable_data(0), whole)
+    def host(self, vector) -> np.ndarray:
+        """A copy of a vector in this process' memory, whole; all processes ask together."""
+        if not vector.is_fully_replicated:
+            vector = self.settled(_gather(self.everywhere)(vector))
+        # Copied: on a CPU it would be the device's own memory, which the next step overwrites.
+        return np.array(vector.addressable_data(0))
 
 
 @functools.lru_cache
 def _gather(everywhere: NamedSharding):
-    return jax.jit(lambda tree: tree, out_shardings=everywhere)
+    return jax.jit(lambda vector: vector, out_shardings=everywhere)
 
 
 def placement(settings, batch: int) -> Placement:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -13,22 +14,7 @@ import optax
 from mmdjax.runtime.compilation import AheadOfTime, shared
 from mmdjax.training.settings import MESH, Mesh
 from mmdjax.training.sharding import Placement, placement
-
-
-class State(NamedTuple):
-    """params; their moving average (equal to params without averaging); optimiser state.
-
-    Attributes:
-      steps: taken. total: sum of the losses since the epoch began. broken: the first step, from 1,
-        whose loss was not finite; 0 while there is none.
-    """
-
-    params: dict
-    average: dict
-    optimiser: tuple
-    steps: jax.Array
-    total: jax.Array
-    broken: jax.Array
+from mmdjax.training.state import Rates, State, initial_state, optimiser_of
 
 
 class Source(NamedTuple):
@@ -94,7 +80,7 @@ class Trainer(NamedTuple):
 
 @shared
 def make_trainer(loss_fn, settings, total_steps: int, mesh: Mesh = MESH) -> Trainer:
-    """Compiled training of one loss; the same object serves every seed without recompiling.
+    """Compiled training of one loss; seeds, rates and lengths share the program.
 
     Args:
       loss_fn: (params, data, weight, key, frames) -> scalar, data: `Source.rows` of a batch and
@@ -107,42 +93,38 @@ def make_trainer(loss_fn, settings, total_steps: int, mesh: Mesh = MESH) -> Trai
     """
     place = placement(mesh, settings.batch)
     warmup = min(settings.warmup, total_steps // 2)
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, settings.learning_rate, warmup, max(total_steps, warmup + 1)
-    )
-    optimiser = optax.chain(
-        optax.clip_by_global_norm(settings.clip),
-        optax.adamw(schedule, weight_decay=settings.weight_decay),
-    )
+    rates = (settings.learning_rate, settings.weight_decay, settings.clip, settings.ema)
+    rates = (*rates, warmup, max(total_steps, warmup + 1))
+    rates = Rates(*(np.array(rate, np.float32) for rate in rates))
+    init = functools.partial(initial_state, place, rates)
+    return Trainer(init, compiled_step(loss_fn, place), place)
 
-    @jax.jit  # operation by operation it takes a second
-    def init(params) -> State:
-        copy = jax.tree.map(jnp.copy, params)
-        zero = jnp.int32(0)
-        state = State(params, copy, optimiser.init(params), zero, jnp.float32(0), zero)
-        return place.constrained(state)
+
+@shared
+def compiled_step(loss_fn, place: Placement) -> AheadOfTime:
+    """The step of every trainer of a loss on these devices."""
 
     def step(state, batch, common, weight, where, frames):
         key = jax.random.wrap_key_data(where[:2])
         for part in where[2:]:
             key = jax.random.fold_in(key, part)
-        whole, data = place.gathered(state.params), batch | common
-        loss, gradient = jax.value_and_grad(loss_fn)(whole, data, weight, key, frames)
-        gradient = place.constrained(gradient)
+        layout, rates, data = state.layout, state.rates, batch | common
+        params = layout.unflat(place.gathered(state.params))
+        loss, gradient = jax.value_and_grad(loss_fn)(params, data, weight, key, frames)
+        gradient = place.constrained(layout.flat(gradient, len(state.params)))
+        optimiser = optimiser_of(rates, state.steps)
         updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
         params = optax.apply_updates(state.params, updates)
         # A short memory at first, so that the average forgets where it started.
-        decay = jnp.minimum(settings.ema, (1 + state.steps) / (10 + state.steps))
-        average = jax.tree.map(
-            lambda old, new: decay * old + (1 - decay) * new, state.average, params
-        )
+        decay = jnp.minimum(rates.ema, (1 + state.steps) / (10 + state.steps))
+        average = decay * state.average + (1 - decay) * params
         steps, first = state.steps + 1, where[3] == 0
         total = jnp.where(first, 0.0, state.total) + loss
         broken = jnp.where((state.broken == 0) & ~jnp.isfinite(loss), steps, state.broken)
-        made = State(params, average, optimiser_state, steps, total, broken)
+        made = State(params, average, optimiser_state, steps, total, broken, rates, layout)
         return place.constrained(made)
 
-    return Trainer(init, AheadOfTime(step, static_argnames="frames", donate_argnums=0), place)
+    return AheadOfTime(step, static_argnames="frames", donate_argnums=0)
 
 
 def where_of(key, epoch: int, step: int) -> np.ndarray:
@@ -162,5 +144,6 @@ def prepare_step(trainer: Trainer, params, source: Source, settings, frames: int
     weight = shape((settings.batch,), jnp.float32)
     batch, weight = place.shapes((batch, weight), place.rows)
     common = place.shapes(source.common, place.everywhere)
-    state = place.shapes(jax.eval_shape(trainer.init, params))
+    zeros = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), params)
+    state = place.shapes(trainer.init(zeros))
     trainer.step.prepare(state, batch, common, weight, shape((4,), jnp.uint32), frames=frames)

@@ -9,6 +9,7 @@ import threading
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from rich.console import Console
 
@@ -18,6 +19,7 @@ from mmdjax.methods.latent.losses import weighted_mean
 from mmdjax.runtime import stopping
 from mmdjax.runtime.progress import Reporter
 from mmdjax.training.checkpoints import PhaseStore
+from mmdjax.training.flat import Layout
 from mmdjax.training.loop import Schedule, fit
 from mmdjax.training.step import Source, make_trainer, plan_epoch, where_of
 
@@ -156,10 +158,9 @@ def test_numbers_that_changed_in_a_readable_file_are_damage(tmp_path, monkeypatc
     with PhaseStore(tmp_path / "phase") as store:
         read = store._restored
 
-        def swapped(step, template):
-            arrays, values = read(step, template)
-            arrays["arrays"]["w"] = arrays["arrays"]["w"][jnp.array([1, 0, 2, 3])]
-            return arrays, values
+        def swapped(*about):
+            arrays, values = read(*about)
+            return {"w": arrays["w"][[1, 0, 2, 3]]}, values
 
         monkeypatch.setattr(store, "_restored", swapped)
         told = []
@@ -214,15 +215,56 @@ def test_an_unfinished_phase_may_not_be_evaluated_and_nan_stops_training(tmp_pat
         run(tmp_path / "b", validate=lambda p: float("nan"))
 
 
+def test_other_rates_and_lengths_share_a_step_which_is_that_of_optax():
+    """The reference: AdamW with a schedule of constants, on a pytree."""
+    settings = dataclasses.replace(SETTINGS, weight_decay=0.1, clip=0.5, warmup=3)
+    trainer, other = (make_trainer(quadratic, s, n) for s, n in ((settings, 18), (SETTINGS, 7)))
+    assert trainer.step is other.step
+    data, weight = {"y": np.arange(4.0, dtype=np.float32)}, np.ones(4, np.float32)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, 0.1, 3, 18)
+    optimiser = optax.chain(optax.clip_by_global_norm(0.5), optax.adamw(schedule, weight_decay=0.1))
+    params = {"w": jnp.float32(9)}
+    state, reference = trainer.init(params), optimiser.init(params)
+    for index in range(18):
+        where = where_of(jax.random.key(0), 0, index)
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 0), index)
+        gradient = jax.grad(quadratic)(params, data, weight, key, 4)
+        updates, reference = optimiser.update(gradient, reference, params)
+        params = optax.apply_updates(params, updates)
+        state = trainer.step(state, data, {}, weight, where, frames=4)
+        np.testing.assert_allclose(state.params, [params["w"]], rtol=1e-5)
+
+
+def test_parameters_go_into_a_vector_and_back():
+    tree = {"b": np.ones((2, 3), np.float32), "a": [np.zeros((), np.float32)]}
+    layout = Layout.of(tree)
+    assert layout.size == 7 and str(layout) == "['a'][0] []; ['b'] [2, 3]"
+    vector = layout.flat(tree, 8)
+    np.testing.assert_array_equal(vector, [0, *[1] * 6, 0])
+    for back in (layout.unflat(vector), jax.jit(layout.unflat)(vector)):
+        jax.tree.map(np.testing.assert_array_equal, back, tree)
+    with pytest.raises(TypeError, match=r"parameter \['n'\] is int32; allowed: float32"):
+        Layout.of({"n": np.zeros(1, np.int32)})
+
+
+def test_a_checkpoint_of_as_many_numbers_of_other_networks_is_refused(tmp_path):
+    run(tmp_path)
+    trainer = make_trainer(lambda p, *more: quadratic({"w": p["v"]}, *more), SETTINGS, 18)
+    with pytest.raises(UserError, match="of other networks"):
+        phase = Schedule("test", BUCKET, (4, 8), jax.random.key(1), (0, 1))
+        given = ({"v": jnp.float32(0)}, None, SETTINGS, PhaseStore(tmp_path), Reporter())
+        fit(phase, trainer, *given)
+
+
 def test_the_average_forgets_where_it_started():
     settings = dataclasses.replace(SETTINGS, ema=0.999, learning_rate=1e-9)
     trainer = make_trainer(quadratic, settings, 18)
     state = trainer.init({"w": jnp.float32(5)})
-    state = state._replace(average={"w": jnp.float32(-100)})
+    state = dataclasses.replace(state, average=jnp.full(1, -100.0))
     given = ({"y": np.arange(4.0, dtype=np.float32)}, {}, np.ones(4, np.float32))
     for index in range(40):
         state = trainer.step(state, *given, where_of(jax.random.key(0), 0, index), frames=4)
-    assert abs(float(state.average["w"]) - 5) < 0.05
+    assert abs(float(state.average[0]) - 5) < 0.05
 
 
 def test_a_phase_inside_a_phase_shows_on_a_terminal():

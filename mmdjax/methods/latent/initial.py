@@ -1,4 +1,4 @@
-"""Initial parameters: one program for equal modules, and its shapes without running it."""
+"""Initial parameters: one trace for equal modules, evaluated without compiling it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import jax
 import numpy as np
 
 from mmdjax.methods.latent.modules import others
-from mmdjax.runtime.compilation import AheadOfTime, shared
+from mmdjax.runtime.compilation import shared
+from mmdjax.runtime.on_host import OnHost
 
 
 @shared
-def initial(module) -> AheadOfTime:
-    """A module's init; equal modules of several systems share their programs."""
-    return AheadOfTime.run_once(module.init)
+def initial(module) -> OnHost:
+    """A module's init; equal modules of several systems share their traces."""
+    return OnHost(module.init)
 
 
 @shared
-def initial_score(score) -> AheadOfTime:
+def initial_score(score) -> OnHost:
     """key -> parameters of the score networks, stacked over M."""
     modalities, ids = score.modalities, others(score.modalities)[0]
     x = np.zeros((1, modalities, score.frames, score.channels), np.float32)
@@ -26,18 +27,18 @@ def initial_score(score) -> AheadOfTime:
     def init(key):
         return jax.vmap(lambda k: score.init(k, *rows))(jax.random.split(key, modalities))
 
-    return AheadOfTime.run_once(init)
+    return OnHost(init)
 
 
 @shared
-def initial_decoder(decoder) -> AheadOfTime:
+def initial_decoder(decoder) -> OnHost:
     """(key, x (1, M, T, D), valid (1, M, T)) -> parameters, stacked over M."""
 
     def init(key, x, valid):
         keys = jax.random.split(key, x.shape[1])
         return jax.vmap(lambda k: decoder.init(k, x[:, 0], valid[:, 0]))(keys)
 
-    return AheadOfTime.run_once(init)
+    return OnHost(init)
 
 
 def score_shapes(score):

@@ -153,7 +153,6 @@ def matching(
     return denoising_score_matching(noise_fn, modules.sde, x0, mask, t, noise, WEIGHTS[weighting])
 
 
-@shared
 def completion_loss(decoder, fusion, task, fill: str, align_weight: float):
     """Stage 2: fusion, and the decoder where there are draws, under missing modalities.
 
@@ -165,9 +164,16 @@ def completion_loss(decoder, fusion, task, fill: str, align_weight: float):
       fill: 'draws' (with the decoder), or 'constant'.
 
     data: {'z', 'valid', 'label', 'observed' (B, R, M), 'fill' (B, R, M, T, D) of draws}; for all
-    rows 'scale', and a constant 'fill' (M, D).
+    rows 'scale', and a constant 'fill' (M, D), which is all that 'zero' and 'mean' differ in: they
+    get one loss.
     """
+    if fill == "draws":
+        return _completion_loss(decoder, fusion, task, True, align_weight)
+    return _completion_loss(None, fusion, task, False, 0.0)
 
+
+@shared
+def _completion_loss(decoder, fusion, task, drawn: bool, align_weight: float):
     def loss(params, data, weight, key, frames):
         z, valid = data["z"][:, :, :frames], data["valid"][:, :, :frames]
         batch, modalities = z.shape[:2]
@@ -176,13 +182,14 @@ def completion_loss(decoder, fusion, task, fill: str, align_weight: float):
         complete = jax.random.bernoulli(keys[1], 1 / (2**modalities - 1), (batch,))
         of_round = jax.vmap(lambda a, r: a[r])  # row by row: no device asks for another's rows
         observed = of_round(data["observed"], round_) | complete[:, None]
-        if fill == "draws":
+        if drawn:
             filler = of_round(data["fill"][:, :, :, :frames], round_)
         else:
             filler = data["fill"][:, None]
         filled = jnp.where(observed[..., None, None], z, filler)
         mask = filled_valid(valid, observed)
-        filled = align(decoder, params.get("decoder"), filled, mask, observed)
+        if drawn:
+            filled = align(decoder, params.get("decoder"), filled, mask, observed)
         output = fusion.apply(
             params["fusion"],
             raw(filled, mask, data["scale"]),
@@ -191,7 +198,7 @@ def completion_loss(decoder, fusion, task, fill: str, align_weight: float):
             rngs={"dropout": keys[2]},
         )
         total = weighted_mean(task.loss(output, data["label"]), weight)
-        if fill != "draws":
+        if not drawn:
             return total
         counted = (mask & valid & ~observed[..., None])[..., None]
         error = jnp.where(counted, jnp.abs(filled - z), 0.0).sum((1, 2, 3))
