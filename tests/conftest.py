@@ -5,7 +5,9 @@ import os
 import tempfile
 
 # A cache of the tests' own, kept between runs: they neither use nor fill the user's.
-os.environ["MMDJAX_CACHE"] = f"{tempfile.gettempdir()}/mmdjax-tests-{getpass.getuser()}"
+os.environ["MMDJAX_CACHE"] = os.environ.get(
+    "MMDJAX_TEST_CACHE", f"{tempfile.gettempdir()}/mmdjax-tests-{getpass.getuser()}"
+)
 
 import jax
 import numpy as np
@@ -53,6 +55,18 @@ TABLE = pytest.StashKey[dict]()
 def accuracy_table(request) -> dict:
     """SDE -> lines of a table that is printed at the end of the run."""
     return request.config.stash.setdefault(TABLE, {})
+
+
+def pytest_sessionfinish(session):
+    """A worker of pytest-xdist hands its part of the table to the process that prints it."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["accuracy_table"] = session.config.stash.get(TABLE, {})
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_testnodedown(node):
+    parts = getattr(node, "workeroutput", {})  # a worker that died has handed over nothing
+    node.config.stash.setdefault(TABLE, {}).update(parts.get("accuracy_table", {}))
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -1,7 +1,7 @@
 """Malformed and hostile files: one line that names the file, or what is in it; nothing else.
 
-Some 2,000 files in a usual run, always the same ones; MMDJAX_FUZZ=10 makes ten times as many, and
-other ones each time.
+Some 400 files in the default run, always the same ones; `pytest -m fuzz` takes 2,000, and with
+MMDJAX_FUZZ=10 ten times as many and other ones each time.
 """
 
 import contextlib
@@ -28,14 +28,19 @@ from mmdjax.errors import UserError
 from tests.protocols.layout_files import LAYOUTS, content
 
 TIMES = int(os.environ.get("MMDJAX_FUZZ", "1"))
-SECONDS = 20  # for one file; the slowest takes a fraction of one
+SECONDS = 300  # for one file, so that nothing hangs; the slowest takes a fraction of one
 MOST = 10**5  # bytes: larger mutants teach nothing
 
 
-def fuzz(examples: int):
-    """A decorator: so many examples, or TIMES as many."""
+SIZES = pytest.mark.parametrize(
+    "share", [pytest.param(0.2, id="sample"), pytest.param(TIMES, id="all", marks=pytest.mark.fuzz)]
+)
+
+
+def fuzz(examples: float):
+    """A decorator: so many examples."""
     return settings(
-        max_examples=examples * TIMES,
+        max_examples=round(examples),
         deadline=None,
         derandomize=TIMES == 1,
         database=None,
@@ -218,11 +223,12 @@ def valid(tmp_path_factory) -> dict[str, tuple[str, dict[str, bytes]]]:
     return made
 
 
+@SIZES
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_mutants_are_read_or_refused(name, valid):
+def test_mutants_are_read_or_refused(name, valid, share):
     file, files = valid[name]
 
-    @fuzz(100)
+    @fuzz(100 * share)
     @given(edits=edits)
     def run(edits):
         with tempfile.TemporaryDirectory() as folder:
@@ -277,47 +283,65 @@ tree = st.one_of(
 )
 
 
-@fuzz(250)
-@given(tree=tree, protocol=st.integers(2, 5))
-def test_any_pickle_of_arrays_is_read_or_refused(tree, protocol):
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "features" / "text").mkdir(parents=True)
-        path = Path(folder) / "file.pkl"
-        path.write_bytes(pickle.dumps(tree, protocol))
-        survives(path)
+@SIZES
+def test_any_pickle_of_arrays_is_read_or_refused(share):
+    @fuzz(250 * share)
+    @given(tree=tree, protocol=st.integers(2, 5))
+    def run(tree, protocol):
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "features" / "text").mkdir(parents=True)
+            path = Path(folder) / "file.pkl"
+            path.write_bytes(pickle.dumps(tree, protocol))
+            survives(path)
+
+    run()
 
 
-@fuzz(150)
-@given(arrays=st.dictionaries(st.sampled_from(KEYS), array(), max_size=8), packed=st.booleans())
-def test_any_npz_of_arrays_is_read_or_refused(arrays, packed):
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "file.npz"
-        (np.savez_compressed if packed else np.savez)(
-            path, **{k or "x": v for k, v in arrays.items()}
-        )
-        survives(path)
+@SIZES
+def test_any_npz_of_arrays_is_read_or_refused(share):
+    @fuzz(150 * share)
+    @given(arrays=st.dictionaries(st.sampled_from(KEYS), array(), max_size=8), packed=st.booleans())
+    def run(arrays, packed):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "file.npz"
+            (np.savez_compressed if packed else np.savez)(
+                path, **{k or "x": v for k, v in arrays.items()}
+            )
+            survives(path)
+
+    run()
 
 
-@fuzz(150)
-@given(arrays=st.dictionaries(st.sampled_from([k for k in KEYS if k]), array(), max_size=8))
-def test_any_hdf5_of_arrays_is_read_or_refused(arrays):
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "file.h5"
-        with h5py.File(path, "w") as file:
-            for key, x in arrays.items():
-                with contextlib.suppress(TypeError, ValueError):
-                    file[key] = x.tolist() if x.dtype.kind == "U" else x
-        survives(path)
+@SIZES
+def test_any_hdf5_of_arrays_is_read_or_refused(share):
+    @fuzz(150 * share)
+    @given(arrays=st.dictionaries(st.sampled_from([k for k in KEYS if k]), array(), max_size=8))
+    def run(arrays):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "file.h5"
+            with h5py.File(path, "w") as file:
+                for key, x in arrays.items():
+                    with contextlib.suppress(TypeError, ValueError):
+                        file[key] = x.tolist() if x.dtype.kind == "U" else x
+            survives(path)
+
+    run()
 
 
-@fuzz(60)
-@given(lines=st.text('id,label,split\n\r"u01.5-\0é\ud800', max_size=60), head=st.booleans())
-def test_any_labels_csv_is_read_or_refused(lines, head):
-    with tempfile.TemporaryDirectory() as folder:
-        path = place(Path(folder), "set", {"text/u0.npy": npy((2, 3)), "text/u1.npy": npy((2, 3))})
-        start = "id,label,split\nu0,1,train\n" if head else ""
-        (path / "labels.csv").write_bytes((start + lines).encode(errors="surrogatepass"))
-        survives(path)
+@SIZES
+def test_any_labels_csv_is_read_or_refused(share):
+    @fuzz(60 * share)
+    @given(lines=st.text('id,label,split\n\r"u01.5-\0é\ud800', max_size=60), head=st.booleans())
+    def run(lines, head):
+        with tempfile.TemporaryDirectory() as folder:
+            path = place(
+                Path(folder), "set", {"text/u0.npy": npy((2, 3)), "text/u1.npy": npy((2, 3))}
+            )
+            start = "id,label,split\nu0,1,train\n" if head else ""
+            (path / "labels.csv").write_bytes((start + lines).encode(errors="surrogatepass"))
+            survives(path)
+
+    run()
 
 
 def test_what_is_slow_is_stopped():
