@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.limits import HANGS
+
 ROOT = Path(__file__).parents[2]
 # The quick start leaves what the others use.
 PAGES = ("quickstart", "deploying", "your_data", "adding_a_sampler", "adding_a_network")
@@ -22,12 +24,13 @@ LITTLE = {
         *("classifier_training.epochs=2", "score_training.epochs=2", "stage2_training.epochs=1"),
         *("score.width=16", "score.mlp=16", "score.time_features=8", "decoder.blocks=1"),
         *("latents.channels=8", "fusion.heads=2", "evaluation.draws=2", "diffusion.nfe=3"),
+        *("score.layers=1", "decoder.channels=8", "evaluation.rates=(0.5,)"),
     ),
 }
 LITTLE["configs/experiments/samplers.py:smoke"] = (
     *("seeds=(0,)", "score.width=16", "score.mlp=16", "score.time_features=8", "data.train=96"),
     *("data.valid=32", "data.test=48", "classifier_training.epochs=1", "score_training.epochs=1"),
-    "comparison.iterations=50",
+    *("comparison.iterations=50", "score.layers=1", "stage2_training.epochs=1"),
 )
 LITTLE["configs/gsdnet_synthetic.py"] = (
     *("rounds=1", "data.train=24", "data.valid=6", "data.test=8", "optimise=False"),
@@ -63,6 +66,7 @@ def test_a_page_of_the_documentation_works_as_printed(page, checkout):
     found = FENCE.findall(text)
     assert len(found) == text.count("\n```") // 2
     environment = os.environ | {"PYTHONPATH": str(checkout), "JAX_PLATFORMS": "cpu"}
+    environment["PYTEST_ADDOPTS"] = "-n 0"
     for path, language, more, block in found:
         if path:
             (checkout / path).write_text(block)
@@ -78,7 +82,7 @@ def test_a_page_of_the_documentation_works_as_printed(page, checkout):
             env=environment,
             capture_output=True,
             text=True,
-            timeout=400,
+            timeout=HANGS,
         )
         assert done.returncode == 0, f"{block}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
 
