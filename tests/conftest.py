@@ -48,6 +48,11 @@ def programs_of_one_module():
     jax.clear_caches()
 
 
+def pytest_collection_modifyitems(items):
+    """Files of whole runs, the longest, come first; the others fill up the second process."""
+    items.sort(key=lambda item: "end_to_end" not in item.path.parts)
+
+
 TABLE = pytest.StashKey[dict]()
 
 
