@@ -67,8 +67,14 @@ def optimised(
 
 
 @functools.cache
-def find_warp(sde, steps: int, method: str, mean, variance, **options) -> tuple[float, ...]:
-    """The warp (c_1, ..., c_4) of `log_snr` that `optimised` uses; see there."""
+def find_warp(
+    sde, steps: int, method: str, mean, variance, near: tuple[float, ...] = (), **options
+) -> tuple[float, ...]:
+    """The warp (c_1, ..., c_4) of `log_snr` that `optimised` uses; see there.
+
+    Args:
+      near: a warp to search about, instead of everywhere.
+    """
 
     def loss(warp) -> float:
         grid = log_snr(sde, steps, tuple(warp))
@@ -78,6 +84,8 @@ def find_warp(sde, steps: int, method: str, mean, variance, **options) -> tuple[
     # The first simplex is wide: from a narrow one the search stays where it starts.
     simplex = np.vstack([np.zeros(4), 1.5 * np.eye(4)])
     corners = [simplex, -simplex, simplex * [1, -1, 1, -1]]
+    if near:
+        corners = [near + 0.2 * simplex]
     found = [_nelder_mead(loss, corner) for corner in corners]
     return tuple(float(c) for c in min(found, key=loss))
 

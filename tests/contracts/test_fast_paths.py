@@ -20,6 +20,7 @@ from mmdjax.methods.latent.work_list import draw_missing
 from mmdjax.networks.embeddings import fourier_features, fourier_frequencies
 from mmdjax.networks.score_transformer import ATTENTION, ScoreTransformer1D
 from tests.conftest import TINY
+from tests.limits import HANGS
 
 T, D, HEADS = 4, 8, 2
 
@@ -240,6 +241,6 @@ def test_two_devices_draw_what_one_draws(system, tmp_path):
         "JAX_PLATFORMS": "cpu",
     }
     command = [sys.executable, "-c", TWO_DEVICES, str(path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANGS)
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(np.load(path), completed(system, draws=2)[0], atol=2e-5)

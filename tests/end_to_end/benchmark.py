@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.limits import HANGS
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -18,7 +20,7 @@ def smoke(name: str, workdir: Path, *options: str) -> dict:
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=HANGS,
     )
     assert done.returncode == 0, done.stderr
     assert str(workdir) not in (workdir / f"{name}.md").read_text()

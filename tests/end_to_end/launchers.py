@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.limits import HANGS
+
 ROOT = Path(__file__).parents[2]
 AWKWARD = '/runs/it\'s "a" $(HOME) $HOME: #b'  # as a folder's name
 RUN = ["--config=configs/synthetic.py", f"--workdir={AWKWARD}"]
@@ -12,7 +14,7 @@ RUN = ["--config=configs/synthetic.py", f"--workdir={AWKWARD}"]
 def call(command, environment=None, **more):
     command = [str(word) for word in command]
     return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, **more
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=HANGS, **more
     )
 
 

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.limits import HANGS
+
 ROOT = Path(__file__).parents[2]
 # Every kind of phase, and as little of each as there can be.
 TINY = """
@@ -68,9 +70,9 @@ def start_all(config, workdir, *more, processes=1, devices=1) -> list[subprocess
     ]
 
 
-def finish(process, status: int = 0, timeout: float = 400) -> str:
+def finish(process, status: int = 0) -> str:
     """Its output, once it has ended as it should."""
-    output = process.communicate(timeout=timeout)[0]
+    output = process.communicate(timeout=HANGS)[0]
     assert process.returncode == status, output
     return output
 

@@ -6,23 +6,62 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
+from absl import flags, logging
 
 from mmdjax import config as configs
+from mmdjax import main
 from mmdjax.errors import UserError
+from tests.limits import HANGS
 
 ROOT = Path(__file__).parents[2]
+SETTINGS = ("jax_disable_most_optimizations", "jax_compilation_cache_dir")
 
 
-def run_main(*arguments):
-    return subprocess.run(
+@pytest.fixture
+def command(monkeypatch, capfd):
+    """Runs the command in this process: (exit status, stderr)."""
+    before = {name: jax.config.values[name] for name in SETTINGS}
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.setattr(main.stopping, "listen", lambda **_: None)
+    monkeypatch.chdir(ROOT)
+    verbosity = logging.get_verbosity()
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["mmdjax", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main.console()
+        return ended.value.code, capfd.readouterr().err
+
+    yield run
+    logging.set_verbosity(verbosity)
+    for name, value in before.items():
+        jax.config.update(name, value)
+    as_never_parsed()
+
+
+def as_never_parsed() -> None:
+    """absl's flags are global; a config adds one for each of its fields."""
+    for name in list(flags.FLAGS):
+        if name.startswith("config."):
+            delattr(flags.FLAGS, name)
+    flags.FLAGS.unparse_flags()
+    for name in flags.FLAGS:
+        flags.FLAGS[name].unparse()
+
+
+def of_a_process(*arguments):
+    """The same from a process of its own."""
+    done = subprocess.run(
         [sys.executable, "-m", "mmdjax.main", *arguments],
         cwd=ROOT,
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANGS,
     )
+    return done.returncode, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -38,49 +77,58 @@ SYNTHETIC = "--config=configs/synthetic.py"
 MOSI = "--config=configs/mosi_speed.py"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ([], ["--config is missing", "configs/synthetic.py"]),
-        (
-            ["--config=configs/nothing.py", "--workdir=W"],
-            ["configs/nothing.py", "configs/synthetic.py"],
-        ),
-        ([SYNTHETIC], ["--workdir is missing"]),
-        ([SYNTHETIC, "--workdir=W", "--mode=tune"], ["'tune'", "train, evaluate"]),
-        ([SYNTHETIC, "--workdir=W", "--config.nothing=1"], ["nothing"]),
-        ([SYNTHETIC, "--workdir=W", "--config.seeds=('a',)"], ["seeds", "'a'"]),
-        ([SYNTHETIC, "--workdir=W", "--config.diffusion.sampler=ode"], ["'ode'", "ddim"]),
-        ([SYNTHETIC, "--workdir=W", "--config.data.name=mosei"], ["'mosei'", "synthetic, mmsa"]),
-        (
-            [SYNTHETIC, "--workdir=W", "--config.evaluation.rates=(0.8,)"],
-            ["0.8", "0.0 to 0.667, or 0.7"],
-        ),
-        ([SYNTHETIC, "--workdir=W", "extra"], ["'extra'", "--config"]),
-        (["--config=configs/mosi_speed.py:huge", "--workdir=W"], ["huge", "compact, thesis"]),
-        ([MOSI, "--workdir=W"], ["data.path is empty"]),
-        (["--config=configs/experiments/sota.py:huge", "--workdir=W"], ["huge", "smoke, real"]),
-        (["--config=configs/experiments/sota.py:real", "--workdir=W"], ["data.path is empty"]),
-        (
-            [SYNTHETIC, "--workdir=W", "--config.fills=('noise',)"],
-            ["'noise'", "draws, zero, mean"],
-        ),
-        ([MOSI, "--workdir=W", "--config.data.path=none.pkl"], ["'none.pkl'", "not a file"]),
-        ([MOSI, "--workdir=W", "--config.data.path=F/truncated.pkl"], ["truncated.pkl"]),
-        ([MOSI, "--workdir=W", "--config.data.path=F/hostile.pkl"], ["os.system", "numpy"]),
-        (
-            [MOSI, "--workdir=W", "--config.data.modalities=('text',)"],
-            ["'text'", "'key in file:name'"],
-        ),
-    ],
-)
-def test_a_mistake_is_one_line_and_exit_status_2(arguments, words, files, tmp_path):
-    workdir = tmp_path / "run"
+HOSTILE = ([MOSI, "--workdir=W", "--config.data.path=F/hostile.pkl"], ["os.system", "numpy"])
+MISTAKES = [
+    ([], ["--config is missing", "configs/synthetic.py"]),
+    (
+        ["--config=configs/nothing.py", "--workdir=W"],
+        ["configs/nothing.py", "configs/synthetic.py"],
+    ),
+    ([SYNTHETIC], ["--workdir is missing"]),
+    ([SYNTHETIC, "--workdir=W", "--mode=tune"], ["'tune'", "train, evaluate"]),
+    ([SYNTHETIC, "--workdir=W", "--config.nothing=1"], ["nothing"]),
+    ([SYNTHETIC, "--workdir=W", "--config.seeds=('a',)"], ["seeds", "'a'"]),
+    ([SYNTHETIC, "--workdir=W", "--config.diffusion.sampler=ode"], ["'ode'", "ddim"]),
+    ([SYNTHETIC, "--workdir=W", "--config.data.name=mosei"], ["'mosei'", "synthetic, mmsa"]),
+    (
+        [SYNTHETIC, "--workdir=W", "--config.evaluation.rates=(0.8,)"],
+        ["0.8", "0.0 to 0.667, or 0.7"],
+    ),
+    ([SYNTHETIC, "--workdir=W", "extra"], ["'extra'", "--config"]),
+    (["--config=configs/mosi_speed.py:huge", "--workdir=W"], ["huge", "compact, thesis"]),
+    ([MOSI, "--workdir=W"], ["data.path is empty"]),
+    (["--config=configs/experiments/sota.py:huge", "--workdir=W"], ["huge", "smoke, real"]),
+    (["--config=configs/experiments/sota.py:real", "--workdir=W"], ["data.path is empty"]),
+    (
+        [SYNTHETIC, "--workdir=W", "--config.fills=('noise',)"],
+        ["'noise'", "draws, zero, mean"],
+    ),
+    ([MOSI, "--workdir=W", "--config.data.path=none.pkl"], ["'none.pkl'", "not a file"]),
+    ([MOSI, "--workdir=W", "--config.data.path=F/truncated.pkl"], ["truncated.pkl"]),
+    HOSTILE,
+    (
+        [MOSI, "--workdir=W", "--config.data.modalities=('text',)"],
+        ["'text'", "'key in file:name'"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), MISTAKES)
+def test_a_mistake_is_one_line_and_exit_status_2(arguments, words, command, files, tmp_path):
+    refused(command, arguments, words, files, tmp_path / "run")
+
+
+@pytest.mark.parametrize(("arguments", "words"), [MISTAKES[1], HOSTILE])
+def test_so_it_is_in_a_process_of_its_own(arguments, words, files, tmp_path):
+    refused(of_a_process, arguments, words, files, tmp_path / "run")
+
+
+def refused(command, arguments, words, files, workdir):
     arguments = [a.replace("=F/", f"={files}/").replace("=W", f"={workdir}") for a in arguments]
-    done = run_main(*arguments)
-    assert done.returncode == 2, done.stderr
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("mmdjax: "), done.stderr
+    status, told = command(*arguments)
+    assert status == 2, told
+    lines = told.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("mmdjax: "), told
     for word in words:
         assert word in lines[0]
     assert not workdir.exists()  # nothing half-written

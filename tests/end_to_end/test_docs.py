@@ -4,6 +4,7 @@ A fence `sh` or `python` is run; what stands under a line "`path`:" is written t
 word more is not: an installation, hours of work. Training is cut to little of it.
 """
 
+import ast
 import os
 import re
 import shutil
@@ -12,6 +13,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.limits import HANGS
 
 ROOT = Path(__file__).parents[2]
 # The quick start leaves what the others use.
@@ -22,12 +25,14 @@ LITTLE = {
         *("classifier_training.epochs=2", "score_training.epochs=2", "stage2_training.epochs=1"),
         *("score.width=16", "score.mlp=16", "score.time_features=8", "decoder.blocks=1"),
         *("latents.channels=8", "fusion.heads=2", "evaluation.draws=2", "diffusion.nfe=3"),
+        *("score.layers=1", "decoder.channels=8", "evaluation.rates=(0.5,)"),
+        *("data.train=96", "data.valid=32", "data.test=48"),
     ),
 }
 LITTLE["configs/experiments/samplers.py:smoke"] = (
     *("seeds=(0,)", "score.width=16", "score.mlp=16", "score.time_features=8", "data.train=96"),
     *("data.valid=32", "data.test=48", "classifier_training.epochs=1", "score_training.epochs=1"),
-    "comparison.iterations=50",
+    *("comparison.iterations=50", "score.layers=1", "stage2_training.epochs=1"),
 )
 LITTLE["configs/gsdnet_synthetic.py"] = (
     *("rounds=1", "data.train=24", "data.valid=6", "data.test=8", "optimise=False"),
@@ -49,7 +54,12 @@ def checkout(tmp_path_factory):
 
 
 def small(command: str) -> str:
-    """The command, with settings that make it quick."""
+    """The command, or the Python, with settings that make it quick."""
+    values = dict(change.split("=", 1) for change in LITTLE["configs/quickstart.py"])
+    values = {name: ast.literal_eval(value) for name, value in values.items()}
+    made = "config = quickstart.get_config()\n"
+    command = command.replace(made, f"{made}config.update_from_flattened_dict({values})\n")
+    command = command.replace("400, 1, 50", "60, 1, 5")
     for config, changes in LITTLE.items():
         given = f"--config={config} "
         more = " ".join(f"'--config.{change}'" for change in changes)
@@ -63,6 +73,7 @@ def test_a_page_of_the_documentation_works_as_printed(page, checkout):
     found = FENCE.findall(text)
     assert len(found) == text.count("\n```") // 2
     environment = os.environ | {"PYTHONPATH": str(checkout), "JAX_PLATFORMS": "cpu"}
+    environment["PYTEST_ADDOPTS"] = "-n 0"
     for path, language, more, block in found:
         if path:
             (checkout / path).write_text(block)
@@ -70,15 +81,14 @@ def test_a_page_of_the_documentation_works_as_printed(page, checkout):
         if more:
             continue
         program = [sys.executable, "-"] if language == "python" else ["bash", "-euo", "pipefail"]
-        text = block.replace("400, 1, 50", "60, 1, 5") if language == "python" else small(block)
         done = subprocess.run(
             program,
-            input=text,
+            input=small(block),
             cwd=checkout,
             env=environment,
             capture_output=True,
             text=True,
-            timeout=400,
+            timeout=HANGS,
         )
         assert done.returncode == 0, f"{block}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
 

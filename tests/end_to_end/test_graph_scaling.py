@@ -15,6 +15,7 @@ def test_an_exponent_is_the_slope_from_long_conversations_on():
     assert graph_scaling.exponents(rows, "seconds")["dense"] == pytest.approx(2)
 
 
+@pytest.mark.benchmark
 def test_the_command_writes_its_table_and_figure(tmp_path):
     result = smoke("graph_scaling", tmp_path)
     assert {r["kind"] for r in result["rows"]} == set(graph_scaling.HUES)

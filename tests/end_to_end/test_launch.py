@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.launchers import ROOT, RUN, call, python
+from tests.limits import HANGS
 
 # Stands in for mmdjax.main: does what --config (a file's content, if it is one) tells it.
 FAKE = """
@@ -59,9 +60,9 @@ def environment(tmp_path):
     return os.environ | {"PYTHONPATH": str(tmp_path / "modules")}
 
 
-def wait_for(find, seconds=20.0):
+def wait_for(find):
     """What `find` returns, as soon as that is something."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + HANGS
     while not (found := find()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -123,7 +124,7 @@ def test_local_passes_sigterm_on_and_waits(tmp_path, environment):
     for index in (0, 1):
         wait_for((tmp_path / "run" / f"ready_process_{index}").exists)
     launcher.send_signal(signal.SIGTERM)
-    output = launcher.communicate(timeout=30)[0].decode()
+    output = launcher.communicate(timeout=HANGS)[0].decode()
     assert launcher.returncode == 75, output
     assert "[0] saved" in output and "[1] saved" in output
     assert output.endswith("local.py: stopped by SIGTERM; exit statuses: 75, 75\n")
@@ -224,7 +225,7 @@ def test_a_stopped_sweep_goes_on(tmp_path, environment, config):
     )
     ready = wait_for(lambda: next(folder.glob("*/seed_0/ready_process_0"), None))
     launcher.send_signal(signal.SIGTERM)  # SIGINT is ignored by what a script starts behind itself
-    output = launcher.communicate(timeout=30)[0]
+    output = launcher.communicate(timeout=HANGS)[0]
     assert launcher.returncode == 128 + signal.SIGTERM
     assert re.search(r"1 of 2 ended: \S+, seed 0, \d+ s, stopped", output), output
     assert "the same command goes on" in output and "2 of 2 started" not in output

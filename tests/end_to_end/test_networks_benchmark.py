@@ -28,6 +28,7 @@ def test_operations_hold_every_layer():
     assert 1 < counted / draw_operations(sizes, 1) < 1.1
 
 
+@pytest.mark.benchmark
 def test_the_command_writes_its_table_and_figure(tmp_path):
     result = smoke("networks", tmp_path)
     assert {r["network"] for r in result["rows"]} == set(REGISTRY) and result["machine"]["jax"]

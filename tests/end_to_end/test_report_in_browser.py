@@ -14,6 +14,7 @@ import pytest
 from mmdjax.config import Comparison
 from mmdjax.evaluation import figures, tables
 from mmdjax.evaluation.tables import Shown
+from tests.limits import HANGS
 from tests.protocols.test_report import (
     DRAWS,
     HISTORY,
@@ -85,7 +86,7 @@ def shown(page, folder) -> dict:
     command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1200,900"]
     command += [f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=3000", "--dump-dom"]
     done = subprocess.run(
-        [*command, watched.as_uri()], capture_output=True, text=True, timeout=120, check=True
+        [*command, watched.as_uri()], capture_output=True, text=True, timeout=HANGS, check=True
     )
     body = Body()
     body.feed(done.stdout)

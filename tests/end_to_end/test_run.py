@@ -96,7 +96,6 @@ def test_another_config_in_the_same_workdir_is_refused(uninterrupted):
 
 def test_evaluating_what_was_never_trained_is_refused(small_config, tmp_path):
     process = start(small_config, tmp_path / "empty", "--mode=evaluate")
-    output = process.communicate(timeout=240)[0]
-    assert process.returncode == 2
+    output = finish(process, status=2)
     assert "holds no run to evaluate" in output and "Traceback" not in output
     assert not (tmp_path / "empty").exists()

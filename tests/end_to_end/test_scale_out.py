@@ -8,10 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from tests.end_to_end.runs import ROOT, SMALL_FILES, TINY, finish, kill, numbers, start, start_all
+from tests.limits import HANGS
 
 ANYWHERE = {1: {}, 2: {"processes": 2, "devices": 2}}  # processes -> how they are started
 # Three losses, 50 steps each, on four devices (parameters whole, or spread) against one of them.
@@ -84,13 +87,14 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(config, tmp_path_factory):
-    """processes -> workdir of an uninterrupted run."""
+    """processes -> workdir of an uninterrupted run; with one, it leaves a profile."""
     made = {}
 
     def of(processes: int):
         if processes not in made:
             made[processes] = tmp_path_factory.mktemp("whole") / "run"
-            for process in start_all(config, made[processes], **ANYWHERE[processes]):
+            more = ("--profile",) if processes == 1 else ()
+            for process in start_all(config, made[processes], *more, **ANYWHERE[processes]):
                 finish(process)
         return made[processes]
 
@@ -106,7 +110,7 @@ def test_loss_curves_of_four_devices_are_those_of_one():
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=HANGS,
     )
     assert done.returncode == 0, done.stderr
     errors = dict(line.split(": ") for line in done.stdout.splitlines())
@@ -133,7 +137,7 @@ def test_a_stopped_run_of_four_devices_goes_on_with_one(config, whole, tmp_path)
 
 
 def wait_for(process, workdir, pattern: str) -> None:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + HANGS
     while not list(workdir.glob(pattern)):
         assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()
         time.sleep(0.01)
@@ -143,10 +147,10 @@ def wait_for(process, workdir, pattern: str) -> None:
 def test_killed_at_a_random_moment_a_run_ends_with_the_same_numbers(
     config, whole, tmp_path, processes, moments
 ):
-    """The short form: in the first seconds of training. `pytest -m long` has the whole."""
-    for moment in range(moments):
-        after = random.uniform(0, 12)
-        killed_and_restarted(config, tmp_path / str(moment), processes, after, whole(processes))
+    """The short form: one run, killed in its first seconds, once or twice. `pytest -m long` has the
+    whole."""
+    after = [random.uniform(0, 8) for _ in range(moments)]
+    killed_and_restarted(config, tmp_path, processes, after, whole(processes))
 
 
 @pytest.mark.long
@@ -164,20 +168,21 @@ def test_killed_at_twenty_random_moments_a_run_ends_with_the_same_numbers(
     seconds = time.monotonic() - started
     for moment in range(20):
         after = seconds * (moment + random.random()) / 20
-        killed_and_restarted(config, tmp_path / str(moment), processes, after, expected)
+        killed_and_restarted(config, tmp_path / str(moment), processes, [after], expected)
 
 
-def killed_and_restarted(config, folder, processes: int, after: float, expected) -> None:
-    """kill -9 for all processes some seconds after they began to work; the same command ends with
-    the uninterrupted run's numbers to the last bit."""
-    running = start_all(config, folder, **ANYWHERE[processes])
-    wait_for(running[0], folder, "config.json")
-    time.sleep(after)
-    kill(running)
-    names = ("classifier", "score", "completions", "draws")
-    left = {name: len(list(folder.glob(f"checkpoints/{name}-*/seed_0/*[0-9z]"))) for name in names}
-    left |= {name: len(list(folder.glob(f"{name}*"))) for name in ("systems/*/seed", "results")}
-    print(f"{processes}: killed after {after:.1f} s; left: {left}", flush=True)
+def killed_and_restarted(config, folder, processes: int, after: list[float], expected) -> None:
+    """kill -9 for all processes some seconds after they began to work, each time the same command
+    again; it ends with the uninterrupted run's numbers to the last bit."""
+    for seconds in after:
+        running = start_all(config, folder, **ANYWHERE[processes])
+        wait_for(running[0], folder, "config.json")
+        time.sleep(seconds)
+        kill(running)
+        names = ("classifier", "score", "completions", "draws")
+        left = {n: len(list(folder.glob(f"checkpoints/{n}-*/seed_0/*[0-9z]"))) for n in names}
+        left |= {name: len(list(folder.glob(f"{name}*"))) for name in ("systems/*/seed", "results")}
+        print(f"{processes}: killed after {seconds:.1f} s; left: {left}", flush=True)
     for process in start_all(config, folder, **ANYWHERE[processes]):
         finish(process)
     assert repr(numbers(folder)) == repr(numbers(expected)), after
@@ -188,39 +193,59 @@ def test_one_of_two_processes_killed_the_other_ends_with_a_message(config, whole
     first, second = start_all(config, tmp_path, **ANYWHERE[2])
     wait_for(first, tmp_path, "checkpoints/*/seed_0/[0-9]*")
     second.send_signal(signal.SIGKILL)
-    started = time.monotonic()
-    output = first.communicate(timeout=60)[0]
-    assert first.returncode != 0 and time.monotonic() - started < 60
+    output = first.communicate(timeout=HANGS)[0]
+    assert first.returncode != 0
     assert "another task died" in output or "another process" in output, output
     second.communicate()
 
 
-def test_a_full_disk_loses_nothing_that_is_finished(config, whole, tmp_path):
+class Eventful(NamedTuple):
+    """A run to which everything happens, a second one beside it, SIGINT and a full disk, before it
+    ends."""
+
+    workdir: Path
+    pid: int
+    refused: str  # what the second one said
+    stopped: str
+    before: set[str]  # checkpoints
+    full: str
+    after: set[str]
+
+
+@pytest.fixture(scope="module")
+def eventful(config, tmp_path_factory) -> Eventful:
     """A limit on the size of files stands for a quota: writing fails as on a full disk."""
-    process = start(config, tmp_path)
-    wait_for(process, tmp_path, "checkpoints/score-*/seed_0/[0-9]*")
+    workdir = tmp_path_factory.mktemp("eventful") / "run"
+    process = start(config, workdir)
+    wait_for(process, workdir, "config.json")
+    process.send_signal(signal.SIGSTOP)  # the second may take as long as it likes
+    refused = finish(start(config, workdir), status=2)
+    process.send_signal(signal.SIGCONT)
+    wait_for(process, workdir, "checkpoints/score-*/seed_0/[0-9]*")
     process.send_signal(signal.SIGINT)
-    assert "stopped by SIGINT" in finish(process)
-    before = checkpoints(tmp_path)
-    output = finish(start(config, tmp_path, under=SMALL_FILES), status=2)
-    assert "cannot be written" in output and "File too large" in output
-    assert "Traceback" not in output, output
-    assert before <= checkpoints(tmp_path)
-    finish(start(config, tmp_path))
-    assert repr(numbers(tmp_path)) == repr(numbers(whole(1)))
+    stopped = finish(process)
+    before = checkpoints(workdir)
+    full = finish(start(config, workdir, under=SMALL_FILES), status=2)
+    after = checkpoints(workdir)
+    finish(start(config, workdir))
+    return Eventful(workdir, process.pid, refused, stopped, before, full, after)
+
+
+def test_a_workdir_takes_one_run_at_a_time(eventful):
+    assert f"in use by process {eventful.pid} on" in eventful.refused
+    assert "Traceback" not in eventful.refused
+
+
+def test_a_full_disk_loses_nothing_that_is_finished(eventful, whole):
+    assert "stopped by SIGINT" in eventful.stopped
+    assert "cannot be written" in eventful.full and "File too large" in eventful.full
+    assert "Traceback" not in eventful.full, eventful.full
+    assert eventful.before <= eventful.after
+    assert repr(numbers(eventful.workdir)) == repr(numbers(whole(1)))
 
 
 def checkpoints(workdir) -> set[str]:
     return {str(p) for p in workdir.glob("checkpoints/*/seed_0/[0-9]*")}
-
-
-def test_a_workdir_takes_one_run_at_a_time(config, tmp_path):
-    first = start(config, tmp_path)
-    wait_for(first, tmp_path, "config.json")
-    output = finish(start(config, tmp_path), status=2)
-    assert f"in use by process {first.pid} on" in output and "Traceback" not in output
-    first.send_signal(signal.SIGTERM)
-    assert "stopped by SIGTERM" in finish(first)
 
 
 def test_another_config_goes_on_by_force_from_what_it_does_not_change(config, whole, tmp_path):
@@ -246,7 +271,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(c
     assert len(kept) == 2 and not json.loads((tmp_path / "config.json").read_text())["fills"][1:]
 
 
-def test_a_profile_is_left_where_one_is_asked_for(config, tmp_path):
-    finish(start(config, tmp_path, "--profile"))
-    traces = {path.parents[3].name for path in tmp_path.rglob("*.xplane.pb")}
+def test_a_profile_is_left_where_one_is_asked_for(whole):
+    traces = {path.parents[3].name for path in whole(1).rglob("*.xplane.pb")}
     assert "seed_0_score_networks" in traces

@@ -112,6 +112,7 @@ def test_overhead_is_seconds_a_sample_over_those_of_one_device():
     assert scaling.with_overhead(given, real=True)[-1]["strong"] == 3.0
 
 
+@pytest.mark.benchmark
 def test_the_command_writes_its_tables_and_figure(tmp_path):
     result = smoke("scaling", tmp_path)
     assert {(r["data"], r["fsdp"]) for r in result["rows"]} == {(1, 1), (2, 1), (1, 2)}

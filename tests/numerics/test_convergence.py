@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 
 from mmdjax.diffusion import exact, time_grid
-from mmdjax.diffusion import sde as sdes
 from mmdjax.diffusion.samplers import registry
 from mmdjax.diffusion.time_grids import REGISTRY as GRIDS
-from mmdjax.diffusion.time_grids import find_warp, log_snr
+from mmdjax.diffusion.time_grids import log_snr
+from tests.numerics import warps
+from tests.numerics.warps import MEAN, SDES, VARIANCE
 
-# Unit variance altogether, a narrow and a wide direction.
-MEAN, VARIANCE = (0.8, -0.3, 0.1), (1.0, 0.25, 0.05)
 # Each with the options whose order is another, or comes about in another way.
 VARIANTS = [
     ("adams_bashforth", {}),
@@ -43,7 +42,6 @@ VARIANTS = [
     ("unipc", {"order": 2}),
 ]
 NFE = (10, 30, 100)
-SDES = {name: kind() for name, kind in sdes.REGISTRY.items()}
 CASES = [
     pytest.param(name, method, options, id=f"{name}-{method}-{options or ''}")
     for name, sde in SDES.items()
@@ -82,17 +80,19 @@ def test_the_law_converges_with_the_declared_order(name, method, options):
 
 @pytest.mark.parametrize("name", SDES)
 def test_table_of_slopes_and_errors(name, accuracy_table):
-    """Not only inside: from t_max to t_min on every grid the error falls to the floor."""
-    sde, lines = SDES[name], []
+    """Not only inside: from t_max to t_min on every grid the error falls to the floor; and a warp
+    that was found for it is better than none."""
+    sde, found, lines = SDES[name], warps.stored()[name], []
     data = (MEAN, VARIANCE)
     prior = exact.exact_law(sde, sde.t_max, *(np.array(a) for a in data))
     missing = exact.wasserstein(prior, (np.zeros(3), np.full(3, sde.prior_std**2)))
     floor = missing / sde.prior_std + 3 * float(sde.marginal(sde.t_min)[1])
-    for method in registry.names():
-        if not registry.supports(method, sde) or method == "adaptive":
-            continue
+    assert list(found) == warps.samplers(sde)
+    for method, warp in found.items():
         each = registry.make(method, sde, None).nfe
-        warp = find_warp(sde, 10 // each, method, *data)
+        plain, better = (log_snr(sde, 10 // each, w) for w in ((), warp))
+        gained = [exact.discretisation_error(method, sde, g, *data) for g in (better, plain)]
+        assert gained[0] < gained[1], method
         cells = []
         for grid in GRIDS:
 

@@ -5,6 +5,9 @@ the exact law at t_max and are compared with that at t_min, so all that is left 
 sampler's own error and the sampling error of 10^5 draws.
 """
 
+import functools
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -135,33 +138,50 @@ def responsibilities(law: Conditional, x):
     return (weight / weight.sum(1, keepdims=True)).mean(0)
 
 
-@pytest.mark.parametrize(("name", "method", "options"), CASES)
-def test_draws_follow_the_exact_conditional_law(name, method, options, truth):
-    sde, (condition, law) = SDES[name], truth
-    rng = np.random.default_rng(8)
-    x = drawn(sde, method, options, law, at_time(law, sde, sde.t_max).sample(rng))
-    exact = at_time(law, sde, sde.t_min)
-    twins = [exact.sample(rng) for _ in range(2)]
+class Reference(NamedTuple):
+    """What draws on one SDE start from, and what they are compared with."""
 
-    mean, cov = exact.moments()
-    total = cov.mean(0) + np.cov(mean.T)
+    start: np.ndarray
+    exact: Conditional
+    mean: np.ndarray
+    total: np.ndarray  # covariance
+    weights: np.ndarray  # of the components
+    twin: np.ndarray  # the condition beside exact draws
+    null: float  # energy distance of two such
+
+
+@pytest.fixture(scope="module")
+def reference(truth):
+    @functools.cache
+    def of(name: str) -> Reference:
+        sde, (condition, law), rng = SDES[name], truth, np.random.default_rng(8)
+        start = at_time(law, sde, sde.t_max).sample(rng)
+        exact = at_time(law, sde, sde.t_min)
+        twin, other = (np.hstack([condition, exact.sample(rng)]) for _ in range(2))
+        mean, cov = exact.moments()
+        weights = np.exp(law.log_weight).mean(0)
+        null = max(energy_distances(twin, other))
+        return Reference(start, exact, mean, cov.mean(0) + np.cov(mean.T), weights, twin, null)
+
+    return of
+
+
+@pytest.mark.parametrize(("name", "method", "options"), CASES)
+def test_draws_follow_the_exact_conditional_law(name, method, options, truth, reference):
+    (condition, law), aim = truth, reference(name)
+    x, mean, total = drawn(SDES[name], method, options, law, aim.start), aim.mean, aim.total
     deviation = np.sqrt(np.diag(total))
     error = 4.5 * deviation / np.sqrt(DRAWS)
     assert (np.abs((x - mean).mean(0)) < error + 0.006 * deviation).all()
     np.testing.assert_allclose(np.cov(x.T), total, atol=0.03 * deviation.max() ** 2)
     # Correlation with the condition, overall and given the components' regression.
     joint = np.hstack([condition, x])
-    twin = np.hstack([condition, twins[0]])
-    np.testing.assert_allclose(np.corrcoef(joint.T)[0], np.corrcoef(twin.T)[0], atol=0.015)
-    slope = ((x - mean.mean(0)) * (mean - mean.mean(0))).sum(0) / np.square(
-        mean - mean.mean(0)
-    ).sum(0)
+    np.testing.assert_allclose(np.corrcoef(joint.T)[0], np.corrcoef(aim.twin.T)[0], atol=0.015)
+    centred = mean - mean.mean(0)
+    slope = ((x - mean.mean(0)) * centred).sum(0) / np.square(centred).sum(0)
     np.testing.assert_allclose(slope, 1, atol=0.02)
-    np.testing.assert_allclose(
-        responsibilities(exact, x), np.exp(law.log_weight).mean(0), atol=0.006
-    )
-    null = energy_distances(twin, np.hstack([condition, twins[1]]))
-    assert max(energy_distances(joint, twin)) < 3 * max(null) + 0.004
+    np.testing.assert_allclose(responsibilities(aim.exact, x), aim.weights, atol=0.006)
+    assert max(energy_distances(joint, aim.twin)) < 3 * aim.null + 0.004
 
 
 @pytest.mark.parametrize("method", registry.names())

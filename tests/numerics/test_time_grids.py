@@ -9,7 +9,9 @@ from mmdjax.data.sources.synthetic import Law
 from mmdjax.diffusion import EDM, VP, exact, sample, time_grid
 from mmdjax.diffusion.predictions import noise_from_score
 from mmdjax.diffusion.sde import REGISTRY, log_snr
-from mmdjax.diffusion.time_grids import spectrum
+from mmdjax.diffusion.time_grids import find_warp, spectrum
+from mmdjax.diffusion.time_grids import log_snr as log_snr_grid
+from tests.numerics import warps
 
 MEAN, VARIANCE = (0.5, -0.3, 0.7), (1.0, 0.3, 0.05)
 
@@ -46,6 +48,34 @@ def test_an_optimised_grid_is_better_than_every_plain_one(method, sde):
         n: exact.discretisation_error(method, sde, g, MEAN, VARIANCE) for n, g in grids.items()
     }
     assert error < 0.95 * min(plain.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "method"), [("vp", "dpmpp_2m"), ("ve", "ddim"), ("rectified_flow", "heun")]
+)
+def test_a_search_from_nearby_finds_the_stored_warp(name, method):
+    sde, stored = warps.SDES[name], warps.stored()[name][method]
+    steps, law = warps.steps(method, sde), (warps.MEAN, warps.VARIANCE)
+    start = tuple(c + shift for c, shift in zip(stored, (0.3, -0.2, 0.2, -0.1), strict=True))
+    found = find_warp(sde, steps, method, *law, near=start)
+    errors = [
+        exact.discretisation_error(method, sde, log_snr_grid(sde, steps, warp), *law)
+        for warp in (found, stored, start)
+    ]
+    assert errors[0] < 1.02 * errors[1] and errors[0] < 0.9 * errors[2]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", warps.SDES)
+def test_the_whole_search_finds_no_better_warp_than_the_stored(name):
+    sde, law = warps.SDES[name], (warps.MEAN, warps.VARIANCE)
+    for method, stored in warps.stored()[name].items():
+        steps = warps.steps(method, sde)
+        errors = [
+            exact.discretisation_error(method, sde, log_snr_grid(sde, steps, warp), *law)
+            for warp in (find_warp(sde, steps, method, *law), stored)
+        ]
+        assert errors[1] < 1.05 * errors[0] + 1e-6, method
 
 
 def test_the_spectrum_of_samples_is_their_mean_and_variance_by_direction(rng):
