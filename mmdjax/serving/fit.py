@@ -31,8 +31,6 @@ def train(
     Args:
       talk: where the utterances stand in conversations; None where the method sees them alone.
     """
-    from mmdjax.run import train_and_publish  # the layer above, which trains whole runs
-
     if of_name(config.method).served is Method.served:
         allowed = ", ".join(servable())
         raise UserError(f"config.method = {config.method!r}; allowed to fit: {allowed}")
@@ -47,6 +45,8 @@ def train(
     splits = split(batch, talk, validation, np.random.default_rng([seed, 1]))
     _fill(splits)
     dataset = Dataset(splits, task, pipeline.fingerprint_of(splits))
+    from mmdjax.run import train_and_publish  # the layer above, which trains whole runs
+
     with contextlib.ExitStack() as stack:
         folder = Path(workdir or stack.enter_context(tempfile.TemporaryDirectory()))
         return bundle.load(train_and_publish(config, dataset, folder, seed))

@@ -2,7 +2,7 @@
 
 >>> model = load("model.mmdjax", cache="compiled")
 >>> found = model({"language": x, "acoustic": None})  # x (N, T, C); frames with NaN are missing
->>> print(found["mean"], found["low"], found["high"], found["features"]["acoustic"].shape)
+>>> print(found["mean"], found["features"]["acoustic"].shape)
 """
 
 import dataclasses
@@ -31,8 +31,8 @@ class Model:
           seed: of the draws; an utterance's depend on it and its own values alone.
 
         Returns:
-          'mean', 'low', 'high', 'spread' (N,) of predictions 'draws' (N, K); by modality 'features'
-          (N, K, T, C), observed ones as given, 'drawn', 'exists' (N, T) and 'deviation' (N,).
+          Predictions 'draws' (N, K, ...), their 'mean', 'spread', and 'low' and 'high' or 'within';
+          by modality 'features' (N, K, T, C), 'drawn', 'exists' (N, T) and 'deviation' (N,).
         """
         (x, said, rows), parts, start = self._padded(features), [], 0
         while start < rows:

@@ -2,7 +2,6 @@
 
 import ast
 import dataclasses
-import json
 import os
 import subprocess
 import sys
@@ -19,14 +18,13 @@ from mmdjax import config as configs
 from mmdjax.data.dataset import Dataset
 from mmdjax.data.sources import synthetic
 from mmdjax.errors import UserError
-from mmdjax.methods.latent.served import LatentRoute
 from mmdjax.methods.latent.work_list import draw_missing
 from mmdjax.methods.method import of_name
 from mmdjax.runtime.progress import Reporter
-from mmdjax.serving import bundle, loader
+from mmdjax.serving import bundle
 from mmdjax.serving.export import export
 from mmdjax.serving.publish import publish
-from mmdjax.tasks import SENTIMENT, Classification, MultiLabel
+from mmdjax.tasks import SENTIMENT
 from mmdjax.types import Observed
 
 from ..conftest import TINY
@@ -215,71 +213,6 @@ def test_a_model_of_whole_modalities_refuses_gaps_inside_them(tmp_path):
     assert imputer.impute(features).drawn["acoustic"][1].all()
     with pytest.raises(UserError, match=r"conversation is given, .*'two_stage'.*one by one"):
         imputer.impute(features, conversation=["a", "a", "b"])
-
-
-def test_a_constant_is_served_as_it_is_evaluated(tmp_path):
-    system, params = make(tmp_path, 0.0, method="zero_trained")
-    imputer = mmdjax.Imputer.load(tmp_path, batch=8)
-    test = system.dataset.splits["test"]
-    observed = Observed.of_patterns(np.array([[True, False, True]]), len(test))
-    completion = system.complete(params, "test", observed, 1, jax.random.key(0), "")
-    predictor = system.classifier(params)
-    if imputer.signature["predictor"] == "stage2":
-        predictor = system.predictor(params)
-    expected = system.predict_with(predictor, params, "test", completion)[0, :, 0]
-    found = imputer.predict(test.features | {"acoustic": None})
-    assert imputer.signature["draws"] == 1
-    np.testing.assert_allclose(found.mean, expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("task", [Classification(("sad", "glad")), MultiLabel(("a", "b", "c"))])
-def test_classes_and_labels_are_served_and_exported(tmp_path, task):
-    system, _ = make(tmp_path, 0.5, task=task)
-    imputer = mmdjax.Imputer.load(tmp_path, batch=8)
-    test = system.dataset.splits["test"].features
-    given = {m: x[:5] for m, x in test.items()} | {"vision": None}
-    found, size = imputer.predict(given, draws=2, seed=5), len(task.names)
-    assert found.names == task.names and imputer.task == task
-    assert found.draws.shape == (5, 2, size) and found.mean.shape == found.within.shape == (5, size)
-    assert found.within[np.arange(5), found.mean.argmax(-1)].all() or task.kind == "multi_label"
-    assert (found.low is None) == (task.kind == "classification")
-    export(imputer, tmp_path / "model.mmdjax", draws=2, platforms=("cpu",))
-    model = loader.load(tmp_path / "model.mmdjax", batches=(8,))
-    assert model.signature["task"] == json.loads(json.dumps(task.describe()))
-    made = model(given, seed=5)
-    np.testing.assert_allclose(made["mean"], found.mean, atol=1e-5)
-    np.testing.assert_array_equal(made["within"], found.within)
-
-
-def test_a_model_of_another_format_is_refused_in_one_line(served, tmp_path):
-    model = bundle.load(bundle.find(served[-1]))
-    bundle.save(tmp_path, model)
-    signature = tmp_path / "signature.json"
-    signature.write_text(json.dumps(json.loads(signature.read_text()) | {"format": 1}))
-    with pytest.raises(UserError, match="has format 1, of another version; allowed: 2") as error:
-        mmdjax.Imputer.load(tmp_path)
-    assert "\n" not in str(error.value)
-
-
-class Silent(LatentRoute):
-    """Completes something that is no feature."""
-
-    features = False
-
-
-def test_a_method_whose_completions_are_no_features_predicts_alone(served, tmp_path):
-    *_, features, observed, folder = served
-    imputer = mmdjax.Imputer.load(folder, batch=8)
-    expected = imputer.predict(features, observed, draws=2, seed=5)
-    fields = (f.name for f in dataclasses.fields(imputer.route))
-    imputer.route = Silent(*(getattr(imputer.route, name) for name in fields))
-    with pytest.raises(UserError, match="'two_stage' completes no features; allowed: predict"):
-        imputer.impute(features, observed)
-    signature = export(imputer, tmp_path / "model.mmdjax", draws=2, platforms=("cpu",))
-    assert signature["outputs"].keys() == {"draws", "mean", "spread", "low", "high"}
-    given = {m: np.where(observed[m][..., None], x, np.nan) for m, x in features.items()}
-    made = loader.load(tmp_path / "model.mmdjax", batches=(16,))(given, seed=5)
-    np.testing.assert_allclose(made["mean"], expected.mean, atol=1e-5)
 
 
 @pytest.mark.parametrize(

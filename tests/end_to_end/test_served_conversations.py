@@ -67,11 +67,11 @@ def untrained(config, folder):
     return method, params
 
 
-@pytest.fixture(scope="module", params=["gsdnet"])
-def served(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
     """(method and its parameters, imputer, test split, where it stands, what is observed)."""
     workdir = tmp_path_factory.mktemp("model")
-    method, params = untrained(configs.from_dict(SMALL | {"method": request.param}), workdir)
+    method, params = untrained(configs.from_dict(SMALL), workdir)
     raw = method.dataset.splits["test"]
     talk = raw.talk._asdict()
     rng = np.random.default_rng(0)
@@ -144,6 +144,18 @@ def test_complete_conversations_are_predicted_as_in_the_evaluation(served):
     expected = method.predict(params | {method.predicts: params[name]}, "test", completion)
     np.testing.assert_allclose(found.mean, expected[0, :, 0], atol=1e-5)
     assert (found.low < found.mean).all() and (found.mean < found.high).all()
+
+
+def test_fills_of_the_mean_are_predicted_as_in_the_evaluation(served, tmp_path):
+    _, _, raw, talk, observed = served
+    config = configs.from_dict(SMALL | {"method": "gsdnet_mean"})
+    method, params = untrained(config, tmp_path)
+    masks = np.stack([observed[m] for m in raw.features], -1)
+    completion = method.complete(params, "test", Observed(masks[None]), 1, jax.random.key(0), "")
+    expected = method.predict(params, "test", completion)
+    found = mmdjax.Imputer.load(tmp_path, batch=4).predict(raw.features, observed, **talk)
+    np.testing.assert_allclose(found.mean, expected[0, :, 0], atol=1e-5)
+    assert found.draws.shape == (len(raw), 1)
 
 
 def test_later_calls_of_any_number_of_conversations_compile_nothing(served):

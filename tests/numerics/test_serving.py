@@ -1,16 +1,13 @@
-"""What a served model rests on: coverage of latent frames, gaps in training, inverse, intervals."""
+"""What a served model rests on: coverage of latent frames, gaps in training, decoded features."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 
-from mmdjax.data.missing.patterns import patterns
+from mmdjax.methods.latent import feature_decoder
 from mmdjax.methods.latent.gap_losses import random_gaps
 from mmdjax.networks.encoders import WHOLE, ModalityEncoder, coverage
-from mmdjax.serving import feature_decoder
-from mmdjax.serving.interval import LEVELS, calibrate, calibrate_classes, class_set, interval
 
 
 @pytest.mark.parametrize("frames", [3, 6, 8, 20])
@@ -62,56 +59,3 @@ def test_decoding_what_was_encoded_gives_latents_again(rng):
     encoded = np.asarray(net.apply(params, back, valid[400:])[0])
     raw = np.asarray(net.apply(params, x[400:], valid[400:])[0])
     assert np.corrcoef(encoded.ravel(), raw.ravel())[0, 1] > 0.98
-
-
-def test_intervals_cover_their_share_of_labels_whatever_the_spread_says(rng):
-    """Exchangeable rows, one spread honest, one not: coverage is the level's in both."""
-    table = patterns(2)
-
-    def rows(size):
-        signal = rng.standard_normal((len(table), size))
-        scale = rng.uniform(0.2, 2, (len(table), size))
-        draws = signal[..., None] + scale[..., None] * rng.standard_normal((*signal.shape, 8))
-        draws[0] = signal[0][:, None] + rng.standard_normal((size, 8))  # says nothing of the error
-        label = signal + scale * rng.standard_normal(signal.shape)
-        return draws, label
-
-    draws, label = rows(2000)
-    code = np.repeat(table @ (1 << np.arange(2)), 2000)
-    made = calibrate(draws.reshape(-1, 8), label.ravel(), code, 4)
-    fresh, truth = rows(4000)
-    for index, pattern in enumerate(table):
-        known = np.tile(pattern, (4000, 1))
-        for level in LEVELS:
-            low, high = interval(made, fresh[index], known, level)
-            covered = ((low <= truth[index]) & (truth[index] <= high)).sum()
-            # Calibration on 2,000 rows moves the level by a beta law of its own.
-            slack = 4 * (level * (1 - level) / 2000) ** 0.5
-            bounds = stats.binom.ppf([1e-4, 1 - 1e-4], 4000, [level - slack, level + slack])
-            assert bounds[0] <= covered <= bounds[1], (index, level, covered)
-
-
-def test_class_sets_cover_their_share_of_labels_in_every_pattern(rng):
-    """Probabilities that are true in one pattern, and too sure of themselves in the other."""
-    table, level_of = np.array([[True, False], [True, True]]), np.array([1, 3])
-
-    def rows(size):
-        true = rng.dirichlet(np.full(5, 0.7), (2, size))
-        label = (true.cumsum(-1) > rng.random((2, size, 1))).argmax(-1)
-        said = np.stack([true[0], true[1] ** 3 / (true[1] ** 3).sum(-1, keepdims=True)])
-        return said, label
-
-    said, label = rows(2000)
-    code = np.repeat(level_of, 2000)
-    made = calibrate_classes(said.reshape(-1, 1, 5), label.ravel(), code, 4)
-    fresh, truth = rows(4000)
-    for index, pattern in enumerate(table):
-        for level in LEVELS:
-            found = class_set(made, fresh[index], np.tile(pattern, (4000, 1)), level)
-            assert found.any(1).all()
-            covered = found[np.arange(4000), truth[index]].sum()
-            slack = 4 * (level * (1 - level) / 2000) ** 0.5
-            low, high = stats.binom.ppf([1e-4, 1 - 1e-4], 4000, [level - slack, level + slack])
-            # The most probable class is always there, which at low levels covers more.
-            best = (fresh[index].argmax(1) == truth[index]).sum()
-            assert low <= covered <= max(high, best), (index, level, covered)
