@@ -6,13 +6,7 @@ each other's work and an interrupted run goes on.
 
 from __future__ import annotations
 
-import functools
 import importlib
-import importlib.metadata
-import json
-import os
-import platform
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,9 +21,11 @@ from mmdjax.config.resolve import Resolved, systems_of
 from mmdjax.data import pipeline
 from mmdjax.data.dataset import Dataset
 from mmdjax.errors import UserError
-from mmdjax.evaluation import findings, published, report, tables
+from mmdjax.evaluation import published
 from mmdjax.evaluation.conditions import conditions_of
-from mmdjax.evaluation.evaluate import Member, evaluate, with_regrets
+from mmdjax.evaluation.costs import draw_costs
+from mmdjax.evaluation.evaluate import Member, evaluate
+from mmdjax.evaluation.summary import report_run
 from mmdjax.methods.method import Method
 from mmdjax.runtime import processes
 from mmdjax.runtime.compilation import Counter, cancel_waiting
@@ -37,9 +33,8 @@ from mmdjax.runtime.files import write_json
 from mmdjax.runtime.progress import Reporter
 from mmdjax.serving import bundle
 from mmdjax.serving.publish import publish
-from mmdjax.training.train import Known, Trained, prepare, train
+from mmdjax.training.train import Known, prepare, train
 
-ROUNDS = 5  # of timing draws
 LIVE_PROGRAMS = 400  # some more of them exhaust a process' memory maps
 
 
@@ -130,12 +125,12 @@ def _run(config, resolved, dataset, places, may_train: bool, reporter, counter) 
             dropped = counter.programs
     _publish(systems[0], config, dataset, places, may_train, known)
     cancel_waiting()
-    drawing = [s for s in systems if s.method.draws]
-    timed = drawing if config.comparison.systems else []
+    timed = {s.name: s.method for s in systems if s.method.draws and config.comparison.systems}
     costs = workdir.kept(folder / "draw_costs.json", lambda: draw_costs(timed, reporter))
     rows = []
     if processes.is_first():
-        rows = _report(config, systems, dataset, places, costs, known, started, reporter)
+        minutes = (time.monotonic() - started) / 60
+        rows = report_run(config, systems, dataset, places, costs, known, minutes, reporter)
         write_json(folder / "results.json", rows)  # at last: with it a run is finished
     reporter.print(str(counter))
     minutes = (time.monotonic() - started) / 60
@@ -237,145 +232,3 @@ def train_and_publish(config, dataset: Dataset, folder: Path, seed: int) -> Path
         reporter.close()
         processes.meet("model")
     return target
-
-
-def _report(config, systems, dataset, places, costs, known, started, reporter) -> list[dict]:
-    """Write the report; return all rows."""
-    rows, history = [], {}
-    for system in systems:
-        for seed in config.seeds:
-            kept = json.loads(system.results(seed).read_text())
-            # Systems that are the same but for their name share a file.
-            rows += [r | {"system": system.name} for r in kept["rows"]]
-            history |= {f"{phase}, seed {seed}": h for phase, h in kept["history"].items()}
-    for seed in config.seeds:
-        for condition in conditions_of(dataset, config.evaluation, seed):
-            if condition.protocol != "fixed":
-                rate = condition.missing_rate(dataset.splits["test"].valid)
-                rows.append(_protocol_row(condition, seed, rate))
-    rows = with_regrets(rows, dataset.task)
-    sections, figures = _sections(config, systems, dataset, places, known, rows, reporter)
-    minutes = (time.monotonic() - started) / 60
-    report.write_report(
-        places.folder,
-        rows,
-        systems=[shown(s) for s in systems],
-        task=dataset.task,
-        modalities=dataset.modalities,
-        title=config.title,
-        config=configs.to_dict(config),
-        comparison=config.comparison,
-        costs=costs,
-        history=history,
-        machine=machine(),
-        notes=[f"The command that wrote this report took {minutes:.1f} minutes."],
-        extra=(sections, figures),
-    )
-    own = [shown(s) for s in systems]
-    complete = config.comparison.complete
-    results = tables.results(rows, own, dataset.task, dataset.modalities, complete)
-    header, body = findings.averages(results)
-    reporter.print(tables.rich_table("Average over the availability patterns", header, body))
-    return rows
-
-
-def _protocol_row(condition, seed: int, rate: float) -> dict:
-    return {
-        "system": "protocol",
-        "method": "protocol",
-        "protocol": condition.protocol,
-        "condition": condition.name,
-        "seed": seed,
-        "metric": "missing_rate",
-        "value": rate,
-    }
-
-
-def shown(system: System) -> tables.Shown:
-    """Return what tables and figures know of a system."""
-    cls = type(system.method)
-    return tables.Shown(
-        system.name,
-        cls.name,
-        system.resolved.published,
-        cls.draws,
-        system.resolved.config.evaluation.draws,
-        cls.yardstick,
-    )
-
-
-def _sections(config, systems, dataset, places, known, rows, reporter):
-    """What methods add to the report: sections, and figures by name."""
-    sections, figures, seed = [], {}, config.seeds[0]
-
-    def trained(system: System) -> Trained:
-        place = places.phase(system.resolved.config, seed)
-        return train(system.method, seed, place, False, known)
-
-    for module in dict.fromkeys(s.method.pages for s in systems if s.method.pages):
-        system = next(s for s in systems if s.method.pages == module)
-        make = importlib.import_module(module).sections
-        own, drawn = make(system.method, trained(system).params, seed, rows)
-        sections, figures = [*sections, *own], figures | drawn
-    if config.comparison.pictures:
-        from mmdjax.evaluation import effectiveness  # openTSNE takes seconds to import
-
-        total = effectiveness.steps(config.comparison, dataset.modalities)
-        embedded = {}
-        for system in (s for s in systems if s.method.draws):
-
-            def make(system=system):
-                params = trained(system).params
-                with reporter.phase(f"t-SNE pictures of {system.name}", total) as progress:
-                    return effectiveness.embedded(
-                        system.method, params, seed, config.comparison, progress.advance
-                    )
-
-            embedded[system.name] = workdir.kept(system.folder / "pictures.json", make)
-        own, drawn = effectiveness.sections(embedded, dataset.modalities)
-        sections, figures = [*sections, *own], figures | drawn
-    return sections, figures
-
-
-def draw_costs(systems: Sequence[System], reporter) -> dict[str, dict]:
-    """Return what a thousand draws of one modality given all others cost, by system.
-
-    Systems take turns, so that all see the same machine.
-
-    Returns:
-      name -> {'seconds', 'quartiles', 'nfe', 'parameters' of one modality's network, 'batch'}.
-    """
-    calls, costs = {}, {}
-    for system in systems:
-        measured = system.method.draw_call()
-        if measured is not None:
-            calls[system.name], costs[system.name] = measured
-    with reporter.phase("time of draws", (ROUNDS + 1) * len(calls)) as progress:
-        for name, call in calls.items():
-            costs[name]["nfe"] = int(np.max(call()[1]))
-            progress.advance()
-        seconds: dict[str, list[float]] = {name: [] for name in calls}
-        for _ in range(ROUNDS):
-            for name, call in calls.items():
-                begun = time.perf_counter()
-                jax.block_until_ready(call())
-                spent = time.perf_counter() - begun
-                seconds[name].append(1000 * spent / costs[name]["batch"])
-                progress.advance()
-    for name, spent in seconds.items():
-        low, middle, high = np.quantile(spent, (0.25, 0.5, 0.75))
-        costs[name] |= {"seconds": float(middle), "quartiles": [float(low), float(high)]}
-    return costs
-
-
-@functools.cache
-def machine() -> dict[str, str]:
-    """Return where numbers were made."""
-    device = jax.devices()[0]
-    packages = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
-    of_processes = f", {jax.process_count()} processes" if processes.several() else ""
-    return {
-        "processor": f"{platform.machine()}, {os.cpu_count()} cores",
-        "device": f"{jax.device_count()} x {device.device_kind} ({device.platform}){of_processes}",
-        "python": sys.version.split()[0],
-    } | {name: importlib.metadata.version(name) for name in packages}

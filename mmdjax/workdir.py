@@ -24,7 +24,7 @@ HOW = ("mesh", "save_seconds", "keep_last")
 CONTENT = "data_fingerprint"
 # What depends on all of a config, made anew from checkpoints where --force changes it.
 DERIVED = ("masks", "systems", "figures", "results.json", "draw_costs.json", "model")
-DERIVED += ("report.md", "report.html")
+DERIVED += ("report.md", "report.html", "pictures")
 
 
 class Places(NamedTuple):

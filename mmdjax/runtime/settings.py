@@ -1,4 +1,4 @@
-"""Settings as dataclasses: plain values of declared types, inside bounds that stand at the field."""
+"""Settings as dataclasses: plain values of declared types, inside bounds declared at the field."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def _range(label: np.ndarray) -> tuple[float, float]:
     # As they were written: 0.3, not the number of float32 beside it.
     low, high = float(str(label.min())), float(str(label.max()))
     whole = (label == label.round()).all()
-    if -3 <= low and high <= 3 and max(-low, high) > 1 and (low < 0 or not whole):
+    if low >= -3 and high <= 3 and max(-low, high) > 1 and (low < 0 or not whole):
         return SENTIMENT.low, SENTIMENT.high
     if not low < high:
         raise UserError(f"labels that are all {low:g}; allowed: two different ones, or a range")
