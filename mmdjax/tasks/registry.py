@@ -49,7 +49,8 @@ def make(
         are regression, and so are labels below 0; others of an integer dtype, or (N,) labels with
         names, are classes; of an integer dtype and (N, outputs), multi label.
       low, high: the range of regression. By default [-3, 3] if the labels lie within it, some
-        beyond 1, and some are negative or fractional, as sentiment is; otherwise the labels', rounded outwards.
+        beyond 1, and some are negative or fractional, as sentiment is; otherwise the labels',
+        rounded outwards.
       names: of outputs, classes or labels; by default their numbers.
       metric_set: of regression.
       label: (N,) or (N, outputs); what is not finite is passed over, for `Task.check` to refuse.
