@@ -74,6 +74,14 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: "end_to_end" not in item.path.parts)
 
 
+@pytest.fixture(scope="module")
+def compiled_in_haste():
+    """For modules that spend nearly all of their time compiling programs that run once."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 TABLE = pytest.StashKey[dict]()
 
 

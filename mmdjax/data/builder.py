@@ -121,9 +121,11 @@ def read_split(builder, split: str) -> Batch:
         return np.concatenate([pick(batch) for batch in batches])[order]
 
     names = builder.info.metadata["modalities"]
+    # Scalars come back as Python's, which numpy would widen.
+    kind = builder.info.features["label"].np_dtype
     return Batch(
         {name: join(lambda batch, name=name: batch["features"][name]) for name in names},
         {name: join(lambda batch, name=name: batch["valid"][name]) for name in names},
-        join(lambda batch: batch["label"]),
+        join(lambda batch: batch["label"]).astype(kind),
         np.array([text.decode() for text in join(lambda batch: batch["id"])]),
     )

@@ -14,18 +14,22 @@ import pytest
 from jax.experimental import serialize_executable
 
 from mmdjax import config as configs
+from mmdjax.data.dataset import Dataset
 from mmdjax.data.missing.patterns import patterns
-from mmdjax.experiment import METHODS
 from mmdjax.methods.latent.draw import make_drawer, prepare
 from mmdjax.methods.latent.initial import initial, initial_decoder, initial_score
 from mmdjax.methods.latent.modules import build
+from mmdjax.methods.latent.phases import _validation_loss
 from mmdjax.methods.latent.work_list import draw_missing
-from mmdjax.methods.stages import Stages
-from mmdjax.methods.two_stage import TwoStage
+from mmdjax.methods.latent.space import Space
+from mmdjax.methods.method import of_name
 from mmdjax.networks import score_networks
 from mmdjax.runtime.compilation import AheadOfTime, Counter, cancel_waiting
 from mmdjax.runtime.on_host import OnHost
 from mmdjax.runtime.progress import Reporter
+from mmdjax.tasks import Classification
+from mmdjax.training.train import Known, prepare, train, trainer_of
+from mmdjax.workdir import Places
 from tests.conftest import TINY
 
 SHORT = configs.Training(epochs=1, batch=16, learning_rate=1.23e-3)  # no other module's
@@ -71,41 +75,50 @@ def test_static_arguments_are_part_of_a_program_and_tracers_do_not_meet_compiled
     assert jax.grad(lambda x: function(x, power=2).sum())(x).sum() == 12
 
 
-@pytest.mark.parametrize("method", ["two_stage", "imder"])
-def test_training_takes_the_steps_that_were_prepared(method, tiny_system, tmp_path):
+@pytest.mark.parametrize(("name", "prepared"), [("two_stage", "score"), ("imder", "imder")])
+def test_training_takes_the_steps_that_were_prepared(name, prepared, tiny_system, tmp_path):
     """Of the score networks, and of the one stage: no program is made twice."""
     config = dataclasses.replace(
-        tiny_system.config,
-        method=method,
-        fills=("draws",),
-        score_training=SHORT,
-        imder_training=SHORT,
-        classifier_training=SHORT,
+        tiny_system.config, score_training=SHORT, imder_training=SHORT, classifier_training=SHORT
     )
-    system = TwoStage(config, tiny_system.splits, Reporter())
-    stages = METHODS[method].stages(system)
-    stages.prepare()
-    if method == "imder":
-        stages.train(0, tmp_path.joinpath)
-        step = stages._trainer.step
-    else:
-        stages.stage_one(0, tmp_path.joinpath)
-        step = stages._trainers["score"].step
-        assert stages._score_valid.jitted._cache_size() == 0
+    method = of_name(name)(config, tiny_system.dataset, Reporter())
+    until = [phase.name for phase in method.phases].index(prepared) + 1
+    for phase in method.phases[:until]:
+        prepare(phase, config)
+    method.phases = method.phases[:until]  # the rest is not what is asked about
+    trained = train(method, 0, Places(tmp_path, "tiny").phase(config, 0))
+    assert list(trained.params)[-1] == prepared
+    step = trainer_of(method.phases[-1], config).step
     assert step.programs() == 1 and step.jitted._cache_size() == 0
+    if name == "two_stage":
+        valid = _validation_loss(method.phases[-1].loss)
+        assert valid.programs() > 0 and valid.jitted._cache_size() == 0
 
 
 def test_equal_systems_share_their_programs(tiny_system):
-    other = TwoStage(tiny_system.config, tiny_system.splits, Reporter())
+    config, dataset = tiny_system.config, tiny_system.dataset
+    other = Space(config, dataset, Reporter())
     assert other._predict is tiny_system._predict and other._align is tiny_system._align
-    first, second = Stages(tiny_system), Stages(other)
-    assert all(first._trainers[k] is second._trainers[k] for k in first._trainers)
-    ema = dataclasses.replace(tiny_system.config.score_training, ema=0.5)
-    changed = dataclasses.replace(tiny_system.config, score_training=ema)
-    third = Stages(TwoStage(changed, tiny_system.splits, Reporter()))
-    assert third._trainers["score"] is not first._trainers["score"]
-    assert third._trainers["score"].step is first._trainers["score"].step  # rates are data
-    assert third._trainers["classifier"] is first._trainers["classifier"]
+
+    def trainers(config):
+        method = of_name("two_stage")(config, dataset, Reporter())
+        return {phase.name: trainer_of(phase, config) for phase in method.phases}
+
+    first, second = trainers(config), trainers(config)
+    assert all(first[name] is second[name] for name in first)
+    ema = dataclasses.replace(config.score_training, ema=0.5)
+    third = trainers(dataclasses.replace(config, score_training=ema))
+    assert third["score"] is not first["score"]
+    assert third["classifier"] is first["classifier"]
+
+
+def test_another_task_has_programs_of_its_own(tiny_system):
+    """Its head has another width, so nothing of it may be shared by mistake."""
+    dataset = tiny_system.dataset
+    other = Dataset(dataset.splits, Classification(("a", "b")), dataset.content)
+    space = Space(tiny_system.config, other, Reporter())
+    assert space._predict is not tiny_system._predict
+    assert space.drawer is tiny_system.drawer  # draws do not know the label
 
 
 def test_draws_are_optimised_where_nothing_else_is():
@@ -126,45 +139,26 @@ def test_draws_are_optimised_where_nothing_else_is():
         jax.config.update("jax_disable_most_optimizations", False)
 
 
-def test_a_stage_one_that_is_known_is_not_restored(tiny_system, tmp_path, monkeypatch):
-    config = dataclasses.replace(tiny_system.config, fills=(), classifier_training=SHORT)
-    system, known = TwoStage(config, tiny_system.splits, Reporter()), {}
-    first = Stages(system, known).train(0, tmp_path.joinpath)
-    monkeypatch.setattr(Stages, "stage_one", lambda *_: pytest.fail("restored again"))
-    second = Stages(system, known).train(0, tmp_path.joinpath)
-    assert second.encoders is first.encoders
+def test_a_phase_that_is_known_is_not_restored(tiny_system, tmp_path, monkeypatch):
+    """Systems that share a phase have the very same arrays."""
+    config = dataclasses.replace(tiny_system.config, classifier_training=SHORT)
+    place, known = Places(tmp_path, "tiny").phase(config, 0), Known()
+    zero, mean = (of_name(n)(config, tiny_system.dataset, Reporter()) for n in ("zero", "mean"))
+    first = train(zero, 0, place, known=known)
+    monkeypatch.setattr("mmdjax.training.train.fit", lambda *_: pytest.fail("restored again"))
+    second = train(mean, 0, place, known=known)
+    assert second.params["classifier"] is first.params["classifier"]
+    assert second.history == first.history
 
 
-@pytest.mark.parametrize("name", ["encoders", "fusion", "decoder", *score_networks.REGISTRY])
-def test_initial_parameters_are_those_of_a_compiled_program(name, monkeypatch):
-    """And none is compiled to draw them."""
-    config, key = configs.from_dict(TINY), jax.random.key(3)
-    modules, x = build(config, ("a", "b")), np.zeros((1, 2, 4, 8), np.float32)
-    valid = np.ones(x.shape[:3], bool)
-    if name == "encoders":
-        features = {"a": np.zeros((1, 9, 5), np.float32), "b": np.zeros((1, 3, 2), np.float32)}
-        known = {m: np.ones(a.shape[:2], bool) for m, a in features.items()}
-        init, given = initial(modules.encoders), (key, features, known)
-    elif name in ("fusion", "decoder"):
-        make = initial if name == "fusion" else initial_decoder
-        init, given = make(getattr(modules, name)), (key, x, valid)
-    else:
-        sizes = {"width": 16, "layers": 2, "heads": 2, "mlp": 16, "time_features": 8}
-        init, given = initial_score(score_networks.REGISTRY[name](2, 8, 8, **sizes)), (key,)
-    expected = init.compiled(*given)
-    monkeypatch.setattr(init, "compiled", None)
-    found = init(*given)
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
-    assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, init.shapes(*given))
+def test_fitted_phases_are_forgotten_oldest_first():
+    known, made = Known(most=2), []
 
+    def get(name):
+        return known.get(name, lambda: made.append(name) or name)
 
-def test_what_numpy_does_not_know_is_compiled():
-    function = OnHost(lambda key, x: jax.random.normal(key, (3,)) + jnp.tanh(x))
-    key = jax.random.key(0)
-    found = function(key, np.zeros(3, np.float32))
-    np.testing.assert_allclose(found, jax.random.normal(key, (3,)), rtol=1e-6)
-    assert function.compiled.programs() == 1
+    assert [get(n) for n in ("a", "b", "a", "c", "a", "b")] == ["a", "b", "a", "c", "a", "b"]
+    assert made == ["a", "b", "c", "b"]
 
 
 def test_the_counter_sees_a_new_program_and_no_repeated_call():
@@ -212,6 +206,9 @@ import builtins, sys
 from mmdjax import config, experiment
 from mmdjax.runtime.on_host import OnHost
 from mmdjax.runtime.progress import Reporter
+from mmdjax.tasks import Classification
+from mmdjax.training.train import Known, prepare, train, trainer_of
+from mmdjax.workdir import Places
 from tests.conftest import TINY
 
 class Watched(type(builtins)):
@@ -225,10 +222,10 @@ def stop(*_):
     raise Loaded
 
 tracing, builtins.__class__ = [], Watched
-experiment.prepare = lambda *_: tracing.append(True)
-experiment.workdir.opened = stop
+TwoStage.warm = classmethod(lambda *_: tracing.append(True))
+run.workdir.opened = stop
 try:
-    experiment.run(config.from_dict(TINY), None)
+    run.run(config.from_dict(TINY), None)
 except Loaded:
     assert tracing and "tensorflow_datasets" in sys.modules
     print("loaded")

@@ -133,7 +133,7 @@ def test_the_faithful_grid_takes_one_step_too_many():
     assert grid[-1] < 0
 
 
-def test_a_run_trains_and_evaluates_it_and_goes_on_where_it_stopped(tmp_path):
+def test_a_run_trains_and_evaluates_it_and_goes_on_where_it_stopped(compiled_in_haste, tmp_path):
     imder = {"method": "imder", "imder": {"faithful": True}, "imder_training": {"epochs": 1}}
     diffusion = {"sde": "ve", "sampler": "euler_maruyama", "nfe": 3, "coupling": "independent"}
     values = TINY | imder | {"diffusion": diffusion | {"conditioning": "shared"}}

@@ -23,7 +23,7 @@ def placed(places, config):
 
 
 def of_file(path: str) -> configs.Config:
-    data = configs.Data("mmsa", path, modalities=("text:text", "audio:audio"))
+    data = configs.Data("mmsa", path, modalities=("text:text", "audio:audio", "vision:vision"))
     return dataclasses.replace(CONFIG, data=data)
 
 
