@@ -114,7 +114,8 @@ def _by_pattern(members, conditions, seed: int, split: str):
     patterns = method.dataset.patterns
     rows, columns = len(method.dataset.splits[split]), np.arange(len(method.dataset.splits[split]))
     of_pattern: list[list[Answer]] = []
-    for group in in_groups(patterns, rows * draws):
+    by_modality = any(c.observed.frames is None for c in conditions)
+    for group in in_groups(patterns, rows * draws) if by_modality else ():
         # With nothing missing every draw is the utterance itself.
         count = 1 if group.all() else draws
         observed = Observed.of_patterns(group, rows)

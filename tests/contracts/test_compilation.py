@@ -28,7 +28,8 @@ from mmdjax.runtime.compilation import AheadOfTime, Counter, cancel_waiting
 from mmdjax.runtime.on_host import OnHost
 from mmdjax.runtime.progress import Reporter
 from mmdjax.tasks import Classification
-from mmdjax.training.train import Known, prepare, train, trainer_of
+from mmdjax.training.train import Known, train, trainer_of
+from mmdjax.training.train import prepare as prepare_phase
 from mmdjax.workdir import Places
 from tests.conftest import TINY
 
@@ -84,7 +85,7 @@ def test_training_takes_the_steps_that_were_prepared(name, prepared, tiny_system
     method = of_name(name)(config, tiny_system.dataset, Reporter())
     until = [phase.name for phase in method.phases].index(prepared) + 1
     for phase in method.phases[:until]:
-        prepare(phase, config)
+        prepare_phase(phase, config)
     method.phases = method.phases[:until]  # the rest is not what is asked about
     trained = train(method, 0, Places(tmp_path, "tiny").phase(config, 0))
     assert list(trained.params)[-1] == prepared
@@ -203,12 +204,8 @@ def test_a_run_draws_with_prepared_programs_only(coupling, together, rng):
 
 WATCH_IMPORTS = """
 import builtins, sys
-from mmdjax import config, experiment
-from mmdjax.runtime.on_host import OnHost
-from mmdjax.runtime.progress import Reporter
-from mmdjax.tasks import Classification
-from mmdjax.training.train import Known, prepare, train, trainer_of
-from mmdjax.workdir import Places
+from mmdjax import config, run
+from mmdjax.methods.two_stage import TwoStage
 from tests.conftest import TINY
 
 class Watched(type(builtins)):

@@ -10,9 +10,8 @@ from mmdjax.diffusion import VP, denoising_score_matching
 from mmdjax.diffusion.losses import WEIGHTS, training_times, v_weight
 from mmdjax.diffusion.sde import EDM, REGISTRY
 from mmdjax.methods.latent.completion import incomplete_sets
-from mmdjax.methods.latent.losses import random_conditions
 from mmdjax.methods.latent.cover import filled_valid
-
+from mmdjax.methods.latent.losses import random_conditions
 
 SDE = VP()
 

@@ -7,79 +7,112 @@ import numpy as np
 import pytest
 
 from mmdjax import config as configs
-from mmdjax.data import pipeline
+from mmdjax.config.resolve import systems_of
+from mmdjax.data.dataset import Dataset
 from mmdjax.data.missing.gaps import observed_frames
-from mmdjax.data.sources import synthetic
 from mmdjax.data.sources.synthetic import Law
 from mmdjax.errors import UserError
-from mmdjax.evaluation.gap_protocol import bayes, gap_rows
-from mmdjax.methods.two_stage import Trained, TwoStage
+from mmdjax.evaluation.conditions import conditions_of
+from mmdjax.evaluation.evaluate import Member, evaluate
+from mmdjax.methods.method import of_name, phase_keys
 from mmdjax.runtime.progress import Reporter
-from mmdjax.types import Batch
+from mmdjax.types import Batch, Observed
 
 from ..conftest import TINY
 
 GAPS = ("burst=0.4", "correlated=0.3")
+METHODS = ("two_stage", "two_stage_complete", "zero", "zero_trained", "bayes", "linear_probe")
 
 
 @pytest.fixture(scope="module")
-def parts():
-    values = TINY | {"diffusion": {"nfe": 2, "frame_gaps": 0.5}, "fills": ("draws", "zero")}
-    values["evaluation"] = TINY["evaluation"] | {"gaps": GAPS}
-    config, raw = configs.from_dict(values), synthetic.read(48, 16, 24, 0)
-    system = TwoStage(config, pipeline.standardise(raw), Reporter())
-    first = system.initial_classifier(jax.random.key(0))
-    scale, _ = system.standardised_latents(first["encoders"])
-    complete = {"fusion": first["fusion"]}
-    stage2 = {"draws": complete, "zero": complete}
-    score = system.initial_score(jax.random.key(1))
-    return system, Trained(first["encoders"], scale, score, complete, stage2, {}), raw["test"]
+def config():
+    values = TINY | {"diffusion": {"nfe": 2, "frame_gaps": 0.5}}
+    values["evaluation"] = TINY["evaluation"] | {"gaps": GAPS, "rates": (0.0,)}
+    return configs.from_dict(values)
 
 
-def test_every_method_is_measured_under_every_kind_of_gap(parts):
-    system, trained, raw = parts
-    rows, masks = gap_rows(system, trained, 3, raw)
-    found = {(r["method"], r["condition"]) for r in rows if r["metric"] == "mae"}
-    methods = {"diffusion_k2", "diffusion_complete_k2", "zero", "zero_trained", "bayes"}
-    assert found == {(m, c) for m in methods for c in ("burst 0.4", "correlated 0.3")}
-    assert {r["protocol"] for r in rows} == {"gaps"}
-    again, _ = gap_rows(system, trained, 3, raw)
-    assert again == rows
-    expected = observed_frames("burst", system.splits["test"].valid, 0.4, 3)
+def member(name, config, dataset) -> Member:
+    """A method with its initial parameters."""
+    method, params = of_name(name)(config, dataset, Reporter()), {}
+    for phase in method.phases:
+        params[phase.name] = phase.init(phase_keys(0, phase.name)[0], params)
+    return Member(name, method, params, config.evaluation.draws)
+
+
+@pytest.fixture(scope="module")
+def conditions(config, tiny_dataset):
+    return [c for c in conditions_of(tiny_dataset, config.evaluation, 3) if c.protocol == "gaps"]
+
+
+@pytest.fixture(scope="module")
+def evaluated(config, tiny_dataset, conditions):
+    """Rows of every method."""
+    rows = {}
+    for name in METHODS:
+        rows |= evaluate([member(name, config, tiny_dataset)], conditions, 3)
+    return rows
+
+
+def scores(rows):
+    return [r for r in rows if r["protocol"] == "gaps"]
+
+
+def test_every_method_is_measured_under_every_kind_of_gap(evaluated, config, tiny_dataset):
+    found = {
+        (r["system"], r["condition"])
+        for rows in evaluated.values()
+        for r in scores(rows)
+        if r["metric"] == "mae"
+    }
+    # A probe of whole modalities cannot be given some frames of one.
+    able = set(METHODS) - {"linear_probe"}
+    assert found == {(m, c) for m in able for c in ("burst 0.4", "correlated 0.3")}
+    again = conditions_of(tiny_dataset, config.evaluation, 3)[-2:]
+    rows = evaluate([member("two_stage", config, tiny_dataset)], again, 3)["two_stage"]
+    assert scores(rows) == scores(evaluated["two_stage"])
+
+
+def test_masks_are_kept_and_say_how_much_is_missing(conditions, tiny_dataset):
+    valid = tiny_dataset.splits["test"].valid
+    expected = observed_frames("burst", valid, 0.4, 3)
+    masks = conditions[0].masks()
     for m, mask in expected.items():
         np.testing.assert_array_equal(masks[f"burst 0.4 {m}"], mask)
-    realised = [r["value"] for r in rows if r["metric"] == "missing_rate"]
+    assert set(masks) == {f"burst 0.4 {m}" for m in expected}
     total = sum(m.size for m in expected.values())
-    assert realised[0] == pytest.approx(1 - sum(m.sum() for m in expected.values()) / total)
+    share = 1 - sum(m.sum() for m in expected.values()) / total
+    assert conditions[0].missing_rate(valid) == pytest.approx(share)
 
 
-@pytest.mark.parametrize("gap", GAPS)
-def test_hidden_frames_change_no_number(parts, gap):
-    system, trained, raw = parts
-    evaluation = dataclasses.replace(system.config.evaluation, gaps=(gap,))
-    config = dataclasses.replace(system.config, evaluation=evaluation)
-    spoiled, test = TwoStage.__new__(TwoStage), system.splits["test"]
-    spoiled.__dict__ = system.__dict__ | {"config": config}
-    rows, masks = gap_rows(spoiled, trained, 3, raw)
-    condition = gap.replace("=", " ")
+@pytest.mark.parametrize("gap", range(len(GAPS)))
+@pytest.mark.parametrize("name", ["two_stage", "zero_trained", "bayes"])
+def test_hidden_frames_change_no_number(name, gap, evaluated, config, tiny_dataset, conditions):
+    test, condition = tiny_dataset.splits["test"], conditions[gap]
     hidden = {
-        m: np.where(masks[f"{condition} {m}"][..., None], x, np.nan)
+        m: np.where(condition.observed.frames[m][0][..., None], x, np.nan)
         for m, x in test.features.items()
     }
-    spoiled.splits = system.splits | {"test": Batch(hidden, test.valid, test.label, test.id)}
+    splits = tiny_dataset.splits | {"test": Batch(hidden, test.valid, test.label, test.id)}
+    spoiled = Dataset(splits, tiny_dataset.task, "spoiled", tiny_dataset.optimum)
     with jax.debug_nans(False):
-        assert gap_rows(spoiled, trained, 3, raw)[0] == rows
+        rows = evaluate([member(name, config, spoiled)], [condition], 3)[name]
+    expected = [r for r in scores(evaluated[name]) if r["condition"] == condition.name]
+    assert scores(rows) == expected
 
 
-def test_the_optimum_of_whole_modalities_is_that_of_their_pattern():
+def test_the_optimum_of_whole_modalities_is_that_of_their_pattern(tiny_dataset):
     law = Law(0)
     batch = law.sample(20, 5, "x")
-    observed = {m: np.ones(x.shape[:2], bool) for m, x in batch.features.items()}
-    observed["acoustic"][:10] = False
-    found = bayes(law, batch.features, observed)
+    frames = {m: np.ones((1, *x.shape[:2]), bool) for m, x in batch.features.items()}
+    frames["acoustic"][0, :10] = False
+    some = np.stack([f.any(-1) for f in frames.values()], axis=-1)
+    prediction = tiny_dataset.optimum(batch, Observed(some, frames), False).prediction
     kept = law.bayes_prediction(("language", "vision"), batch.features)
     everything = law.bayes_prediction(("language", "acoustic", "vision"), batch.features)
-    np.testing.assert_allclose(found, np.where(np.arange(20) < 10, kept, everything), atol=1e-6)
+    expected = np.where(np.arange(20) < 10, kept, everything)
+    np.testing.assert_allclose(prediction, expected[None], atol=1e-6)
+    whole = tiny_dataset.optimum(batch, Observed(some), False).prediction
+    np.testing.assert_array_equal(whole, prediction)
 
 
 @pytest.mark.parametrize(
@@ -96,5 +129,5 @@ def test_gaps_that_cannot_be_are_refused_before_anything_is_trained(gaps, frame_
     values["evaluation"] |= {"gaps": gaps}
     values["diffusion"] |= {"frame_gaps": frame_gaps}
     with pytest.raises(UserError) as refused:
-        configs.from_dict(values)
+        systems_of(configs.from_dict(values))
     assert all(word in str(refused.value) for word in words), refused.value

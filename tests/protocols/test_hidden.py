@@ -17,7 +17,7 @@ def parts(tiny_system):
     """Random parameters, standardised latents of a few utterances, every pattern once or more."""
     system = tiny_system
     encoders = system.init_encoders(jax.random.key(0))
-    scale, z = system.standardised_latents(encoders)
+    scale, z = system.standardised(encoders)
     score = system.initial_score(jax.random.key(1))
     fusion = system.initial_classifier(jax.random.key(2))["fusion"]
     decoder = system.initial_decoder(jax.random.key(3))

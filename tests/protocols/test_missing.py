@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from mmdjax import config as configs
+from mmdjax.config.resolve import systems_of
 from mmdjax.data.missing.patterns import check_observed, pattern_name, patterns, random_mask
 from mmdjax.errors import UserError
 from mmdjax.methods.latent.completion import incomplete_sets, training_sets
+from mmdjax.types import Observed
 from tests.conftest import TINY
 
 
@@ -75,18 +77,31 @@ def test_training_at_a_rate_follows_the_random_protocol_complete_sets_among_them
     assert (sets.reshape(-1, 3) != random_mask(size * rounds, 3, rate, 1)).any()
 
 
-def test_stage_2_learns_from_sets_at_the_configured_rate(tiny_system, tmp_path):
+def test_stage_2_learns_from_sets_at_the_configured_rate(tiny_system):
     system = copy.copy(tiny_system)
-    scale, z = system.standardised_latents(system.init_encoders(jax.random.key(0)))
+    scale, z = system.standardised(system.init_encoders(jax.random.key(0)))
+    zeros = system.constant("zero", scale)
 
     def observed(rate):
         system.config = dataclasses.replace(tiny_system.config, training_rate=rate)
-        sets = training_sets(system, 0, "zero", scale, z, None, tmp_path)
-        return sets.source.rows["observed"]
+        source, _ = training_sets(system, 0, scale, z, None, zeros, None)
+        return source.rows["observed"]
 
     assert (np.asarray(observed(0.7)).sum(-1) == 1).all()
     default = incomplete_sets(system.patterns, len(z["train"].label), system.config.rounds, 0)
     np.testing.assert_array_equal(observed(0.0), default)
+
+
+def test_a_pattern_is_a_condition_on_every_utterance():
+    observed = Observed.of_patterns(patterns(2), 3)
+    assert observed.modalities.shape == (3, 3, 2) and not observed.everything
+    assert Observed(observed.modalities[-1:]).everything
+    valid = {"a": np.arange(4) < np.array([[4], [2], [1]]), "b": np.ones((3, 1), bool)}
+    frames = observed.of_frames(valid)
+    for condition, (a, b) in enumerate(patterns(2)):
+        np.testing.assert_array_equal(frames["a"][condition], valid["a"] & a)
+        np.testing.assert_array_equal(frames["b"][condition], valid["b"] & b)
+    assert not Observed(observed.modalities[-1:], frames).everything  # frames may be missing
 
 
 @pytest.mark.parametrize(
@@ -94,9 +109,9 @@ def test_stage_2_learns_from_sets_at_the_configured_rate(tiny_system, tmp_path):
     [
         ({"training_rate": 0.8}, "missing rate 0.8 is not possible"),
         ({"training_rate": -0.1}, "missing rate -0.1"),
-        ({"training_rate": 0.3, "method": "imder"}, "with method 'imder'; allowed: two_stage"),
+        ({"training_rate": 0.3, "method": "imder"}, "with method 'imder'; allowed: 0 for both"),
     ],
 )
 def test_a_training_rate_that_cannot_be_is_refused(changes, words):
     with pytest.raises(UserError, match=words):
-        configs.from_dict(TINY | changes)
+        systems_of(configs.from_dict(TINY | changes))
