@@ -241,8 +241,9 @@ def task_of(data, labels, splits: Mapping[str, Batch]):
         label = np.concatenate([batch.label for batch in splits.values()])
         low, high = (labels.low, labels.high) if labels.low < labels.high else (None, None)
         task = tasks.make(labels.kind, low, high, labels.names, labels.metrics, label)
+    place = f"{data.path}: " if data.path else ""
     for split, batch in splits.items():
-        task.check(batch.label, f"split {split!r}")
+        task.check(batch.label, f"{place}split {split!r}", batch.id)
     return task
 
 

@@ -30,6 +30,7 @@ def parts(tiny_system):
     params |= {"score": system.initial_score(keys[1]), "decoder": system.initial_decoder(keys[2])}
     # The decoder's last convolution starts at zero and would hide all others.
     params["decoder"] = jax.tree.map(lambda a: a + 0.05, params["decoder"])
+    params = jax.tree.map(jnp.asarray, params)
     train = system.splits["train"]
     rows = {"features": dict(train.features), "valid": dict(train.valid), "label": train.label}
     return modules, params, jax.tree.map(jnp.asarray, rows)

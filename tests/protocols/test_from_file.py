@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from mmdjax.config import Data
+from mmdjax.config import Data, Labels
 from mmdjax.data import pipeline
 from mmdjax.data.sources import from_file, mmsa
 from mmdjax.errors import UserError
@@ -206,6 +206,42 @@ def test_ranges_of_channels_are_modalities(tmp_path):
     assert [len(batch) for batch in found.values()] == [21, 3, 6]
 
 
+def prepared(path, tmp_path, **labels):
+    """The data set of a file, with settings of its labels."""
+    data = Data(name="file", path=path, modalities=tuple(f"{k}:{m}" for k, m in KEYS.items()))
+    return pipeline.dataset(data, Labels(**labels), tmp_path / "cache")
+
+
+def test_labels_of_any_range_are_read_and_their_range_is_the_task_s(write, tmp_path):
+    """A reader takes every number; what is allowed is the task's to say."""
+    content = tree()
+    for part in content.values():
+        part["regression_labels"] = part["regression_labels"] * 10 + 40  # from 10 to 70
+    path = write(content)
+    found = from_file.read(path, KEYS)["test"].label
+    np.testing.assert_allclose(found, content["test"]["regression_labels"], rtol=1e-6)
+    task = prepared(path, tmp_path).task
+    assert (task.low, task.high) == (10, 70)
+    assert prepared(path, tmp_path, low=0.0, high=100.0).task.high == 100
+    with pytest.raises(UserError, match=r"split 'train'.*allowed: .*-3.*3") as error:
+        prepared(path, tmp_path, kind="regression", low=-3.0, high=3.0)
+    assert "\n" not in str(error.value)
+
+
+def test_labels_that_a_file_gives_as_classes_are_classes_where_asked(write, tmp_path):
+    content = tree()
+    for part in content.values():
+        part["regression_labels"] = np.arange(len(part["id"])) % 4
+    path = write(content)
+    assert prepared(path, tmp_path, kind="classification").task.names == ("0", "1", "2", "3")
+    named = prepared(path, tmp_path, kind="classification", names=("w", "x", "y", "z"))
+    assert named.task.names == ("w", "x", "y", "z")
+    with pytest.raises(UserError, match="split 'train'"):
+        prepared(path, tmp_path, kind="classification", names=("w", "x"))
+    with pytest.raises(UserError, match="split 'train'"):
+        prepared(write(tree()), tmp_path, kind="classification", names=("w", "x"))
+
+
 def test_of_several_labels_the_first_counts(write):
     content = tree()
     first = content["test"]["regression_labels"]
@@ -219,11 +255,6 @@ def test_of_several_labels_the_first_counts(write):
 BAD = {
     "a key": ({}, {"txt": "l", "audio": "a"}, ["split 'train'", "'txt'", "'text'"]),
     "no labels": ({"train": {"regression_labels": None}}, KEYS, ["split 'train'", "no labels"]),
-    "a label": (
-        {"test": {"regression_labels": np.full(20, 4.5)}},
-        KEYS,
-        ["split 'test'", "test0$_$0", "4.5", "[-3, 3]"],
-    ),
     "inf": ({"valid": {"audio": np.full((10, 6, 3), np.inf)}}, KEYS, ["'valid'", "'audio'", "inf"]),
     "channels": ({"test": {"text": np.ones((20, 6, 5))}}, KEYS, ["test: language", "5", "4"]),
     "nothing whole": (

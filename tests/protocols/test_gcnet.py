@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmdjax.config import Data, Labels
+from mmdjax.data import pipeline
 from mmdjax.data.conversations import batch_of
 from mmdjax.data.dataset import Dataset
 from mmdjax.data.sources import gcnet
@@ -163,10 +165,6 @@ def empty(files):
     files.ids["d2"] = files.labels["d2"] = files.speakers["d2"] = []
 
 
-def label_out_of_range(files):
-    files.labels["d1"][1] = 3.5
-
-
 def label_is_a_word(files):
     files.labels["d1"][1] = "happy"
 
@@ -185,7 +183,6 @@ def fewer_labels(files):
         (same_utterance, r"data\.pkl: utterance 'd1_1' in splits 'train' and 'valid'"),
         (twice, r"data\.pkl: utterance 'd1_1' in splits 'train' and 'train'; allowed: once"),
         (empty, r"data\.pkl: conversation 'd2' has no utterances"),
-        (label_out_of_range, r"data\.pkl: utterance 'd1_1': label 3\.5; allowed: a number from -3"),
         (label_is_a_word, r"data\.pkl: utterance 'd1_1': label 'happy'; allowed: a number"),
         (fewer_labels, r"data\.pkl: conversation 'd1' has 3 utterances, 2 labels and 3 speakers"),
     ],
@@ -198,12 +195,38 @@ def test_a_bad_file_is_named_with_the_utterance(files, spoil, said):
     assert "\n" not in str(error.value)
 
 
+def dataset(path, **labels):
+    """What is trained on, with settings of its labels."""
+    pairs = tuple(f"{key}:{name}" for key, name in NAMES.items())
+    return pipeline.dataset(Data(name="gcnet", path=path, modalities=pairs), Labels(**labels))
+
+
+def test_labels_out_of_range_are_refused_with_the_utterance(files):
+    """By the task: the reader takes any number."""
+    files.labels["d1"][1] = 3.5
+    path = files.write()
+    assert gcnet.read(path, NAMES)["train"].label[1] == 3.5
+    said = r"data\.pkl: split 'train': utterance 'd1_1': label 3\.5; allowed: .*-3.*3"
+    with pytest.raises(UserError, match=said) as error:
+        dataset(path, low=-3.0, high=3.0)
+    assert "\n" not in str(error.value)
+    files.labels["d1"][1] = float("nan")
+    with pytest.raises(UserError, match="utterance 'd1_1': label nan; allowed: "):
+        dataset(files.write())
+
+
 def test_classes_are_whole_numbers_in_range(files):
     files.labels = {c: [i % 2 for i in range(n)] for c, n in LENGTHS.items()}
     path = files.write()
-    assert gcnet.read(path, NAMES, classes=2)["train"].label.tolist() == [0, 1, 0, 0]
-    with pytest.raises(UserError, match=r"label 1\.0; allowed: a whole number from 0 to 0"):
-        gcnet.read(path, NAMES, classes=1)
+    whole = dataset(path, kind="classification")
+    assert whole.splits["train"].label.tolist() == [0, 1, 0, 0]
+    assert whole.task.names == ("0", "1")
+    named = dataset(path, kind="classification", names=("calm", "angry")).task
+    assert named.names == ("calm", "angry") and named.outputs == 2
+    files.labels["d1"][1] = 2
+    said = "split 'train': utterance 'd1_1': label 2.0; allowed: a whole number from 0 to 1"
+    with pytest.raises(UserError, match=said):
+        dataset(files.write(), kind="classification", names=("calm", "angry"))
 
 
 def test_an_unknown_modality_is_refused(files):

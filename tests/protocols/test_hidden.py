@@ -18,7 +18,7 @@ def parts(tiny_system):
     system = tiny_system
     encoders = system.init_encoders(jax.random.key(0))
     scale, z = system.standardised(encoders)
-    score = system.initial_score(jax.random.key(1))
+    score = jax.device_put(system.initial_score(jax.random.key(1)))
     fusion = system.initial_classifier(jax.random.key(2))["fusion"]
     decoder = system.initial_decoder(jax.random.key(3))
     decoder = jax.tree.map(lambda a: a + 0.05, decoder)  # not the identity it starts as

@@ -1,5 +1,6 @@
 """The field's pickles: how they become batches, and what is refused."""
 
+import dataclasses
 import logging
 import os
 import pathlib
@@ -8,6 +9,8 @@ import pickle
 import numpy as np
 import pytest
 
+from mmdjax.config import Data, Labels
+from mmdjax.data import pipeline
 from mmdjax.data.sources import mmsa
 from tests.protocols.test_safe_pickle import refusal
 
@@ -87,11 +90,11 @@ BAD_FILES = {
     "beyond float32": (put("valid", "vision", at((2, 1, 0), 1e300)), ["row 2", "1e+300"]),
     "label is NaN": (
         put("valid", "regression_labels", at(1, np.nan)),
-        ["'valid'", "'regression_labels'", "row 1", "nan", "[-3, 3]"],
+        ["'valid'", "'regression_labels'", "row 1", "nan", "finite numbers"],
     ),
-    "label beyond range": (
-        put("train", "regression_labels", at(6, 3.5)),
-        ["'train'", "row 6", "3.5", "[-3, 3]"],
+    "label is infinite": (
+        put("train", "regression_labels", at(6, np.inf)),
+        ["'train'", "row 6", "inf", "finite numbers"],
     ),
     "label is a word": (put("test", "regression_labels", list("abcde")), ["row 0", "str"]),
     "labels of rank 2": (put("test", "regression_labels", np.zeros((5, 2))), ["(5, 2)", "(N, 1)"]),
@@ -147,6 +150,22 @@ def test_bad_file_is_refused_by_name(name, tree, read):
     edit(tree)
     message = refusal(tree, read)
     for piece in ["mosi.pkl", *pieces]:
+        assert piece in message
+
+
+def test_a_label_beyond_the_range_of_the_task_is_refused_by_name(tree, read, tmp_path):
+    """Its reader takes any number; of sentiment, 3.5 is none."""
+    put("train", "regression_labels", at(6, 3.5))(tree)
+    assert read(tree)["train"].label[6] == 3.5
+    pairs = tuple(f"{key}:{name}" for key, name in NAMES.items())
+    data = Data(name="mmsa", path=str(tmp_path / "mosi.pkl"), modalities=pairs)
+
+    def dataset(path):
+        labels = Labels(low=-3.0, high=3.0)
+        return pipeline.dataset(dataclasses.replace(data, path=path), labels, tmp_path / "cache")
+
+    message = refusal(data.path, dataset)
+    for piece in ["mosi.pkl", "split 'train'", "utterance 'video1$_$6'", "3.5", "-3", "3"]:
         assert piece in message
 
 

@@ -39,7 +39,7 @@ def read(
     Raises:
       UserError: naming file and utterance: the file is not as described, a feature is missing, has
         another width or is not finite, an utterance or conversation stands in two splits, a
-        conversation is empty, or a label is out of range.
+        conversation is empty, or a label is no number.
     """
     reader = _npz if str(path).endswith(".npz") else _pickle
     splits = reader(path, modalities)
