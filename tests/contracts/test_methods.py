@@ -158,18 +158,18 @@ def test_a_stopped_training_ends_with_the_same_bits(name, tmp_path, monkeypatch)
 
     def stops():
         count[0] += 1
-        if count[0] % 4 == 0:
+        if count[0] in (2, 6, 14, 31):
             raise stopping.Stopped("SIGTERM")
         check()
 
     monkeypatch.setattr(stopping, "check", stops)
-    for _ in range(100):
+    again, stops_so_far = None, 0
+    while again is None:
         try:
             again = train(method, 0, place)
-            break
         except stopping.Stopped:
-            continue
-    assert count[0] > 4
+            stops_so_far += 1
+    assert stops_so_far >= 2
     jax.tree.map(np.testing.assert_array_equal, again.params, whole.params)
     for title, curves in whole.history.items():
         assert again.history[title]["valid"] == curves["valid"]
@@ -178,6 +178,11 @@ def test_a_stopped_training_ends_with_the_same_bits(name, tmp_path, monkeypatch)
 @pytest.mark.parametrize("name", SERVED)
 def test_served_exported_and_evaluated_answers_agree(name, tmp_path):
     """With everything observed nothing is drawn, so that all three say the same."""
+    with jax.debug_nans(False):  # a single draw has no spread
+        check_answers_agree(name, tmp_path)
+
+
+def check_answers_agree(name, tmp_path) -> None:
     method = method_of(name)
     params, batch = untrained(method), method.dataset.splits["test"]
     publish(method, params, 0, tmp_path / "model", "x")
