@@ -21,7 +21,7 @@ def get_config():
     config.title = "tiny"
     config.seeds = (0,)
     config.save_seconds = 0.0
-    config.fills = ("draws",)
+    config.systems = ("two_stage evaluation.draws=1", "two_stage_complete", "linear_probe", "bayes")
     config.optimise = False
     config.data.update(train=96, valid=32, test=48)
     config.latents.channels = 8
@@ -88,5 +88,5 @@ def kill(processes) -> None:
 def numbers(workdir) -> dict:
     """Everything in results.json but the clock's readings."""
     rows = json.loads((workdir / "results.json").read_text())
-    keys = ("method", "protocol", "condition", "seed", "metric")
+    keys = ("system", "protocol", "condition", "seed", "metric")
     return {tuple(r[k] for k in keys): r["value"] for r in rows if r["metric"] != "seconds"}

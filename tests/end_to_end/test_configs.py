@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from mmdjax import config as configs
-from mmdjax.comparison import configs_of
-from mmdjax.evaluation.comparison_tables import printed_rows
+from mmdjax.config.resolve import systems_of
+from mmdjax.evaluation import published
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "configs").glob("*.py"))
@@ -26,7 +26,10 @@ def load(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_a_config_file_is_valid_and_documents_itself(path):
-    configs.from_dict(load(path).get_config().to_dict())
+    config = configs.from_dict(load(path).get_config().to_dict())
+    systems = systems_of(config)
+    assert systems[0].method.name == config.method and systems[0].config.systems == ()
+    assert len({system.name for system in systems}) == len(systems)
 
 
 @pytest.mark.parametrize("size", ["smoke", "real"])
@@ -34,9 +37,13 @@ def test_a_config_file_is_valid_and_documents_itself(path):
 def test_a_comparison_is_valid_and_names_published_systems(path, size):
     """Every system's own config passes the checks, and every published name is in the tables."""
     config = configs.from_dict(load(path).get_config(size).to_dict())
-    systems = configs_of(config)
-    assert len(systems) == len(config.comparison.systems) > 2
-    printed = {method for method, _, _ in printed_rows(config.comparison)}
+    named = [system.name for system in config.comparison.systems]
+    systems = systems_of(config)
+    assert [system.name for system in systems][: len(named)] == named and len(named) > 2
+    assert all(system.method.yardstick for system in systems[len(named) :])
+    comparison = config.comparison
+    printed = {r["method"] for t in comparison.tables
+               for r in published.results(t, comparison.dataset)}  # fmt: skip
     named = {s.published for s in config.comparison.systems} - {""}
     assert named <= printed and bool(named) == bool(printed)
 

@@ -50,29 +50,38 @@ def test_a_run_leaves_everything_it_promises(uninterrupted):
     assert len(list((workdir / "figures").glob("*.png"))) >= 3
     assert not [p for p in workdir.rglob("*") if "tmp" in p.name]
     rows = numbers(workdir)
-    methods = {key[0] for key in rows if key[1] == "fixed"}
-    assert methods == {
-        "diffusion_k2",
-        "diffusion_k1",
-        "diffusion_complete_k2",
+    systems = {key[0] for key in rows if key[1] == "fixed"}
+    assert systems == {
+        "diffusion, K = 2",
+        "diffusion, K = 1",
+        "diffusion, complete, K = 2",
         "zero",
         "mean",
-        "zero_trained",
-        "mean_trained",
-        "linear_probe",
-        "bayes",
+        "zero (trained)",
+        "mean (trained)",
+        "linear probe",
+        "Bayes optimum",
     }
     # Rate 0 hides nothing, so it is the complete pattern; both protocols share their draws.
-    for method in methods:
+    for system in systems:
         for seed in (0, 1):
-            whole = rows[method, "fixed", "l+a+v", seed, "mae"]
-            assert rows[method, "random", "0.0", seed, "mae"] == whole
-            assert (
-                rows["bayes", "fixed", "l", seed, "mae"]
-                <= rows[method, "fixed", "l", seed, "mae"] + 0.1
-            )
-    assert rows["diffusion", "cost", "l", 0, "nfe"] == 3
+            whole = rows[system, "fixed", "l+a+v", seed, "mae"]
+            assert rows[system, "random", "0.0", seed, "mae"] == whole
+            best = rows["Bayes optimum", "fixed", "l", seed, "mae"]
+            assert best <= rows[system, "fixed", "l", seed, "mae"] + 0.1
+    assert rows["diffusion, K = 2", "cost", "l", 0, "nfe"] == 3
     assert abs(rows["protocol", "random", "0.5", 0, "missing_rate"] - 0.5) <= 1 / 48
+
+
+def test_what_systems_share_is_trained_once_and_the_model_is_written(uninterrupted):
+    """Nine systems, three of which need nothing but the classifier of complete data."""
+    workdir, _ = uninterrupted
+    made = sorted(path.name.partition("-")[0] for path in (workdir / "checkpoints").iterdir())
+    assert made == ["classifier", "completions", "draws", "mean", "score", "zero"]
+    seeds = {path.name for path in (workdir / "checkpoints").glob("*/*")}
+    assert seeds == {"seed_0", "seed_1"}
+    assert {p.name for p in (workdir / "model").iterdir()} == seeds
+    assert len(list((workdir / "systems").glob("*/seed_0.json"))) == 9
 
 
 def test_evaluating_a_finished_run_again_gives_the_same_numbers(uninterrupted, small_config):
