@@ -53,6 +53,9 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
         reason = " ".join(str(error).split())[:200]
         allowed = "a TPU pod, SLURM or MPI job, or --coordinator, --processes and --process"
         raise UserError(f"processes do not meet ({reason}); allowed: {allowed}") from None
+    # A first exchange waits half a minute for the others and no longer: it is made here, where all
+    # arrive at once, and not where some are still compiling.
+    meet("start")
 
 
 def several() -> bool:
