@@ -36,8 +36,8 @@ from mmdjax.diffusion.samplers import registry
 from mmdjax.diffusion.time_grids import REGISTRY as GRIDS
 from mmdjax.diffusion.time_grids import find_warp, log_snr
 from mmdjax.evaluation import figures, tables
-from mmdjax.run import machine
 from mmdjax.runtime.files import write_bytes, write_json
+from mmdjax.runtime.machine import machine
 
 VARIANCE = tuple(np.geomspace(1.0, 0.02, 8).tolist())
 MEAN = tuple(((-1) ** i * (1 - v) ** 0.5) for i, v in enumerate(VARIANCE))

@@ -184,7 +184,7 @@ def picture(rows: list[dict]) -> Figure:
 
 def main() -> None:
     options = common.parse(common.parser(__doc__))
-    from mmdjax.run import machine
+    from mmdjax.runtime.machine import machine
 
     names = ["synthetic"] if options.smoke else CONFIGS
     rows = []

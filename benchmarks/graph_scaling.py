@@ -187,7 +187,7 @@ def main() -> None:
     parser = common.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=10, help="timings of a case")
     options = common.parse(parser)
-    from mmdjax.run import machine
+    from mmdjax.runtime.machine import machine
 
     keep_programs()
     lengths = LENGTHS[:3] if options.smoke else LENGTHS

@@ -245,7 +245,7 @@ def main() -> None:
     )
     options = common.parse(parser)
     from mmdjax.evaluation.published import efficiency
-    from mmdjax.run import machine
+    from mmdjax.runtime.machine import machine
     from mmdjax.workdir import claim
 
     keep_programs()

@@ -207,7 +207,7 @@ def main(argv: list[str]) -> None:
     from mmdjax.methods.method import of_name
     from mmdjax.methods.recipes import RECIPES
     from mmdjax.methods.settings import with_recipe
-    from mmdjax.run import machine
+    from mmdjax.runtime.machine import machine
     from mmdjax.runtime.progress import Reporter
     from mmdjax.training.train import train
     from mmdjax.workdir import Places, claim

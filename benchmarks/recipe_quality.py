@@ -163,7 +163,7 @@ def main(argv: list[str]) -> None:
     from mmdjax.config import to_dict
     from mmdjax.data import pipeline
     from mmdjax.methods.method import of_name
-    from mmdjax.run import machine
+    from mmdjax.runtime.machine import machine
     from mmdjax.runtime.progress import Reporter
     from mmdjax.training.train import Known, train
     from mmdjax.workdir import Places, claim

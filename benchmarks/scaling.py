@@ -105,7 +105,7 @@ def program(own: Modules, data: int, fsdp: int, batch: int) -> tuple[dict, objec
 
 def measured(rounds: int, smoke: bool) -> dict:
     """What the worker finds: rows of the cases, programs of the published size, its machine."""
-    from mmdjax.run import machine
+    from mmdjax.runtime.machine import machine
 
     keep_programs(optimise=not smoke)  # of a smoke run nearly all is compiling
     real = jax.default_backend() != "cpu"

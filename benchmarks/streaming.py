@@ -126,7 +126,7 @@ def main() -> None:
     parser = common.parser(__doc__)
     parser.add_argument("--gigabytes", type=float, default=10.0, help="size of the file, in GiB")
     options = common.parse(parser)
-    from mmdjax.run import machine
+    from mmdjax.runtime.machine import machine
 
     folder, wanted = options.workdir, 0.2 if options.smoke else options.gigabytes
     model(folder / "model")

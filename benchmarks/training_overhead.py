@@ -117,7 +117,7 @@ def picture(busy_of: dict[str, np.ndarray], rows: list[dict]) -> Figure:
 
 def main() -> None:
     options = common.parse(common.parser(__doc__))
-    from mmdjax.run import machine
+    from mmdjax.runtime.machine import machine
 
     keep_programs()
     config = settings()

@@ -301,7 +301,7 @@ def main() -> None:
     if options.smoke:
         listed = [c | {"score": c["score"] | SMOKE} for c in listed if c["form"] != "compile"]
         listed = [c for c in listed if c["recipe"] in ("ddim 10", "fast-8")]
-    from mmdjax.run import machine
+    from mmdjax.runtime.machine import machine
     from mmdjax.workdir import claim
 
     rounds, rows = 1 if options.smoke else options.rounds, []
