@@ -47,10 +47,10 @@ class Labels:
 
     Attributes:
       kind: 'regression', 'classification', 'multi_label', or '' to tell from the labels.
-      low, high: range of a regression; equal for the range of the training labels.
-      names: of the classes, or of several outputs.
-      metrics: 'sentiment' or 'plain' metrics of a regression; 'auto' is 'sentiment' for labels in
-        [-3, 3].
+      low, high: range of a regression; equal to read it from the labels of all splits.
+      names: of the classes, of several labels, or of several outputs.
+      metrics: 'sentiment' or 'plain' metrics of a regression; 'auto' is 'sentiment' for one output
+        in [-3, 3].
     """
 
     kind: str = field("", names=("", "regression", "classification", "multi_label"))

@@ -82,7 +82,7 @@ class Route:
           seed: () uint32. With a row's own values and a draw's number it is all the randomness.
           given: (features, lengths) as `encode` has them where completed features are asked for,
             otherwise None.
-          draws: K. level: of `mmdjax.tasks.LEVELS`.
+          draws: K. level: of `mmdjax.tasks.conformal.LEVELS`.
 
         Returns:
           What `predicted` does, of utterances (R, K, ...), of conversations (R, F, K, ...). With

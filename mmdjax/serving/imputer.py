@@ -215,7 +215,8 @@ class Imputer:
         Args:
           features, observed, seed, conversation, speaker, position: see `impute`.
           draws: K that are averaged; by default what the model was calibrated with.
-          level: share of labels that intervals or sets are to cover, of `mmdjax.tasks.LEVELS`.
+          level: share of labels that intervals or sets are to cover, of
+            `mmdjax.tasks.conformal.LEVELS`.
 
         Raises:
           UserError: names modality and utterance; an unknown level.

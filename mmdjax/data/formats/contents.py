@@ -1,6 +1,6 @@
 """What a user's file of features holds: opened without reading it, written back with other arrays.
 
-`open_contents` finds the layout; `mmdjax.data.layouts` has a module for each.
+`open_contents` finds the layout; `mmdjax.data.formats` has a module for each.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mmdjax.data.formats import lazy, views
 from mmdjax.data.formats.lazy import one_line
 from mmdjax.errors import UserError
 
-# layout -> its module in `mmdjax.data.layouts`
+# layout -> its module in `mmdjax.data.formats`
 LAYOUTS = {
     "pickle": "pickles",
     "npz": "npz",

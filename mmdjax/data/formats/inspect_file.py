@@ -199,7 +199,7 @@ def _source(contents: Contents, layout: str) -> str:
     flags = f"--config.method=gsdnet --config.data.name=gcnet {path}"
     every = np.concatenate([by_rows(label)[:, 0] for label in labels])
     whole = np.isfinite(every).all() and (every >= 0).all() and (every == every.round()).all()
-    return flags + (f" --config.data.classes={int(every.max()) + 1}" if whole else "")
+    return flags + (" --config.task.kind=classification" if whole else "")
 
 
 def suggestion(contents: Contents) -> str:

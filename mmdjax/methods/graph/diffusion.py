@@ -26,7 +26,7 @@ from mmdjax.networks.graph_transformer import GraphTransformer
 
 class GraphModules(NamedTuple):
     """features: M D outputs an utterance. graph: network of the graphs' state, None where they are
-    not drawn. state: of `graph_states.REGISTRY`. sde: of both."""
+    not drawn. state: of `states.REGISTRY`. sde: of both."""
 
     features: GraphTransformer
     graph: nn.Module | None

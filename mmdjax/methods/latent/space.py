@@ -131,7 +131,7 @@ class Space:
         self, params, scale: Scale, batch: Batch, observed
     ) -> tuple[Latents, np.ndarray]:
         """Standardised latents of what is observed of a split, valid where frames exist, and what
-        they rest on (N, M, T), see `system.encode_gaps`.
+        they rest on (N, M, T), see `modules.encode_gaps`.
 
         Args:
           observed: modality -> (N, T_m) bool.
