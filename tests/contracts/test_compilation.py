@@ -149,7 +149,8 @@ def test_initial_parameters_are_those_of_a_compiled_program(name, monkeypatch):
         make = initial if name == "fusion" else initial_decoder
         init, given = make(getattr(modules, name)), (key, x, valid)
     else:
-        sizes = {"width": 16, "layers": 2, "heads": 2, "mlp": 16, "time_features": 8}
+        layers = 1 if name == "unet" else 2
+        sizes = {"width": 16, "layers": layers, "heads": 2, "mlp": 16, "time_features": 8}
         init, given = initial_score(score_networks.REGISTRY[name](2, 8, 8, **sizes)), (key,)
     expected = init.compiled(*given)
     monkeypatch.setattr(init, "compiled", None)
