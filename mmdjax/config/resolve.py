@@ -43,13 +43,25 @@ def systems_of(config) -> list[Resolved]:
         if not known and (config.systems or _able(system)):
             systems.append(system)
     for system in systems:
-        system.method.check(system.config)
+        _check(system)
     return systems
+
+
+def _check(system: Resolved) -> None:
+    """Raise `UserError` where a system cannot do what its config asks for."""
+    cls = system.method
+    cls.check(system.config)
+    if system.config.evaluation.gaps and not (cls.gaps or cls.yardstick):
+        able = ", ".join(name for name, other in registry().items() if other.gaps)
+        raise UserError(
+            f"config.evaluation.gaps with method {cls.name!r}, which takes whole modalities; "
+            f"allowed: {able}"
+        )
 
 
 def _able(system: Resolved) -> bool:
     try:
-        system.method.check(system.config)
+        _check(system)
     except UserError:
         return False
     return True
@@ -73,7 +85,7 @@ def _named(config) -> list[Resolved]:
     ]
     shown = {s.method.name for s in systems}
     for system in systems:
-        system.method.check(system.config)
+        _check(system)
     # Yardsticks of every comparison, where they apply.
     yardsticks = [_system(config, n, ()) for n in ("linear_probe", "bayes") if n not in shown]
     return systems + [s for s in yardsticks if _able(s)]
