@@ -17,7 +17,7 @@ import numpy as np
 
 from mmdjax import config as configs
 from mmdjax import workdir
-from mmdjax.config.resolve import Resolved, systems_of
+from mmdjax.config.resolve import Resolved, main_system, systems_of
 from mmdjax.data import pipeline
 from mmdjax.data.dataset import Dataset
 from mmdjax.errors import UserError
@@ -222,7 +222,8 @@ def train_and_publish(config, dataset: Dataset, folder: Path, seed: int) -> Path
     Raises:
       UserError: as `run`; the method cannot be served.
     """
-    (system, *_) = systems_of(config)
+    system = main_system(config)
+    system.method.check(system.config)
     with workdir.opened(folder, config, dataset.content) as places:
         reporter = Reporter(folder / "tensorboard")
         method = system.method(system.config, dataset, reporter)

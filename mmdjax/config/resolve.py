@@ -34,17 +34,26 @@ def systems_of(config) -> list[Resolved]:
     if config.comparison.systems:
         return _named(config)
     texts = config.systems or of_name(config.method).companions
-    systems = [_system(config, config.method, ())]
+    systems = [main_system(config)]
     for text in texts:
         method, *changes = text.split()
         system = _system(config, method, tuple(changes))
-        # A companion that the data do not allow is not missed; one that was asked for is.
-        known = system.name in {s.name for s in systems}
-        if not known and (config.systems or _able(system)):
-            systems.append(system)
+        # A yardstick or companion that the data do not allow is not missed; what was asked for is.
+        if (system.method.yardstick or not config.systems) and not _able(system):
+            continue
+        if system.name in {s.name for s in systems}:
+            if not config.systems or not changes:
+                continue
+            system = dataclasses.replace(system, name=f"{system.name} ({', '.join(changes)})")
+        systems.append(system)
     for system in systems:
         _check(system)
     return systems
+
+
+def main_system(config) -> Resolved:
+    """Return the system that a run without a comparison is about."""
+    return _system(config, config.method, ())
 
 
 def _check(system: Resolved) -> None:

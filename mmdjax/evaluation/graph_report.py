@@ -16,6 +16,7 @@ from mmdjax.methods.graph.programs import compiled_graphs
 from mmdjax.methods.graph.states import adjacencies
 
 PICTURED = 32  # conversations whose graphs are diffused for the picture
+SMALLEST = 3  # utterances of a conversation whose graph has something to tell
 
 
 def sections(
@@ -29,6 +30,8 @@ def sections(
     """
     grouped = method.system.grouped
     train = grouped.of_split["train"][:PICTURED]
+    if grouped.exists["train"][:PICTURED].sum(1).max() < SMALLEST:
+        return [], {}
     graphs = jax.tree.map(lambda a: a[train], grouped.data.graphs)
     noise = noised(graphs, grouped.data.x[train], 0, method.system.modules.sde)
     caption = (

@@ -234,6 +234,16 @@ def registry() -> dict[str, type[Method]]:
     return dict(_REGISTRY)
 
 
+def options_group(cls: type[Method]) -> tuple[str, ...]:
+    """Return the config's group of a method's own options, () where it has none.
+
+    Methods that share a class of options share the group, which has the name of the first.
+    """
+    if cls.options is None:
+        return ()
+    return (next(name for name, other in registry().items() if other.options is cls.options),)
+
+
 def of_name(name: str) -> type[Method]:
     """Return a method; raise `UserError` for a name that is not registered."""
     found = registry()

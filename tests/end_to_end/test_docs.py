@@ -19,7 +19,7 @@ from tests.limits import HANGS
 ROOT = Path(__file__).parents[2]
 # The quick start leaves what the others use.
 PAGES = ("quickstart", "deploying", "your_data", "adding_a_sampler", "adding_a_network")
-PAGES += ("adding_a_dataset", "reproducing", "gsdnet")
+PAGES += ("adding_a_dataset", "reproducing", "gsdnet", "adding_a_method", "labels")
 LITTLE = {
     "configs/quickstart.py": (
         *("classifier_training.epochs=2", "score_training.epochs=2", "stage2_training.epochs=1"),
@@ -38,7 +38,7 @@ LITTLE["configs/gsdnet_synthetic.py"] = (
     *("rounds=1", "data.train=24", "data.valid=6", "data.test=8", "optimise=False"),
     *("classifier_training.epochs=1", "score_training.epochs=1", "stage2_training.epochs=1"),
     *("score.width=16", "score.layers=1", "score.mlp=16", "evaluation.draws=2"),
-    *('graph.variants=("spectral",)', "evaluation.rates=(0.0,0.5)"),
+    *('systems=("gsdnet_mean","bayes")', "evaluation.rates=(0.0,0.5)"),
 )
 FENCE = re.compile(r"(?:^`([\w/.]+)`:\n\n)?^```(\w+)( \w+)?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 

@@ -18,7 +18,7 @@ import numpy as np
 from mmdjax.methods.latent.initial import initial
 from mmdjax.methods.latent.losses import weighted_mean
 from mmdjax.methods.latent.work_list import in_batches
-from mmdjax.methods.method import Completion, Method, Phase
+from mmdjax.methods.method import Completion, Method, Phase, options_group
 from mmdjax.runtime.compilation import shared
 from mmdjax.training.settings import Training
 from mmdjax.training.step import Source
@@ -91,7 +91,7 @@ class VectorMethod(Method):
         return Phase(
             name=name,
             title=title,
-            reads=(self.name,),
+            reads=options_group(type(self)),
             settings=settings,
             loss=loss,
             init=init,
