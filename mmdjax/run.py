@@ -25,7 +25,7 @@ from mmdjax.evaluation import published
 from mmdjax.evaluation.conditions import conditions_of
 from mmdjax.evaluation.costs import draw_costs
 from mmdjax.evaluation.evaluate import Member, evaluate
-from mmdjax.evaluation.summary import report_run
+from mmdjax.evaluation.summary import report_run, sections_of
 from mmdjax.methods.method import Method
 from mmdjax.runtime import processes
 from mmdjax.runtime.compilation import Counter, cancel_waiting
@@ -127,10 +127,10 @@ def _run(config, resolved, dataset, places, may_train: bool, reporter, counter) 
     cancel_waiting()
     timed = {s.name: s.method for s in systems if s.method.draws and config.comparison.systems}
     costs = workdir.kept(folder / "draw_costs.json", lambda: draw_costs(timed, reporter))
-    rows = []
+    extra, rows = sections_of(config, systems, dataset, places, known, reporter), []
     if processes.is_first():
         minutes = (time.monotonic() - started) / 60
-        rows = report_run(config, systems, dataset, places, costs, known, minutes, reporter)
+        rows = report_run(config, systems, dataset, places, costs, extra, minutes, reporter)
         write_json(folder / "results.json", rows)  # at last: with it a run is finished
     reporter.print(str(counter))
     minutes = (time.monotonic() - started) / 60

@@ -20,13 +20,13 @@ SMALLEST = 3  # utterances of a conversation whose graph has something to tell
 
 
 def sections(
-    method, params, seed: int, rows
+    method, params, seed: int
 ) -> tuple[list[tuple[str, list[Block]]], dict[str, tuple[Figure, str]]]:
     """Return what `report.write_report` takes as `extra`.
 
     Args:
       method: `methods.gsdnet.GSDNet`.
-      params, seed, rows: of a trained run, as every method's pages are given; not read here.
+      params, seed: of a trained run, as every method's pages are given; not read here.
     """
     grouped = method.system.grouped
     train = grouped.of_split["train"][:PICTURED]

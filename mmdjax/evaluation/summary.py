@@ -15,13 +15,13 @@ from mmdjax.training.train import Trained, train
 
 
 def report_run(
-    config, systems, dataset, places, costs, known, minutes: float, reporter
+    config, systems, dataset, places, costs, extra, minutes: float, reporter
 ) -> list[dict]:
     """Write the report of a run's systems; return all rows of results.json.
 
     Args:
       config: `mmdjax.config.Config`. systems: `mmdjax.run.System`s, all of them evaluated.
-      costs: of `costs.draw_costs`. known: phases fitted so far. minutes: that the command took.
+      costs: of `costs.draw_costs`. extra: of `sections_of`. minutes: that the command took.
     """
     rows, history = [], {}
     for system in systems:
@@ -40,7 +40,6 @@ def report_run(
                 rate = condition.missing_rate(dataset.splits["test"].valid)
                 rows.append(_protocol_row(condition, seed, rate))
     rows = with_regrets(rows, dataset.task)
-    sections, figures = _sections(config, systems, dataset, places, known, rows, reporter)
     report.write_report(
         places.folder,
         rows,
@@ -54,7 +53,7 @@ def report_run(
         history=history,
         machine=machine(),
         notes=[f"The command that wrote this report took {minutes:.1f} minutes."],
-        extra=(sections, figures),
+        extra=extra,
     )
     own = [shown(s) for s in systems]
     complete = config.comparison.complete
@@ -89,8 +88,14 @@ def shown(system) -> tables.Shown:
     )
 
 
-def _sections(config, systems, dataset, places, known, rows, reporter):
-    """What methods add to the report: sections, and figures by name."""
+def sections_of(config, systems, dataset, places, known, reporter):
+    """Return what methods add to the report: sections, and figures by name.
+
+    Every process of a run calls it: parameters are restored, and pictures drawn, by all.
+
+    Args:
+      known: phases fitted so far.
+    """
     sections, figures, seed = [], {}, config.seeds[0]
 
     def trained(system) -> Trained:
@@ -100,7 +105,7 @@ def _sections(config, systems, dataset, places, known, rows, reporter):
     for module in dict.fromkeys(s.method.pages for s in systems if s.method.pages):
         system = next(s for s in systems if s.method.pages == module)
         make = importlib.import_module(module).sections
-        own, drawn = make(system.method, trained(system).params, seed, rows)
+        own, drawn = make(system.method, trained(system).params, seed)
         sections, figures = [*sections, *own], figures | drawn
     if config.comparison.pictures:
         from mmdjax.evaluation import effectiveness  # openTSNE takes seconds to import

@@ -214,6 +214,7 @@ class Space:
         """Completed latents (R, M, T, D) after the alignment decoder: missing ones only."""
         mask, result = filled_valid(valid, observed), z.copy()
         bucket = bucket_of(mask, self.buckets)
+        decoder = jax.device_get(decoder)  # taking a modality's part on a device is a program
         for m in range(z.shape[1]):
             params = jax.tree.map(lambda a, m=m: a[m], decoder)
             params = on_all_devices(params, self.config.evaluation.batch)
