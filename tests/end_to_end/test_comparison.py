@@ -5,10 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from mmdjax import comparison, experiment
 from mmdjax import config as configs
+from mmdjax.config.resolve import systems_of
+from mmdjax.data import pipeline
 from mmdjax.errors import UserError
-from mmdjax.evaluation import comparison_tables, published, tables
+from mmdjax.evaluation import findings, published, tables
+from mmdjax.methods.two_stage import TwoStage
+from mmdjax.run import run
+from mmdjax.tasks import SENTIMENT
 from tests.conftest import TINY
 
 DDIM = {"name": "DDIM 3", "published": "Speed"}
@@ -16,13 +20,14 @@ SYSTEMS = (
     DDIM,
     {"name": "Euler 4", "changes": ("diffusion.sampler=euler_maruyama", "diffusion.nfe=4")},
     {"name": "no decoder", "published": "w/o alignment", "changes": ("decoder.use=False",)},
-    {"name": "one draw", "changes": ("evaluation.draws=2",), "method": "diffusion_k1"},
-    {"name": "zeros", "changes": ("fills=('zero',)",), "method": "zero"},
-    {"name": "zeros, trained", "changes": ("fills=('zero',)",), "method": "zero_trained"},
+    {"name": "two draws", "changes": ("evaluation.draws=2",)},
+    {"name": "complete", "method": "two_stage_complete"},
+    {"name": "zeros", "method": "zero"},
+    {"name": "zeros, trained", "method": "zero_trained"},
 )
+YARDSTICKS = ("linear probe", "Bayes optimum")
 VALUES = TINY | {
     "title": "Small comparison",
-    "fills": ("draws",),
     "seeds": (0, 1),
     "rounds": 2,
     "classifier_training": {"epochs": 2, "batch": 16},
@@ -40,9 +45,9 @@ VALUES = TINY | {
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
+def done(compiled_in_haste, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("comparison")
-    return workdir, comparison.run(configs.from_dict(VALUES), workdir)
+    return workdir, run(configs.from_dict(VALUES), workdir)
 
 
 def without_times(rows) -> list:
@@ -50,7 +55,7 @@ def without_times(rows) -> list:
             for r in rows if r["metric"] != "seconds"]  # fmt: skip
 
 
-def test_common_stages_are_trained_once(done):
+def test_common_phases_are_trained_once(done):
     workdir, _ = done
     made = [path.name.partition("-")[0] for path in (workdir / "checkpoints").iterdir()]
     # Three ways to draw, of which two are the same draws: with and without decoder.
@@ -58,62 +63,80 @@ def test_common_stages_are_trained_once(done):
     assert {name: made.count(name) for name in set(made)} == expected
 
 
+def test_every_system_has_rows_of_its_own(done):
+    _, rows = done
+    fixed = {(r["system"], r["seed"]) for r in rows if r["protocol"] == "fixed"}
+    names = [s["name"] for s in SYSTEMS] + list(YARDSTICKS)
+    assert fixed == {(name, seed) for name in names for seed in (0, 1)}
+    keys = [(r["system"], *without_times([r])[0][1:5]) for r in rows if r["metric"] != "seconds"]
+    assert len(set(keys)) == len(keys)
+
+
 def test_a_system_has_the_numbers_of_a_run_of_its_own(done, tmp_path):
     _, rows = done
     values = {k: v for k, v in VALUES.items() if k != "comparison"}
     values["decoder"] = TINY["decoder"] | {"use": False}
-    alone = experiment.run(configs.from_dict(values), tmp_path)
+    alone = run(configs.from_dict(values | {"systems": ("bayes",)}), tmp_path)
     ours = [r for r in rows if r["system"] == "no decoder"]
-    assert without_times(ours) == without_times(alone)
-    assert not any(r["method"] == "diffusion_aligned" for r in alone)
+    theirs = [r for r in alone if r["system"] == "diffusion, K = 1"]
+    assert sorted(without_times(ours)) == sorted(without_times(theirs))
+    assert (tmp_path / "model" / "seed_1").is_dir()  # of a run about one system
 
 
 def test_going_on_makes_nothing_again_and_the_report_holds_every_row(done, monkeypatch):
     workdir, rows = done
-    monkeypatch.setattr(comparison, "TwoStage", None)  # whoever builds a system fails
-    assert comparison.run(configs.from_dict(VALUES), workdir) == rows
+    for name in ("complete_latents", "predict_with"):  # nothing is completed or predicted
+        monkeypatch.setattr(TwoStage, name, lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr("mmdjax.training.loop.plan_epoch", lambda *_: pytest.fail("trained again"))
+    assert run(configs.from_dict(VALUES), workdir) == rows
+    assert rows == json.loads((workdir / "results.json").read_text())
     text = (workdir / "report.md").read_text()
     for system in SYSTEMS:
         assert f"| {system['name']} |" in text
-    for name in ("linear probe", "Bayes optimum", "DDIM 3, published", "thesis 6.11"):
+    for name in ("linear probe", "Bayes optimum", "Speed, published", "thesis 6.11"):
         assert name in text
     figures = {path.name for path in (workdir / "figures").iterdir()}
-    drawn = {"comparison.png", "quality_and_time.png", "missing_rate.png"}
-    assert figures == drawn | {"tsne_l.png", "tsne_a.png", "tsne_v.png"}
+    expected = {"systems.png", "per_pattern.png", "quality_and_time.png", "loss.png", "tsne_1.png"}
+    assert expected <= figures and any(name.startswith("rate_") for name in figures)
+    # Draws that systems share are pictured once.
+    assert len(list((workdir / "pictures").glob("*.json"))) == 2
     costs = json.loads((workdir / "draw_costs.json").read_text())
-    assert sorted(c["nfe"] for c in costs.values()) == [3, 3, 3, 4]
+    drawing = {"DDIM 3": 3, "Euler 4": 4, "no decoder": 3, "two draws": 3, "complete": 3}
+    assert {name: c["nfe"] for name, c in costs.items()} == drawing
     assert all(0 < c["quartiles"][0] <= c["seconds"] for c in costs.values())
 
 
 def test_averages_are_over_the_patterns_that_the_published_table_counts(done):
     _, rows = done
-    config = configs.from_dict(VALUES)
-    systems, draws = config.comparison.systems, {s["name"]: 1 for s in SYSTEMS}
-    zeros = [r for r in rows if r["system"] == "zeros" and r["method"] == "zero"]
-    patterns = tables.patterns(zeros)
-    rates = ["0.3", "0.5", "0.7"]
+    names = pipeline.modality_names(configs.from_dict(VALUES).data)
+    shown = [tables.Shown(s["name"]) for s in SYSTEMS]
+    patterns, rates = tables.pattern_names(names), ["0.3", "0.5", "0.7"]
     for complete in (True, False):
-        shown = comparison_tables.shown_rows(rows, systems, draws, complete)
+        results = tables.results(rows, shown, SENTIMENT, names, complete)
         counted = {"fixed": patterns if complete else patterns[:-1]}
         counted["random"] = ["0.0", *rates] if complete else rates
         for protocol, wanted in counted.items():
-            same = {"protocol": protocol, "metric": "mae", "seed": 0}
-            own = [r["value"] for r in tables.select(zeros, **same) if r["condition"] in wanted]
-            averages = tables.select(shown, method="zeros", condition="average", **same)
+            same = {"system": "zeros", "protocol": protocol, "metric": "mae", "seed": 0}
+            own = [r["value"] for r in tables.select(rows, **same) if r["condition"] in wanted]
+            averages = tables.select(results.rows, condition="average", **same)
             assert [r["value"] for r in averages] == [pytest.approx(np.mean(own))]
+            assert len(own) == len(wanted)
 
 
 @pytest.mark.parametrize(
-    ("values", "text", "deviation"),
+    ("values", "text", "deviations"),
     [
-        ([1.0], "one seed", np.nan),
-        ([0.5, 1.5], "yes, higher", 0.9),
-        ([-0.5, -1.5], "yes, lower", 0.9),
-        ([0.5, 1.5], "no", 1.1),
+        ([1.0], "one seed", (np.nan, np.nan)),
+        ([0.5, 1.5], "yes, higher", (0.9, 0.1)),
+        ([-0.5, -1.5], "yes, lower", (0.1, 0.9)),
+        ([0.5, 1.5], "no", (0.1, 1.1)),
+        ([0.5, 1.5], "no", (1.1, 0.1)),
     ],
 )
-def test_a_difference_counts_beyond_the_deviation_over_seeds(values, text, deviation):
-    assert comparison_tables.verdict(np.array(values), deviation).startswith(text)
+def test_a_difference_counts_beyond_the_deviation_over_seeds(values, text, deviations):
+    """The larger one of the two systems'."""
+    stats = tuple((0.0, deviation, len(values)) for deviation in deviations)
+    assert findings.verdict(np.array(values), stats).startswith(text)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +146,10 @@ def test_a_difference_counts_beyond_the_deviation_over_seeds(values, text, devia
         ({"systems": (DDIM | {"changes": ("data.train=3",)},)}, "the same for all"),
         ({"systems": (DDIM | {"changes": ("seeds=(4,)",)},)}, "the same for all"),
         ({"systems": (DDIM | {"changes": ("diffusion.sampler=ode",)},)}, "ode"),
-        ({"systems": (DDIM | {"method": "magic"},)}, "allowed: diffusion"),
+        ({"systems": (DDIM | {"changes": ("task.kind=classification",)},)}, "the same for all"),
+        ({"systems": (DDIM | {"method": "magic"},)}, "'magic' is unknown; allowed: .*two_stage"),
+        ({"systems": (DDIM | {"method": "diffusion_k1"},)}, "has a new name; allowed: two_stage"),
+        ({"systems": (DDIM | {"method": "bayes_alone"},)}, "allowed: synthetic_conversations"),
         ({"systems": (DDIM,), "tables": ("thesis 1.1",)}, "thesis 6.1"),
         ({"systems": (DDIM,), "tables": ("thesis 6.1",), "dataset": "MOSEI"}, "MOSI"),
     ],
@@ -131,8 +157,45 @@ def test_a_difference_counts_beyond_the_deviation_over_seeds(values, text, devia
 def test_a_mistake_is_told_before_anything_is_written(comparison_values, words, tmp_path):
     config = configs.from_dict(VALUES | {"comparison": comparison_values})
     with pytest.raises(UserError, match=words):
-        comparison.run(config, tmp_path / "run")
+        run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("systems", "names"),
+    [
+        ((), None),
+        (("zero",), ["diffusion, K = 1", "zero"]),
+        (("zero", "zero"), ["diffusion, K = 1", "zero"]),
+        (
+            ("two_stage evaluation.draws=4", "imder diffusion.nfe=4"),
+            ["diffusion, K = 1", "diffusion, K = 4", "IMDer, K = 1"],
+        ),
+    ],
+)
+def test_a_run_is_about_its_method_and_shows_others_beside_it(systems, names):
+    """Each as a method and changes of the config; a method's own companions by default."""
+    values = {k: v for k, v in VALUES.items() if k != "comparison"}
+    resolved = systems_of(configs.from_dict(values | {"systems": systems}))
+    assert [s.name for s in resolved][: len(names or [])] == (names or [])
+    if names is None:
+        assert len(resolved) == len(TwoStage.companions)  # K = 1 is the run's own here
+    assert all(s.config.systems == () and not s.config.comparison.systems for s in resolved)
+
+
+@pytest.mark.parametrize(
+    ("systems", "words"),
+    [
+        (("magic",), "'magic'"),
+        (("two_stage data.train=3",), "changes data; allowed: the same for all"),
+        (("two_stage diffusion.steps=3",), "names no field"),
+        (("bayes_alone",), "allowed: synthetic_conversations"),
+    ],
+)
+def test_companions_that_cannot_be_are_refused(systems, words):
+    values = {k: v for k, v in VALUES.items() if k != "comparison"}
+    with pytest.raises(UserError, match=words):
+        systems_of(configs.from_dict(values | {"systems": systems}))
 
 
 def test_published_numbers_are_the_papers():

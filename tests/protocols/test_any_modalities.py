@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 
 from mmdjax import config as configs
-from mmdjax import experiment
-from mmdjax.data import pipeline
+from mmdjax.data.dataset import Dataset
 from mmdjax.data.missing.patterns import pattern_name, patterns, random_mask
 from mmdjax.data.sources import mixture, synthetic
 from mmdjax.data.sources.synthetic import FIVE, MODALITIES, Law, Modality
 from mmdjax.errors import UserError
-from mmdjax.evaluation import figures, report, tables
+from mmdjax.evaluation import charts, report, tables
+from mmdjax.methods.latent.space import Space
 from mmdjax.methods.latent.work_list import draw_missing
-from mmdjax.methods.two_stage import TwoStage
+from mmdjax.run import run
 from mmdjax.runtime.progress import Reporter
+from mmdjax.tasks import SENTIMENT
 from tests.conftest import TINY
 
 # Two names begin with a p: patterns are spelled out.
@@ -99,7 +100,8 @@ def test_a_law_that_cannot_be_is_refused(table, words):
 
 
 def tiny(modalities):
-    values = TINY | {"seeds": (0,), "rounds": 2, "fills": ("draws",)}
+    values = TINY | {"seeds": (0,), "rounds": 2}
+    values |= {"systems": ("two_stage_complete", "linear_probe", "bayes")}
     once = {"epochs": 1, "batch": 16}
     values |= {f"{phase}_training": once for phase in ("classifier", "score", "stage2")}
     values["data"] = TINY["data"] | {"name": "synthetic_five", "seed": modalities}
@@ -118,17 +120,17 @@ def modalities(request, monkeypatch):
 
 def test_a_system_goes_from_data_to_report_with_any_number_of_modalities(modalities, tmp_path):
     config, names = tiny(modalities), list(TABLES[modalities])
-    rows = experiment.run(config, tmp_path)
+    rows = run(config, tmp_path)
     assert rows == json.loads((tmp_path / "results.json").read_text())
     expected = [pattern_name(p, names) for p in patterns(modalities)]
-    for method in ("diffusion_k1", "diffusion_complete_k1", "linear_probe", "bayes"):
-        found = tables.select(rows, method=method, protocol="fixed", metric="mae")
+    first = "diffusion, K = 1"
+    for system in (first, "diffusion, complete, K = 1", "linear probe", "Bayes optimum"):
+        found = tables.select(rows, system=system, protocol="fixed", metric="mae")
         assert [r["condition"] for r in found] == expected
         assert all(np.isfinite(r["value"]) for r in found)
-    assert tables.patterns(rows, names) == expected
-    drawn = tables.select(rows, method="diffusion", protocol="imputation", metric="rmse")
+    drawn = tables.select(rows, system=first, protocol="imputation", metric="rmse")
     assert len({r["condition"] for r in drawn}) == modalities * (2 ** (modalities - 1) - 1)
-    realised = tables.rates(rows)
+    realised = tables.rates(rows, modalities)
     assert realised == pytest.approx({"0.0": 0, "0.3": 0.3, "0.5": 0.5}, abs=1 / 24)
     masks = np.load(tmp_path / "masks" / "seed_0.npz")
     np.testing.assert_array_equal(masks["0.3"], random_mask(24, modalities, 0.3, 0))
@@ -141,9 +143,9 @@ def test_a_system_goes_from_data_to_report_with_any_number_of_modalities(modalit
 def test_what_is_hidden_reaches_no_draw_and_no_prediction(modalities):
     """NaN in every modality that is missing, under every pattern, changes no bit."""
     config = tiny(modalities)
-    raw = synthetic.read(32, 16, 16, 0, TABLES[modalities])
-    system = TwoStage(config, pipeline.standardise(raw), Reporter())
-    scale, z = system.standardised_latents(system.init_encoders(jax.random.key(0)))
+    splits = synthetic.read(32, 16, 16, 0, TABLES[modalities])
+    system = Space(config, Dataset(splits, SENTIMENT, ""), Reporter())
+    scale, z = system.standardised(system.init_encoders(jax.random.key(0)))
     score = system.initial_score(jax.random.key(1))
     observed = system.patterns[:-1][-14:]
     rows = np.arange(len(observed))
@@ -164,30 +166,39 @@ def test_what_is_hidden_reaches_no_draw_and_no_prediction(modalities):
         assert np.isfinite(a).all()
 
 
-def rows_of(names):
+SYSTEMS = (
+    tables.Shown("diffusion, K = 8", "two_stage", draws=True, k=8),
+    tables.Shown("zero", "zero"),
+    tables.Shown("Bayes optimum", "bayes", yardstick=True),
+)
+
+
+def results_of(names) -> tables.Results:
     values = np.random.default_rng(0).uniform(0.5, 1, (3, 2 ** len(names)))
-    return [
-        {"method": method, "protocol": "fixed", "condition": pattern_name(p, names), "seed": 0,
-         "metric": "acc2_nonzero", "value": float(value)}
-        for method, of in zip(("diffusion_k8", "zero", "bayes"), values, strict=True)
+    rows = [
+        {"system": system.name, "method": system.method, "protocol": "fixed", "seed": 0,
+         "condition": pattern_name(p, names), "metric": "acc2_nonzero", "value": float(value)}
+        for system, of in zip(SYSTEMS, values, strict=True)
         for p, value in zip(patterns(len(names)), of, strict=False)
     ]  # fmt: skip
+    return tables.results(rows, SYSTEMS, SENTIMENT, names, complete=True)
 
 
 @pytest.mark.parametrize(("modalities", "turned"), [(3, False), (4, True), (5, True), (6, True)])
 def test_many_patterns_are_rows_of_a_table_and_hold_the_same_cells(modalities, turned):
-    names = list(SIX)[:modalities]
-    rows = rows_of(names)
-    header, body = tables.condition_table(rows, "fixed", "acc2_nonzero", names)
-    assert header[0] == ("observed" if turned else "method")
-    methods = ["diffusion, K = 8", "zero", "Bayes optimum"]
-    assert (header[1:] if turned else [line[0] for line in body]) == methods
+    names = tuple(SIX)[:modalities]
+    results = results_of(names)
+    header, body = tables.condition_table(results, "fixed", "acc2_nonzero")
+    assert header[0] == ("observed" if turned else "system")
+    heads = header[1:] if turned else [line[0] for line in body]
+    assert heads == [system.name for system in SYSTEMS]
     cells = {(line[0], head) if turned else (head, line[0]): cell
              for line in body for head, cell in zip(header[1:], line[1:], strict=True)}  # fmt: skip
-    for r in rows:
-        cell = cells[r["condition"], tables.method_label(r["method"])]
-        assert cell == f"{100 * r['value']:.1f}"
-    rivals = [tables.select(rows, method=method) for method in ("diffusion_k8", "zero")]
+    for r in results.rows:
+        assert cells[r["condition"], r["system"]] == f"{100 * r['value']:.1f}"
+    rivals = [
+        tables.select(results.everything, system=name) for name in ("diffusion, K = 8", "zero")
+    ]
     pairs = [(r["condition"], max(r["value"], s["value"])) for r, s in zip(*rivals, strict=True)]
     best = {condition: f"{100 * value:.1f}" for condition, value in pairs}
     bold = {key[0]: cell for key, cell in cells.items() if isinstance(cell, tables.Best)}
@@ -199,8 +210,8 @@ def test_many_patterns_are_rows_of_a_table_and_hold_the_same_cells(modalities, t
 
 @pytest.mark.parametrize("modalities", [5, 6])
 def test_the_figure_of_many_patterns_fits_a_page_and_names_each_of_them(modalities):
-    names = list(SIX)[:modalities]
-    figure = figures.bars_per_pattern(rows_of(names), "acc2_nonzero", names)
+    names = tuple(SIX)[:modalities]
+    figure = charts.by_pattern(results_of(names), "acc2_nonzero")
     width, height = figure.get_size_inches()
     assert width <= 10 and height < 0.5 * 2**modalities
     figure.canvas.draw()
