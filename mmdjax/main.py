@@ -140,11 +140,21 @@ def parse_flags(argv: list[str]) -> list[str]:
         given = next((a for a in argv if a.startswith("--config=")), "--config")
         raise UserError(f"{given} is not a readable file; allowed: {known_configs()}") from None
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        _refuse_former(argv)
         text = str(error.args[0] if error.args else error)
         raise UserError(" ".join(text.split())) from None
     except Exception as error:  # whatever else a user's own config file raises
         text = " ".join(str(error).split())
         raise UserError(f"--config failed with {type(error).__name__}: {text}") from None
+
+
+def _refuse_former(argv: list[str]) -> None:
+    """Raise `UserError` for a flag that names a config field of an earlier version."""
+    from mmdjax.config.groups import RENAMED
+
+    for name, instead in RENAMED.items():
+        if any(a.startswith((f"--config.{name}=", f"-config.{name}=")) for a in argv):
+            raise UserError(f"config.{name} has a new name; allowed: {instead}")
 
 
 def _hook(unraisable) -> None:

@@ -89,7 +89,7 @@ MISTAKES = [
     ([SYNTHETIC, "--workdir=W", "--config.nothing=1"], ["nothing"]),
     ([SYNTHETIC, "--workdir=W", "--config.seeds=('a',)"], ["seeds", "'a'"]),
     ([SYNTHETIC, "--workdir=W", "--config.diffusion.sampler=ode"], ["'ode'", "ddim"]),
-    ([SYNTHETIC, "--workdir=W", "--config.data.name=mosei"], ["'mosei'", "synthetic, mmsa"]),
+    ([SYNTHETIC, "--workdir=W", "--config.data.name=mosei"], ["'mosei'", "synthetic", "mmsa"]),
     (
         [SYNTHETIC, "--workdir=W", "--config.evaluation.rates=(0.8,)"],
         ["0.8", "0.0 to 0.667, or 0.7"],
@@ -100,8 +100,20 @@ MISTAKES = [
     (["--config=configs/experiments/sota.py:huge", "--workdir=W"], ["huge", "smoke, real"]),
     (["--config=configs/experiments/sota.py:real", "--workdir=W"], ["data.path is empty"]),
     (
-        [SYNTHETIC, "--workdir=W", "--config.fills=('noise',)"],
-        ["'noise'", "draws, zero, mean"],
+        [SYNTHETIC, "--workdir=W", "--config.fills=('draws',)"],
+        ["config.fills has a new name", "config.systems"],
+    ),
+    (
+        [SYNTHETIC, "--workdir=W", "--config.graph.variants=('dense',)"],
+        ["config.graph.variants has a new name", "config.graph.variant"],
+    ),
+    (
+        [SYNTHETIC, "--workdir=W", "--config.systems=('zeros',)"],
+        ["'zeros'", "zero_trained"],
+    ),
+    (
+        [SYNTHETIC, "--workdir=W", "--config.method=bayes_alone"],
+        ["bayes_alone", "synthetic_conversations"],
     ),
     ([MOSI, "--workdir=W", "--config.data.path=none.pkl"], ["'none.pkl'", "not a file"]),
     ([MOSI, "--workdir=W", "--config.data.path=F/truncated.pkl"], ["truncated.pkl"]),
