@@ -53,11 +53,12 @@ def test_the_same_data_at_another_place_go_on_and_other_data_do_not(tmp_path):
 
 def test_force_forgets_what_depends_on_the_config_and_keeps_checkpoints(tmp_path):
     with opened(tmp_path, CONFIG, "data"):
-        for name in ("masks", "systems", "figures", "model", "checkpoints"):
-            (tmp_path / name).mkdir()
-            (tmp_path / name / "one").write_text("")
-        for name in ("results.json", "draw_costs.json", "report.md", "report.html"):
-            (tmp_path / name).write_text("")
+        for name in (*DERIVED, "checkpoints"):
+            if "." in name:
+                (tmp_path / name).write_text("")
+            else:
+                (tmp_path / name).mkdir()
+                (tmp_path / name / "one").write_text("")
     with opened(tmp_path, CONFIG, "data", force=True):
         assert all((tmp_path / name).exists() for name in DERIVED)  # nothing has changed
     with (

@@ -167,6 +167,7 @@ def test_a_mistake_is_told_before_anything_is_written(comparison_values, words, 
         ((), None),
         (("zero",), ["diffusion, K = 1", "zero"]),
         (("zero", "zero"), ["diffusion, K = 1", "zero"]),
+        (("bayes_alone", "zero"), ["diffusion, K = 1", "zero"]),  # of conversations only
         (
             ("two_stage evaluation.draws=4", "imder diffusion.nfe=4"),
             ["diffusion, K = 1", "diffusion, K = 4", "IMDer, K = 1"],
@@ -189,7 +190,6 @@ def test_a_run_is_about_its_method_and_shows_others_beside_it(systems, names):
         (("magic",), "'magic'"),
         (("two_stage data.train=3",), "changes data; allowed: the same for all"),
         (("two_stage diffusion.steps=3",), "names no field"),
-        (("bayes_alone",), "allowed: synthetic_conversations"),
     ],
 )
 def test_companions_that_cannot_be_are_refused(systems, words):
