@@ -268,7 +268,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(c
     assert "score networks: the training loss was not finite at step" in output, output
     assert "Traceback" not in output
     kept = list(tmp_path.glob("checkpoints/classifier-*/seed_0/[0-9]*"))
-    assert len(kept) == 2 and not json.loads((tmp_path / "config.json").read_text())["fills"][1:]
+    assert len(kept) == 2 and not json.loads((tmp_path / "config.json").read_text())["systems"]
 
 
 def test_a_profile_is_left_where_one_is_asked_for(whole):
