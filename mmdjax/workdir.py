@@ -68,6 +68,10 @@ class Places(NamedTuple):
         values = self._values(resolved.config)
         for name in (*HOW, "title", "optimise", "seeds", "systems", "comparison"):
             del values[name]
+        # A group at its defaults does not count: a new method's options leave old results where
+        # they are.
+        defaults = configs.to_dict(configs.Config())
+        values = {name: value for name, value in values.items() if value != defaults[name]}
         text = json.dumps(values, sort_keys=True)
         return self.folder / "systems" / hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -169,11 +173,25 @@ def claim(workdir: Path, written: dict, force: bool = False) -> None:
 
 
 def _result(written: dict) -> dict:
-    """What results depend on: of the data their content, not their path."""
+    """What results depend on: of the data their content, not their path.
+
+    A field that the run did not know yet, such as the options of a new method, had its default.
+    """
+    written = with_defaults(configs.to_dict(configs.Config()), written)
     kept = {name: value for name, value in written.items() if name not in HOW}
     if CONTENT in kept and "data" in kept:
         kept["data"] = kept["data"] | {"path": ""}
     return kept
+
+
+def with_defaults(defaults: dict, values: dict) -> dict:
+    """Return values, in plain types as JSON has them, with what they lack taken from defaults."""
+    plain = json.loads(json.dumps(defaults))
+    filled = {k: v for k, v in plain.items() if k not in values}
+    for name, value in values.items():
+        nested = isinstance(value, dict) and isinstance(plain.get(name), dict)
+        filled[name] = with_defaults(plain[name], value) if nested else value
+    return filled
 
 
 def differences(old: dict, new: dict, where: str = "") -> list[str]:

@@ -11,7 +11,7 @@ from mmdjax.config.resolve import systems_of
 from mmdjax.errors import UserError
 from mmdjax.methods.latent.phases import SCORE
 from mmdjax.runtime.files import locked
-from mmdjax.workdir import CONTENT, DERIVED, Places, opened
+from mmdjax.workdir import CONTENT, DERIVED, Places, claim, opened
 
 CONFIG = configs.Config()
 CHANGED = dataclasses.replace(CONFIG, rounds=2)
@@ -93,3 +93,13 @@ def test_a_lock_is_held_by_one_and_let_go_of(tmp_path):
         pass
     with locked(tmp_path / "lock"):
         pass
+
+
+def test_a_field_that_a_run_did_not_know_had_its_default(tmp_path):
+    """A new method brings options; runs of other methods go on."""
+    values = configs.to_dict(configs.Config())
+    older = {name: value for name, value in values.items() if name != "mmin"}
+    claim(tmp_path, older)
+    claim(tmp_path, values)
+    with pytest.raises(UserError, match="mmin.width"):
+        claim(tmp_path, values | {"mmin": values["mmin"] | {"width": 7}})
