@@ -101,5 +101,5 @@ def test_a_field_that_a_run_did_not_know_had_its_default(tmp_path):
     older = {name: value for name, value in values.items() if name != "mmin"}
     claim(tmp_path, older)
     claim(tmp_path, values)
-    with pytest.raises(UserError, match="mmin.width"):
+    with pytest.raises(UserError, match=r"mmin\.width"):
         claim(tmp_path, values | {"mmin": values["mmin"] | {"width": 7}})
