@@ -3,9 +3,10 @@
 Command: python -m mmdjax.main --config=configs/experiments/methods.py:smoke --workdir=runs/methods
 Time: `:conversations` with one seed 6.3 minutes on two cores, with much other work beside it;
 `:smoke` was not timed.
-Expect: `:conversations`, seed 0, ACC2 over the seven patterns: two stages 74.0 % with eight draws and
-71.4 with one, IMDer 68.8, GSDNet 71.6, MMIN 73.6, trained on zeros or means 73.9, zeros or means 70.6,
-linear probe 75.9, Bayes optimum 76.8. One seed of short training says nothing of differences.
+Expect: `:conversations`, seed 0, ACC2 over the seven patterns: two stages 74.0 % with eight draws
+and 71.4 with one, IMDer 68.8, GSDNet 71.6, MMIN 73.6, trained on zeros or means 73.9, zeros or
+means 70.6, linear probe 75.9, Bayes optimum 76.8. One seed of short training says nothing of
+differences.
 `:smoke` has embedded utterances, of which GSDNet sees each as a conversation of one;
 `:conversations` has embedded conversations, of which the two-stage system, IMDer and MMIN see each
 utterance alone; `:real` an mmsa file.
