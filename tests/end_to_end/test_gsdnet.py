@@ -1,7 +1,5 @@
 """GSDNet from config to report: variants beside their rivals and the optimum, and going on."""
 
-import pickle
-
 import jax
 import numpy as np
 import pytest
@@ -115,26 +113,6 @@ def test_a_finished_run_is_read_again_and_evaluates_to_the_same_numbers(run):
 
     assert lasting(runs.run(small(), workdir)) == lasting(rows)
     assert lasting(runs.run(small(), workdir, may_train=False)) == lasting(rows)
-
-
-def write_iemocap(folder, rng):
-    """A file of IEMOCAP's kind: two speakers, four classes, some dialogues of one utterance."""
-    lengths = {f"d{i}": int(n) for i, n in enumerate([1, 5, 3, 6, 2, 4, 1, 5, 3, 4, 6, 2, 3, 1, 4])}
-    ids = {d: [f"{d}_{i}" for i in range(n)] for d, n in lengths.items()}
-    labels = {d: [int(c) for c in rng.integers(0, 4, n)] for d, n in lengths.items()}
-    speakers = {d: [("M", "F")[i % 2] for i in range(n)] for d, n in lengths.items()}
-    for name, width in (("text", 6), ("audio", 4)):
-        (folder / "features" / name).mkdir(parents=True)
-        for d, names in ids.items():
-            for i, u in enumerate(names):
-                x = rng.standard_normal(width).astype(np.float32)
-                x[0] += labels[d][i]
-                np.save(folder / "features" / name / f"{u}.npy", x)
-    path, test = folder / "iemocap.pkl", {"d1", "d6", "d9"}
-    with path.open("wb") as file:
-        parts = (set(ids) - test, test)
-        pickle.dump((ids, labels, speakers, {d: [] for d in ids}, *parts), file)
-    return str(path)
 
 
 @pytest.mark.parametrize(
