@@ -1,6 +1,5 @@
 """GSDNet from config to report: variants beside their rivals and the optimum, and going on."""
 
-import jax
 import numpy as np
 import pytest
 
@@ -41,12 +40,7 @@ def small(**more):
     return configs.from_dict(config.to_dict())
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compiled_in_haste():
-    """Nearly all time here is compiling."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")  # nearly all time is compiling
 
 
 @pytest.fixture(scope="module")

@@ -23,12 +23,7 @@ from .test_served_conversations import SMALL
 NAMES = ("happy", "sad", "neutral", "angry")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compiled_in_haste():
-    """Nearly all time here is compiling."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")  # nearly all time is compiling
 
 
 @pytest.fixture(autouse=True)

@@ -16,22 +16,14 @@ from mmdjax.serving import files, loader
 from mmdjax.serving.export import export
 from mmdjax.serving.publish import publish
 from mmdjax.types import Observed
+from tests.conftest import TINY_CONVERSATIONS
 
 TRAINING = {"epochs": 2, "batch": 12}
-SMALL = {
+SMALL = TINY_CONVERSATIONS | {
     "method": "gsdnet",
     "optimise": False,
-    "rounds": 1,
     "data": {"name": "synthetic_conversations", "train": 24, "valid": 6, "test": 8},
     "task": {"kind": "regression", "low": -3.0, "high": 3.0},
-    "graph": {
-        "lengths": (16,),
-        "components": 4,
-        "spectrum_width": 8,
-        "edge_width": 4,
-        "refine_width": 8,
-        "gcn_width": 8,
-    },
     "score": {"width": 16, "layers": 1, "heads": 2, "mlp": 16, "time_features": 8},
     "diffusion": {"recipe": "", "sampler": "ddim", "nfe": 2},
     "evaluation": {"draws": 2, "batch": 16},
@@ -41,12 +33,7 @@ SMALL = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compiled_in_haste():
-    """Nearly all time here is compiling."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")  # nearly all time is compiling
 
 
 @pytest.fixture(autouse=True)

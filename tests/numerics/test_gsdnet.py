@@ -18,19 +18,10 @@ from mmdjax.runtime.progress import Reporter
 from mmdjax.tasks import Classification
 from mmdjax.training.step import steps_per_epoch
 from mmdjax.types import Batch, Observed
+from tests.conftest import TINY_CONVERSATIONS
 
-SMALL = {
+SMALL = TINY_CONVERSATIONS | {
     "method": "gsdnet",
-    "rounds": 1,
-    "data": {"name": "synthetic_conversations", "train": 12, "valid": 4, "test": 6},
-    "graph": {
-        "lengths": (16,),
-        "components": 4,
-        "spectrum_width": 8,
-        "edge_width": 4,
-        "refine_width": 8,
-        "gcn_width": 8,
-    },
     "score": {"width": 16, "layers": 1, "heads": 2, "mlp": 16, "time_features": 8},
     "diffusion": {"sampler": "ddim", "nfe": 2},
     "evaluation": {"draws": 2, "batch": 8},
@@ -42,12 +33,7 @@ def small(**changes):
     return configs.from_dict(SMALL | groups)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compiled_in_haste():
-    """Nearly all time here is compiling."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")  # nearly all time is compiling
 
 
 @pytest.fixture(scope="module")
