@@ -28,7 +28,10 @@ def test_tasks_are_found_from_labels():
     assert make("classification", names=["a", "b"]) == Classification(("a", "b"))
     assert make(names=["a", "b"], label=np.array([0, 1], floats)) == Classification(("a", "b"))
     assert make(label=np.array([[0, 1], [1, 1]])) == MultiLabel(("0", "1"))
-    assert make(label=np.array([[-0.5, 1], [1, 1]])) == Regression(-3, 3, ("0", "1"))
+    assert make(label=np.array([[-0.5, 2], [1, 1]])) == Regression(-3, 3, ("0", "1"))
+    # Labels within [-1, 1], such as CH-SIMS', are on a scale of their own.
+    assert make(label=np.array([-0.5, 1.0])) == Regression(-1, 1)
+    assert make(label=np.array([0.2, 0.9])) == Regression(0.2, 0.9)
     assert make("multi_label", names=["a"], label=np.zeros((2, 1), floats)) == MultiLabel(("a",))
 
 
