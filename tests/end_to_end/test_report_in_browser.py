@@ -15,7 +15,7 @@ from mmdjax.config import Comparison
 from mmdjax.evaluation import figures, tables
 from mmdjax.evaluation.tables import Shown
 from tests.limits import HANGS
-from tests.protocols.test_report import (
+from tests.protocols.report_rows import (
     DRAWS,
     HISTORY,
     MEAN,

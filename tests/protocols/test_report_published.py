@@ -4,7 +4,7 @@ import pytest
 
 from mmdjax.config import Comparison
 
-from .test_report import DRAWS, ZERO, averaging, row, write
+from .report_rows import DRAWS, ZERO, averaging, row, write
 
 MOSI = {"name": "mmsa", "path": "data/MOSI/aligned_50.pkl"}
 
