@@ -115,4 +115,6 @@ def _system(config, method: str, changes, name: str = "", published: str = "") -
                 )
     cls = registry()[own.method]
     label = f"{cls.label}, K = {own.evaluation.draws}" if cls.draws else cls.label
-    return Resolved(name or cls.describe(own, label), cls, own, published)
+    if not name:  # a comparison says itself beside which published number a system stands
+        name, published = cls.describe(own, label), cls.published
+    return Resolved(name, cls, own, published)

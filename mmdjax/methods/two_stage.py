@@ -13,7 +13,7 @@ from mmdjax.methods.latent.base import DrawingMethod, two_stage_phases
 from mmdjax.methods.method import register
 
 
-@register("two_stage", label="diffusion", published="Speed")
+@register("two_stage", label="diffusion")
 class TwoStage(DrawingMethod):
     """Draws go through the alignment decoder to a classifier trained on such sets (stage 2)."""
 
