@@ -1,10 +1,10 @@
 """GSDNet on synthetic conversations that are smooth over their graph: exact answers beside.
 
 Command: python -m mmdjax.main --config=configs/gsdnet_synthetic.py --workdir=runs/gsdnet_synthetic
-Time: 3.0 minutes on two cores from an empty cache, one seed.
-Expect: RMSE of the mean of 8 draws at missing rates 0.1, 0.3, 0.5 and 0.7: 0.511, 0.536, 0.566 and
-0.643; `dense` (noise on whole matrices) 0.546, 0.567, 0.596, 0.670; `blind` 0.684, 0.728, 0.743,
-0.808; means 1.01 to 1.02. Exact optimum 0.388, 0.427, 0.461, 0.525; of any method that looks at one
+Time: 2.6 minutes on two cores from an empty cache, one seed.
+Expect: RMSE of the mean of 8 draws at missing rates 0.1, 0.3, 0.5 and 0.7: 0.516, 0.527, 0.568 and
+0.644; `dense` (noise on whole matrices) 0.539, 0.568, 0.594, 0.674; `blind` 0.694, 0.735, 0.744,
+0.805; means 1.01 to 1.02. Exact optimum 0.388, 0.427, 0.461, 0.525; of any method that looks at one
 utterance at a time 0.631, 0.679, 0.689, 0.755.
 """
 

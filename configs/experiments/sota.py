@@ -1,10 +1,10 @@
 """The two recommended settings against IMDer and against filling (thesis tables 6.9 to 6.11).
 
 Command: python -m mmdjax.main --config=configs/experiments/sota.py:smoke --workdir=runs/sota
-Time: `:smoke` 2.7 minutes on two cores, after `sde.py:smoke`, whose IMDer programs it shares.
-Expect: `:smoke` (two seeds, seven patterns) ACC2 of DDIM 30 84.8 ± 0.2 %, fast-8 85.0 ± 1.0, with
-eight draws averaged 87.3 ± 0.4, IMDer 75.3 ± 3.7; without diffusion, trained on zeros 88.2 ± 0.4
-and on means 88.4 ± 0.6. Drawing does not help the prediction at this size.
+Time: `:smoke` 2.7 minutes on two cores from an empty cache.
+Expect: `:smoke` (two seeds, seven patterns) ACC2 of DDIM 30 82.7 ± 1.4 %, fast-8 83.0 ± 0.3, with
+eight draws averaged 88.3 ± 1.3, IMDer 80.4 ± 0.5, MMIN 93.1 ± 0.7; without diffusion, trained on
+zeros 88.3 ± 0.6 and on means 88.3 ± 0.0. MMIN has several times the others' epochs.
 `:real` on CMU-MOSI (other features than the published ones), three seeds: fast-8 67.3 ± 1.4, IMDer
 67.5 ± 1.4, means 68.4 ± 2.5, all of it in benchmarks/results/mosi; some hours on two cores.
 """
