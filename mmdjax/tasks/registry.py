@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
@@ -24,14 +25,15 @@ def from_dict(values: Mapping) -> Task:
     Raises:
       UserError: an unknown kind, a value that it has not, or one that is not allowed.
     """
-    given = dict(values)
-    kind = given.pop("kind", None)
+    fields = dict(values)
+    kind = fields.pop("kind", None)
     choice("task", kind, KINDS)
     try:
-        return KINDS[kind](**given)
+        return KINDS[kind](**fields)
     except TypeError:
-        allowed = ", ".join(KINDS[kind].__dataclass_fields__)
-        raise UserError(f"{kind} with {', '.join(given)}; allowed: {allowed}") from None
+        names = (field.name for field in dataclasses.fields(KINDS[kind]))
+        allowed = ", ".join((*names, "kind"))
+        raise UserError(f"{kind} with {', '.join(fields)}; allowed: {allowed}") from None
 
 
 def make(
@@ -71,8 +73,8 @@ def make(
     if names:
         return KINDS[kind](tuple(names))
     if kind == "multi_label":
-        return MultiLabel(_numbered(_given(label, 2).shape[1]))
-    most = float(_finite(_given(label, 1)).max())
+        return MultiLabel(_numbered(_labels(label, 2).shape[1]))
+    most = float(_labels(label, 1, finite=True).max())
     if not 1 <= most < MOST_CLASSES or most != int(most):
         raise UserError(
             f"classes of which the highest is {most:g}; allowed: a whole number from 1 to "
@@ -95,8 +97,9 @@ def _regression(low, high, names, metric_set: str, label: np.ndarray | None) -> 
     if label is not None and label.ndim == 2 and label.shape[1] > 1 and not names:
         names = _numbered(label.shape[1])
     if low is None or high is None:
-        found = _range(_finite(_given(label, 2 if label is not None and label.ndim > 1 else 1)))
-        low, high = found[0] if low is None else low, found[1] if high is None else high
+        axes = 2 if label is not None and label.ndim > 1 else 1
+        lowest, highest = _range(_labels(label, axes, finite=True))
+        low, high = lowest if low is None else low, highest if high is None else high
     return Regression(low, high, names, metric_set)
 
 
@@ -116,20 +119,18 @@ def _range(label: np.ndarray) -> tuple[float, float]:
     return math.floor(low / 10**step) * 10.0**step, math.ceil(high / 10**step) * 10.0**step
 
 
-def _given(label: np.ndarray | None, axes: int) -> np.ndarray:
+def _labels(label: np.ndarray | None, axes: int, finite: bool = False) -> np.ndarray:
+    """The labels, of so many axes; with `finite` only those that are finite numbers."""
     if label is None or not label.size:
         raise UserError("no labels that tell the task; allowed: at least one, or names and range")
     if label.ndim != axes:
-        wanted = "(N,)" if axes == 1 else "(N, outputs)"
-        raise UserError(f"labels of shape {label.shape}; allowed: {wanted}")
-    return label
-
-
-def _finite(label: np.ndarray) -> np.ndarray:
-    found = label[np.isfinite(label)]
-    if not len(found):
+        shape = "(N,)" if axes == 1 else "(N, outputs)"
+        raise UserError(f"labels of shape {label.shape}; allowed: {shape}")
+    if not finite:
+        return label
+    if not np.isfinite(label).any():
         raise UserError("labels of which none is finite; allowed: at least one")
-    return found
+    return label[np.isfinite(label)]
 
 
 def _numbered(count: int) -> tuple[str, ...]:

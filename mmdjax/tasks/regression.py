@@ -71,7 +71,7 @@ class Regression(Task):
 
     @property
     def unit(self) -> float:
-        """What an output of 1 adds to it."""
+        """The difference of labels that an output of 1 means."""
         return (self.high - self.low) / 6
 
     @property
@@ -83,13 +83,19 @@ class Regression(Task):
 
     @property
     def headline(self) -> str:
-        """Figures and words are about ACC2 of sentiment, otherwise about MAE: for both the median
-        is optimal, so that there is something to compare with."""
+        """ACC2 of sentiment, otherwise MAE: the median is optimal for both, so that there is an
+        optimum to compare with."""
         return "acc2_nonzero" if self.sentiment else "mae"
 
     @property
+    def regret_of(self) -> Mapping[str, str]:
+        """The regret of MAE, and of sentiment that of ACC2."""
+        acc2 = {"regret_acc2": "acc2_nonzero"} if self.sentiment else {}
+        return acc2 | {"regret_mae": "mae"}
+
+    @property
     def main(self) -> tuple[str, ...]:
-        """The main table leaves out what other metrics nearly say, and single outputs."""
+        """Without metrics that nearly repeat others, and without those of single outputs."""
         if self.sentiment:
             return ("acc2_nonzero", "f1_nonzero", "acc7", "mae", "corr", "regret_acc2")
         return (*(EACH if self.label_shape else PLAIN), "regret_mae")
@@ -134,18 +140,11 @@ class Regression(Task):
         if not self.label_shape:
             return plain_metrics(prediction, label)
         columns = zip(np.asarray(prediction).T, np.asarray(label).T, strict=True)
-        each = [plain_metrics(own, truth) for own, truth in columns]
-        found = {m: float(np.mean([values[m] for values in each])) for m in EACH}
+        each = [plain_metrics(*pair) for pair in columns]
+        scores = {m: float(np.mean([values[m] for values in each])) for m in EACH}
         for name, values in zip(self.names, each, strict=True):
-            found |= {f"{m}_{name}": values[m] for m in EACH}
-        return found
-
-    def regrets(self, values: Mapping[str, float], best: Mapping[str, float]) -> dict[str, float]:
-        """Returns the regret of MAE, and of sentiment that of ACC2, in points."""
-        found = {}
-        if self.sentiment:
-            found["regret_acc2"] = 100 * (best["acc2_nonzero"] - values["acc2_nonzero"])
-        return found | {"regret_mae": values["mae"] - best["mae"]}
+            scores |= {f"{m}_{name}": values[m] for m in EACH}
+        return scores
 
     def calibrate(self, predictions, label, code, codes: int) -> dict[str, np.ndarray]:
         """Returns the tables of `conformal.calibrate`; see `Task.calibrate`."""
@@ -158,25 +157,22 @@ class Regression(Task):
         low, high = conformal.interval(table, predictions, known, level)
         return {"low": low, "high": high}
 
-    def spread(self, predictions):
-        """Returns the standard deviation over draws, (N, K, ...) -> (N, ...), NaN where K = 1."""
-        return conformal.spread(predictions)
-
     def columns(self) -> tuple[str, ...]:
         """Returns prediction, low, high and spread; of several outputs those of each, by name."""
-        own = ("prediction", "low", "high", "spread")
+        columns = ("prediction", "low", "high", "spread")
         if not self.label_shape:
-            return own
-        return tuple(f"{column}_{name}" for name in self.names for column in own)
+            return columns
+        return tuple(f"{column}_{name}" for name in self.names for column in columns)
 
-    def lines(self, found: Mapping[str, np.ndarray]) -> Iterator[tuple[str, ...]]:
+    def lines(self, answers: Mapping[str, np.ndarray]) -> Iterator[tuple[str, ...]]:
         """Yields the cells of `columns`, of 'mean', 'low', 'high', 'spread', each (N, ...)."""
-        parts = [np.asarray(found[name]) for name in ("mean", "low", "high", "spread")]
-        for values in np.stack(parts, -1).reshape(len(parts[0]), -1):
+        columns = [answers[name] for name in ("mean", "low", "high", "spread")]
+        for values in np.stack(columns, -1).reshape(len(columns[0]), -1):
             yield tuple(plain_number(v) for v in values)
 
     @property
-    def _allowed(self) -> str:
+    def allowed(self) -> str:
+        """The range."""
         return f"a number from {self.low:g} to {self.high:g}"
 
     def _fits(self, label: np.ndarray) -> np.ndarray:
@@ -192,19 +188,19 @@ def sentiment_metrics(prediction, label) -> dict[str, float]:
     where either side is constant.
     """
     prediction, label = np.asarray(prediction, np.float64), np.asarray(label, np.float64)
-    kept = label != 0
-    result = {}
-    for name, yes, truth in (
-        ("nonzero", prediction[kept] > 0, label[kept] > 0),
+    nonzero = label != 0
+    scores = {}
+    for name, positive, truth in (
+        ("nonzero", prediction[nonzero] > 0, label[nonzero] > 0),
         ("with_zero", prediction >= 0, label >= 0),
     ):
-        result[f"acc2_{name}"] = float(accuracy_score(truth, yes))
-        result[f"f1_{name}"] = float(f1_score(truth, yes, average="weighted"))
+        scores[f"acc2_{name}"] = float(accuracy_score(truth, positive))
+        scores[f"f1_{name}"] = float(f1_score(truth, positive, average="weighted"))
     for classes, limit in ((7, 3), (5, 2)):
         rounded = [np.round(np.clip(y, -limit, limit)) for y in (label, prediction)]
-        result[f"acc{classes}"] = float(accuracy_score(*rounded))
-    result["mae"] = float(mean_absolute_error(label, prediction))
-    return result | {"corr": correlation(prediction, label)}
+        scores[f"acc{classes}"] = float(accuracy_score(*rounded))
+    scores["mae"] = float(mean_absolute_error(label, prediction))
+    return scores | {"corr": correlation(prediction, label)}
 
 
 def plain_metrics(prediction, label) -> dict[str, float]:

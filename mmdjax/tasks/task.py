@@ -1,4 +1,4 @@
-"""What every task has in common, and what is known of every metric by its name.
+"""What all tasks have in common, and how each metric is printed and compared.
 
 A task says what a label is: the size of the head that predicts it, the loss, how outputs are read,
 by which metrics predictions are judged, how sure they are, and how they stand in a table. Tasks are
@@ -12,11 +12,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.errors import UserError
+from mmdjax.tasks import conformal
 
 SMALLEST_PROBABILITY = 1e-12
 
@@ -59,35 +58,29 @@ class Metric:
         return min(max(-self.digits - 1 - math.floor(math.log10(abs(printed))), 0), 4)
 
 
-def _fraction(name: str, label: str) -> Metric:
-    return Metric(name, label, "%", higher=True, digits=1)
-
-
-def _points(name: str, label: str) -> Metric:
-    return Metric(name, label, "points", digits=1)
-
-
+_FRACTIONS = {
+    "acc2_nonzero": "ACC2 non-zero",
+    "f1_nonzero": "F1 non-zero",
+    "acc2_with_zero": "ACC2 with zero",
+    "f1_with_zero": "F1 with zero",
+    "acc7": "ACC7",
+    "acc5": "ACC5",
+    "acc": "accuracy",
+    "f1": "F1",
+    "f1_macro": "F1 macro",
+    "uar": "UAR",
+    "ap": "AP",
+}
+_POINTS = {"regret_acc2": "regret ACC2", "regret_acc": "regret accuracy", "regret_f1": "regret F1"}
 METRICS = {
     entry.name: entry
     for entry in (
-        _fraction("acc2_nonzero", "ACC2 non-zero"),
-        _fraction("f1_nonzero", "F1 non-zero"),
-        _fraction("acc2_with_zero", "ACC2 with zero"),
-        _fraction("f1_with_zero", "F1 with zero"),
-        _fraction("acc7", "ACC7"),
-        _fraction("acc5", "ACC5"),
-        _fraction("acc", "accuracy"),
-        _fraction("f1", "F1"),
-        _fraction("f1_macro", "F1 macro"),
-        _fraction("uar", "UAR"),
-        _fraction("ap", "AP"),
+        *(Metric(name, label, "%", True, 1) for name, label in _FRACTIONS.items()),
         Metric("mae", "MAE"),
         Metric("corr", "correlation", higher=True),
         Metric("ccc", "CCC", higher=True),
         Metric("rmse_label", "RMSE of the label"),
-        _points("regret_acc2", "regret ACC2"),
-        _points("regret_acc", "regret accuracy"),
-        _points("regret_f1", "regret F1"),
+        *(Metric(name, label, "points", digits=1) for name, label in _POINTS.items()),
         Metric("regret_mae", "regret MAE"),
         # Of what is drawn, and of what it costs.
         Metric("energy_distance", "energy distance"),
@@ -102,8 +95,8 @@ METRICS = {
 
 
 def metric(name: str) -> Metric:
-    """Returns what is known of a metric; 'mae_valence' is 'mae' of one output, and a name that
-    nobody foresaw is a number of which less is better."""
+    """Returns the entry of a metric; 'mae_valence' is 'mae' of one output, and an unknown name is
+    a number of which less is better."""
     if name in METRICS:
         return METRICS[name]
     known = [m for m in METRICS if name.startswith(f"{m}_")]
@@ -124,40 +117,27 @@ class Task:
     Attributes:
       kind: the name by which settings ask for it.
       names: of outputs, classes or labels.
+      label_shape: () or (outputs,), the shape of one utterance's label.
+      headline: name of the metric that figures and sentences are about.
+      main: names of the metrics of the main table, regret last.
+      metric_names: names of all that `metrics` and `regrets` return, in order.
+      regret_of: name of a regret -> the metric whose distance to the optimum's it is.
+      allowed: the labels that are allowed, in words.
     """
 
     kind: ClassVar[str]
     names: tuple[str, ...]
+    label_shape: tuple[int, ...]
+    headline: str
+    main: tuple[str, ...]
+    metric_names: tuple[str, ...]
+    regret_of: Mapping[str, str]
+    allowed: str
 
     @property
     def outputs(self) -> int:
         """Size of the head."""
         return max(1, len(self.names))
-
-    @property
-    def label_shape(self) -> tuple[int, ...]:
-        """() or (outputs,): of one utterance's label."""
-        raise NotImplementedError
-
-    @property
-    def headline(self) -> str:
-        """Name of the metric that figures and words are about."""
-        raise NotImplementedError
-
-    @property
-    def main(self) -> tuple[str, ...]:
-        """Names of the metrics of the main table, regret last."""
-        raise NotImplementedError
-
-    @property
-    def metric_names(self) -> tuple[str, ...]:
-        """Names of all that `metrics` and `regrets` return, in order."""
-        raise NotImplementedError
-
-    @property
-    def entries(self) -> tuple[Metric, ...]:
-        """What is known of each of `metric_names`."""
-        return tuple(metric(name) for name in self.metric_names)
 
     def loss(self, output, label):
         """Returns the training loss (...) of outputs (..., outputs); jax."""
@@ -176,8 +156,13 @@ class Task:
         raise NotImplementedError
 
     def regrets(self, values: Mapping[str, float], best: Mapping[str, float]) -> dict[str, float]:
-        """Returns the distances of `metrics` to the optimum's; lower is better."""
-        raise NotImplementedError
+        """Returns the distances of `metrics` to the optimum's, fractions in points; lower is
+        better."""
+        regrets = {}
+        for name, of in self.regret_of.items():
+            worse, better = (values, best) if METRICS[of].higher else (best, values)
+            regrets[name] = METRICS[of].scale * (better[of] - worse[of])
+        return regrets
 
     def calibrate(self, predictions, label, code, codes: int) -> dict[str, np.ndarray]:
         """Returns the float32 tables that `bounds` needs.
@@ -200,17 +185,17 @@ class Task:
     def spread(self, predictions):
         """Returns the standard deviation over draws of predictions (N, K, ...), NaN where K = 1:
         (N,), for several numbers (N, outputs)."""
-        raise NotImplementedError
+        return conformal.spread(predictions)
 
     def columns(self) -> tuple[str, ...]:
         """Returns the names of a table's columns."""
         raise NotImplementedError
 
-    def lines(self, found: Mapping[str, np.ndarray]) -> Iterator[tuple[str, ...]]:
+    def lines(self, answers: Mapping[str, np.ndarray]) -> Iterator[tuple[str, ...]]:
         """Yields the cells of `columns` of each utterance.
 
         Args:
-          found: 'mean' and 'spread', and of `bounds` what it returns, over N utterances.
+          answers: 'mean' and 'spread', and of `bounds` what it returns, over N utterances.
         """
         raise NotImplementedError
 
@@ -227,21 +212,16 @@ class Task:
         """
         label = np.asarray(label)
         if not label.ndim or label.shape[1:] != self.label_shape:
-            wanted = f"(N, {self.outputs})" if self.label_shape else "(N,)"
-            raise UserError(f"{where}: labels of shape {label.shape}; allowed: {wanted}")
+            shape = f"(N, {self.outputs})" if self.label_shape else "(N,)"
+            raise UserError(f"{where}: labels of shape {label.shape}; allowed: {shape}")
         if label.dtype.kind not in "fiub":
-            raise UserError(f"{where}: labels of dtype {label.dtype}; allowed: {self._allowed}")
+            raise UserError(f"{where}: labels of dtype {label.dtype}; allowed: {self.allowed}")
         wrong = np.argwhere(~self._fits(label.astype(np.float32)))
         if len(wrong):
             row, value = wrong[0][0], label[tuple(wrong[0])]
             name = f"row {row}" if ids is None else f"utterance {str(ids[row])!r}"
             of = f" of {self.names[wrong[0][1]]!r}" if self.label_shape else ""
-            raise UserError(f"{where}: {name}: label {value}{of}; allowed: {self._allowed}")
-
-    @property
-    def _allowed(self) -> str:
-        """What a label may be, as messages say it."""
-        raise NotImplementedError
+            raise UserError(f"{where}: {name}: label {value}{of}; allowed: {self.allowed}")
 
     def _fits(self, label: np.ndarray) -> np.ndarray:
         """(N, ...) bool, a label is allowed."""
@@ -254,25 +234,50 @@ class Task:
         return {"kind": self.kind} | plain
 
 
+class ProbabilityTask(Task):
+    """A task whose predictions are probabilities, of classes or of labels.
+
+    Attributes:
+      least: the smallest number of names.
+      sets: names of the columns that hold names of classes or labels.
+    """
+
+    least: ClassVar[int]
+    sets: ClassVar[tuple[str, ...]]
+
+    def __post_init__(self):
+        """Raises `UserError` for too few names, or two that are equal."""
+        object.__setattr__(self, "names", checked_names(self.kind, self.names, self.least))
+
+    def spread(self, predictions):
+        """Returns the root mean square over names of the standard deviation over draws, (N,)."""
+        return ((conformal.spread(predictions) ** 2).mean(-1)) ** 0.5
+
+    def columns(self) -> tuple[str, ...]:
+        """Returns `sets`, spread, and p_NAME of each name."""
+        return (*self.sets, "spread", *(f"p_{name}" for name in self.names))
+
+    def lines(self, answers: Mapping[str, np.ndarray]) -> Iterator[tuple[str, ...]]:
+        """Yields the names in each of `sets`, joined by +, the spread and the probabilities."""
+        members = np.stack(self._members(answers), axis=1)
+        for chosen, spread, mean in zip(members, answers["spread"], answers["mean"], strict=True):
+            joined = ("+".join(self.names[i] for i in np.flatnonzero(row)) for row in chosen)
+            yield (*joined, *(plain_number(v) for v in (spread, *mean)))
+
+    def _members(self, answers: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
+        """For each of `sets` (N, names) bool, of what `lines` takes."""
+        raise NotImplementedError
+
+
 def checked_names(kind: str, names, least: int) -> tuple[str, ...]:
     """Returns names as a tuple; raises `UserError` for less than `least`, or two that are equal."""
-    made = () if isinstance(names, str) else tuple(names)
-    fits = all(isinstance(name, str) and name.strip() for name in made)
-    if isinstance(names, str) or not fits or len(set(made)) < len(made) or len(made) < least:
+    words = () if isinstance(names, str) else tuple(names)
+    fits = all(isinstance(name, str) and name.strip() for name in words)
+    if isinstance(names, str) or not fits or len(set(words)) < len(words) or len(words) < least:
         raise UserError(f"names of a {kind} {names!r}; allowed: at least {least} different words")
-    return made
+    return words
 
 
 def plain_number(value) -> str:
     """Returns a number as tables of predictions have it."""
     return f"{value:.6g}"
-
-
-def root_mean_square(x):
-    """Returns (...) of (..., outputs), numpy or jax."""
-    return ((x**2).mean(-1)) ** 0.5
-
-
-def numbers_of(array):
-    """Returns the module, numpy or jax.numpy, that an array belongs to."""
-    return jnp if isinstance(array, jax.Array) else np
