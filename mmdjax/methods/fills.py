@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-
-from mmdjax.methods.latent.base import ConstantMethod, two_stage_phases
+from mmdjax.methods.latent.base import ConstantMethod
 from mmdjax.methods.method import register
 
 
@@ -12,12 +10,8 @@ from mmdjax.methods.method import register
 class Zero(ConstantMethod):
     """Zeros, into the classifier trained on complete data."""
 
+    trains = ("classifier",)
     fill = "zero"
-
-    @functools.cached_property
-    def phases(self):
-        """Classifier on complete data."""
-        return two_stage_phases(self, "classifier")
 
 
 @register("mean", label="mean")
@@ -31,16 +25,13 @@ class Mean(Zero):
 class ZeroTrained(ConstantMethod):
     """Zeros, into a classifier trained with the same gaps filled with zeros."""
 
+    trains = ("classifier", "zero")
     fill = predicts = "zero"
-
-    @functools.cached_property
-    def phases(self):
-        """Classifier on complete data, then stage 2 with the constant."""
-        return two_stage_phases(self, "classifier", self.fill)
 
 
 @register("mean_trained", label="mean (trained)")
-class MeanTrained(ZeroTrained):
+class MeanTrained(ConstantMethod):
     """Training means, into a classifier trained with the same gaps filled with means."""
 
+    trains = ("classifier", "mean")
     fill = predicts = "mean"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import numpy as np
@@ -21,7 +21,7 @@ from mmdjax.methods.graph.initial import initial_score
 from mmdjax.methods.graph.programs import Sets, compiled_draw
 from mmdjax.methods.graph.system import System, system_of
 from mmdjax.methods.graph.variants import PLAIN
-from mmdjax.methods.method import SOLVER, Completion, Method, register
+from mmdjax.methods.method import SOLVER, Completion, Method, Phase, register
 from mmdjax.types import Observed
 
 
@@ -42,10 +42,13 @@ class GraphMethod(Method):
     """Completes components and graphs of conversations, and predicts with a GCN.
 
     Class attributes:
+      trains: names of its phases, see `phases.of_name`.
       predicts: the phase whose parameters predict.
     """
 
     sees = "conversations"
+    serving = "mmdjax.methods.graph.served"
+    trains: ClassVar[tuple[str, ...]] = (phases.CLASSIFIER_NAME,)
     predicts = phases.CLASSIFIER_NAME
 
     @classmethod
@@ -74,6 +77,11 @@ class GraphMethod(Method):
     def system(self) -> System:
         """The system that completes conversations."""
         return self.plain
+
+    @functools.cached_property
+    def phases(self) -> tuple[Phase, ...]:
+        """What is trained, in the order of `trains`."""
+        return tuple(phases.of_name(self.plain, self.system, name) for name in self.trains)
 
     def complete(
         self, params, split: str, observed: Observed, draws: int, key, title: str
@@ -104,12 +112,16 @@ class GraphMethod(Method):
 
     def predict(self, params, split: str, completion: Completion) -> np.ndarray:
         """Return predictions (Q, N, K, ...) of every utterance."""
+        return self.predict_with(params[self.predicts], params, split, completion)
+
+    def predict_with(self, predictor, params, split: str, completion: Completion) -> np.ndarray:
+        """Return the predictions of a GCN, after D_X and D_Lambda if it has them."""
         grouped = self.system.grouped
         placed = [grouped.placed_draws(split, a) for a in completion.x]
         lead = placed[0].shape[:3]  # conditions, conversations, draws
         flat = [a.reshape(-1, *a.shape[3:]) for a in placed]
         sets = Sets(*self._given(split, completion.observed, lead[2]), *flat)
-        prediction = self.system.predict(params[self.predicts], sets)
+        prediction = self.system.predict(predictor, sets)
         return grouped.flat_draws(split, prediction.reshape(*lead, *prediction.shape[1:]))
 
     def truth(self, params, split: str):
@@ -122,33 +134,18 @@ class GraphMethod(Method):
         x = completion.x.x[..., modality, :] @ self.system.grouped.components.back[modality]
         return x[:, :, :, None]
 
-    def served(self, params, seed: int):
-        """Return what serving needs, see `graph/served.py`."""
-        from mmdjax.methods.graph.served import served
-
-        return served(self, params, seed)
-
-    @classmethod
-    def route(cls, config, modalities: tuple[str, ...], task):
-        """Return the compiled path of a request, see `graph/served.py`."""
-        from mmdjax.methods.graph.served import route
-
-        return route(config, modalities, task)
-
     def _given(self, split: str, observed: Observed, draws: int):
         """Conversations (Q G K,) and what is observed (Q G K, N, M), draws being innermost."""
-        grouped = self.system.grouped
-        masks = grouped.observed(split, observed.modalities)
-        conversation = np.tile(grouped.of_split[split], len(masks))
-        masks = masks.reshape(-1, *masks.shape[2:])
-        return np.repeat(conversation, draws), np.repeat(masks, draws, axis=0)
+        every = self.system.under(split, observed.modalities)
+        return (np.repeat(a, draws, axis=0) for a in every)
 
 
 class DrawingMethod(GraphMethod):
     """Draws what conversations miss from its distribution given what they show."""
 
     draws = True
-    pages = "mmdjax.evaluation.graph_report"
+    trains = (phases.CLASSIFIER_NAME, phases.SCORE_NAME)
+    completes = ("conversation draws", phases.SCORE_NAME, *SOLVER)
 
     @classmethod
     def check(cls, config) -> None:
@@ -177,11 +174,6 @@ class DrawingMethod(GraphMethod):
     def system(self) -> System:
         """The system of `config.graph.variant`."""
         return system_of(self.config, self.dataset, self.reporter)
-
-    @property
-    def completes(self) -> tuple[str, ...]:
-        """Draws depend on the score networks and on the solver."""
-        return ("conversation draws", phases.SCORE_NAME, *SOLVER)
 
     def complete_sets(self, params, conversation, observed, draws, key, title):
         """Draw what is missing."""
@@ -226,53 +218,26 @@ class GSDNet(DrawingMethod):
         "bayes",
         "bayes_alone",
     )
+    pages = "mmdjax.evaluation.graph_report"
+    trains = (phases.CLASSIFIER_NAME, phases.SCORE_NAME, phases.STAGE_2_NAME)
     predicts = phases.STAGE_2_NAME
-
-    @functools.cached_property
-    def phases(self):
-        """GCN on complete data, score networks, GCN on draws."""
-        config = self.config
-        return (
-            phases.classifier(self.plain, config),
-            phases.score(self.system, config),
-            phases.stage_2(self.system, config),
-        )
 
 
 @register("gsdnet_complete", label="GSDNet, complete")
 class GSDNetComplete(DrawingMethod):
     """Draws go to the GCN that was trained on complete data: no stage 2."""
 
-    pages = ""
-
-    @functools.cached_property
-    def phases(self):
-        """GCN on complete data, score networks."""
-        return phases.classifier(self.plain, self.config), phases.score(self.system, self.config)
-
 
 @register("gsdnet_mean", label="GCN, mean")
 class GSDNetMean(GraphMethod):
     """Training means go to the GCN that was trained on complete data."""
 
-    @property
-    def completes(self) -> tuple[str, ...]:
-        """The mean depends on nothing that is trained."""
-        return ("conversation means", *phases.GROUPED)
-
-    @functools.cached_property
-    def phases(self):
-        """GCN on complete data."""
-        return (phases.classifier(self.plain, self.config),)
+    completes = ("conversation means", *phases.GROUPED)
 
 
 @register("gsdnet_mean_trained", label="GCN, mean (trained)")
 class GSDNetMeanTrained(GSDNetMean):
     """Training means go to a GCN that was trained with the same fills."""
 
+    trains = (phases.CLASSIFIER_NAME, phases.MEAN_NAME)
     predicts = phases.MEAN_NAME
-
-    @functools.cached_property
-    def phases(self):
-        """GCN on complete data, then under mean fills."""
-        return phases.classifier(self.plain, self.config), phases.mean(self.plain, self.config)

@@ -161,6 +161,7 @@ class Imder(DrawingMethod):
 
     gaps = standardises = False
     predicts = "imder"
+    completes = ("imder", *SOLVER)
 
     @classmethod
     def check(cls, config) -> None:
@@ -210,11 +211,6 @@ class Imder(DrawingMethod):
             expects=expects,
         )
         return (phase,)
-
-    @property
-    def completes(self) -> tuple[str, ...]:
-        """Its draws are its own."""
-        return ("imder", *SOLVER)
 
     def encoders(self, params):
         """Return the encoders' parameters."""

@@ -121,6 +121,10 @@ class Method:
       gaps: whether it can be given some frames of a modality and not others.
       tasks: kinds of task that it can do, () for all.
       pages: module whose `sections` adds to the report, '' for none.
+      serving: module with `served(method, params, seed)` -> `Served` and `route(config, modalities,
+        task)` -> `mmdjax.methods.served.Route`; '' for a method that cannot be served.
+      completes: what the completion depends on: its kind, then names of phases and config fields.
+        Systems that agree in it, and in those phases, are completed once.
       companions: methods that a run of this one shows beside it, each as 'name field=value ...'.
     """
 
@@ -134,6 +138,8 @@ class Method:
     companions: ClassVar[tuple[str, ...]] = ("linear_probe", "bayes")
     gaps: ClassVar[bool] = False
     pages: ClassVar[str] = ""
+    serving: ClassVar[str] = ""
+    completes: ClassVar[tuple[str, ...]] = ()
     tasks: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config, dataset, reporter):
@@ -158,14 +164,6 @@ class Method:
     def phases(self) -> tuple[Phase, ...]:
         """What is trained, in order; a yardstick has none."""
         return ()
-
-    @property
-    def completes(self) -> tuple[str, ...]:
-        """What the completion depends on: its kind, then names of phases and config fields.
-
-        Systems that agree in it, and in those phases, are completed once.
-        """
-        return (self.name,)
 
     def complete(
         self, params, split: str, observed: Observed, draws: int, key, title: str
@@ -198,18 +196,16 @@ class Method:
         it: 'parameters' of one modality's network and 'batch'; None where nothing is drawn."""
         return None
 
-    def served(self, params, seed: int) -> Served:
-        """Return what a model in use needs.
+    @classmethod
+    def server(cls):
+        """Return the module of `serving`.
 
         Raises:
           UserError: the method cannot be served.
         """
-        raise UserError(f"method {self.name!r} cannot be served; allowed: {', '.join(servable())}")
-
-    @classmethod
-    def route(cls, config, modalities: tuple[str, ...], task):
-        """Return the `mmdjax.methods.served.Route` of this config."""
-        raise UserError(f"method {cls.name!r} cannot be served; allowed: {', '.join(servable())}")
+        if not cls.serving:
+            raise UserError(f"method {cls.name!r} cannot be served; allowed: {servable()}")
+        return importlib.import_module(cls.serving)
 
 
 _REGISTRY: dict[str, type[Method]] = {}
@@ -251,6 +247,6 @@ def of_name(name: str) -> type[Method]:
     return found[name]
 
 
-def servable() -> tuple[str, ...]:
+def servable() -> str:
     """Return the names of the methods that can be served."""
-    return tuple(n for n, cls in registry().items() if cls.served is not Method.served)
+    return ", ".join(name for name, cls in registry().items() if cls.serving)

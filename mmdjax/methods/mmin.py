@@ -205,11 +205,6 @@ class Imagination(VectorMethod):
         return Student(task.outputs, options.width, options.blocks, options.dropout)
 
     @functools.cached_property
-    def network(self) -> Student:
-        """The student."""
-        return self.build(self.config, self.modalities, self.task)
-
-    @functools.cached_property
     def phases(self):
         """The teacher on complete data, then the student."""
         options = self.config.mmin

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.data.pipeline import LARGEST_DEVIATION
+from mmdjax.training.streams import stream
+from mmdjax.types import Observed
 
 STREAM = "bounds"  # random stream of the completions that bounds are calibrated with
 SETS = 8192  # completed at once while publishing: bounds memory
@@ -243,16 +245,39 @@ def mixed(h):
     return h ^ (h >> 16)
 
 
-def best_of(task, predictions: Mapping[str, np.ndarray], label, known) -> tuple[str, dict]:
+def choose(method, params, seed: int, masks, candidates: Mapping, see=lambda masks, x: None):
     """Return the name of the best predictor on the validation split, and its calibration.
 
     Args:
-      predictions: name -> (Q, K, ...), of each draw. label: (Q, ...).
-      known: (Q, M) bool, something of the modality is observed.
+      method: of `mmdjax.methods.method`. params: phase -> its parameters.
+      masks: (Q, N, M) bool, what is observed of the validation split under each condition.
+      candidates: name -> parameters, as `method.predict_with` takes them.
+      see: called with the masks and the completions of each group of conditions.
     """
-    errors = {
-        name: float(task.error(each.mean(1), label).mean()) for name, each in predictions.items()
-    }
+    task, label = method.task, method.dataset.splits["valid"].label
+    draws = method.config.evaluation.draws if method.draws else 1
+    key = jax.random.fold_in(jax.random.key(seed), stream(STREAM))
+    whole = masks.all((1, 2))
+    # Several conditions at once fill batches; memory stays bounded.
+    size = max(1, SETS // (len(label) * draws))
+    starts = range(0, len(masks), size)
+    groups = [masks[~whole][i : i + size] for i in starts] + [masks[whole]]
+    groups = [group for group in groups if len(group)]
+    predictions: dict[str, list] = {name: [] for name in candidates}
+    for group in groups:
+        # With nothing missing every draw is the utterance itself.
+        count = 1 if group.all() else draws
+        title = f"seed {seed}: draws for bounds"
+        completion = method.complete(params, "valid", Observed(group), count, key, title)
+        see(group, completion.x)
+        for name, weights in candidates.items():
+            each = method.predict_with(weights, params, "valid", completion)
+            each = np.repeat(each, draws // each.shape[2], axis=2)
+            predictions[name].append(each.reshape(-1, *each.shape[2:]))
+    every = np.concatenate([label] * len(masks))
+    known = np.concatenate(groups).reshape(-1, masks.shape[-1])
+    joined = {name: np.concatenate(each) for name, each in predictions.items()}
+    errors = {name: task.error(each.mean(1), every).mean() for name, each in joined.items()}
     best = min(errors, key=errors.get)
     code = known @ (1 << np.arange(known.shape[1]))
-    return best, task.calibrate(predictions[best], label, code, 2 ** known.shape[1])
+    return best, task.calibrate(joined[best], every, code, 2 ** known.shape[1])

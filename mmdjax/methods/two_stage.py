@@ -7,9 +7,7 @@ extension of IMDer. What differs: conditions stay clean (`latent/losses.py`), ne
 
 from __future__ import annotations
 
-import functools
-
-from mmdjax.methods.latent.base import DrawingMethod, two_stage_phases
+from mmdjax.methods.latent.base import DrawingMethod
 from mmdjax.methods.method import register
 
 
@@ -27,12 +25,8 @@ class TwoStage(DrawingMethod):
         "linear_probe",
         "bayes",
     )
+    trains = ("classifier", "score", "draws")
     predicts = "draws"
-
-    @functools.cached_property
-    def phases(self):
-        """Classifier on complete data, score networks, stage 2."""
-        return two_stage_phases(self, "classifier", "score", "draws")
 
 
 @register("two_stage_complete", label="diffusion, complete")
@@ -43,7 +37,4 @@ class TwoStageComplete(DrawingMethod):
     one, for every availability pattern.
     """
 
-    @functools.cached_property
-    def phases(self):
-        """Classifier on complete data, score networks."""
-        return two_stage_phases(self, "classifier", "score")
+    trains = ("classifier", "score")

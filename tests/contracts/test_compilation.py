@@ -16,9 +16,9 @@ from jax.experimental import serialize_executable
 from mmdjax import config as configs
 from mmdjax.data.dataset import Dataset
 from mmdjax.data.missing.patterns import patterns
+from mmdjax.methods import validation
 from mmdjax.methods.latent.draw import make_drawer, prepare
 from mmdjax.methods.latent.modules import build
-from mmdjax.methods.latent.phases import _validation_loss
 from mmdjax.methods.latent.space import Space
 from mmdjax.methods.latent.work_list import draw_missing
 from mmdjax.methods.method import of_name
@@ -89,7 +89,7 @@ def test_training_takes_the_steps_that_were_prepared(name, prepared, tiny_system
     step = trainer_of(method.phases[-1], config).step
     assert step.programs() == 1 and step.jitted._cache_size() == 0
     if name == "two_stage":
-        valid = _validation_loss(method.phases[-1].loss)
+        valid = validation.compiled(method.phases[-1].loss)
         assert valid.programs() > 0 and valid.jitted._cache_size() == 0
 
 

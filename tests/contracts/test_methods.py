@@ -23,14 +23,14 @@ from mmdjax.runtime.progress import Reporter
 from mmdjax.serving.export import export
 from mmdjax.serving.imputer import Imputer
 from mmdjax.serving.loader import load
-from mmdjax.serving.publish import publish
+from mmdjax.serving.bundle import publish
 from mmdjax.training.train import train
 from mmdjax.types import Observed
 from mmdjax.workdir import Places
 from tests.conftest import TINY
 
 METHODS = tuple(registry())
-SERVED = tuple(n for n, cls in registry().items() if cls.served.__qualname__ != "Method.served")
+SERVED = tuple(n for n, cls in registry().items() if cls.serving)
 TRAINED = tuple(n for n in METHODS if n not in ("linear_probe", "bayes", "bayes_alone"))
 QUICK = {"epochs": 2, "batch": 16, "patience": 2}
 PHASES = ("classifier_training", "score_training", "stage2_training", "imder_training")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.methods.graph.initial import initial_gcn, initial_refine, initial_score
@@ -19,7 +18,8 @@ from mmdjax.methods.graph.losses import completion_loss, score_loss, training_ma
 from mmdjax.methods.graph.programs import Sets
 from mmdjax.methods.graph.system import System
 from mmdjax.methods.method import SOLVER, Phase, stream
-from mmdjax.runtime.compilation import AheadOfTime, shapes_of, shared
+from mmdjax.methods.validation import prepare, score_validation
+from mmdjax.runtime.compilation import AheadOfTime
 from mmdjax.training.step import Source
 
 CLASSIFIER_NAME, SCORE_NAME = "gsdnet_classifier", "gsdnet_score"
@@ -58,15 +58,20 @@ STAGE_2 = (
     "stage2_training",
 )
 
-VALIDATION_REPEATS = 4
 
-
-def classifier(plain: System, config) -> Phase:
-    """Train the GCN on complete data.
+def of_name(plain: System, system: System, name: str) -> Phase:
+    """Return a phase.
 
     Args:
-      plain: the system of `variants.PLAIN`. config: of the method.
+      plain: the system of `variants.PLAIN`, which phases without draws have. system: the config's.
     """
+    if name in (CLASSIFIER_NAME, MEAN_NAME):
+        return (classifier if name == CLASSIFIER_NAME else mean)(plain)
+    return (score if name == SCORE_NAME else stage_2)(system)
+
+
+def classifier(plain: System) -> Phase:
+    """Train the GCN on complete data."""
 
     def load(params, seed, place):
         sets = plain.constant_sets(*plain.everything("valid"))
@@ -76,46 +81,48 @@ def classifier(plain: System, config) -> Phase:
         name=CLASSIFIER_NAME,
         title="GCN on complete data",
         reads=CLASSIFIER,
-        settings=config.classifier_training,
+        settings=plain.config.classifier_training,
         loss=completion_loss(plain.predictor, plain.task, "complete"),
         init=lambda key, params: initial_gcn(plain, key),
         load=load,
-        bucket=_bucket(plain),
+        bucket=_lengths(plain)[0],
         buckets=plain.grouped.lengths,
     )
 
 
-def mean(plain: System, config) -> Phase:
+def mean(plain: System) -> Phase:
     """Train the GCN under gaps that are filled with the training mean."""
 
     def load(params, seed, place):
-        sets = plain.constant_sets(*plain.validation_masks())
+        sets = plain.constant_sets(*plain.under("valid", plain.validation_masks()))
         return _rows(plain), functools.partial(plain.error, sets=sets)
 
     return Phase(
         name=MEAN_NAME,
         title="GCN under mean fills",
         reads=MEAN,
-        settings=config.stage2_training,
+        settings=plain.config.stage2_training,
         loss=completion_loss(plain.predictor, plain.task, "mean"),
         init=lambda key, params: {"gcn": params[CLASSIFIER_NAME]["gcn"]},
         load=load,
-        bucket=_bucket(plain),
+        bucket=_lengths(plain)[0],
         buckets=plain.grouped.lengths,
         expects=lambda: (_shapes(plain, initial_gcn), _rows(plain)),
     )
 
 
-def score(system: System, config) -> Phase:
+def score(system: System) -> Phase:
     """Train the score networks of features and graphs; no other phase is read."""
+    config = system.config
     loss = score_loss(system.modules, config.diffusion.weighting)
 
     def load(params, seed, place):
-        return _rows(system), _score_validation(system, _validation_loss(loss))
+        held_out = score_validation(loss, _rows(system, "valid"), *_lengths(system, "valid"))
+        return _rows(system), held_out
 
     def expects():
         params = _shapes(system, initial_score)
-        _prepare_validation(system, _validation_loss(loss), params)
+        prepare(loss, params, _rows(system, "valid"), *_lengths(system, "valid"))
         return params, _rows(system)
 
     return Phase(
@@ -126,15 +133,15 @@ def score(system: System, config) -> Phase:
         loss=loss,
         init=lambda key, params: initial_score(system, key),
         load=load,
-        bucket=_bucket(system),
+        bucket=_lengths(system)[0],
         buckets=system.grouped.lengths,
         expects=expects,
     )
 
 
-def stage_2(system: System, config) -> Phase:
+def stage_2(system: System) -> Phase:
     """Train D_X, D_Lambda and the GCN on drawn sets, `rounds` of each conversation."""
-    train = system.grouped.of_split["train"]
+    config, train = system.config, system.grouped.of_split["train"]
 
     def init(key, params):
         return {"gcn": params[CLASSIFIER_NAME]["gcn"]} | initial_refine(system, key)
@@ -160,7 +167,7 @@ def stage_2(system: System, config) -> Phase:
         loss=completion_loss(system.predictor, system.task, "draws", config.graph.beta),
         init=init,
         load=load,
-        bucket=np.tile(_bucket(system), config.rounds),
+        bucket=np.tile(_lengths(system)[0], config.rounds),
         buckets=system.grouped.lengths,
         expects=expects,
     )
@@ -184,7 +191,7 @@ def training_sets(system: System, score_params, seed: int, rounds: int) -> Sets:
 
 def validation_sets(system: System, score_params, seed: int) -> Sets:
     """Draw one completed set of each validation conversation under every mask."""
-    conversation, observed = system.validation_masks()
+    conversation, observed = system.under("valid", system.validation_masks())
     return system.draw_sets(
         score_params,
         conversation,
@@ -203,13 +210,14 @@ def _shapes(system: System, initial):
     return jax.eval_shape(functools.partial(initial, system), jax.random.key(0))
 
 
-def _bucket(system: System) -> np.ndarray:
-    return system.grouped.bucket[system.grouped.of_split["train"]]
+def _lengths(system: System, split: str = "train") -> tuple[np.ndarray, tuple[int, ...]]:
+    """Index into the lengths of each conversation of a split, and the lengths."""
+    return system.grouped.bucket[system.grouped.of_split[split]], system.grouped.lengths
 
 
-def _rows(system: System) -> Source:
-    """Training conversations, by their place in all."""
-    return Source({"row": system.grouped.of_split["train"]}, _common(system))
+def _rows(system: System, split: str = "train") -> Source:
+    """Conversations of a split, by their place in all."""
+    return Source({"row": system.grouped.of_split[split]}, _common(system))
 
 
 def _common(system: System) -> dict:
@@ -221,40 +229,3 @@ def _common(system: System) -> dict:
         "back": grouped.back,
         "utterances": np.float32(grouped.exists["train"].sum(1).mean()),
     }
-
-
-@shared
-def _validation_loss(loss) -> AheadOfTime:
-    return AheadOfTime(loss, static_argnames="frames")
-
-
-def _validation_rows(system: System) -> list[tuple[np.ndarray, int]]:
-    """Validation conversations of each length that some have, and this length."""
-    valid = system.grouped.of_split["valid"]
-    bucket = system.grouped.bucket[valid]
-    return [(valid[bucket == i], system.grouped.lengths[i]) for i in np.unique(bucket)]
-
-
-def _score_validation(system: System, loss: AheadOfTime):
-    """Return the score loss on fixed masks, times and noise, as a function of parameters."""
-    groups, common = _validation_rows(system), _common(system)
-
-    def validate(params) -> float:
-        total = 0.0
-        for repeat in range(VALIDATION_REPEATS):
-            for number, (rows, length) in enumerate(groups):
-                key = jax.random.fold_in(jax.random.key(repeat), number)
-                weight = np.ones(rows.size, np.float32)
-                value = loss(params, common | {"row": rows}, weight, key, frames=length)
-                total += float(value) * rows.size
-        return total / (VALIDATION_REPEATS * len(system.grouped.of_split["valid"]))
-
-    return validate
-
-
-def _prepare_validation(system: System, loss: AheadOfTime, params) -> None:
-    """Start compiling the validation losses in the background; params: their shapes."""
-    key, common = jax.eval_shape(lambda: jax.random.key(0)), shapes_of(_common(system))
-    for rows, length in _validation_rows(system):
-        weight = jax.ShapeDtypeStruct(rows.shape, jnp.float32)
-        loss.prepare(params, common | {"row": rows}, weight, key, frames=length)

@@ -20,7 +20,7 @@ from mmdjax.methods.graph.phases import CLASSIFIER_NAME, SCORE_NAME
 from mmdjax.methods.graph.states import known_graphs
 from mmdjax.methods.graph.variants import PLAIN
 from mmdjax.methods.latent.draw import grid_of
-from mmdjax.methods.method import Served, of_name, stream
+from mmdjax.methods.method import Served, of_name
 from mmdjax.methods.served import Encoded, Route
 
 
@@ -178,12 +178,14 @@ def served(method, params, seed: int) -> Served:
       method: `methods.gsdnet.GraphMethod`. params: phase -> its parameters.
     """
     system, dataset = method.system, method.dataset.pooled
-    predictor, name, bounds = _chosen(method, params, seed)
-    modalities, found = method.modalities, system.grouped.components
+    candidates = {"complete": params[CLASSIFIER_NAME], "stage2": params[method.predicts]}
+    masks = system.validation_masks()
+    name, bounds = shared.choose(method, params, seed, masks, candidates)
+    modalities, components = method.modalities, system.grouped.components
     arrays = shared.scaling(dataset) | {
-        "forward": dict(zip(modalities, found.forward, strict=True)),
-        "back": dict(zip(modalities, found.back, strict=True)),
-        "predictor": predictor,
+        "forward": dict(zip(modalities, components.forward, strict=True)),
+        "back": dict(zip(modalities, components.back, strict=True)),
+        "predictor": candidates[name],
         "unit": system.scale,
         "bounds": bounds,
     }
@@ -193,7 +195,7 @@ def served(method, params, seed: int) -> Served:
     valid = dataset.standardised["valid"].features
     explained = {
         m: _explained(valid[m][:, 0], forward, back)
-        for m, forward, back in zip(modalities, *found, strict=True)
+        for m, forward, back in zip(modalities, *components, strict=True)
     }
     lengths = [int(n) for n in system.grouped.lengths]
     return Served(arrays, explained, {"frame_gaps": False, "lengths": lengths, "predictor": name})
@@ -202,24 +204,3 @@ def served(method, params, seed: int) -> Served:
 def _explained(x: np.ndarray, forward: np.ndarray, back: np.ndarray) -> float:
     """Share of the variance of standardised x (N, C) that its components keep."""
     return float(1 - ((x - x @ forward @ back) ** 2).sum() / max((x**2).sum(), 1e-12))
-
-
-def _chosen(method, params, seed: int):
-    """Return the better predictor on validation over patterns and rates (that of complete data, or
-    of stage 2), its name, and its bounds."""
-    system, draws = method.system, method.config.evaluation.draws if method.draws else 1
-    conversation, observed = system.validation_masks()
-    key = jax.random.fold_in(jax.random.key(seed), stream(shared.STREAM))
-    every = (np.repeat(a, draws, axis=0) for a in (conversation, observed))
-    title = f"seed {seed}: draws for bounds"
-    sets, _ = method.complete_sets(params, *every, draws, key, title)
-    exists = np.asarray(system.grouped.data.graphs.valid)[conversation]
-    candidates = {"complete": params[CLASSIFIER_NAME], "stage2": params[method.predicts]}
-    each = {}
-    for name, weights in candidates.items():
-        prediction = system.predict(weights, sets)
-        prediction = prediction.reshape(-1, draws, *prediction.shape[1:])
-        each[name] = np.moveaxis(prediction, 1, 2)[exists]
-    label = np.asarray(system.grouped.data.label)[conversation][exists]
-    name, bounds = shared.best_of(method.task, each, label, observed[exists])
-    return candidates[name], name, bounds

@@ -37,6 +37,8 @@ VALIDATION_RATES = (0.3, 0.5, 0.7)
 def system_of(config, dataset, reporter) -> System:
     """Return the system of `config.graph.variant`; methods that agree in what it reads share it."""
     key = ("graph system", config.graph, config.score, config.diffusion, config.evaluation.batch)
+    key += (config.classifier_training, config.score_training, config.stage2_training)
+    key += (config.rounds,)
     return dataset.shared(key, lambda: System(config, dataset, reporter))
 
 
@@ -161,16 +163,21 @@ class System:
             collect(lambda: None)
         return result
 
-    def validation_masks(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return conversations (R,) and what is observed (R, N, M): the validation split under
-        every pattern and at some rates of the random protocol."""
+    def validation_masks(self) -> np.ndarray:
+        """Return what is observed (Q, N, M) of the validation split's utterances: every pattern,
+        and some rates of the random protocol."""
         utterances, modalities = len(self.grouped.splits["valid"]), len(self.modalities)
         masks = [np.tile(pattern, (utterances, 1)) for pattern in self.patterns]
         for rate in VALIDATION_RATES:
             largest = (modalities - 1) / modalities
             masks.append(random_mask(utterances, modalities, min(rate, largest), 0))
-        observed = self.grouped.observed("valid", np.stack(masks))
-        conversation = np.tile(self.grouped.of_split["valid"], len(masks))
+        return np.stack(masks)
+
+    def under(self, split: str, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return a split's conversations under masks (Q, N, M): their rows (Q G,), and what is
+        observed (Q G, N, M)."""
+        observed = self.grouped.observed(split, masks)
+        conversation = np.tile(self.grouped.of_split[split], len(masks))
         return conversation, observed.reshape(-1, *observed.shape[2:])
 
     def everything(self, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ from mmdjax.methods.latent.draw import make_drawer
 from mmdjax.methods.latent.initial import score_shapes
 from mmdjax.methods.latent.modules import Scale, build
 from mmdjax.methods.latent.space import Space
-from mmdjax.methods.method import SOLVER, Completion, Method
+from mmdjax.methods.method import SOLVER, Completion, Method, Phase
 from mmdjax.runtime.devices import on_all_devices
 from mmdjax.types import Latents, Observed
 
@@ -23,11 +24,14 @@ class LatentMethod(Method):
     """Encodes, completes latents by `complete_latents`, and predicts with the fusion.
 
     Class attributes:
+      trains: names of its phases, see `phases.of_name`.
       predicts: the phase whose parameters predict.
       standardises: whether latents are put on a scale of unit variance.
     """
 
     gaps = True
+    serving = "mmdjax.methods.latent.served"
+    trains: ClassVar[tuple[str, ...]] = ()
     predicts = "classifier"
     standardises = True
 
@@ -49,6 +53,11 @@ class LatentMethod(Method):
         key += (config.decoder, config.evaluation.batch, config.rounds, config.training_rate)
         key += (config.classifier_training, config.score_training, config.stage2_training)
         return self.dataset.shared(key, lambda: Space(config, self.dataset, self.reporter))
+
+    @functools.cached_property
+    def phases(self) -> tuple[Phase, ...]:
+        """What is trained, in the order of `trains`."""
+        return tuple(phases.of_name(self.space, name) for name in self.trains)
 
     def encoders(self, params):
         """Return the encoders' parameters."""
@@ -127,24 +136,12 @@ class LatentMethod(Method):
         """Return completed latents of one modality, (Q, N, K, T, D)."""
         return completion.x[:, :, :, modality]
 
-    def served(self, params, seed):
-        """Return what serving needs, see `latent/served.py`."""
-        from mmdjax.methods.latent.served import served
-
-        return served(self, params, seed)
-
-    @classmethod
-    def route(cls, config, modalities, task):
-        """Return the compiled path of a request, see `latent/served.py`."""
-        from mmdjax.methods.latent.served import route
-
-        return route(config, modalities, task)
-
 
 class DrawingMethod(LatentMethod):
     """Draws missing latents from their distribution given the observed ones."""
 
     draws = True
+    completes = ("draws", "score", *SOLVER)
 
     @classmethod
     def check(cls, config) -> None:
@@ -176,11 +173,6 @@ class DrawingMethod(LatentMethod):
 
         modules = build(config, modalities)
         prepare(make_drawer(modules, config.diffusion), modules, config)
-
-    @property
-    def completes(self) -> tuple[str, ...]:
-        """Draws depend on the score networks and on the solver."""
-        return ("draws", "score", *SOLVER)
 
     def complete_latents(self, params, z, given, observed, draws, key, title) -> Completion:
         """Draw K completions; with nothing missing every draw is the utterance itself."""
@@ -224,12 +216,3 @@ class ConstantMethod(LatentMethod):
         constant = self.space.constant(self.fill, self.scale(params))[:, None]
         seen = given[..., None, None] if given.ndim == 3 else (given > 0)[..., None]
         return Completion(np.where(seen, z.x[None], constant)[:, :, None], observed)
-
-
-def two_stage_phases(method: LatentMethod, *names: str):
-    """Return the phases of these names for a method's space."""
-    makers = {"classifier": phases.classifier, "score": phases.score}
-    return tuple(
-        makers[name](method.space) if name in makers else phases.stage_2(method.space, name)
-        for name in names
-    )

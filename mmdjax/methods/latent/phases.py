@@ -16,7 +16,8 @@ from mmdjax.methods.latent.initial import score_shapes
 from mmdjax.methods.latent.modules import Scale
 from mmdjax.methods.latent.space import Space
 from mmdjax.methods.method import LEARNED, SOLVER, Phase
-from mmdjax.runtime.compilation import AheadOfTime, shapes_of, shared
+from mmdjax.methods.validation import prepare, score_validation
+from mmdjax.runtime.compilation import shapes_of
 from mmdjax.training.step import Source
 from mmdjax.types import Latents
 
@@ -28,8 +29,12 @@ COMPLETIONS = (*SCORE, *SOLVER, *SETS)
 DRAWS = (*COMPLETIONS, "decoder", "stage2_training")
 CONSTANT = (*CLASSIFIER, *SETS, "stage2_training")
 
-VALIDATION_REPEATS = 4
-VALIDATION_ROWS = 256  # a call: bounds memory, whatever the size of the split
+
+def of_name(space: Space, name: str) -> Phase:
+    """Return a phase: 'classifier', 'score', or stage 2 under 'draws', 'zero' or 'mean'."""
+    if name == "classifier":
+        return classifier(space)
+    return score(space) if name == "score" else stage_2(space, name)
 
 
 def classifier(space: Space) -> Phase:
@@ -76,14 +81,15 @@ def score(space: Space) -> Phase:
         train, valid = (
             _score_source(space, encoders, scale, split, z[split]) for split in ("train", "valid")
         )
-        return train, _score_validation(space, _validation_loss(loss), valid)
+        held_out = score_validation(loss, valid, space.bucket["valid"], space.buckets)
+        return train, held_out
 
     def expects():
         key = jax.eval_shape(lambda: jax.random.key(0))
         encoders = shapes_of(jax.eval_shape(space.init_encoders, key))
-        source = _score_shapes(space, encoders, "train")
-        _prepare_validation(space, _validation_loss(loss), _score_shapes(space, encoders, "valid"))
-        return score_shapes(modules.score), source
+        params, valid = score_shapes(modules.score), _score_shapes(space, encoders, "valid")
+        prepare(loss, params, valid, space.bucket["valid"], space.buckets)
+        return params, _score_shapes(space, encoders, "train")
 
     return Phase(
         name="score",
@@ -185,42 +191,3 @@ def _score_shapes(space: Space, encoders, split: str) -> Source:
     shape, sizes, rows = jax.ShapeDtypeStruct, _sizes(space), len(space.splits[split])
     x, valid = shape((rows, *sizes), jnp.float32), shape((rows, *sizes[:2]), bool)
     return _score_source(space, encoders, space.identity_scale(), split, Latents(x, valid, 0))
-
-
-@shared
-def _validation_loss(loss) -> AheadOfTime:
-    return AheadOfTime(loss, static_argnames="frames")
-
-
-def _score_validation(space: Space, loss: AheadOfTime, source: Source):
-    """The denoising loss on fixed times, noise and conditions."""
-    bucket = space.bucket["valid"]
-
-    def validate(params) -> float:
-        total = 0.0
-        for repeat in range(VALIDATION_REPEATS):
-            for index, frames in enumerate(space.buckets):
-                everything = np.flatnonzero(bucket == index).astype(np.int32)
-                for start in range(0, everything.size, VALIDATION_ROWS):
-                    rows = everything[start : start + VALIDATION_ROWS]
-                    number = index + start  # start is 0 or beyond every index
-                    key = jax.random.fold_in(jax.random.key(repeat), number)
-                    weight = np.ones(rows.size, np.float32)
-                    total += (
-                        float(loss(params, source.at(rows), weight, key, frames=frames)) * rows.size
-                    )
-        return total / (VALIDATION_REPEATS * len(bucket))
-
-    return validate
-
-
-def _prepare_validation(space: Space, loss: AheadOfTime, source: Source) -> None:
-    """Compile the validation losses in the background, for the sizes that batches will have."""
-    shape, key = jax.ShapeDtypeStruct, jax.eval_shape(lambda: jax.random.key(0))
-    params = score_shapes(space.modules.score)
-    counts = np.bincount(space.bucket["valid"], minlength=len(space.buckets))
-    for count, length in zip(counts.tolist(), space.buckets, strict=True):
-        for size in {min(count, VALIDATION_ROWS), count % VALIDATION_ROWS} - {0}:
-            cut = lambda a, size=size: shape((size, *a.shape[1:]), a.dtype)  # noqa: E731
-            columns = jax.tree.map(cut, source.rows) | shapes_of(source.common)
-            loss.prepare(params, columns, shape((size,), jnp.float32), key, frames=length)

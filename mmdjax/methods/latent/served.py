@@ -18,7 +18,7 @@ from mmdjax.methods.latent import feature_decoder
 from mmdjax.methods.latent.cover import Cover
 from mmdjax.methods.latent.draw import draw_target, rounded, with_dtype
 from mmdjax.methods.latent.modules import Modules, Scale, build, encode_gaps, predict
-from mmdjax.methods.method import Served, stream
+from mmdjax.methods.method import Served
 from mmdjax.methods.served import Encoded, Route
 from mmdjax.networks.encoders import coverage
 from mmdjax.types import Observed
@@ -194,11 +194,23 @@ def served(method, params, seed: int) -> Served:
       params: phase -> its parameters.
     """
     space, scale, score = method.space, method.scale(params), method.score(params)
-    predictor, name, bounds, alone = _chosen(method, params, seed)
+    candidates = {"complete": method.classifier(params), "stage2": method.predictor(params)}
+    candidates = {name: weights for name, weights in candidates.items() if weights is not None}
+    alone = {}  # modality -> (N, T, D), a completion of it given all others
+
+    def see(masks, x) -> None:
+        for mask, completions in zip(masks[:, 0], x, strict=True):
+            if (~mask).sum() == 1:
+                m = int(np.argmin(mask))
+                alone[m] = completions[:, 0, m]
+
+    valid = len(method.dataset.splits["valid"])
+    masks = Observed.of_patterns(method.dataset.patterns, valid).modalities
+    name, bounds = shared.choose(method, params, seed, masks, candidates, see)
     decoders = _feature_decoders(method, params, alone)
     arrays = shared.scaling(method.dataset) | {
         "encoders": method.encoders(params),
-        "predictor": predictor,
+        "predictor": candidates[name],
         "latents": scale._asdict(),
         "features": {m: decoder.weights for m, decoder in decoders.items()},
         "bounds": bounds,
@@ -216,52 +228,12 @@ def served(method, params, seed: int) -> Served:
     return Served(arrays, explained, facts)
 
 
-def _chosen(method, params, seed: int):
-    """Return the better classifier on validation over all patterns (that of complete data, or of
-    stage 2), its name, its bounds, and modality -> (N, T, D), a completion of it given all others.
-    """
-    patterns, label = method.dataset.patterns, method.dataset.splits["valid"].label
-    draws = method.config.evaluation.draws if method.draws else 1
-    key = jax.random.fold_in(jax.random.key(seed), stream(shared.STREAM))
-    candidates = {"complete": method.classifier(params), "stage2": method.predictor(params)}
-    candidates = {name: weights for name, weights in candidates.items() if weights is not None}
-    predictions: dict[str, list] = {name: [] for name in candidates}
-    alone = {}
-    for some in pattern_groups(patterns, len(label) * draws):
-        # With nothing missing every draw is the utterance itself.
-        count = 1 if some.all() else draws
-        observed, title = Observed.of_patterns(some, len(label)), f"seed {seed}: draws for bounds"
-        completion = method.complete(params, "valid", observed, count, key, title)
-        for pattern, x in zip(some, completion.x, strict=True):
-            if (~pattern).sum() == 1:
-                m = int(np.argmin(pattern))
-                alone[m] = x[:, 0, m]
-        for name, weights in candidates.items():
-            each = method.predict_with(weights, params, "valid", completion)
-            each = np.repeat(each, draws // each.shape[2], axis=2)
-            predictions[name].append(each.reshape(-1, *each.shape[2:]))
-    each = {name: np.concatenate(parts) for name, parts in predictions.items()}
-    every = np.tile(label, (len(patterns),) + (1,) * (label.ndim - 1))
-    known = np.repeat(patterns, len(label), axis=0)
-    name, bounds = shared.best_of(method.task, each, every, known)
-    return candidates[name], name, bounds, alone
-
-
-def pattern_groups(patterns: np.ndarray, sets: int) -> list[np.ndarray]:
-    """Return the patterns in groups that are completed at once, the complete one alone.
-
-    Batches are filled with rows of several patterns, and memory stays bounded.
+def _feature_decoders(method, params, alone) -> dict[str, feature_decoder.FeatureDecoder]:
+    """Return modality -> its decoder.
 
     Args:
-      patterns: (P, M), the complete one last. sets: completed sets of one pattern.
+      alone: modality -> (N, T, D) of the validation split, drawn given all others.
     """
-    incomplete, size = patterns[:-1], max(1, shared.SETS // sets)
-    groups = [incomplete[i : i + size] for i in range(0, len(incomplete), size)]
-    return [*groups, patterns[-1:]]
-
-
-def _feature_decoders(method, params, alone) -> dict[str, feature_decoder.FeatureDecoder]:
-    """Return modality -> its decoder; alone: see `_chosen`."""
     train, valid = (method.latents(params, split) for split in ("train", "valid"))
     splits = method.dataset.standardised
     return {

@@ -47,12 +47,18 @@ class VectorMethod(Method):
     """
 
     predicts = ""
+    serving = "mmdjax.methods.vector.served"
+
+    @classmethod
+    def build(cls, config, modalities: tuple[str, ...], task) -> nn.Module:
+        """Return the network: (x, observed (B, M), deterministic=True) -> outputs (B, outputs),
+        embedding (B, M, D) of the completed utterance. x: `Vectors`."""
+        raise NotImplementedError
 
     @functools.cached_property
     def network(self) -> nn.Module:
-        """The network: (x, observed (B, M), deterministic=True) -> outputs (B, outputs), embedding
-        (B, M, D) of the completed utterance. x: `Vectors`."""
-        raise NotImplementedError
+        """The network that `predicts` has the parameters of."""
+        return self.build(self.config, self.modalities, self.task)
 
     @functools.cached_property
     def vectors(self) -> dict[str, tuple[np.ndarray, ...]]:
@@ -143,27 +149,12 @@ class VectorMethod(Method):
 
     def predict(self, params, split, completion: Completion) -> np.ndarray:
         """Return predictions (Q, N, 1, ...)."""
+        return self.predict_with(None, params, split, completion)
+
+    def predict_with(self, predictor, params, split, completion: Completion) -> np.ndarray:
+        """Return the predictions that the completion holds."""
         return self.task.read(completion.x["outputs"])
 
     def compared(self, params, completion: Completion, modality: int) -> np.ndarray:
         """Return embeddings of one modality, (Q, N, 1, 1, D)."""
         return completion.x["embedding"][:, :, :, modality, None]
-
-    def served(self, params, seed):
-        """Return what serving needs, see `vector/served.py`."""
-        from mmdjax.methods.vector.served import served
-
-        return served(self, params, seed)
-
-    @classmethod
-    def route(cls, config, modalities, task):
-        """Return the compiled path of a request, see `vector/served.py`."""
-        from mmdjax.methods.vector.served import VectorRoute
-
-        network = cls.build(config, modalities, task)
-        return VectorRoute(modalities, task, network)
-
-    @classmethod
-    def build(cls, config, modalities: tuple[str, ...], task) -> nn.Module:
-        """Return the network that `predicts` has the parameters of."""
-        raise NotImplementedError

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.methods import served as shared
-from mmdjax.methods.method import Served
+from mmdjax.methods.method import Served, of_name
 from mmdjax.methods.served import Encoded, Route
 
 
@@ -61,19 +61,18 @@ class VectorRoute(Route):
         return shared.predicted(self.task, parameters["bounds"], each, known, level)
 
 
+def route(config, modalities: tuple[str, ...], task) -> VectorRoute:
+    """Return the route of a config (`mmdjax.config.Config`) with a method of vectors."""
+    return VectorRoute(modalities, task, of_name(config.method).build(config, modalities, task))
+
+
 def served(method, params, seed: int) -> Served:
     """Return what a method of vectors needs in use, calibrated on the validation split.
 
     Args:
       method: `methods.vector.base.VectorMethod`. params: phase -> parameters.
     """
-    weights, observed = params[method.predicts], method.every_pattern("valid")
-    outputs, _ = method.outputs(method.network, weights, "valid", observed)
-    label = method.dataset.splits["valid"].label
-    flat = method.task.read(outputs).reshape(-1, 1, *method.task.read(outputs).shape[2:])
-    known = observed.reshape(-1, observed.shape[-1])
-    _, bounds = shared.best_of(
-        method.task, {"network": flat}, np.concatenate([label] * len(observed)), known
-    )
-    arrays = shared.scaling(method.dataset.pooled) | {"network": weights, "bounds": bounds}
-    return Served(arrays, {}, {"frame_gaps": True, "predictor": method.predicts, "lengths": [1]})
+    name, masks = method.predicts, method.every_pattern("valid")
+    name, bounds = shared.choose(method, params, seed, masks, {name: params[name]})
+    arrays = shared.scaling(method.dataset.pooled) | {"network": params[name], "bounds": bounds}
+    return Served(arrays, {}, {"frame_gaps": True, "predictor": name, "lengths": [1]})
