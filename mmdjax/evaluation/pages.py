@@ -19,69 +19,10 @@ from mmdjax.runtime.files import write_bytes
 # | table, caption, header, rows | figure, name, caption
 Block = tuple
 
-HEAD = """<meta charset="utf-8"><meta name="viewport" content="width=device-width"><style>
-:root { color-scheme: light dark; --ink: #1b1b1b; --soft: #666; --rule: #e3e3e3; --paper: #fff;
-  --tint: #f4f6f9; --accent: #0b5cad; --edge: #0003; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --soft: #a0a0a0; --rule: #36393d;
-  --paper: #17191c; --tint: #202429; --accent: #7db8ee;
-  --edge: #fff4; } }
-body { margin: 0 auto; padding: 3rem 1.5rem 5rem; max-width: 64rem; color: var(--ink);
-  background: var(--paper); font: 1rem/1.6 system-ui, "Segoe UI", Roboto, sans-serif; }
-h1 { font-size: 1.9rem; line-height: 1.2; letter-spacing: -.015em; margin: 0 0 1.2rem; }
-h2 { font-size: 1.25rem; margin: 3.2rem 0 .8rem; }
-h1, p, li, dd { overflow-wrap: anywhere; } p, ul { max-width: 46rem; } li { margin: .35rem 0; }
-.lead { font-size: 1.08rem; border-left: 3px solid var(--accent); padding-left: 1rem; }
-figure { margin: 1.4rem 0; } dd { margin: 0; }
-.scroll { overflow-x: auto; margin: 1.4rem 0; width: max-content; max-width: 100%;
-  background: linear-gradient(to left, var(--paper) 40%, transparent) right / 4rem 100% local,
-    linear-gradient(to left, var(--edge), transparent) right / 1.2rem 100%;
-  background-repeat: no-repeat; } /* a shade where columns are hidden */
-@media (min-width: 68rem) { .scroll { max-width: calc(50vw + 30rem); } } /* to the window's edge */
-.scroll :is(th, td):first-child { position: sticky; left: 0; background: var(--paper); }
-@media (max-width: 40rem) { body { padding: 1.5rem 1rem 3rem; }
-  td:first-child { white-space: normal; min-width: 7rem; }
-  figure { overflow-x: auto; } figure img { max-width: none; width: 42rem; } }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-caption, figcaption { text-align: left; color: var(--soft); font-size: .9rem; padding: .3rem 0; }
-th, td { padding: .34rem .5rem; text-align: right; } td { border-bottom: 1px solid var(--rule); }
-th { border-bottom: 1.5px solid var(--ink); vertical-align: bottom; text-wrap: balance; }
-td { white-space: nowrap; } th:first-child, td:first-child { text-align: left; }
-tbody tr:hover :is(td, td:first-child) { background: var(--tint); }
-strong, summary { color: var(--accent); }
-.yardstick, .std, dt { color: var(--soft); } .std { font-size: .87em; }
-button { all: unset; cursor: pointer; position: relative; display: inline-block;
-  max-width: 8.5rem; }
-button:hover, [aria-sort] { color: var(--accent); }
-[aria-sort] button::after { content: "▾"; position: absolute; left: 100%; }
-[aria-sort="ascending"] button::after { content: "▴"; }
-th button:focus-visible { outline: 2px solid var(--accent); outline-offset: 3px; }
-img, pre { padding: .9rem; border: 1px solid var(--rule); border-radius: 6px; }
-img { max-width: 100%; box-sizing: border-box; background: #fff; } summary { cursor: pointer; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.5rem; }
-pre { overflow-x: auto; font: .82rem/1.5 ui-monospace, Menlo, Consolas, monospace; }
-</style>"""
-
+STYLE = (Path(__file__).parent / "report.css").read_text()
 # A click, or Enter, sorts by the number a cell begins with, the better end first; a column without
 # numbers by its words. Dashes stay last.
-SCRIPT = """<script>
-for (const button of document.querySelectorAll("th button")) {
-  button.title = "Sort by this column";
-  button.onclick = () => {
-    const th = button.parentNode, table = th.closest("table"), i = th.cellIndex;
-    const rows = [...table.tBodies[0].rows], text = row => row.cells[i].textContent;
-    const value = row => parseFloat(text(row)), words = !i || rows.every(row => isNaN(value(row)));
-    const low = words || /↓/.test(button.textContent + table.caption.textContent);
-    const was = th.getAttribute("aria-sort"), up = was ? was === "descending" : low;
-    for (const other of th.parentNode.cells) other.removeAttribute("aria-sort");
-    th.setAttribute("aria-sort", up ? "ascending" : "descending");
-    const spell = (a, b) => text(a).localeCompare(text(b), "en", {numeric: true});
-    const order = (a, b) => words ? spell(a, b) : value(a) - value(b);
-    const dash = row => text(row) === "–" || !words && isNaN(value(row)) ? 1 : 0;
-    const both = (a, b) => dash(a) - dash(b) || (up ? order(a, b) : order(b, a)) || 0;
-    table.tBodies[0].append(...rows.sort(both));
-  };
-}
-</script></body></html>"""
+SCRIPT = (Path(__file__).parent / "report.js").read_text()
 
 
 def sections(named: Iterable[tuple[str, Sequence[Block]]]) -> list[Block]:
@@ -166,8 +107,13 @@ def write_pages(
     for name, figure in made.items():
         figures.save(figure, folder / f"{name}.png")
         images[name] = base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
-    page = [f'<!doctype html>\n<html lang="en"><head>{HEAD}<title>{escape(title)}</title></head>']
-    page += ["<body>", *(_html(block, images) for block in blocks), SCRIPT]
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    head += f"<style>\n{STYLE}</style><title>{escape(title)}</title>"
+    page = [f'<!doctype html>\n<html lang="en"><head>{head}</head>', "<body>"]
+    page += [
+        *(_html(block, images) for block in blocks),
+        f"<script>\n{SCRIPT}</script></body></html>",
+    ]
     text = "\n\n".join(map(_markdown, blocks))
     for name, content in (("report.md", text), ("report.html", "\n".join(page))):
         write_bytes(Path(workdir) / name, f"{content}\n".encode(errors="replace"))
