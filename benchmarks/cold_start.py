@@ -107,11 +107,11 @@ def publish(name: str, folder: Path) -> str:
     Returns:
       The modality that is given in requests.
     """
-    from mmdjax.serving import export, publish
+    from mmdjax.serving import bundle, export
     from mmdjax.serving.imputer import Imputer
 
     method, params = untrained(configured(name), SHAPES.get(name))
-    publish.publish(method, params, 0, folder / "model", method.dataset.content)
+    bundle.publish(method, params, 0, folder / "model", method.dataset.content)
     export.export(Imputer.load(folder / "model"), folder / "model.mmdjax", draws=DRAWS)
     with zipfile.ZipFile(folder / "model.mmdjax") as archive:
         archive.extract("loader.py", folder)

@@ -41,7 +41,7 @@ finally:
 def model(folder: Path) -> None:
     """Write a model with random parameters."""
     from benchmarks.cold_start import configured, untrained
-    from mmdjax.serving.publish import publish
+    from mmdjax.serving.bundle import publish
 
     config = configured("mosi_fast")
     score = dataclasses.replace(config.score, width=64, layers=1, heads=2, mlp=64)

@@ -32,7 +32,7 @@ from mmdjax.runtime.compilation import Counter, cancel_waiting
 from mmdjax.runtime.files import write_json
 from mmdjax.runtime.progress import Reporter
 from mmdjax.serving import bundle
-from mmdjax.serving.publish import publish
+from mmdjax.serving.bundle import publish
 from mmdjax.training.train import Known, prepare, train
 
 LIVE_PROGRAMS = 400  # some more of them exhaust a process' memory maps
@@ -199,7 +199,7 @@ def _of_seed(group, seed, config, dataset, places, may_train, known) -> None:
 
 def _publish(system: System, config, dataset, places, may_train: bool, known) -> None:
     """Write the model of the run's first system for every seed, if it can be served."""
-    if type(system.method).served is Method.served or config.comparison.systems:
+    if not system.method.serving or config.comparison.systems:
         return
     for seed in config.seeds:
         target = places.folder / "model" / f"seed_{seed}"

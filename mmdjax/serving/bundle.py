@@ -14,11 +14,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+import mmdjax
+from mmdjax import config as configs
 from mmdjax.errors import UserError
+from mmdjax.methods.method import Method
+from mmdjax.runtime import processes
 from mmdjax.runtime.files import load_arrays, save_arrays, write_json
 
 FORMAT = 2
 NAMES = ("signature.json", "arrays.npz")
+AGAIN = "copy the model again, or run --mode=evaluate on its workdir"
 
 
 class Bundle(NamedTuple):
@@ -28,13 +33,52 @@ class Bundle(NamedTuple):
     arrays: dict[str, Any]
 
 
+def publish(method: Method, params, seed: int, folder: Path, content: str) -> None:
+    """Write the model of one seed into `folder`.
+
+    Args:
+      method: with its data, of which 'train' and 'valid' are read. params: phase -> parameters.
+      content: names the data.
+
+    Raises:
+      UserError: the method cannot be served.
+    """
+    served = method.server().served(method, params, seed)
+    if not processes.is_first():
+        return
+    config, modalities = method.config, []
+    keys = {name: key for key, name in config.data.names_by_key().items()}
+    for m, x in method.dataset.splits["train"].features.items():
+        explained = served.explained.get(m)
+        modality = {
+            "name": m,
+            "key": keys.get(m, m),
+            # Of a conversation one vector an utterance.
+            "frames": 1 if method.sees == "conversations" else x.shape[1],
+            "channels": x.shape[2],
+            "explained": None if explained is None else round(explained, 4),
+        }
+        modalities.append(modality)
+    signature = {
+        "mmdjax": mmdjax.__version__,
+        "title": config.title,
+        "modalities": modalities,
+        "task": method.task.describe(),
+        "draws": config.evaluation.draws if method.draws else 1,
+        "seed": seed,
+        "data": content,
+        "config": configs.to_dict(config),
+    }
+    save(folder, Bundle(signature | served.about, jax.tree.map(np.asarray, served.arrays)))
+
+
 def save(folder: Path, bundle: Bundle) -> None:
     """Write both files; the signature last, so that a folder with one is whole."""
     flat = flatten(bundle.arrays)
     (folder / NAMES[0]).unlink(missing_ok=True)
     save_arrays(folder / NAMES[1], **flat)
-    about = {"format": FORMAT, "checksum": checksum(flat)}
-    write_json(folder / NAMES[0], about | bundle.signature)
+    header = {"format": FORMAT, "checksum": _checksum(flat)}
+    write_json(folder / NAMES[0], header | bundle.signature)
 
 
 def load(folder: Path) -> Bundle:
@@ -43,38 +87,30 @@ def load(folder: Path) -> Bundle:
     Raises:
       UserError: it is not there, is of another format, or holds other numbers than were saved.
     """
-    signature = folder / NAMES[0]
+    path, numbers = folder / NAMES[0], repr(str(folder / NAMES[1]))
+    name = repr(str(path))
     try:
-        about = json.loads(signature.read_text())
-        found = about["format"], about["checksum"]
+        signature = json.loads(path.read_text())
+        version, checksum = signature["format"], signature["checksum"]
     except OSError as error:
-        raise UserError(
-            f"{str(signature)!r}: {error.strerror}; allowed: a folder that training left, or its "
-            "workdir"
-        ) from None
+        allowed = "a folder that training left, or its workdir"
+        raise UserError(f"{name}: {error.strerror}; allowed: {allowed}") from None
     except (ValueError, KeyError, TypeError):
+        allowed = "one that training wrote"
+        raise UserError(f"{name} is not a model's signature; allowed: {allowed}") from None
+    if version != FORMAT:
         raise UserError(
-            f"{str(signature)!r} is not a model's signature; allowed: one that training wrote"
-        ) from None
-    if found[0] != FORMAT:
-        raise UserError(
-            f"{str(signature)!r} has format {found[0]!r}, of another version; allowed: {FORMAT}; "
-            "run --mode=train in a new workdir"
+            f"{name} has format {version!r}, of another version; allowed: {FORMAT}; run "
+            "--mode=train in a new workdir"
         )
     try:
         flat = load_arrays(folder / NAMES[1])
     except Exception as error:  # whatever a damaged file leads to
-        text = " ".join(str(error).split())[:100]
-        raise UserError(
-            f"{str(folder / NAMES[1])!r} cannot be read ({type(error).__name__}: {text}); copy the "
-            "model again, or run --mode=evaluate on its workdir"
-        ) from None
-    if checksum(flat) != found[1]:
-        raise UserError(
-            f"{str(folder / NAMES[1])!r} holds other numbers than {NAMES[0]} says; copy the model "
-            "again, or run --mode=evaluate on its workdir"
-        )
-    return Bundle(about, nested(flat))
+        text = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        raise UserError(f"{numbers} cannot be read ({text}); {AGAIN}") from None
+    if _checksum(flat) != checksum:
+        raise UserError(f"{numbers} holds other numbers than {NAMES[0]} says; {AGAIN}")
+    return Bundle(signature, nested(flat))
 
 
 def find(folder: Path, seed: int | None = None) -> Path:
@@ -88,18 +124,15 @@ def find(folder: Path, seed: int | None = None) -> Path:
     """
     if (folder / NAMES[0]).is_file():
         return folder
-    found = sorted(folder.glob(f"model/seed_*/{NAMES[0]}"), key=lambda p: int(p.parent.name[5:]))
-    found = [p.parent for p in found]
-    names = ", ".join(p.name for p in found) or "none"
-    if seed is not None:
-        found = [p for p in found if p.name == f"seed_{seed}"]
-    if not found:
-        wanted = "model" if seed is None else f"model of seed {seed}"
+    models = {int(p.parent.name[5:]): p.parent for p in folder.glob(f"model/seed_*/{NAMES[0]}")}
+    if not models or seed not in {None, *models}:
+        names = ", ".join(models[number].name for number in sorted(models)) or "none"
+        model = "model" if seed is None else f"model of seed {seed}"
         raise UserError(
-            f"{str(folder)!r} holds no {wanted} (found: {names}); allowed: the workdir of a "
+            f"{str(folder)!r} holds no {model} (found: {names}); allowed: the workdir of a "
             "finished run of a method that can be served, or the folder of a model"
         )
-    return found[0]
+    return models[min(models) if seed is None else seed]
 
 
 def flatten(tree: dict) -> dict[str, np.ndarray]:
@@ -120,7 +153,7 @@ def nested(flat: dict[str, np.ndarray]) -> dict:
     return tree
 
 
-def checksum(flat: dict[str, np.ndarray]) -> str:
+def _checksum(flat: dict[str, np.ndarray]) -> str:
     digest = hashlib.sha256()
     for name in sorted(flat):
         a = np.ascontiguousarray(flat[name])

@@ -11,7 +11,9 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +22,7 @@ from jax import export as jax_export
 
 from mmdjax.errors import UserError, choice
 from mmdjax.runtime.files import write_bytes
-from mmdjax.serving import bundle, rows
+from mmdjax.serving import bundle
 from mmdjax.serving.imputer import Imputer
 from mmdjax.serving.rows import BESIDE
 from mmdjax.tasks.conformal import LEVELS
@@ -49,41 +51,48 @@ def export(
     choice("level", level, LEVELS)
     for platform in platforms:
         choice("platform", platform, PLATFORMS)
-    draws = imputer.signature["draws"] if draws is None else draws
+    of_model = imputer.signature
+    draws = of_model["draws"] if draws is None else draws
     if draws < 1:
         raise UserError(f"draws = {draws}; allowed: 1 or more")
     if file.exists():
         raise UserError(f"{str(file)!r} exists; allowed: a new file")
-    arrays = bundle.flatten(jax.tree.map(np.asarray, imputer.parameters))
-    about, modalities = imputer.signature, imputer.signature["modalities"]
+    modalities, beside = of_model["modalities"], ()
     if imputer.of_conversations:
+        beside, frames = BESIDE, {"frames": imputer.longest}
         for m in imputer.modalities:
-            if m.name in BESIDE:
-                known = " and ".join(BESIDE)
+            if m.name in beside:
+                known = " and ".join(beside)
                 raise UserError(f"modality {m.name!r}; allowed: names other than {known}")
-        count = imputer.longest
-        modalities = [m | {"frames": count} for m in modalities]
-        named = ({"name": name, "key": name, "frames": count, "channels": 1} for name in BESIDE)
-        modalities += named
+        modalities = [m | frames for m in modalities]
+        modalities += [{"name": name, "key": name} | frames | {"channels": 1} for name in beside]
+    arrays = bundle.flatten(jax.tree.map(np.asarray, imputer.parameters))
     exported = _exported(imputer, arrays, modalities, draws, level, tuple(platforms))
     signature = {
         "format": FORMAT,
-        "mmdjax": about["mmdjax"],
+        "mmdjax": of_model["mmdjax"],
         "jax": jax.__version__,
-        "title": about["title"],
-        "task": about["task"],
+        "title": of_model["title"],
+        "task": of_model["task"],
         "platforms": list(platforms),
         "draws": draws,
         "level": level,
         "program": {name: getattr(exported, name) for name in PROGRAM},
-        "frame_gaps": about["frame_gaps"] or imputer.of_conversations,
-        "beside": list(BESIDE) if imputer.of_conversations else [],
+        "frame_gaps": of_model["frame_gaps"] or imputer.of_conversations,
+        "beside": list(beside),
         "modalities": modalities,
         # dtype and shape; of `inputs` in order: features, frames that exist (-1: find out), seed.
         "inputs": list(_types(exported.in_tree, exported.in_avals)[0][1:]),
         "outputs": _types(exported.out_tree, exported.out_avals),
     }
-    write_bytes(file, _archive(signature, exported.mlir_module_serialized, arrays))
+    numbers, whole = io.BytesIO(), io.BytesIO()
+    np.savez(numbers, **arrays)
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("signature.json", json.dumps(signature, indent=1))
+        archive.writestr("program.stablehlo", exported.mlir_module_serialized)
+        archive.writestr("arrays.npz", numbers.getvalue())
+        archive.writestr("loader.py", Path(__file__).with_name("loader.py").read_text())
+    write_bytes(file, whole.getvalue())
     return signature
 
 
@@ -93,12 +102,12 @@ def _exported(imputer: Imputer, arrays, modalities, draws: int, level: float, pl
     def answer(arrays, features, said, seed):
         parameters, beside = bundle.nested(arrays), {}
         if imputer.of_conversations:
-            features, beside, order = rows.in_order(route.modalities, features, said)
+            features, beside, order = _in_order(route.modalities, features, said)
             said = {}
         encoded = route.encode(parameters, features, said, beside)
         given = (features, encoded.lengths) if route.features else None
-        found = route.answer(parameters, encoded.rows, seed, given, draws, level)
-        return rows.as_given(found, order, beside["valid"]) if beside else found
+        result = route.answer(parameters, encoded.rows, seed, given, draws, level)
+        return _as_given(result, order, beside["valid"]) if beside else result
 
     batch, shape = jax_export.symbolic_shape("batch"), jax.ShapeDtypeStruct
     features = {
@@ -111,19 +120,57 @@ def _exported(imputer: Imputer, arrays, modalities, draws: int, level: float, pl
 
 
 def _types(tree, avals):
-    """[dtype, 'batch' or a number, ...] of every array, in their tree."""
-    shapes = ([d if isinstance(d, int) else str(d) for d in a.shape] for a in avals)
-    types = [[a.dtype.name, *shape] for a, shape in zip(avals, shapes, strict=True)]
+    """Return [dtype, 'batch' or a number, ...] of every array, in their tree."""
+    types = [[a.dtype.name, *(d if isinstance(d, int) else str(d) for d in a.shape)] for a in avals]
     return jax.tree.unflatten(tree, types)
 
 
-def _archive(signature: dict, program: bytes, arrays: dict) -> bytes:
-    numbers, whole = io.BytesIO(), io.BytesIO()
-    np.savez(numbers, **arrays)
-    loader = Path(__file__).with_name("loader.py").read_text()
-    with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr("signature.json", json.dumps(signature, indent=1))
-        archive.writestr("program.stablehlo", program)
-        archive.writestr("arrays.npz", numbers.getvalue())
-        archive.writestr("loader.py", loader)
-    return whole.getvalue()
+def _in_order(modalities: Sequence[str], features, said):
+    """Return conversations given as arrays of one kind, as `Route.encode` takes them; jax.
+
+    Args:
+      features: modality -> (R, F, C_m); 'speaker' and 'position' (R, F, 1), NaN for a speaker who
+        speaks throughout, and for the order in which utterances stand. Zeros count as missing.
+      said: as `features` (R,) int32, utterances that are given; -1: as many as there are.
+
+    Returns:
+      Features and `beside` in the order of position, utterances with nothing observed last, as
+      padding; and (R, F) the utterance at each place.
+    """
+    x, exists = {}, False
+    for m in modalities:
+        count = features[m].shape[1]
+        within = (jnp.arange(count) < said[m][:, None]) | (said[m][:, None] < 0)
+        seen = within & ~jnp.isnan(features[m]).any(-1) & (features[m] != 0).any(-1)
+        x[m], exists = jnp.where(seen[..., None], features[m], jnp.nan), exists | seen
+    place = features["position"][..., 0]
+    place = jnp.where(jnp.isnan(place), jnp.arange(count, dtype=jnp.float32), place)
+    place = jnp.where(exists, place, 0.0)
+    speaker = jnp.where(exists, jnp.nan_to_num(features["speaker"][..., 0]), 0.0)
+    order = jnp.lexsort((place, ~exists))
+    beside = {"position": place, "speaker": speaker, "valid": exists}
+    return *jax.tree.map(lambda a: _taken(a, order), (x, beside)), order
+
+
+def _as_given(answer: dict[str, Any], order, exists) -> dict[str, Any]:
+    """Return an answer about conversations in the order in which utterances were given; jax.
+
+    Args:
+      answer: of `Route.answer`. order: of `_in_order`. exists: (R, F) bool, in that order.
+
+    Returns:
+      Predictions (R, F, ...), NaN or False where there is no utterance; 'features' (R, K, F, C_m).
+    """
+    back = jnp.argsort(order)
+    answer, exists = jax.tree.map(lambda a: _taken(a, back), (answer, exists))
+    for name, a in answer.items():
+        if not isinstance(a, dict):  # a prediction
+            nothing = False if a.dtype == bool else jnp.nan
+            answer[name] = jnp.where(exists.reshape(*exists.shape, *[1] * (a.ndim - 2)), a, nothing)
+    if "features" in answer:
+        answer["features"] = {m: jnp.moveaxis(x, 2, 1) for m, x in answer["features"].items()}
+    return answer
+
+
+def _taken(a, order):
+    return jnp.take_along_axis(a, order.reshape(*order.shape, *[1] * (a.ndim - 2)), axis=1)

@@ -9,16 +9,54 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from mmdjax.data.formats import lazy
 from mmdjax.data.formats.contents import Contents, open_contents, part_rows, write_copy
 from mmdjax.errors import UserError
-from mmdjax.serving.blocks import Spool, blocks, folder_beside, keys_of
+from mmdjax.serving.blocks import Block, Spool, blocks, folder_beside, keys_of, place_of
 from mmdjax.serving.imputer import Imputer
 
 Advance = Callable[[int, int], None]  # rows done, rows of all
+
+
+class _Work(NamedTuple):
+    """A file at work: what is in it, a folder for what is not finished, and what is done."""
+
+    contents: Contents
+    folder: Path
+    counts: dict[str, int]
+    advance: Advance
+
+    def blocks(self, imputer: Imputer, split: str, keys) -> Iterator[Block]:
+        """Yield the blocks of a split; count and report each when the next one is asked for."""
+        total = sum(map(len, self.contents.splits.values()))
+        for block in blocks(imputer, self.contents, split, keys):
+            yield block
+            self.counts["utterances"] += len(block.some)
+            self.counts["completed"] += int((block.gaps & block.some).sum())
+            self.counts["empty"] += int((~block.some).sum())
+            self.advance(self.counts["utterances"], total)
+
+    def ask(self, answer: Callable, split: str, block: Block, rows: np.ndarray, **settings):
+        """Return `answer`, a method of `Imputer`, for rows of a block; None for no rows."""
+        if not rows.size:
+            return None
+        talk = {name: a[rows] for name, a in block.talk.items()}
+        try:
+            return answer(block.given.at(rows), **settings, **talk)
+        except UserError as error:
+            raise UserError(f"{place_of(self.contents, split)}: {error}") from None
+
+
+@contextlib.contextmanager
+def _opened(source, output: Path, advance: Advance) -> Iterator[_Work]:
+    _check_new(output)
+    with open_contents(source) as contents, folder_beside(output) as folder:
+        counts = {"utterances": 0, "completed": 0, "empty": 0}
+        yield _Work(contents, Path(folder), counts, advance)
 
 
 def impute(
@@ -43,38 +81,24 @@ def impute(
       UserError: the file is not as its layout demands, lacks a modality of the model, or the output
         exists or cannot be written.
     """
-    output = Path(output)
-    _check_new(output)
-    counts = {"utterances": 0, "completed": 0, "empty": 0}
-    with contextlib.ExitStack() as stack:
-        contents = stack.enter_context(open_contents(source))
-        spool = Path(stack.enter_context(folder_beside(output)))
-        total, number = _rows_of(contents), itertools.count()
-        replaced, added = {}, {}
-        for split, part in contents.splits.items():
-            keys = keys_of(imputer, contents, split, part)
-            made = {m: Spool(spool / f"{next(number)}") for m in keys}
+    with _opened(source, Path(output), advance) as work:
+        number, replaced, added = itertools.count(), {}, {}
+        for split, part in work.contents.splits.items():
+            keys = keys_of(imputer, work.contents, split)
+            spools = {m: Spool(work.folder / f"{next(number)}") for m in keys}
             masks, spreads = ({m: [] for m in keys} for _ in range(2))
-            for block in blocks(imputer, contents, split, keys):
-                chosen = block.to_complete()
-                counts["completed"] += int((block.gaps & block.some).sum())
-                counts["empty"] += int((~block.some).sum())
-                counts["utterances"] += len(block.some)
-                filled = None
-                if chosen.size:
-                    asked, talk = block.rows(chosen)
-                    with _naming(contents, split):
-                        filled = imputer.impute(asked, draws=draws, seed=seed, **talk)
-                for m, given in block.given.items():
-                    whole, drawn, spread = _merged(given, filled, m, chosen, draws)
-                    made[m].append(whole)
+            for block in work.blocks(imputer, split, keys):
+                rows = block.to_complete()
+                filled = work.ask(imputer.impute, split, block, rows, draws=draws, seed=seed)
+                for m, raw in block.raw.items():
+                    whole, drawn, spread = _merged(raw, filled, m, rows, draws)
+                    spools[m].append(whole)
                     masks[m] += drawn
                     spreads[m].append(spread)
-                advance(counts["utterances"], total)
             for m, key in keys.items():
                 like, name = part_rows(part, key), re.sub(r"\[(\d+):(\d+)\]$", r"_\1_\2", key)
                 if any(drawn.any() for drawn in masks[m]):
-                    replaced[split, key] = made[m].rows(like)
+                    replaced[split, key] = spools[m].rows(like)
                 mask = masks[m]
                 if not lazy.is_ragged(like):
                     mask = np.stack(mask) if mask else np.zeros((0, like.shape[1]), bool)
@@ -82,8 +106,8 @@ def impute(
                 if draws > 1:
                     none = np.zeros(0, np.float32)
                     added[split, f"{name}_spread"] = np.concatenate([none, *spreads[m]])
-        write_copy(contents, output, replaced, added)
-    return counts
+        write_copy(work.contents, output, replaced, added)
+    return work.counts
 
 
 def predict(
@@ -101,87 +125,60 @@ def predict(
 
     Returns, raises: as `impute`.
     """
-    output = Path(output)
-    _check_new(output)
-    counts = {"utterances": 0, "completed": 0, "empty": 0}
-    with contextlib.ExitStack() as stack:
-        contents = stack.enter_context(open_contents(source))
-        temporary = Path(stack.enter_context(folder_beside(output))) / "made.csv"
-        total = _rows_of(contents)
+    output, columns = Path(output), imputer.task.columns()
+    settings = {"draws": draws, "seed": seed, "level": level}
+    with _opened(source, output, advance) as work:
+        temporary = work.folder / "predictions.csv"
         with temporary.open("w", newline="", encoding="utf-8", errors="replace") as file:
             table = csv.writer(file)
-            columns = imputer.task.columns()
             table.writerow(("split", "id", *columns, "observed"))
-            for split, part in contents.splits.items():
-                keys = keys_of(imputer, contents, split, part)
-                for block in blocks(imputer, contents, split, keys):
-                    some = np.flatnonzero(block.some)
-                    numbers = [("",) * len(columns)] * len(block.some)
-                    if some.size:
-                        settings = {"draws": draws, "seed": seed, "level": level}
-                        asked, talk = block.rows(some)
-                        with _naming(contents, split):
-                            found = imputer.predict(asked, **settings, **talk)
-                        lines = imputer.task.lines(found._asdict())
-                        for row, values in zip(some, lines, strict=True):
-                            numbers[row] = values
-                    for row, values in enumerate(numbers):
-                        shown = [m for m, some in block.shows.items() if some[row]]
-                        name = part.id[block.start + row]
-                        table.writerow((split, name, *values, "+".join(shown)))
-                    counts["utterances"] += len(numbers)
-                    counts["completed"] += int((block.gaps & block.some).sum())
-                    counts["empty"] += int((~block.some).sum())
-                    advance(counts["utterances"], total)
+            for split, part in work.contents.splits.items():
+                keys = keys_of(imputer, work.contents, split)
+                for block in work.blocks(imputer, split, keys):
+                    rows = np.flatnonzero(block.some)
+                    predicted = work.ask(imputer.predict, split, block, rows, **settings)
+                    lines = imputer.task.lines(predicted._asdict()) if predicted else ()
+                    cells = dict(zip(rows.tolist(), lines, strict=True))
+                    for row in range(len(block.some)):
+                        observed = "+".join(m for m, shows in block.shows.items() if shows[row])
+                        values = cells.get(row, ("",) * len(columns))
+                        table.writerow((split, part.id[block.start + row], *values, observed))
         _check_new(output)
         os.replace(temporary, output)
-    return counts
+    return work.counts
 
 
-def _merged(given, filled, m: str, chosen: np.ndarray, draws: int):
-    """The block with what was drawn, as the file has it; what was drawn; and the spread.
+def _merged(raw, filled, m: str, rows: np.ndarray, draws: int):
+    """Return a block with what was drawn, as the file has it; the frames that were drawn; and the
+    spread, (n,).
 
     Args:
-      filled: `Imputed` of the rows `chosen`; None if there are none.
+      filled: `Imputed` of `rows`; None if there are none.
     """
-    whole = given.copy() if isinstance(given, np.ndarray) else list(given)
-    drawn = [np.zeros(len(x), bool) for x in given]
-    spread = np.zeros(len(given), np.float32)
-    for place, row in enumerate(chosen):
-        made = filled.features[m] if draws == 1 else filled.features[m].mean(0)
-        spread[row] = filled.spread[m][place]
-        if not filled.drawn[m][place].any():
-            continue
-        if not isinstance(given, np.ndarray) and not len(given[row]):
-            drawn[row] = filled.drawn[m][place][filled.exists[m][place]]
-            whole[row] = np.zeros((len(drawn[row]), made.shape[-1]), given[row].dtype)
-        here = filled.drawn[m][place][: len(drawn[row])]
-        drawn[row][: len(here)] = here
-        new, size = whole[row].copy(), len(here)
-        new[:size][here] = _as(made[place][:size][here], new.dtype)
-        whole[row] = new
-    return whole, drawn, spread
+    dense, masks = isinstance(raw, np.ndarray), [np.zeros(len(x), bool) for x in raw]
+    whole, spread = raw.copy() if dense else list(raw), np.zeros(len(raw), np.float32)
+    if filled is None:
+        return whole, masks, spread
+    spread[rows] = filled.spread[m]
+    features = filled.features[m] if draws == 1 else filled.features[m].mean(0)
+    for place in np.flatnonzero(filled.drawn[m].any(1)):
+        row, drawn = rows[place], filled.drawn[m][place]
+        if not dense and not len(raw[row]):  # the file lacks this sequence
+            masks[row] = drawn[filled.exists[m][place]]
+            whole[row] = np.zeros((len(masks[row]), features.shape[-1]), raw[row].dtype)
+        drawn = drawn[: len(masks[row])]
+        masks[row][: len(drawn)] = drawn
+        completed = whole[row].copy()
+        completed[: len(drawn)][drawn] = _as(features[place, : len(drawn)][drawn], completed.dtype)
+        whole[row] = completed
+    return whole, masks, spread
 
 
 def _as(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """As the file's numbers are; float16 has a largest one."""
+    """Return x as the file's numbers are; float16 has a largest one."""
     if dtype.kind != "f":
         return np.rint(x).astype(dtype)
     return np.clip(x, np.finfo(dtype).min, np.finfo(dtype).max).astype(dtype)
-
-
-@contextlib.contextmanager
-def _naming(contents: Contents, split: str) -> Iterator[None]:
-    """What the model refuses, with the name of the file."""
-    try:
-        yield
-    except UserError as error:
-        where = f"{lazy.one_line(contents.path, 4096)}: split {lazy.one_line(split, 64)!r}"
-        raise UserError(f"{where}: {error}") from None
-
-
-def _rows_of(contents: Contents) -> int:
-    return sum(len(part) for part in contents.splits.values())
 
 
 def _check_new(output: Path) -> None:

@@ -12,7 +12,7 @@ from mmdjax import tasks
 from mmdjax.data import pipeline
 from mmdjax.data.dataset import Dataset
 from mmdjax.errors import UserError
-from mmdjax.methods.method import Method, of_name, servable
+from mmdjax.methods.method import of_name, servable
 from mmdjax.methods.served import find_lengths
 from mmdjax.runtime import processes
 from mmdjax.serving import bundle, inputs, rows
@@ -31,8 +31,8 @@ def train(
     Args:
       talk: where the utterances stand in conversations; None where the method sees them alone.
     """
-    if of_name(config.method).served is Method.served:
-        allowed = ", ".join(servable())
+    if not of_name(config.method).serving:
+        allowed = servable()
         raise UserError(f"config.method = {config.method!r}; allowed to fit: {allowed}")
     if not 0 < validation < 1:
         raise UserError(f"validation = {validation}; allowed: above 0 and below 1")

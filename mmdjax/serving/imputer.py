@@ -13,6 +13,7 @@ imputer.predict(features, conversation=["a", "a", "b"], speaker=["Ann", "Bob", "
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,8 +24,15 @@ from mmdjax import config as configs
 from mmdjax import tasks
 from mmdjax.errors import UserError, choice
 from mmdjax.methods.method import of_name
-from mmdjax.serving import bundle, calls, inputs, rows
+from mmdjax.methods.served import Route
+from mmdjax.serving import bundle, inputs, rows
 from mmdjax.tasks.conformal import LEVELS
+
+
+@functools.cache
+def programs(route: Route) -> tuple[Callable, Callable]:
+    """Return the jitted `encode` and `answer` of a route; equal routes share them."""
+    return jax.jit(route.encode), jax.jit(route.answer, static_argnames=("draws", "level"))
 
 
 class Imputed(NamedTuple):
@@ -119,26 +127,17 @@ class Imputer:
         self.signature, parameters = model
         self.task = tasks.from_dict(self.signature["task"])
         self.lengths = tuple(self.signature["lengths"])
+        fields = inputs.Modality._fields
         self.modalities = tuple(
-            inputs.Modality(m["name"], m["key"], m["frames"], m["channels"])
-            for m in self.signature["modalities"]
+            inputs.Modality(*(m[field] for field in fields)) for m in self.signature["modalities"]
         )
         names = tuple(m.name for m in self.modalities)
-        self.route = of_name(self.config.method).route(self.config, names, self.task)
+        self.route = of_name(self.config.method).server().route(self.config, names, self.task)
         self.parameters = jax.device_put(parameters)
-        self._encode, self._answer = calls.programs(self.route)
+        self._encode, self._answer = programs(self.route)
 
     def fit(
-        self,
-        features,
-        labels,
-        workdir=None,
-        validation: float = 0.2,
-        seed: int = 0,
-        *,
-        conversation=None,
-        speaker=None,
-        position=None,
+        self, features, labels, workdir=None, validation: float = 0.2, seed: int = 0, **talk
     ) -> Imputer:
         """Train on utterances of which nothing is missing.
 
@@ -150,29 +149,18 @@ class Imputer:
           workdir: for checkpoints and the model, to go on after a stop; by default a temporary one.
           validation: share of the utterances, or of the conversations, that training stops by and
             intervals are calibrated on, chosen at random by `seed`.
-          conversation, speaker, position: see `rows.read_talk`; only where the method sees
-            conversations.
+          talk: conversation, speaker, position; see `impute`.
 
         Raises:
           UserError: too few complete utterances, or arguments that are not as described.
         """
         from mmdjax.serving.fit import train
 
-        talk = self._talk(len(labels), conversation, speaker, position)
-        self._use(train(self.config, features, labels, talk, workdir, validation, seed))
+        where = self._talk(len(labels), **talk)
+        self._use(train(self.config, features, labels, where, workdir, validation, seed))
         return self
 
-    def impute(
-        self,
-        features,
-        observed=None,
-        draws: int = 1,
-        seed: int = 0,
-        *,
-        conversation=None,
-        speaker=None,
-        position=None,
-    ) -> Imputed:
+    def impute(self, features, observed=None, draws: int = 1, seed: int = 0, **talk) -> Imputed:
         """Draw what is missing.
 
         Args:
@@ -180,18 +168,18 @@ class Imputer:
           draws: K completions of every utterance.
           seed: of all draws. An utterance's (or conversation's) draws depend on these and on its
             own values alone.
-          conversation, speaker, position: see `rows.read_talk`; only where the model sees
+          talk: conversation, speaker, position, see `rows.read_talk`; only of methods that see
             conversations.
 
         Raises:
           UserError: names modality and utterance; the method completes no features.
         """
-        given, talk = self._read(features, observed, draws, seed, conversation, speaker, position)
+        given, where = self._read(features, observed, draws, seed, talk)
         if not self.route.features:
             raise UserError(
                 f"a model of method {self.config.method!r} completes no features; allowed: predict"
             )
-        answer = self._answers(given, talk, draws, seed, LEVELS[0], whole=True)
+        answer = self._answers(given, where, draws, seed, LEVELS[0], whole=True)
         completed = {
             m: x[:, 0] if draws == 1 else np.moveaxis(x, 1, 0)
             for m, x in answer["features"].items()
@@ -205,15 +193,12 @@ class Imputer:
         draws: int | None = None,
         seed: int = 0,
         level: float = 0.9,
-        *,
-        conversation=None,
-        speaker=None,
-        position=None,
+        **talk,
     ) -> Predicted:
         """Predict from completed utterances.
 
         Args:
-          features, observed, seed, conversation, speaker, position: see `impute`.
+          features, observed, seed, talk: see `impute`.
           draws: K that are averaged; by default what the model was calibrated with.
           level: share of labels that intervals or sets are to cover, of
             `mmdjax.tasks.conformal.LEVELS`.
@@ -223,11 +208,11 @@ class Imputer:
         """
         choice("level", level, LEVELS)
         draws = self.signature.get("draws") if draws is None else draws
-        given, talk = self._read(features, observed, draws, seed, conversation, speaker, position)
-        answer = self._answers(given, talk, draws, seed, level, whole=False)
+        given, where = self._read(features, observed, draws, seed, talk)
+        answer = self._answers(given, where, draws, seed, level, whole=False)
         return Predicted(**answer, names=self.task.names)
 
-    def _read(self, features, observed, draws, seed, conversation, speaker, position):
+    def _read(self, features, observed, draws, seed, talk) -> tuple[inputs.Given, rows.Talk | None]:
         """Return the checked request."""
         if self.parameters is None:
             raise UserError("the imputer is not trained; use Imputer.load(workdir) or fit")
@@ -238,36 +223,41 @@ class Imputer:
                 f"{2**32 - 1}"
             )
         given = inputs.read(self.modalities, features, observed)
-        return given, self._talk(len(given), conversation, speaker, position)
+        return given, self._talk(len(given), **talk)
 
-    def _talk(self, size: int, conversation, speaker, position) -> rows.Talk | None:
+    def _talk(self, size: int, conversation=None, speaker=None, position=None) -> rows.Talk | None:
         if self.of_conversations:
             return rows.read_talk(size, conversation, speaker, position)
         columns = {"conversation": conversation, "speaker": speaker, "position": position}
-        rows.refuse_talk(self.config.method, **columns)
+        for name, column in columns.items():
+            if column is not None:
+                raise UserError(
+                    f"{name} is given, and a model of method {self.config.method!r} completes "
+                    "utterances one by one; allowed: features alone"
+                )
         return None
 
     def _answers(self, given: inputs.Given, talk, draws, seed, level, whole: bool) -> dict:
         """Return `Route.answer` to all utterances, (N, ...); features among it if `whole`."""
-        groups = rows.of_utterances(given)
-        if talk is not None:
-            groups = rows.of_conversations(given, talk, self.lengths)
         parts, members, size = [], [], max(1, self.batch // draws)
-        answer = functools.partial(self._answer, self.parameters, draws=draws, level=level)
-        for group in groups:
-            encode = functools.partial(self._encode, self.parameters)
-            encoded = calls.in_calls(encode, group[:3], np.arange(len(group.members)), size)
+        encode = functools.partial(self._encode, self.parameters)
+
+        def answer(encoded, features):
+            return self._answer(
+                self.parameters, encoded, np.uint32(seed), features, draws=draws, level=level
+            )
+
+        for group in rows.groups(given, talk, self.lengths):
+            encoded = rows.in_calls(encode, group[:3], np.arange(len(group.members)), size)
             self._check_gaps(group.features, encoded.lengths)
-            for chosen, arrays in calls.alike(
+            exists = group.members >= 0
+            for chosen, arrays in rows.alike(
                 self.route, encoded, group.features, self.lengths, whole
             ):
-                valid = group.members >= 0 if talk is not None else None
-                ask = functools.partial(calls.ask, answer, np.uint32(seed), whole)
-                parts.append(calls.in_calls(ask, arrays, chosen, size, valid))
-                here = group.members[chosen]
-                members.append(here if valid is None else here[valid[chosen]])
-        back = np.argsort(np.concatenate(members))
-        joined = jax.tree.map(lambda *a: np.concatenate(a)[back], *parts)
+                parts.append(rows.in_calls(answer, arrays, chosen, size, exists))
+                members.append(group.members[chosen][exists[chosen]])
+        order = np.argsort(np.concatenate(members))
+        joined = jax.tree.map(lambda *a: np.concatenate(a)[order], *parts)
         return joined if talk is None else rows.as_frames(joined)
 
     def _check_gaps(self, features, lengths) -> None:

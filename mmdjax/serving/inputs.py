@@ -20,8 +20,12 @@ class Modality(NamedTuple):
 
 
 class Given(NamedTuple):
-    """N utterances. By modality: features (N, T_m, C_m) float32, NaN in frames that are not
-    observed; said (N,) int32, frames that exist, -1 to find out (`path.find_lengths`)."""
+    """N utterances of a request.
+
+    Attributes:
+      features: modality -> (N, T_m, C_m) float32, NaN in frames that are not observed.
+      said: modality -> (N,) int32, frames that exist, -1 to find out (`find_lengths`).
+    """
 
     features: dict[str, np.ndarray]
     said: dict[str, np.ndarray]
@@ -29,16 +33,26 @@ class Given(NamedTuple):
     def __len__(self) -> int:
         return len(next(iter(self.said.values())))
 
+    def at(self, rows: np.ndarray) -> Given:
+        """Return the utterances at `rows`."""
+        return Given(*({m: a[rows] for m, a in tree.items()} for tree in self))
+
+    def shows(self) -> dict[str, np.ndarray]:
+        """Return modality -> (N,) bool: a frame is observed that is not zero."""
+        return {
+            m: (~np.isnan(x).any(-1) & (x != 0).any(-1)).any(1) for m, x in self.features.items()
+        }
+
 
 def read(modalities: Sequence[Modality], features, observed=None) -> Given:
-    """Checked and padded.
+    """Check a request and pad it.
 
     Args:
       features: modality (its name, or its key in files) -> (N, T, C_m) with T up to T_m, (N, C_m)
         for T_m = 1, or N arrays (T_i, C_m), None for one that is missing; None, or no entry, for a
         modality that all lack. A frame that holds NaN counts as missing, and so does an utterance
         that is zero throughout; -inf, a known defect of openSMILE's files, counts as its column's
-        training mean.
+        training mean. A `Given` is returned as it is.
       observed: modality -> (N,) or (N, T) bool, or (N, M) for all; what it denies is not read.
 
     Of an array the frames up to the last that is not zero exist, and as many as in any other array
@@ -47,32 +61,68 @@ def read(modalities: Sequence[Modality], features, observed=None) -> Given:
     Raises:
       UserError: names modality and utterance.
     """
+    if isinstance(features, Given):
+        return features
     features = _by_name(modalities, features)
     sizes = {m: len(x) for m, x in features.items() if x is not None}
     if not sizes:
         raise UserError(f"no modality is given; allowed: one or more of {_names(modalities)}")
-    rows = next(iter(sizes.values()))
+    first, rows = next(iter(sizes.items()))
     if not rows:
         raise UserError("0 utterances are given; allowed: at least one")
     for m, size in sizes.items():
         if size != rows:
-            first = next(iter(sizes))
             raise UserError(f"{m}: {size} utterances; allowed: {rows}, as {first} has")
-    asked, something = _observed(modalities, observed, rows), np.zeros(rows, bool)
-    values, said = {}, {}
-    for m in modalities:
-        x, said[m.name] = _modality(m, features.get(m.name), rows)
-        if m.name in asked:
-            x[~_asked(m, asked[m.name], rows)] = np.nan
-        values[m.name] = x
-        shown = ~np.isnan(x).any(-1)
-        something |= (shown & (x != 0).any(-1)).any(1)
+    masks = _masks(modalities, observed, rows)
+    given = padded(modalities, features, rows)
+    for m, x in given.features.items():
+        if np.isposinf(x).any():
+            row, frame, column = np.argwhere(np.isposinf(x))[0]
+            raise UserError(
+                f"{m}: utterance {row}, frame {frame}, column {column} is infinite in float32; "
+                "allowed: float32 numbers, NaN for a missing frame"
+            )
+        if m in masks:
+            x[~_frames(m, masks[m], x.shape[:2])] = np.nan
+    something = np.any(list(given.shows().values()), axis=0)
     if not something.all():
         raise UserError(
             f"utterance {np.argmin(something)} has nothing observed; allowed: at least one frame "
             f"of one of {_names(modalities)}"
         )
-    return Given(values, said)
+    return given
+
+
+def padded(modalities: Sequence[Modality], features: Mapping, rows: int) -> Given:
+    """Return features by name as padded arrays; see `read`, which raises alike."""
+    given = Given({}, {})
+    for name, _, frames, channels in modalities:
+        x = given.features[name] = np.full((rows, frames, channels), np.nan, np.float32)
+        lengths = given.said[name] = np.full(rows, -1, np.int32)
+        values, most = features.get(name), f"at most {frames}, {channels}"
+        if isinstance(values, np.ndarray) and values.dtype != object:
+            _write(x, values, f"{name}: an array of", f"numbers ({rows}, {most})")
+            continue
+        for row, value in enumerate(() if values is None else values):
+            if value is not None:
+                where, allowed = f"{name}: utterance {row} has", f"numbers ({most}), or None"
+                lengths[row] = _write(x[row], np.asarray(value), where, allowed)
+    return given
+
+
+def _write(place: np.ndarray, values: np.ndarray, where: str, allowed: str) -> int:
+    """Write values (..., T, C) into a place of more frames, 0 after them, and return T."""
+    if values.ndim == place.ndim - 1 and place.shape[-2] == 1:
+        values = values[..., None, :]
+    frames, channels = place.shape[-2:]
+    fits = values.ndim == place.ndim and values.shape[-2] <= frames and values.shape[-1] == channels
+    if not fits or values.dtype.kind not in "fiu":
+        shape = f"shape {values.shape} and dtype {values.dtype}"
+        raise UserError(f"{where} {shape}; allowed: {allowed}")
+    place[:] = 0
+    with np.errstate(over="ignore"):
+        place[..., : values.shape[-2], :] = values
+    return values.shape[-2]
 
 
 def _by_name(modalities, features) -> dict:
@@ -82,25 +132,24 @@ def _by_name(modalities, features) -> dict:
             f"({_names(modalities)}) to arrays"
         )
     names = {m.key: m.name for m in modalities} | {m.name: m.name for m in modalities}
-    found: dict = {}
+    result: dict = {}
     for key, x in features.items():
         if key not in names:
             raise UserError(f"modality {key!r} is unknown; allowed: {_names(modalities)}")
-        if names[key] in found:
+        if names[key] in result:
             raise UserError(f"modality {names[key]!r} is given twice, as {key!r} too")
-        found[names[key]] = x
-    return found
+        result[names[key]] = x
+    return result
 
 
 def _names(modalities) -> str:
     return ", ".join(m.name if m.key == m.name else f"{m.name} ({m.key})" for m in modalities)
 
 
-def _observed(modalities, observed, rows: int) -> dict:
-    if observed is None:
-        return {}
-    if isinstance(observed, Mapping):
-        return _by_name(modalities, observed)
+def _masks(modalities, observed, rows: int) -> dict:
+    """Return modality -> what is said to be observed, for some modalities."""
+    if observed is None or isinstance(observed, Mapping):
+        return _by_name(modalities, observed or {})
     table = np.asarray(observed)
     if table.shape != (rows, len(modalities)) or table.dtype != bool:
         raise UserError(
@@ -110,67 +159,16 @@ def _observed(modalities, observed, rows: int) -> dict:
     return {m.name: table[:, i] for i, m in enumerate(modalities)}
 
 
-def _modality(m: Modality, given, rows: int):
-    """Features (N, T_m, C_m), NaN where missing, and lengths."""
-    x = np.full((rows, m.frames, m.channels), np.nan, np.float32)
-    lengths = np.full(rows, -1, np.int32)
-    if given is None:
-        return x, lengths
-    if isinstance(given, np.ndarray) and given.dtype != object:
-        _fill_array(m, given, x, rows)
-    else:
-        _fill_list(m, given, x, lengths)
-    if np.isposinf(x).any():
-        row, frame, column = np.argwhere(np.isposinf(x))[0]
+def _frames(name: str, mask, shape: tuple[int, int]) -> np.ndarray:
+    """Return a mask of utterances or of frames as one of frames, (N, T_m)."""
+    mask, (rows, frames) = np.asarray(mask), shape
+    if mask.dtype != bool or mask.shape[:1] != (rows,) or mask.ndim > 2:
         raise UserError(
-            f"{m.name}: utterance {row}, frame {frame}, column {column} is infinite in float32; "
-            "allowed: float32 numbers, NaN for a missing frame"
+            f"observed, {name}: shape {mask.shape} and dtype {mask.dtype}; allowed: ({rows},) "
+            f"or ({rows}, at most {frames}) bool"
         )
-    return x, lengths
-
-
-def _fill_array(m: Modality, given: np.ndarray, x: np.ndarray, rows: int) -> None:
-    if given.ndim == 2 and m.frames == 1:
-        given = given[:, None]
-    fits = given.ndim == 3 and given.shape[2] == m.channels and given.shape[1] <= m.frames
-    if not fits or given.dtype.kind not in "fiu":
-        raise UserError(
-            f"{m.name}: an array of shape {given.shape} and dtype {given.dtype}; allowed: numbers "
-            f"({rows}, at most {m.frames}, {m.channels})"
-        )
-    x[:] = 0
-    with np.errstate(over="ignore"):
-        x[:, : given.shape[1]] = given
-
-
-def _fill_list(m: Modality, given, x: np.ndarray, lengths: np.ndarray) -> None:
-    for row, one in enumerate(given):
-        if one is None:
-            continue
-        one = np.asarray(one)
-        if one.ndim == 1 and m.frames == 1:
-            one = one[None]
-        fits = one.ndim == 2 and one.shape[1] == m.channels and one.shape[0] <= m.frames
-        if not fits or one.dtype.kind not in "fiu":
-            raise UserError(
-                f"{m.name}: utterance {row} has shape {one.shape} and dtype {one.dtype}; allowed: "
-                f"numbers (at most {m.frames}, {m.channels}), or None"
-            )
-        x[row] = 0
-        with np.errstate(over="ignore"):
-            x[row, : len(one)] = one
-        lengths[row] = len(one)
-
-
-def _asked(m: Modality, asked, rows: int) -> np.ndarray:
-    asked = np.asarray(asked)
-    if asked.dtype != bool or asked.shape[:1] != (rows,) or asked.ndim > 2:
-        raise UserError(
-            f"observed, {m.name}: shape {asked.shape} and dtype {asked.dtype}; allowed: ({rows},) "
-            f"or ({rows}, at most {m.frames}) bool"
-        )
-    if asked.ndim == 1:
-        return np.repeat(asked[:, None], m.frames, 1)
-    if asked.shape[1] > m.frames:
-        raise UserError(f"observed, {m.name}: {asked.shape[1]} frames; allowed: at most {m.frames}")
-    return np.pad(asked, ((0, 0), (0, m.frames - asked.shape[1])))
+    if mask.ndim == 1:
+        return np.repeat(mask[:, None], frames, 1)
+    if mask.shape[1] > frames:
+        raise UserError(f"observed, {name}: {mask.shape[1]} frames; allowed: at most {frames}")
+    return np.pad(mask, ((0, 0), (0, frames - mask.shape[1])))

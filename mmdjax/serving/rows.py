@@ -1,23 +1,21 @@
-"""Rows of a request: utterances by themselves, or grouped into the conversations they belong to."""
+"""Rows of a request: utterances or conversations, those that are alike next to each other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.data.conversations import positions_of, speakers_of
 from mmdjax.data.formats.lazy import one_line
 from mmdjax.data.formats.values import text
 from mmdjax.errors import UserError
+from mmdjax.methods.served import Encoded, Route
 from mmdjax.serving.inputs import Given
 
 BESIDE = ("speaker", "position")  # what conversations have beside features
-# Of an answer, what features are about; the rest is about predictions.
-OF_FEATURES = ("features", "drawn", "exists", "deviation")
 
 
 class Talk(NamedTuple):
@@ -65,17 +63,16 @@ class Rows(NamedTuple):
     members: np.ndarray
 
 
-def of_utterances(given: Given) -> Iterator[Rows]:
-    """Yield all utterances, each a row."""
-    yield Rows(given.features, given.said, {}, np.arange(len(given)))
-
-
-def of_conversations(given: Given, talk: Talk, lengths: Sequence[int]) -> Iterator[Rows]:
-    """Yield conversations of similar length, padded to the shortest of `lengths` that holds them.
+def groups(given: Given, talk: Talk | None, lengths: Sequence[int]) -> Iterator[Rows]:
+    """Yield all utterances; with `talk` conversations of similar length, padded to the shortest of
+    `lengths` that holds them.
 
     Raises:
-      UserError: one is longer than all of them.
+      UserError: a conversation is longer than all of them.
     """
+    if talk is None:
+        yield Rows(given.features, given.said, {}, np.arange(len(given)))
+        return
     # As of sequences: an utterance of zeros is missing.
     values = {
         m: np.where((x[:, 0] == 0).all(-1, keepdims=True), np.float32(np.nan), x[:, 0])
@@ -94,28 +91,64 @@ def of_conversations(given: Given, talk: Talk, lengths: Sequence[int]) -> Iterat
 
 
 def _spread(place: np.ndarray, a: np.ndarray) -> np.ndarray:
-    """(N, ...) -> (G, F, ...), 0 where there is no utterance."""
+    """Return a (N, ...) as (G, F, ...), 0 where there is no utterance."""
     mask = (place >= 0).reshape(*place.shape, *[1] * (a.ndim - 1))
     return np.where(mask, a[place], np.zeros((), a.dtype))
 
 
-def as_frames(answer: dict[str, Any]) -> dict[str, Any]:
-    """Return the answer about U utterances of conversations as one about utterances of one frame.
+def alike(
+    route: Route, encoded: Encoded, features, lengths: Sequence[int], whole: bool
+) -> Iterator[tuple[np.ndarray, tuple]]:
+    """Yield rows of similar length, those that lack the same next to each other.
+
+    What no row of a call misses is not drawn in it.
 
     Args:
-      answer: of `Route.answer`, with (U, ...) for (R, F, ...).
+      lengths: to which rows are cut, the longest last.
+      whole: whether completed features are asked for.
+
+    Returns:
+      (rows, arrays), as `in_calls` takes them; arrays are the first and the fourth argument of
+      `Route.answer` for all rows, cut.
     """
-    frames = {"features": 2, "drawn": 1, "exists": 1}  # the axis that is put in
-    return {
-        name: {m: np.expand_dims(a, frames[name]) for m, a in value.items()}
-        if name in frames
-        else value
-        for name, value in answer.items()
-    }
+    bucket = np.searchsorted(lengths, encoded.frames)
+    for index, frames in enumerate(lengths):
+        chosen = np.flatnonzero(bucket == index)
+        chosen = chosen[np.argsort(encoded.code[chosen], kind="stable")]
+        if chosen.size:
+            short, cut = route.cut(encoded.rows, features, frames)
+            yield chosen, (short, (cut, encoded.lengths) if whole else None)
+
+
+def in_calls(function: Callable, arrays, chosen: np.ndarray, size: int, exists=None):
+    """Return function over rows of a tuple of pytrees, `size` at a time; the last repeats some.
+
+    Args:
+      chosen: (R,) rows.
+      exists: (N,) or (N, F) bool of all rows; results become (U, ...) of the entries that exist.
+        They go call by call, since of short conversations most entries are padding.
+    """
+    parts = []
+    for start in range(0, len(chosen), size):
+        rows = chosen[start : start + size]
+        padded, count = np.resize(rows, size), len(rows)
+        result = function(*jax.tree.map(lambda a, at=padded: a[at], arrays))
+        keep = slice(None) if exists is None else exists[rows]
+        parts.append(jax.tree.map(lambda a, n=count, k=keep: np.asarray(a)[:n][k], result))
+    return jax.tree.map(lambda *a: np.concatenate(a), *parts)
+
+
+def as_frames(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return `Route.answer` about U utterances of conversations, (U, ...) for (R, F, ...), as one
+    about utterances of one frame."""
+    for name, axis in {"features": 2, "drawn": 1, "exists": 1}.items():
+        if name in answer:
+            answer[name] = {m: np.expand_dims(a, axis) for m, a in answer[name].items()}
+    return answer
 
 
 def read_talk(rows: int, conversation, speaker=None, position=None) -> Talk:
-    """Check and number what is said of utterances.
+    """Check and number where utterances stand in conversations.
 
     Args:
       conversation: (N,) names; utterances of one name belong together, wherever they stand.
@@ -133,38 +166,28 @@ def read_talk(rows: int, conversation, speaker=None, position=None) -> Talk:
         )
     named = _names("conversation", conversation, rows)
     speakers = np.full(rows, "") if speaker is None else _names("speaker", speaker, rows)
-    names, first, code = np.unique(named, return_index=True, return_inverse=True)
-    code = np.argsort(np.argsort(first))[code]
-    names = names[np.argsort(first)].tolist()
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(named.tolist()))}
+    code = np.array([numbers[name] for name in named.tolist()], int)
     where = positions_of(named) if position is None else _positions(position, rows, code)
-    return Talk(code, names, speakers_of(named, speakers), where)
+    return Talk(code, list(numbers), speakers_of(named, speakers), where)
 
 
-def refuse_talk(method: str, **columns) -> None:
-    """Raise `UserError` where a method that sees utterances one by one is told of conversations."""
-    for name, column in columns.items():
-        if column is not None:
-            raise UserError(
-                f"{name} is given, and a model of method {method!r} completes utterances one by "
-                "one; allowed: features alone"
-            )
-
-
-def _names(what: str, column, rows: int) -> np.ndarray:
-    """(N,) str of words or numbers; of no NaN."""
+def _names(title: str, column, rows: int) -> np.ndarray:
+    """Return (N,) str of words or numbers, none of them NaN."""
     items = column.tolist() if isinstance(column, np.ndarray) else list(column)
     names = [text(item) for item in items]
     if len(names) != rows:
-        raise UserError(f"{what}: {len(names)} of them; allowed: {rows}, one an utterance")
+        raise UserError(f"{title}: {len(names)} of them; allowed: {rows}, one an utterance")
     for row, (name, item) in enumerate(zip(names, items, strict=True)):
         if name is None or (name == "nan" and not isinstance(item, str)):
-            given = one_line(item, 60)
-            raise UserError(f"{what} of utterance {row} is {given}; allowed: a name or a number")
+            raise UserError(
+                f"{title} of utterance {row} is {one_line(item, 60)}; allowed: a name or a number"
+            )
     return np.array(names, str)
 
 
 def _positions(column, rows: int, code: np.ndarray) -> np.ndarray:
-    """(N,) float32; code: of conversations."""
+    """Return (N,) float32; code: (N,) numbers of conversations."""
     try:
         exact = np.asarray(column, np.float64)
     except (TypeError, ValueError):
@@ -181,55 +204,3 @@ def _positions(column, rows: int, code: np.ndarray) -> np.ndarray:
             "allowed: finite numbers, such as from the beginning of the conversation"
         )
     return where
-
-
-def in_order(modalities: Sequence[str], features, said):
-    """Return conversations given as arrays of one kind, as `Route.encode` takes them; jax.
-
-    Args:
-      features: modality -> (R, F, C_m); 'speaker' and 'position' (R, F, 1), NaN for a speaker who
-        speaks throughout, and for the order in which utterances stand. Zeros count as missing.
-      said: as `features` (R,) int32, utterances that are given; -1: as many as there are.
-
-    Returns:
-      Features and `beside` in the order of position, utterances with nothing observed last, as
-      padding; and (R, F) the utterance at each place.
-    """
-    x, exists = {}, False
-    for m in modalities:
-        count = features[m].shape[1]
-        given = (jnp.arange(count) < said[m][:, None]) | (said[m][:, None] < 0)
-        seen = given & ~jnp.isnan(features[m]).any(-1) & (features[m] != 0).any(-1)
-        x[m], exists = jnp.where(seen[..., None], features[m], jnp.nan), exists | seen
-    place = features["position"][..., 0]
-    place = jnp.where(jnp.isnan(place), jnp.arange(count, dtype=jnp.float32), place)
-    speaker = jnp.nan_to_num(features["speaker"][..., 0])
-    place, speaker = (jnp.where(exists, a, 0.0) for a in (place, speaker))
-    order = jnp.lexsort((place, ~exists))
-    beside = {"position": place, "speaker": speaker, "valid": exists}
-    x, beside = jax.tree.map(lambda a: _taken(a, order), (x, beside))
-    return x, beside, order
-
-
-def as_given(answer: dict[str, Any], order, exists) -> dict[str, Any]:
-    """Return an answer about conversations in the order in which utterances were given; jax.
-
-    Args:
-      answer: of `Route.answer`. order: of `in_order`. exists: (R, F) bool, in that order.
-
-    Returns:
-      Predictions (R, F, ...), NaN or False where there is no utterance; 'features' (R, K, F, C_m).
-    """
-    back = jnp.argsort(order)
-    answer, exists = jax.tree.map(lambda a: _taken(a, back), (answer, exists))
-    for name in answer.keys() - set(OF_FEATURES):
-        a = answer[name]
-        nothing = False if a.dtype == bool else jnp.nan
-        answer[name] = jnp.where(exists.reshape(*exists.shape, *[1] * (a.ndim - 2)), a, nothing)
-    if "features" in answer:
-        answer["features"] = {m: jnp.moveaxis(x, 2, 1) for m, x in answer["features"].items()}
-    return answer
-
-
-def _taken(a, order):
-    return jnp.take_along_axis(a, order.reshape(*order.shape, *[1] * (a.ndim - 2)), axis=1)

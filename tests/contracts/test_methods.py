@@ -20,10 +20,10 @@ from mmdjax.methods.method import phase_keys, registry
 from mmdjax.runtime import stopping
 from mmdjax.runtime.compilation import Counter
 from mmdjax.runtime.progress import Reporter
+from mmdjax.serving.bundle import publish
 from mmdjax.serving.export import export
 from mmdjax.serving.imputer import Imputer
 from mmdjax.serving.loader import load
-from mmdjax.serving.bundle import publish
 from mmdjax.training.train import train
 from mmdjax.types import Observed
 from mmdjax.workdir import Places

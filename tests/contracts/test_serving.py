@@ -22,8 +22,8 @@ from mmdjax.methods.latent.work_list import draw_missing
 from mmdjax.methods.method import of_name
 from mmdjax.runtime.progress import Reporter
 from mmdjax.serving import bundle
+from mmdjax.serving.bundle import publish
 from mmdjax.serving.export import export
-from mmdjax.serving.publish import publish
 from mmdjax.tasks import SENTIMENT
 from mmdjax.types import Observed
 

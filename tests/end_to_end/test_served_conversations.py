@@ -13,8 +13,8 @@ from mmdjax.errors import UserError
 from mmdjax.methods.method import of_name
 from mmdjax.runtime.progress import Reporter
 from mmdjax.serving import files, loader
+from mmdjax.serving.bundle import publish
 from mmdjax.serving.export import export
-from mmdjax.serving.publish import publish
 from mmdjax.types import Observed
 from tests.conftest import TINY_CONVERSATIONS
 
