@@ -10,12 +10,13 @@ from mmdjax.evaluation.pages import Block
 from mmdjax.evaluation.tables import (
     AVERAGE,
     MISSING,
+    Key,
     Results,
     Stat,
     cell,
     mean_over,
     pattern_names,
-    summarise,
+    stat_of,
 )
 
 LETTERS = ("l", "a", "v")
@@ -128,7 +129,7 @@ def _ours(found: Results, protocol: str, conditions: Sequence[str]) -> dict[str,
     singles = [c for c in conditions if not c.startswith(AVERAGE)]
     stats: dict[str, dict] = {s.name: {} for s in found.systems}
     for condition in conditions:
-        summary, at = found.summary, names.get(_ordered(condition))
+        values, at = found.values, names.get(_ordered(condition))
         if condition.startswith(AVERAGE):
             number = re.search(r"of (\d)", condition)
             listed = [names.get(_ordered(c)) for c in singles]
@@ -136,11 +137,13 @@ def _ours(found: Results, protocol: str, conditions: Sequence[str]) -> dict[str,
                 listed = listed or list(COUNTED[condition])
             else:
                 listed = listed or patterns[: int(number[1]) if number else None]
-            rows = mean_over(found.rows, protocol, listed) if None not in listed else []
-            summary, at = summarise(rows), AVERAGE
+            values = mean_over(found.values, protocol, listed) if None not in listed else {}
+            at = AVERAGE
         for system in found.systems:
-            of = {m: summary.get((system.name, protocol, at, m)) for m in METRICS}
-            stats[system.name][condition] = {m: s for m, s in of.items() if s}
+            keys = {m: Key(system.name, protocol, at, m) for m in METRICS}
+            stats[system.name][condition] = {
+                m: stat_of([*values[key].values()]) for m, key in keys.items() if key in values
+            }
     return stats
 
 

@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from mmdjax.evaluation.figures import INK, QUIET, RULE, blank, brief, colours, tidy
 from mmdjax.evaluation.point_names import name_points
-from mmdjax.evaluation.tables import AVERAGE, OPTIMUM, Results, cell, rates, select
+from mmdjax.evaluation.tables import AVERAGE, OPTIMUM, Key, Results, cell
 from mmdjax.tasks import metric
 
 # Groups of bars (four modalities have 16), bars of a group, and letters of the groups' names that
@@ -53,8 +53,8 @@ def charts(
         )
         made["per_pattern"] = (by_pattern(found, name), caption)
     for other in (name, "mae", "rmse_mean"):
-        seen = {r["condition"] for r in select(found.rows, protocol="random", metric=other)}
-        if len(seen.intersection(found.conditions("random")) - {AVERAGE}) > 1:
+        seen = {k.condition for k in found.values if (k.protocol, k.metric) == ("random", other)}
+        if len(seen & set(found.rates)) > 1:
             caption = (
                 "By missing rate, means over seeds; bands, where lines are few, are one standard "
                 "deviation. Dashed: nothing is drawn."
@@ -75,9 +75,9 @@ def by_system(found: Results, printed: Mapping[str, str]) -> Figure:
     for ax, (protocol, name) in zip(axes, panels, strict=True):
         entry = metric(name)
         tidy(ax, entry.title(arrow=True))
-        fixed = {"protocol": protocol, "condition": AVERAGE, "metric": name}
         for y, system in enumerate(names):
-            values = [entry.scale * r["value"] for r in select(found.rows, system=system, **fixed)]
+            seeds = found.values.get(Key(system, protocol, AVERAGE, name), {})
+            values = [entry.scale * value for value in seeds.values()]
             ax.plot(values, [y] * len(values), "o", color=hues[system], alpha=0.35, ms=4)
             if values:
                 ax.plot(np.mean(values), y, "D", color=hues[system], ms=6)
@@ -183,7 +183,7 @@ def _legend(figure: Figure, entries) -> None:
 def against_rate(found: Results, name: str) -> Figure:
     """A line a system over the realised missing rate, with a band of one std over seeds."""
     entry, hues = metric(name), colours(found.systems)
-    realised = rates(found.everything, len(found.modalities))
+    realised = found.rates
     stats = {c: found.by_system("random", c, name) for c in realised}
     present = [s for s in found.systems if any(s.name in of for of in stats.values())]
     figure = blank(9.6, max(4.8, 0.3 * len(present) + 1.2))

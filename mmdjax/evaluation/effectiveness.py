@@ -101,7 +101,7 @@ def _wide(x: np.ndarray, width: int) -> np.ndarray:
 def sections(
     points: Mapping[str, Mapping[str, dict]], modalities: Sequence[str]
 ) -> tuple[list[tuple[str, list[Block]]], dict[str, tuple[Figure, str]]]:
-    """Return what `report.write_report` takes as `extra`: a row of pictures for each system.
+    """Return a section with a row of pictures for each system, and its figures by name.
 
     Args:
       points: system -> what `embedded` returned.

@@ -1,4 +1,4 @@
-"""What the rows say: the main table, differences to the first system, and what they cost."""
+"""The main table, differences to the first system, and costs, from the values of a run."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from mmdjax.evaluation.tables import (
     AVERAGE,
     MISSING,
     OPTIMUM,
+    Key,
     Results,
-    Rows,
     Stat,
     Table,
     cell,
     grid,
-    select,
+    stat_of,
 )
 from mmdjax.tasks import metric
 
 MOST_NAMES = 4  # systems that a sentence names
-PART = "evaluation: "  # of 'evaluation', and not counted twice
 RULE = "A difference counts where its mean exceeds the larger deviation over seeds of the two."
 
 
@@ -36,10 +35,8 @@ def counted(found: Results) -> str:
 
 def paired(found: Results, system: str, reference: str, protocol: str, name: str) -> np.ndarray:
     """Return the differences of averages to the reference, seed by seed."""
-    fixed = {"protocol": protocol, "condition": AVERAGE, "metric": name}
     ours, theirs = (
-        {r["seed"]: r["value"] for r in select(found.rows, system=s, **fixed)}
-        for s in (system, reference)
+        found.values.get(Key(s, protocol, AVERAGE, name), {}) for s in (system, reference)
     )
     return np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
 
@@ -161,44 +158,39 @@ def difference_table(found: Results) -> Table:
     return (heads, body) if body else ([], [])
 
 
-def _phases(rows: Rows) -> dict[tuple, list[str]]:
-    """(phase, its seconds by seed) -> the systems that share it."""
-    seconds: dict[tuple, dict] = {}
-    for r in select(rows, protocol="cost", metric="seconds"):
-        seconds.setdefault((r["condition"], r["system"]), {})[r["seed"]] = float(r["value"])
-    phases: dict[tuple, list[str]] = {}
-    for (phase, system), of in seconds.items():
-        phases.setdefault((str(phase), tuple(of.items())), []).append(str(system))
+def _phases(found: Results) -> dict[tuple[str, tuple], list[str]]:
+    """(phase, its seconds as pairs with seeds) -> the systems that share it."""
+    phases: dict[tuple[str, tuple], list[str]] = {}
+    for key, seconds in found.values.items():
+        if (key.protocol, key.metric) == ("cost", "seconds"):
+            phases.setdefault((key.condition, tuple(seconds.items())), []).append(key.system)
     return phases
 
 
-def minutes(rows: Rows) -> float:
+def minutes(found: Results) -> float:
     """Return the time of training and evaluation, shared phases once."""
-    phases = [of for phase, of in _phases(rows) if not phase.startswith(PART)]
-    return sum(value for of in phases for _, value in of) / 60
+    return sum(value for _, seconds in _phases(found) for _, value in seconds) / 60
 
 
-def time_table(rows: Rows) -> Table:
+def time_table(found: Results) -> Table:
     """Return seconds of every phase as it came, for each seed, shared phases once.
 
     Empty where no time was measured.
     """
-    phases = _phases(rows)
-    seeds = list(dict.fromkeys(seed for _, of in phases for seed, _ in of))
-    systems = list(dict.fromkeys(name for names in phases.values() for name in names))
-    counted_once = [dict(of) for phase, of in phases if not phase.startswith(PART)]
-    whole = {seed: sum(of.get(seed, 0.0) for of in counted_once) for seed in seeds}
-    total, body = sum(whole.values()), []
-    lines = [(phase, dict(of), names) for (phase, of), names in phases.items()]
+    phases = _phases(found)
+    seeds = list(dict.fromkeys(seed for _, seconds in phases for seed, _ in seconds))
+    systems = {name for names in phases.values() for name in names}
+    lines = [(phase, dict(seconds), names) for (phase, seconds), names in phases.items()]
+    whole = {seed: sum(seconds.get(seed, 0.0) for _, seconds, _ in lines) for seed in seeds}
     lines.sort(key=lambda line: line[0].startswith("evaluation"))  # stable: as they came
-    lines += [("all phases", whole, systems)] if phases else []
-    for phase, of, names in lines:
-        cells = [cell("seconds", (of[s], 0.0, 1) if s in of else None) for s in seeds]
-        cells += [cell("seconds", (sum(of.values()), 0.0, 1))] if len(seeds) > 1 else []
-        cells += [f"{100 * sum(of.values()) / total if total else 0.0:.1f}"]
+    total, body = sum(whole.values()), []
+    for phase, seconds, names in [*lines, ("all phases", whole, list(systems))] if lines else ():
+        cells = [cell("seconds", (seconds[s], 0.0, 1) if s in seconds else None) for s in seeds]
+        cells += [cell("seconds", (sum(seconds.values()), 0.0, 1))] if len(seeds) > 1 else []
+        cells += [f"{100 * sum(seconds.values()) / total if total else 0.0:.1f}"]
         if len(systems) > 1:
-            shown = "; ".join(names) if len(names) < 3 else f"{len(names)} systems"
-            cells += ["all" if len(names) == len(systems) else shown]
+            listed = "; ".join(names) if len(names) < 3 else f"{len(names)} systems"
+            cells += ["all" if len(names) == len(systems) else listed]
         body.append([phase, *cells])
     heads = [f"seed {seed} (s)" for seed in seeds] + ["all seeds (s)"] * (len(seeds) > 1)
     heads += ["share (%)", *["systems"] * (len(systems) > 1)]
@@ -207,29 +199,34 @@ def time_table(rows: Rows) -> Table:
 
 def cost_table(found: Results, costs: Mapping[str, Mapping]) -> Table:
     """Return what each system takes: its phases, network evaluations, and seconds of draws."""
-    phases, body = _phases(found.everything), []
+    phases, body = _phases(found), []
     for system in found.systems:
         seeds: dict[object, float] = {}
-        for (phase, of), names in phases.items():
-            own = system.name in names and not phase.startswith(PART)
-            for seed, value in of if own else ():
+        for (_, seconds), names in phases.items():
+            for seed, value in seconds if system.name in names else ():
                 seeds[seed] = seeds.get(seed, 0.0) + value
-        spread = np.std([*seeds.values()], ddof=1) if len(seeds) > 1 else math.nan
-        mean = (float(np.mean([*seeds.values()])), float(spread), len(seeds)) if seeds else None
         low, high = costs.get(system.name, {}).get("quartiles", (None, None))
-        cells = [cell("seconds", mean), _evaluations(found, system.name, costs) or MISSING]
-        cells += [MISSING if low is None else f"{low:.3g} to {high:.3g}"]
+        cells = [
+            cell("seconds", stat_of([*seeds.values()]) if seeds else None),
+            _evaluations(found, system.name, costs) or MISSING,
+            MISSING if low is None else f"{low:.3g} to {high:.3g}",
+        ]
         if set(cells) != {MISSING}:
             body.append([system.label, str(system.k) if system.draws else MISSING, *cells])
     heads = ["its phases, one seed (s)", "NFE", "seconds for 1000 draws, quartiles"]
     heads = ["system", "draws averaged", *heads]
-    kept = [j for j in range(len(heads)) if any(line[j] != MISSING for line in body)]
-    return [heads[j] for j in kept], [[line[j] for j in kept] for line in body]
+    filled = [j for j in range(len(heads)) if any(line[j] != MISSING for line in body)]
+    return [heads[j] for j in filled], [[line[j] for j in filled] for line in body]
 
 
 def _evaluations(found: Results, name: str, costs: Mapping[str, Mapping]) -> str:
     """Network evaluations of a drawn item: a number, or the least and the most over patterns."""
     if "nfe" in (costs.get(name) or {}):
         return f"{costs[name]['nfe']:g}"
-    counts = [r["value"] for r in select(found.rows, system=name, protocol="cost", metric="nfe")]
+    of_patterns = (
+        seeds.values()
+        for key, seeds in found.values.items()
+        if (key.system, key.protocol, key.metric) == (name, "cost", "nfe")
+    )
+    counts = [count for counts in of_patterns for count in counts]
     return " to ".join(dict.fromkeys(f"{end(counts):g}" for end in (min, max))) if counts else ""

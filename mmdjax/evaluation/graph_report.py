@@ -22,7 +22,7 @@ SMALLEST = 3  # utterances of a conversation whose graph has something to tell
 def sections(
     method, params, seed: int
 ) -> tuple[list[tuple[str, list[Block]]], dict[str, tuple[Figure, str]]]:
-    """Return what `report.write_report` takes as `extra`.
+    """Return sections of the report, and their figures by name.
 
     Args:
       method: `methods.gsdnet.GSDNet`.

@@ -1,4 +1,4 @@
-"""The report of a run: which tables and figures, and what may be said about them."""
+"""The report of a run: its tables and figures in order, and how to read them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from mmdjax.evaluation import beside, charts, figures, findings, pages, tables
+from mmdjax.evaluation import beside, charts, figures, findings, pages
 from mmdjax.evaluation.pages import Block
-from mmdjax.evaluation.tables import Results, Rows, Shown, condition_table
-from mmdjax.tasks import Task, metric
+from mmdjax.evaluation.tables import Results, condition_table
+from mmdjax.tasks import metric
 
 PLACES = {"random": ", by missing rate", "gaps": ", by kind of gap"}
 READING = (  # what the run must hold, and what the reader then has to know
@@ -48,87 +48,73 @@ READING = (  # what the run must hold, and what the reader then has to know
 )  # fmt: skip
 
 
-class Contents(NamedTuple):
-    """What `write_report` is given beside rows, and what was made of it."""
+class Context(NamedTuple):
+    """What a report says beside its numbers.
 
-    title: str
-    config: Mapping
-    machine: Mapping[str, str]
-    notes: Sequence[str]
-    costs: Mapping[str, Mapping]
-    extra: Sequence[tuple[str, Sequence[Block]]]
-    figures: Mapping[str, tuple[Figure, str]]
-    printed: Mapping[str, str]
-    published: Sequence[tuple[str, Sequence[Block]]]
-
-
-def write_report(
-    workdir: Path,
-    rows: Rows,
-    *,
-    systems: Sequence[Shown],
-    task: Task,
-    modalities: Sequence[str],
-    title: str,
-    config: Mapping,
-    comparison,
-    costs: Mapping[str, Mapping],
-    history: Mapping,
-    machine: Mapping[str, str],
-    notes: Sequence[str],
-    extra: tuple[Sequence, Mapping] = ((), {}),
-) -> Path:
-    """Write `report.md`, `report.html` (returned) and `figures/*.png`, each atomically.
-
-    Args:
-      rows: of results.json, `{system, method, protocol, condition, seed, metric, value}`.
-      systems: in the order of tables; differences are taken from the first one.
-      modalities: full names, in order; they explain the letters of the patterns.
+    Attributes:
+      title: its heading.
       config: plain values, printed as they are; machine and notes as well.
-      comparison: `mmdjax.config.Comparison`; which published tables are shown, and what averages
-        count.
+      comparison: `mmdjax.config.Comparison`; which published tables are shown.
       costs: system -> {'seconds' for 1000 draws, 'quartiles', 'nfe', 'parameters', 'batch'}, of
         those that were timed.
       history: 'phase, seed N' -> {"epoch", "train", "valid": lists, "best": epoch kept, optional}.
-      extra: a method's own (title, blocks) each, and name -> (figure, caption) of their figures.
+      sections: a method's own (title, blocks) each.
+      figures: name -> (figure, caption) of `sections`.
     """
-    found = tables.results(rows, systems, task, modalities, comparison.complete)
-    costs = {name: cost for name, cost in costs.items() if cost}
-    names, dataset = beside.chosen(config, comparison, modalities)
+
+    title: str
+    config: Mapping
+    comparison: object
+    costs: Mapping[str, Mapping]
+    history: Mapping
+    machine: Mapping[str, str]
+    notes: Sequence[str]
+    sections: Sequence[tuple[str, Sequence[Block]]] = ()
+    figures: Mapping[str, tuple[Figure, str]] = {}
+
+
+def write_report(folder: Path, found: Results, context: Context) -> Path:
+    """Write `report.md`, `report.html` (returned) and `figures/*.png`, each atomically."""
+    context = context._replace(costs={name: cost for name, cost in context.costs.items() if cost})
+    names, dataset = beside.chosen(context.config, context.comparison, found.modalities)
     if not any(m in beside.METRICS for m in found.measured("fixed") | found.measured("random")):
         names = ()
     printed = beside.averages(found, names, dataset)
-    made = charts.charts(found, costs, printed) | dict(extra[1])
-    if history:
+    shown = charts.charts(found, context.costs, printed) | dict(context.figures)
+    if context.history:
         caption = "Loss, one line a seed. The circle is the epoch that was kept."
-        made["loss"] = (figures.loss_curves(history), caption)
-    published = beside.section(found, config, names, dataset)
-    contents = Contents(title, config, machine, notes, costs, extra[0], made, printed, published)
-    pictures = {name: figure for name, (figure, _) in made.items()}
-    return pages.write_pages(workdir, title, _blocks(found, contents), pictures)
+        shown["loss"] = (figures.loss_curves(context.history), caption)
+    context = context._replace(
+        figures=shown,
+        sections=[*context.sections, *beside.section(found, context.config, names, dataset)],
+    )
+    pictures = {name: figure for name, (figure, _) in shown.items()}
+    return pages.write_pages(folder, context.title, _blocks(found, context, printed), pictures)
 
 
-def _blocks(found: Results, contents: Contents) -> list[Block]:
+def _blocks(found: Results, context: Context, printed: Mapping[str, str]) -> list[Block]:
     """The report from top to bottom; what has no content is left out."""
 
     def figure(name: str) -> Block:
-        return "figure", name, *contents.figures.get(name, (None, ""))[1:]
+        return "figure", name, *context.figures.get(name, (None, ""))[1:]
 
     def by_condition(protocol: str, metrics: Iterable[str]) -> list[Block]:
-        given = [m for m in metrics if m in found.measured(protocol)]
-        captions = {m: metric(m).title(arrow=True) + PLACES.get(protocol, "") for m in given}
-        return [("table", captions[m], *condition_table(found, protocol, m)) for m in given]
+        measured = [metric(m) for m in metrics if m in found.measured(protocol)]
+        return [
+            ("table", entry.title(arrow=True) + PLACES.get(protocol, ""),
+             *condition_table(found, protocol, entry.name))
+            for entry in measured
+        ]  # fmt: skip
 
-    name, costs = found.task.headline, contents.costs
+    name, costs = found.task.headline, context.costs
     regrets = [m for m in found.task.main if m.startswith("regret_")]
     second = [m for m in found.task.main if m == "mae" and m != name]
-    drawn = sorted(found.measured("imputation"))
-    main = findings.main_table(found, costs, contents.printed)
-    differences = f"Differences to {found.systems[0].name}"
-    text = json.dumps(contents.config, indent=2, default=str, ensure_ascii=False)
+    main = findings.main_table(found, costs, printed)
+    text = json.dumps(context.config, indent=2, default=str, ensure_ascii=False)
     sections = [
         ("Results", [("table", f"Mean over {findings.counted(found)}", *main), figure("systems"),
-                     ("table", differences, *findings.difference_table(found)),
+                     ("table", f"Differences to {found.systems[0].name}",
+                      *findings.difference_table(found)),
                      figure("quality_and_time"),
                      ("table", "Further metrics, mean over patterns",
                       *findings.further_table(found))]),
@@ -138,28 +124,27 @@ def _blocks(found: Results, contents: Contents) -> list[Block]:
                                                            *by_condition("random", [m])))]),
         ("Gaps", by_condition("gaps", (name, *second))),
         ("Imputation", [figure("rate_rmse_mean"), *by_condition("random", ["rmse_mean", "rmse"]),
-                        *by_condition("imputation", drawn)]),
-        *contents.extra,
-        *contents.published,
+                        *by_condition("imputation", sorted(found.measured("imputation")))]),
+        *context.sections,
         ("How to read this", [("list", _reading(found, costs))]),
         ("Training and cost", [figure("loss"),
                                ("table", "Time spent, shared phases once",
-                                *findings.time_table(found.everything)),
+                                *findings.time_table(found)),
                                ("table", "Cost of each system",
                                 *findings.cost_table(found, costs))]),
-        ("Notes", [("list", _notes(found, contents))]),
-        ("Machine and configuration", [("pairs", contents.machine),
+        ("Notes", [("list", _notes(found, context))]),
+        ("Machine and configuration", [("pairs", context.machine),
                                        ("details", "Configuration", text)]),
     ]  # fmt: skip
     lead = ("lead", findings.lead(found))
-    return [("h1", contents.title), lead, *pages.sections(sections)]
+    return [("h1", context.title), lead, *pages.sections(sections)]
 
 
 def _reading(found: Results, costs: Mapping) -> list[str]:
-    """What a reader has to know about the tables that there are."""
+    """The explanations that the report's tables need."""
     seeds = sorted({s[2] for s in found.summary.values()}) or [0]
     n = "–".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
-    held = {str(r[k]) for r in found.rows for k in ("metric", "protocol")}
+    held = {name for key in found.values for name in (key.metric, key.protocol)}
     held |= {s.method.removesuffix("_trained") for s in found.systems}
     held |= {"draws"} if any(s.draws for s in found.systems) else set()
     held |= {"several"} if len(found.systems) > 1 else set()
@@ -172,11 +157,11 @@ def _reading(found: Results, costs: Mapping) -> list[str]:
     ]
 
 
-def _notes(found: Results, contents: Contents) -> list[str]:
-    notes = list(contents.notes)
-    if spent := findings.minutes(found.everything):
+def _notes(found: Results, context: Context) -> list[str]:
+    notes = list(context.notes)
+    if spent := findings.minutes(found):
         notes.append(f"Training and evaluation took {spent:.1f} minutes, shared phases once.")
-    if contents.config.get("optimise") is False:
+    if context.config.get("optimise") is False:
         notes.append("Only draws were optimised programs (optimise=False): training took longer.")
     return notes
 

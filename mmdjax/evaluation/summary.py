@@ -26,10 +26,10 @@ def report_run(
     rows, history = [], {}
     for system in systems:
         for seed in config.seeds:
-            kept = json.loads(system.results(seed).read_text())
+            saved = json.loads(system.results(seed).read_text())
             # Systems that are the same but for their name share a file.
-            rows += [r | {"system": system.name} for r in kept["rows"]]
-            for phase, curves in kept["history"].items():
+            rows += [r | {"system": system.name} for r in saved["rows"]]
+            for phase, curves in saved["history"].items():
                 # Phases of one title that differ are told apart by the system.
                 title = f"{phase}, seed {seed}"
                 if history.setdefault(title, curves) != curves:
@@ -38,14 +38,15 @@ def report_run(
         for condition in conditions_of(dataset, config.evaluation, seed):
             if condition.protocol != "fixed":
                 rate = condition.missing_rate(dataset.splits["test"].valid)
-                rows.append(_protocol_row(condition, seed, rate))
+                place = {"protocol": condition.protocol, "condition": condition.name, "seed": seed}
+                name = {"system": "protocol", "method": "protocol"}
+                rows.append(name | place | {"metric": "missing_rate", "value": rate})
     rows = with_regrets(rows, dataset.task)
-    report.write_report(
-        places.folder,
-        rows,
-        systems=[shown(s) for s in systems],
-        task=dataset.task,
-        modalities=dataset.modalities,
+    shown = [shown_of(system) for system in systems]
+    results = tables.results(
+        rows, shown, dataset.task, dataset.modalities, config.comparison.complete
+    )
+    context = report.Context(
         title=config.title,
         config=configs.to_dict(config),
         comparison=config.comparison,
@@ -53,38 +54,25 @@ def report_run(
         history=history,
         machine=machine(),
         notes=[f"The command that wrote this report took {minutes:.1f} minutes."],
-        extra=extra,
+        sections=extra[0],
+        figures=extra[1],
     )
-    own = [shown(s) for s in systems]
-    complete = config.comparison.complete
-    results = tables.results(rows, own, dataset.task, dataset.modalities, complete)
+    report.write_report(places.folder, results, context)
     header, body = findings.averages(results)
     reporter.print(tables.rich_table("Average over the availability patterns", header, body))
     return rows
 
 
-def _protocol_row(condition, seed: int, rate: float) -> dict:
-    return {
-        "system": "protocol",
-        "method": "protocol",
-        "protocol": condition.protocol,
-        "condition": condition.name,
-        "seed": seed,
-        "metric": "missing_rate",
-        "value": rate,
-    }
-
-
-def shown(system) -> tables.Shown:
-    """Return what tables and figures know of a system."""
-    cls = type(system.method)
+def shown_of(system) -> tables.Shown:
+    """Return the properties of a system that tables and figures show."""
+    method, resolved = type(system.method), system.resolved
     return tables.Shown(
-        system.name,
-        cls.name,
-        system.resolved.published,
-        cls.draws,
-        system.resolved.config.evaluation.draws,
-        cls.yardstick,
+        name=system.name,
+        method=method.name,
+        published=resolved.published,
+        draws=method.draws,
+        k=resolved.config.evaluation.draws,
+        yardstick=method.yardstick,
     )
 
 
@@ -104,9 +92,9 @@ def sections_of(config, systems, dataset, places, known, reporter):
 
     for module in dict.fromkeys(s.method.pages for s in systems if s.method.pages):
         system = next(s for s in systems if s.method.pages == module)
-        make = importlib.import_module(module).sections
-        own, drawn = make(system.method, trained(system).params, seed)
-        sections, figures = [*sections, *own], figures | drawn
+        pages = importlib.import_module(module)
+        added, drawn = pages.sections(system.method, trained(system).params, seed)
+        sections, figures = [*sections, *added], figures | drawn
     if config.comparison.pictures:
         from mmdjax.evaluation import effectiveness  # openTSNE takes seconds to import
 
@@ -124,6 +112,6 @@ def sections_of(config, systems, dataset, places, known, reporter):
                     )
 
             embedded[system.name] = workdir.kept(path, make)
-        own, drawn = effectiveness.sections(embedded, dataset.modalities)
-        sections, figures = [*sections, *own], figures | drawn
+        added, drawn = effectiveness.sections(embedded, dataset.modalities)
+        sections, figures = [*sections, *added], figures | drawn
     return sections, figures

@@ -5,6 +5,8 @@ A row is `{system, method, protocol, condition, seed, metric, value}`; a table i
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -18,10 +20,20 @@ from mmdjax.data.missing.patterns import pattern_name
 from mmdjax.data.missing.patterns import patterns as patterns_of
 from mmdjax.tasks import Task, metric
 
-Key = tuple[str, str, str, str]  # system, protocol, condition, metric
+
+class Key(NamedTuple):
+    """What a value is of."""
+
+    system: str
+    protocol: str
+    condition: str
+    metric: str
+
+
 Stat = tuple[float, float, int]  # mean, standard deviation over seeds, number of seeds
 Table = tuple[list[str], list[list[str]]]
-Rows = Sequence[Mapping[str, object]]
+Rows = Sequence[Mapping[str, object]]  # of results.json
+Values = Mapping[Key, Mapping[object, float]]  # value of each seed
 
 MISSING = "–"
 AVERAGE = "average"  # the condition of means over all conditions of a protocol
@@ -60,35 +72,48 @@ class Quiet(str):
     """The name of a yardstick; its row is printed in grey."""
 
 
-class Results(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Results:
     """What a report is about.
 
     Attributes:
-      rows: of `systems` only, with those of condition 'average'. everything: all rows of the run.
-      summary: `summarise` of `rows`.
+      values: value of every seed, of `systems` alone, with condition 'average'.
       systems: yardsticks last; the first one is what differences are taken from.
       task: of `mmdjax.tasks`. modalities: names, in order.
       complete: whether averages count the complete pattern, and missing rate 0.
+      rates: nominal rate of the random protocol -> realised rate, in rising order.
     """
 
-    rows: Rows
-    everything: Rows
-    summary: Mapping[Key, Stat]
+    values: Values
     systems: tuple[Shown, ...]
     task: Task
     modalities: tuple[str, ...]
     complete: bool
+    rates: Mapping[str, float]
+
+    @functools.cached_property
+    def summary(self) -> dict[Key, Stat]:
+        """Mean, standard deviation (ddof = 1) and number of seeds of all `values`."""
+        return {key: stat_of([*seeds.values()]) for key, seeds in self.values.items()}
 
     def by_system(self, protocol: str, condition: str, name: str) -> dict[str, Stat]:
         """Return system -> statistics of a metric, of the systems for which it is a number."""
         stats = {
-            s.name: self.summary.get((s.name, protocol, condition, name)) for s in self.systems
+            s.name: self.summary.get(Key(s.name, protocol, condition, name)) for s in self.systems
         }
         return {system: s for system, s in stats.items() if s and math.isfinite(s[0])}
 
+    def by_condition(self, protocol: str, name: str) -> dict[Shown, dict[str, Stat]]:
+        """Return system -> condition, in order -> statistics of a metric; only what is a number."""
+        stats = {c: self.by_system(protocol, c, name) for c in self.conditions(protocol)}
+        lines = {
+            s: {c: of[s.name] for c, of in stats.items() if s.name in of} for s in self.systems
+        }
+        return {system: line for system, line in lines.items() if line}
+
     def measured(self, protocol: str) -> set[str]:
         """Return the names of a protocol's metrics."""
-        return {str(r["metric"]) for r in select(self.rows, protocol=protocol)}
+        return {key.metric for key in self.values if key.protocol == protocol}
 
     def conditions(self, protocol: str) -> dict[str, str]:
         """Return condition -> head of its column, in order.
@@ -100,12 +125,13 @@ class Results(NamedTuple):
         if protocol == "fixed":
             return {c: c for c in (*pattern_names(self.modalities), AVERAGE)}
         if protocol == "random":
-            real = {c: f"{x:.3g}" for c, x in rates(self.everything, len(self.modalities)).items()}
+            printed = {c: f"{rate:.3g}" for c, rate in self.rates.items()}
             heads = {
-                c: c if float(c) == float(x) else f"{c} (realised {x})" for c, x in real.items()
+                c: c if float(c) == float(rate) else f"{c} (realised {rate})"
+                for c, rate in printed.items()
             }
             return heads | ({AVERAGE: AVERAGE} if len(heads) > 1 else {})
-        seen = {str(r["condition"]) for r in select(self.rows, protocol=protocol)} - {AVERAGE}
+        seen = {key.condition for key in self.values if key.protocol == protocol} - {AVERAGE}
         return {c: c for c in sorted(seen, key=lambda c: (c.count("+"), c))}
 
 
@@ -113,57 +139,47 @@ def results(
     rows: Rows, systems: Sequence[Shown], task: Task, modalities: Sequence[str], complete: bool
 ) -> Results:
     """Return the rows of these systems with averages over patterns, rates, gaps and imputations."""
-    ordered = tuple(sorted(systems, key=lambda s: s.yardstick))
-    names = {s.name for s in ordered}
-    shown = [r for r in rows if r.get("system") in names]
+    everything: dict[Key, dict[object, float]] = {}
+    for r in rows:
+        key = Key(*(str(r[field]) for field in Key._fields))
+        # A repeated row replaces the earlier one and is not counted twice.
+        everything.setdefault(key, {})[r["seed"]] = math.nan if r["value"] is None else r["value"]
+    names, rates = {s.name for s in systems}, realised_rates(everything, len(modalities))
+    values = {key: seeds for key, seeds in everything.items() if key.system in names}
     patterns = pattern_names(modalities)
     counted = {
         "fixed": patterns if complete else patterns[:-1],
-        "random": [c for c in rates(rows, len(modalities)) if complete or float(c) > 0],
+        "random": [c for c in rates if complete or float(c) > 0],
     }
     for protocol in ("gaps", "imputation"):
-        counted[protocol] = sorted({str(r["condition"]) for r in select(shown, protocol=protocol)})
-    averages = [r for p, conditions in counted.items() for r in mean_over(shown, p, conditions)]
-    summary = summarise([*shown, *averages])
-    own = (ordered, task, tuple(modalities), complete)
-    return Results([*shown, *averages], rows, summary, *own)
+        counted[protocol] = sorted({k.condition for k in values if k.protocol == protocol})
+    averages = [mean_over(values, p, conditions) for p, conditions in counted.items()]
+    for of_protocol in averages:
+        values |= of_protocol
+    ordered = tuple(sorted(systems, key=lambda s: s.yardstick))
+    return Results(values, ordered, task, tuple(modalities), complete, rates)
 
 
-def select(rows: Rows, **fixed: object) -> Rows:
-    """Return the rows that have these values, e.g. `select(rows, protocol="random")`."""
-    return [r for r in rows if all(r.get(k) == v for k, v in fixed.items())]
+def stat_of(values: Sequence[float]) -> Stat:
+    """Return mean, standard deviation with ddof = 1 (NaN of a single value), and number."""
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+    return float(np.mean(values)), spread, len(values)
 
 
-def _by_seed(rows: Rows) -> dict[Key, dict[object, float]]:
-    """Value of every seed; a repeated row replaces the earlier one and is not counted twice."""
-    values: dict[Key, dict[object, float]] = {}
-    for r in rows:
-        key = tuple(str(r[k]) for k in ("system", "protocol", "condition", "metric"))
-        values.setdefault(key, {})[r["seed"]] = math.nan if r["value"] is None else r["value"]
-    return values
-
-
-def summarise(rows: Rows) -> dict[Key, Stat]:
-    """Return (mean, std over seeds with ddof = 1, seeds) of each system, condition and metric."""
-    values = {key: [*seeds.values()] for key, seeds in _by_seed(rows).items()}
-    spread = {key: np.std(x, ddof=1) if len(x) > 1 else math.nan for key, x in values.items()}
-    return {key: (float(np.mean(x)), float(spread[key]), len(x)) for key, x in values.items()}
-
-
-def mean_over(rows: Rows, protocol: str, conditions: Sequence[str]) -> list[dict]:
-    """Return each seed's mean over these conditions, as rows of condition 'average'.
+def mean_over(values: Values, protocol: str, conditions: Sequence[str]) -> Values:
+    """Return each seed's mean over these conditions, as values of condition 'average'.
 
     Averaging inside a seed first keeps the seed as the unit that varies. A seed that lacks
     a condition is left out: a mean over fewer conditions is another quantity.
     """
-    values, averages = _by_seed(select(rows, protocol=protocol)), []
-    for system, name in dict.fromkeys((k[0], k[3]) for k in values):
-        of = [values.get((system, protocol, c, name), {}) for c in conditions]
-        head = {"system": system, "protocol": protocol, "condition": AVERAGE, "metric": name}
-        for seed in next(iter(of), ()):
-            if all(seed in seeds for seeds in of):
-                mean = float(np.mean([seeds[seed] for seeds in of]))
-                averages.append(head | {"seed": seed, "value": mean})
+    averages = {}
+    for key in [k._replace(condition=AVERAGE) for k in values if k.protocol == protocol]:
+        of = [values.get(key._replace(condition=c), {}) for c in conditions]
+        seeds = [s for s in next(iter(of), ()) if all(s in of_condition for of_condition in of)]
+        if seeds:
+            averages[key] = {
+                s: float(np.mean([of_condition[s] for of_condition in of])) for s in seeds
+            }
     return averages
 
 
@@ -172,17 +188,19 @@ def pattern_names(modalities: Sequence[str]) -> list[str]:
     return [pattern_name(p, modalities) for p in patterns_of(len(modalities))]
 
 
-def rates(rows: Rows, modalities: int) -> dict[str, float]:
+def realised_rates(values: Values, modalities: int) -> dict[str, float]:
     """Return nominal rate of the random protocol -> realised rate, in rising order.
 
-    Realised is what `missing_rate` rows say, else the nominal rate, cut at (M - 1) / M
+    Realised is what `missing_rate` values say, else the nominal rate, cut at (M - 1) / M
     because every sample keeps one modality.
     """
-    seen, realised = {str(r["condition"]) for r in select(rows, protocol="random")}, {}
-    for c in sorted((c for c in seen if re.fullmatch(r"\d*\.?\d+", c)), key=float):
-        drawn = select(rows, protocol="random", condition=c, metric="missing_rate")
+    random = [key for key in values if key.protocol == "random"]
+    rates = {c for c in (k.condition for k in random) if re.fullmatch(r"\d*\.?\d+", c)}
+    realised = {}
+    for c in sorted(rates, key=float):
+        keys = (k for k in random if k.condition == c and k.metric == "missing_rate")
         bound = min(float(c), 1 - 1 / modalities if modalities > 1 else 1.0)
-        realised[c] = float(np.mean([r["value"] for r in drawn] or bound))
+        realised[c] = float(np.mean([v for k in keys for v in values[k].values()] or bound))
     return realised
 
 
@@ -204,10 +222,10 @@ def grid(
     Args:
       contest: whether the best of a column is bold.
     """
-    kept = [c for c in columns if any((s.name, *c) in found.summary for s in found.systems)]
-    present = [s for s in found.systems if any((s.name, *c) in found.summary for c in kept)]
-    body = [[cell(c[2], found.summary.get((s.name, *c))) for c in kept] for s in present]
-    for j, column in enumerate(kept if contest else ()):
+    filled = [c for c in columns if any((s.name, *c) in found.summary for s in found.systems)]
+    present = [s for s in found.systems if any((s.name, *c) in found.summary for c in filled)]
+    body = [[cell(c[2], found.summary.get((s.name, *c))) for c in filled] for s in present]
+    for j, column in enumerate(filled if contest else ()):
         # The printed mean decides, so that what looks equal is bold together.
         means = {
             i: float(body[i][j].split()[0])
@@ -217,7 +235,7 @@ def grid(
         best = (max if metric(column[2]).higher else min)(means.values(), default=None)
         for i in (i for i, mean in means.items() if mean == best and len(means) > 1):
             body[i][j] = Best(body[i][j])
-    heads = ["system", *map(columns.get, kept)]
+    heads = ["system", *map(columns.get, filled)]
     return heads, [[s.label, *line] for s, line in zip(present, body, strict=True)]
 
 

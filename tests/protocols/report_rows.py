@@ -64,20 +64,26 @@ HISTORY = {
 }
 
 
-def write(folder, rows, **changed):
-    given = {
-        "systems": SYSTEMS,
-        "task": SENTIMENT,
-        "modalities": MODALITIES,
-        "title": "A run",
-        "config": {"sde": {"name": "vp"}},
-        "comparison": Comparison(),
-        "costs": {},
-        "machine": {"device": "cpu"},
-        "history": HISTORY,
-        "notes": ["chosen on validation"],
-    }
-    return report.write_report(folder, rows, **given | changed)
+def select(rows, **fixed):
+    """The rows that have these values, e.g. `select(rows, protocol="random")`."""
+    return [r for r in rows if all(r.get(k) == v for k, v in fixed.items())]
+
+
+def write(
+    folder, rows, systems=SYSTEMS, task=SENTIMENT, modalities=MODALITIES, comparison=None, **changed
+):
+    comparison = comparison or Comparison()
+    context = report.Context(
+        title="A run",
+        config={"sde": {"name": "vp"}},
+        comparison=comparison,
+        costs={},
+        history=HISTORY,
+        machine={"device": "cpu"},
+        notes=["chosen on validation"],
+    )
+    results = found(rows, systems, task, comparison.complete, modalities)
+    return report.write_report(folder, results, context._replace(**changed))
 
 
 class Checker(HTMLParser):

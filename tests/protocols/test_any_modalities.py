@@ -21,6 +21,7 @@ from mmdjax.run import run
 from mmdjax.runtime.progress import Reporter
 from mmdjax.tasks import SENTIMENT
 from tests.conftest import TINY
+from tests.protocols.report_rows import select
 
 # Two names begin with a p: patterns are spelled out.
 SIX = FIVE | {"posture": Modality(7, 5, (0.4, 0.5, 0.2), 0.2, 0.5, 0.4)}
@@ -125,12 +126,12 @@ def test_a_system_goes_from_data_to_report_with_any_number_of_modalities(modalit
     expected = [pattern_name(p, names) for p in patterns(modalities)]
     first = "diffusion, K = 1"
     for system in (first, "diffusion, complete, K = 1", "linear probe", "Bayes optimum"):
-        found = tables.select(rows, system=system, protocol="fixed", metric="mae")
+        found = select(rows, system=system, protocol="fixed", metric="mae")
         assert [r["condition"] for r in found] == expected
         assert all(np.isfinite(r["value"]) for r in found)
-    drawn = tables.select(rows, system=first, protocol="imputation", metric="rmse")
+    drawn = select(rows, system=first, protocol="imputation", metric="rmse")
     assert len({r["condition"] for r in drawn}) == modalities * (2 ** (modalities - 1) - 1)
-    realised = tables.rates(rows, modalities)
+    realised = tables.results(rows, (), SENTIMENT, names, complete=True).rates
     assert realised == pytest.approx({"0.0": 0, "0.3": 0.3, "0.5": 0.5}, abs=1 / 24)
     masks = np.load(tmp_path / "masks" / "seed_0.npz")
     np.testing.assert_array_equal(masks["0.3"], random_mask(24, modalities, 0.3, 0))
@@ -194,13 +195,13 @@ def test_many_patterns_are_rows_of_a_table_and_hold_the_same_cells(modalities, t
     assert heads == [system.name for system in SYSTEMS]
     cells = {(line[0], head) if turned else (head, line[0]): cell
              for line in body for head, cell in zip(header[1:], line[1:], strict=True)}  # fmt: skip
-    for r in results.rows:
-        assert cells[r["condition"], r["system"]] == f"{100 * r['value']:.1f}"
-    rivals = [
-        tables.select(results.everything, system=name) for name in ("diffusion, K = 8", "zero")
-    ]
-    pairs = [(r["condition"], max(r["value"], s["value"])) for r, s in zip(*rivals, strict=True)]
-    best = {condition: f"{100 * value:.1f}" for condition, value in pairs}
+    for key, seeds in results.values.items():
+        assert cells[key.condition, key.system] == f"{100 * seeds[0]:.1f}"
+    best = {
+        key.condition: f"{100 * max(seeds[0], results.values[key._replace(system='zero')][0]):.1f}"
+        for key, seeds in results.values.items()
+        if key.system == "diffusion, K = 8"
+    }
     bold = {key[0]: cell for key, cell in cells.items() if isinstance(cell, tables.Best)}
     assert best.items() <= bold.items()
     assert all(len(line) == len(header) for line in body)

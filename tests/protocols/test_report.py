@@ -178,30 +178,28 @@ def test_seeds_of_a_phase_share_a_panel_and_one_legend():
     assert [text.get_text() for text in legend.get_texts()] == ["training", "validation"]
 
 
-def test_time_is_told_by_phase_and_parts_are_not_counted_twice():
-    seconds = {"score networks": (30.0, 10.0), "evaluation: diffusion": (5.0, 6.0)}
-    seconds |= {"evaluation": (10.0, 10.0)}
+def test_time_is_told_by_phase_and_evaluation_comes_last():
+    seconds = {"evaluation": (10.0, 10.0), "score networks": (30.0, 10.0)}
     rows = [
         row(ZERO, phase, seed, value, "seconds", "cost")
         for phase, values in seconds.items()
         for seed, value in enumerate(values)
     ]
-    header, lines = findings.time_table(rows)
+    header, lines = findings.time_table(found(rows))
     assert header == ["phase", "seed 0 (s)", "seed 1 (s)", "all seeds (s)", "share (%)"]
     assert lines == [
         ["score networks", "30", "10", "40", "66.7"],
-        ["evaluation: diffusion", "5", "6", "11", "18.3"],
         ["evaluation", "10", "10", "20", "33.3"],
         ["all phases", "40", "20", "60", "100.0"],
     ]
-    assert findings.minutes(rows) == 1
-    assert findings.time_table([]) == ([], [])
+    assert findings.minutes(found(rows)) == 1
+    assert findings.time_table(found([])) == ([], [])
 
 
 def test_shared_phases_are_counted_once_and_stand_with_each_system():
     rows = [row(s, "encoders", 0, 30.0, "seconds", "cost") for s in (DRAWS, SINGLE, ZERO)]
     rows += [row(s, "score networks", 0, 60.0, "seconds", "cost") for s in (DRAWS, SINGLE)]
-    _, lines = findings.time_table(rows)
+    _, lines = findings.time_table(found(rows))
     assert lines == [
         ["encoders", "30", "33.3", "all"],
         ["score networks", "60", "66.7", f"{DRAWS.name}; {SINGLE.name}"],

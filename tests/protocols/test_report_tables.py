@@ -26,14 +26,14 @@ from tests.protocols.report_rows import (
 
 def test_mean_and_sample_deviation_over_seeds():
     rows = [row(ZERO, "l", s, v) for s, v in enumerate((0.70, 0.72, 0.77))]
-    mean, std, n = tables.summarise(rows)["zero", "fixed", "l", "acc2_nonzero"]
+    mean, std, n = found(rows).summary["zero", "fixed", "l", "acc2_nonzero"]
     assert (mean, n) == (pytest.approx(0.73), 3)
     assert std == pytest.approx(math.sqrt((0.03**2 + 0.01**2 + 0.04**2) / 2))
 
 
 def test_one_seed_has_no_deviation_and_a_repeated_row_counts_once():
     rows = [row(ZERO, "l", 0, 0.1), row(ZERO, "l", 0, 0.7)]
-    mean, std, n = tables.summarise(rows)["zero", "fixed", "l", "acc2_nonzero"]
+    mean, std, n = found(rows).summary["zero", "fixed", "l", "acc2_nonzero"]
     assert (mean, n) == (0.7, 1)
     assert math.isnan(std)
     assert tables.cell("acc2_nonzero", (mean, std, n)) == "70.0"
@@ -123,11 +123,11 @@ def test_equal_print_is_bold_together():
 
 def test_realised_rate_is_named_and_measured_rates_win():
     rows = [row(ZERO, r, 0, 0.7, protocol="random") for r in ("0.7", "0.0", "0.3")]
-    assert list(tables.rates(rows, 3).values()) == pytest.approx([0.0, 0.3, 2 / 3])
+    assert list(found(rows).rates.values()) == pytest.approx([0.0, 0.3, 2 / 3])
     header, _ = tables.condition_table(found(rows), "random", "acc2_nonzero")
     assert header == ["system", "0.0", "0.3", "0.7 (realised 0.667)", "average"]
     rows.append(row("", "0.3", 0, 0.296, "missing_rate", "random"))
-    assert tables.rates(rows, 3)["0.3"] == pytest.approx(0.296)
+    assert found(rows).rates["0.3"] == pytest.approx(0.296)
 
 
 def test_sentence_ahead_behind_and_not_distinguishable():
