@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from mmdjax.evaluation.figures import INK, QUIET, RULE, blank, brief, colours, tidy
 from mmdjax.evaluation.point_names import name_points
-from mmdjax.evaluation.tables import AVERAGE, OPTIMUM, Key, Results, cell
+from mmdjax.evaluation.tables import AVERAGE, OPTIMUM, Key, Results, Stat, cell
 from mmdjax.tasks import metric
 
 # Groups of bars (four modalities have 16), bars of a group, and letters of the groups' names that
@@ -32,26 +32,27 @@ def charts(
     """Return name -> (figure, caption), for what there is to show.
 
     Args:
-      costs: see `report.write_report`. printed: system -> 'ACC2 / F1 / ACC7' as published.
+      costs: see `report.Context`. printed: system -> 'ACC2 / F1 / ACC7' as published.
     """
-    name, made = found.task.headline, {}
-    if len(found.by_system("fixed", AVERAGE, name)) > 1:
+    name, figures = found.task.headline, {}
+    averages = found.by_system("fixed", AVERAGE, name)
+    if len(averages) > 1:
         caption = "Dots: seeds; diamonds: their mean"
         caption += "; orange bars: published." if printed else "."
-        made["systems"] = (by_system(found, printed), caption)
-        timed = [s for s in found.by_system("fixed", AVERAGE, name) if costs.get(s)]
+        figures["systems"] = (by_system(found, printed), caption)
+        timed = [s for s in averages if costs.get(s)]
         if len(timed) > 1:
             caption = (
                 "What quality costs: means over patterns, whiskers one deviation over seeds. A "
                 "prediction averages its draws and takes as many times as long."
             )
-            made["quality_and_time"] = (quality_against_time(found, timed, costs), caption)
+            figures["quality_and_time"] = (quality_against_time(found, timed, costs), caption)
     if name in found.measured("fixed"):
         caption = (
             "By observed modalities. Whiskers, where systems are few: one standard deviation over "
             "seeds."
         )
-        made["per_pattern"] = (by_pattern(found, name), caption)
+        figures["per_pattern"] = (by_pattern(found, name), caption)
     for other in (name, "mae", "rmse_mean"):
         seen = {k.condition for k in found.values if (k.protocol, k.metric) == ("random", other)}
         if len(seen & set(found.rates)) > 1:
@@ -59,15 +60,26 @@ def charts(
                 "By missing rate, means over seeds; bands, where lines are few, are one standard "
                 "deviation. Dashed: nothing is drawn."
             )
-            made[f"rate_{other}"] = (against_rate(found, other), caption)
-    return made
+            figures[f"rate_{other}"] = (against_rate(found, other), caption)
+    return figures
+
+
+def _panels(found: Results, systems: Iterable[str]) -> list[tuple[str, str]]:
+    """(protocol, metric) of the headline and of energy distance, where one of them has it."""
+    panels = [("fixed", found.task.headline), ("imputation", "energy_distance")]
+    return [p for p in panels if set(systems) & set(found.by_system(p[0], AVERAGE, p[1]))]
+
+
+def _printed(name: str, stats: Iterable[Stat]) -> tuple[np.ndarray, np.ndarray]:
+    """Means and deviations, 0 where undefined, as they are printed."""
+    means, deviations = np.array([s[:2] for s in stats]).T * metric(name).scale
+    return means, np.nan_to_num(deviations)
 
 
 def by_system(found: Results, printed: Mapping[str, str]) -> Figure:
     """Headline metric and energy distance of each system: every seed, their mean, the published
     number."""
-    panels = [("fixed", found.task.headline), ("imputation", "energy_distance")]
-    panels = [p for p in panels if found.by_system(p[0], AVERAGE, p[1])]
+    panels = _panels(found, [s.name for s in found.systems])
     measured = set().union(*(found.by_system(p, AVERAGE, m) for p, m in panels))
     names = [s.name for s in found.systems if s.name in measured][::-1]
     hues, figure = colours(found.systems), blank(9.6, 1.2 + 0.3 * len(names))
@@ -97,75 +109,66 @@ def by_pattern(found: Results, name: str) -> Figure:
 
     Beyond `MOST_GROUPS` groups or `MOST_BARS` bars, or with long names: a line of dots each.
     """
-    stats = {c: found.by_system("fixed", c, name) for c in found.conditions("fixed")}
-    stats = {c: of for c, of in stats.items() if of}
-    shown = [s for s in found.systems if any(s.name in of for of in stats.values())]
-    bars = [s for s in shown if s.method != OPTIMUM]
-    many = len(stats) > MOST_GROUPS or len(bars) > MOST_BARS
-    if many or max(map(len, stats), default=0) > LONGEST_NAME:
-        return _dots_by_pattern(found, name, stats, shown)
-    figure, entry, hues = (
-        blank(max(9.6, 1.4 * len(stats)), 4.4),
-        metric(name),
-        colours(found.systems),
-    )
+    lines, entry, hues = found.by_condition("fixed", name), metric(name), colours(found.systems)
+    conditions = [c for c in found.conditions("fixed") if any(c in of for of in lines.values())]
+    bars = [s for s in lines if s.method != OPTIMUM]
+    many = len(conditions) > MOST_GROUPS or len(bars) > MOST_BARS
+    if many or max(map(len, conditions), default=0) > LONGEST_NAME:
+        return _dots_by_pattern(found, name, conditions)
+    figure = blank(max(9.6, 1.4 * len(conditions)), 4.4)
     ax = figure.subplots()
     tidy(ax, entry.title())
     width = 0.82 / max(len(bars), 1)
     # The average stands a little apart from the patterns it summarises.
-    centre = {c: i + 0.25 * (c == AVERAGE) for i, c in enumerate(stats)}
-    for j, system in enumerate(bars):
-        at = [c for c in stats if system.name in stats[c]]
-        x = [centre[c] + (j - (len(bars) - 1) / 2) * width for c in at]
-        y, std = (entry.scale * np.array([stats[c][system.name][i] for c in at]) for i in (0, 1))
-        ax.bar(x, y, 0.9 * width, color=hues[system.name], label=brief(system.name))
-        ax.errorbar(x, y, np.nan_to_num(std), fmt="none", ecolor=INK, elinewidth=0.9, capsize=0)
-    for system in (s for s in shown if s.method == OPTIMUM):
-        for i, c in enumerate(c for c in stats if system.name in stats[c]):
-            y = entry.scale * stats[c][system.name][0]
-            style = {"color": hues[system.name], "lw": 1.8, "label": brief(system.name)}
-            ax.plot(
-                [centre[c] - 0.44, centre[c] + 0.44],
-                [y, y],
-                **style | ({"label": None} if i else {}),
-            )
-    values = [entry.scale * s[0] for of in stats.values() for s in of.values()] or [0.0]
+    centre = {c: i + 0.25 * (c == AVERAGE) for i, c in enumerate(conditions)}
+    lowest = math.inf
+    for system, stats in lines.items():
+        middle, hue = np.array([centre[c] for c in stats]), hues[system.name]
+        y, std = _printed(name, stats.values())
+        lowest = min(lowest, *y)
+        if system.method == OPTIMUM:
+            ends = (middle - 0.44, middle + 0.44)
+            ax.hlines(y, *ends, hue, lw=1.8, capstyle="projecting", label=brief(system.name))
+            continue
+        x = middle + (bars.index(system) - (len(bars) - 1) / 2) * width
+        ax.bar(x, y, 0.9 * width, color=hue, label=brief(system.name))
+        ax.errorbar(x, y, std, fmt="none", ecolor=INK, elinewidth=0.9, capsize=0)
     if entry.unit == "%":  # a common start shows the differences
-        ax.set_ylim(bottom=max(0, min(50, 10 * math.floor(min(values) / 10))))
-    ax.set_xticks([*centre.values()], [brief(c) for c in stats], color=INK, fontsize=10)
+        ax.set_ylim(bottom=max(0, min(50, 10 * math.floor(lowest / 10))))
+    ax.set_xticks([*centre.values()], [brief(c) for c in conditions], color=INK, fontsize=10)
     ax.set_xlim(-0.5, max(centre.values(), default=0) + 0.5)
     ax.tick_params(axis="x", pad=6)
     entries = list(zip(*ax.get_legend_handles_labels(), strict=True))
-    entries.sort(key=lambda pair: pair[0] in ax.lines)  # the bars first, then the line
+    entries.sort(key=lambda pair: pair[0] in ax.collections)  # the bars first, then the line
     _legend(figure, entries)
     return figure
 
 
-def _dots_by_pattern(found: Results, name: str, stats, shown) -> Figure:
+def _dots_by_pattern(found: Results, name: str, conditions: Sequence[str]) -> Figure:
     """Patterns from top to bottom; a dot a system, its deviation over seeds as a line through it,
     and the optimum as a black stroke."""
-    figure, entry, hues = blank(9.6, 1.9 + 0.27 * len(stats)), metric(name), colours(found.systems)
+    lines, hues = found.by_condition("fixed", name), colours(found.systems)
+    figure = blank(9.6, 1.9 + 0.27 * len(conditions))
     ax = figure.subplots()
-    tidy(ax, entry.title())
+    tidy(ax, metric(name).title())
     ax.grid(axis="x", color=RULE, linewidth=0.8)
     ax.grid(visible=False, axis="y")
     line, places, size = 0.0, {}, 0
-    for condition in stats:
-        parts = 0 if condition == AVERAGE else condition.count("+") + 1
-        line += 1.5 if places and parts != size else 1.0  # numbers of modalities stand apart
-        places[condition], size = line, parts
+    for condition in conditions:
+        modalities = 0 if condition == AVERAGE else condition.count("+") + 1
+        line += 1.5 if places and modalities != size else 1.0  # their numbers stand apart
+        places[condition], size = line, modalities
     ax.hlines([*places.values()], 0, 1, RULE, lw=0.8, transform=ax.get_yaxis_transform(), zorder=0)
-    for system in reversed(shown):  # the first one lies on top
-        at = [c for c in stats if system.name in stats[c]]
-        x, std = (entry.scale * np.array([stats[c][system.name][i] for c in at]) for i in (0, 1))
-        style = {"color": hues[system.name], "label": brief(system.name)}
+    for index, (system, stats) in reversed([*enumerate(lines.items())]):  # the first lies on top
+        x, std = _printed(name, stats.values())
+        style = {"color": hues[system.name], "label": brief(system.name), "ls": "none"}
         if system.method == OPTIMUM:
             style |= {"marker": "|", "ms": 13, "mew": 2}
         else:
-            style |= {"marker": "o", "ms": 6 if system == shown[0] else 4.5}
-        std = np.nan_to_num(std) if len(shown) <= MOST_BANDS else None
-        ax.errorbar(x, [places[c] for c in at], xerr=std, ls="none", elinewidth=0.9, **style)
-    ax.set_yticks([*places.values()], [brief(c, 64) for c in stats], color=INK, fontsize=9)
+            style |= {"marker": "o", "ms": 4.5 if index else 6}
+        std = std if len(lines) <= MOST_BANDS else None
+        ax.errorbar(x, [places[c] for c in stats], xerr=std, elinewidth=0.9, **style)
+    ax.set_yticks([*places.values()], [brief(c, 64) for c in conditions], color=INK, fontsize=9)
     ax.set_ylim(line + 0.8, 0.2)
     _legend(figure, list(zip(*ax.get_legend_handles_labels(), strict=True))[::-1])
     return figure
@@ -182,27 +185,25 @@ def _legend(figure: Figure, entries) -> None:
 
 def against_rate(found: Results, name: str) -> Figure:
     """A line a system over the realised missing rate, with a band of one std over seeds."""
-    entry, hues = metric(name), colours(found.systems)
-    realised = found.rates
-    stats = {c: found.by_system("random", c, name) for c in realised}
-    present = [s for s in found.systems if any(s.name in of for of in stats.values())]
-    figure = blank(9.6, max(4.8, 0.3 * len(present) + 1.2))
+    entry, hues, ends = metric(name), colours(found.systems), {}
+    lines = {
+        system: {c: s for c, s in stats.items() if c in found.rates}
+        for system, stats in found.by_condition("random", name).items()
+    }
+    figure = blank(9.6, max(4.8, 0.3 * len(lines) + 1.2))
     ax = figure.subplots()
     tidy(ax, entry.title())
-    ends = {}
-    for system in reversed(present):  # the first one lies on top
-        at = [c for c in realised if system.name in stats[c]]
-        x, strong = np.array([realised[c] for c in at]), system == found.systems[0]
-        y, std = (entry.scale * np.array([stats[c][system.name][i] for c in at]) for i in (0, 1))
-        std, dash = np.nan_to_num(std), "-" if system.draws else (0, (4, 2))
+    for system, stats in reversed(lines.items()):  # the first one lies on top
+        x, (y, std) = [found.rates[c] for c in stats], _printed(name, stats.values())
+        strong, dash = system == found.systems[0], "-" if system.draws else (0, (4, 2))
         style = {"lw": 2.6 if strong else 1.6, "ls": dash, "marker": "o", "ms": 4.5}
         ax.plot(x, y, color=hues[system.name], **style)
-        if len(present) <= MOST_BANDS:
+        if len(lines) <= MOST_BANDS:
             alpha = 0.16 if strong else 0.09
             ax.fill_between(x, y - std, y + std, color=hues[system.name], alpha=alpha, lw=0)
         ends[system.name] = (x[-1], y[-1])
     ax.set_xlabel("realised missing rate", fontsize=9.5, color=QUIET)
-    ax.set_xticks([*realised.values()], [f"{x:.3g}" for x in realised.values()])
+    ax.set_xticks([*found.rates.values()], [f"{x:.3g}" for x in found.rates.values()])
     low, high = ax.get_ylim()
     gap = 0.28 / figure.get_figheight() * (high - low)
     places = _spread([y for _, y in ends.values()], gap)
@@ -233,8 +234,7 @@ def quality_against_time(
 ) -> Figure:
     """The headline metric over the seconds of predictions, energy distance over those of draws; NFE
     by colour."""
-    panels = [("fixed", found.task.headline), ("imputation", "energy_distance")]
-    panels = [p for p in panels if set(timed) & set(found.by_system(p[0], AVERAGE, p[1]))]
+    panels = _panels(found, timed)
     evaluations = [costs[name]["nfe"] for name in timed]
     norm = LogNorm(0.8 * min(evaluations), 1.25 * max(evaluations))
     figure, named = blank(9.6, 4.1 * len(panels)), []
@@ -256,8 +256,8 @@ def quality_against_time(
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_locator(NullLocator())
         ax.margins(0.16, 0.14)  # room for names
-        what = "predictions' draws, K each" if protocol == "fixed" else "draws"
-        ax.set_xlabel(f"seconds for 1000 {what}", fontsize=9.5)
+        drawn = "predictions' draws, K each" if protocol == "fixed" else "draws"
+        ax.set_xlabel(f"seconds for 1000 {drawn}", fontsize=9.5)
         named.append((ax, points))
     bar = figure.colorbar(ScalarMappable(norm, NFE_HUES), ax=axes, shrink=0.5, aspect=30, pad=0.01)
     bar.outline.set_visible(False)
@@ -281,5 +281,5 @@ def _without_drawing(ax, found: Results) -> None:
     if names:
         best = (max if entry.higher else min)(names, key=lambda name: stats[name][0])
         ax.axhline(entry.scale * stats[best][0], color=QUIET, lw=1, ls=(0, (4, 2)), zorder=1)
-        told = f"dashed: best without drawing, {brief(best)}, {cell(entry.name, stats[best])}"
-        ax.set_title(told, loc="right", fontsize=9, color=QUIET)
+        text = f"dashed: best without drawing, {brief(best)}, {cell(entry.name, stats[best])}"
+        ax.set_title(text, loc="right", fontsize=9, color=QUIET)
