@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
+import operator
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -72,8 +74,7 @@ class Places(NamedTuple):
         # they are.
         defaults = configs.to_dict(configs.Config())
         values = {name: value for name, value in values.items() if value != defaults[name]}
-        text = json.dumps(values, sort_keys=True)
-        return self.folder / "systems" / hashlib.sha256(text.encode()).hexdigest()[:8]
+        return self.folder / "systems" / _digits(values)
 
     def _values(self, config: configs.Config) -> dict:
         values = configs.to_dict(config)
@@ -87,22 +88,21 @@ def fingerprint(values: dict, name: str, reads: tuple[str, ...]) -> str:
       values: plain ones, from `mmdjax.config.to_dict`.
       reads: groups, or fields as 'group.field'; `ALWAYS` are read by everything.
     """
-    read = {key: _value(values, key) for key in sorted({*ALWAYS, *reads})}
-    text = json.dumps({"name": name, "reads": read}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    keys = sorted({*ALWAYS, *reads})
+    read = {key: functools.reduce(operator.getitem, key.split("."), values) for key in keys}
+    return _digits({"name": name, "reads": read})
 
 
-def _value(values: dict, key: str):
-    for part in key.split("."):
-        values = values[part]
-    return values
+def _digits(values: dict) -> str:
+    """Return eight hexadecimal digits of plain values."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
 @contextlib.contextmanager
 def opened(
     workdir: Path, config: configs.Config, content: str, force: bool = False
 ) -> Iterator[Places]:
-    """The work directory with this config in config.json, locked until the end.
+    """Enter the work directory with this config in config.json, locked until the end.
 
     Args:
       content: names the data. force: take over one that holds another config.
@@ -130,7 +130,7 @@ def opened(
 
 
 def make(workdir: Path) -> None:
-    """Raises `UserError` where it cannot be made or written."""
+    """Make the folder; raise `UserError` where it cannot be made or written."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -140,7 +140,7 @@ def make(workdir: Path) -> None:
 
 
 def claim(workdir: Path, written: dict, force: bool = False) -> None:
-    """Makes the work directory that of one config, which it writes to config.json.
+    """Make the work directory that of one config, which is written to config.json.
 
     Args:
       force: where it holds another one, forget what depends on all of the config (`DERIVED`);
@@ -153,17 +153,21 @@ def claim(workdir: Path, written: dict, force: bool = False) -> None:
     path = workdir / "config.json"
     if path.exists():
         try:
-            old, given = json.loads(path.read_text()), json.loads(json.dumps(written))
-            different = sorted(differences(_result(old), _result(given)))
+            old, new = _deciding(json.loads(path.read_text())), _deciding(written)
         except (ValueError, AttributeError):
             raise UserError(
                 f"{str(path)!r} is not the config of a run; give another folder"
             ) from None
+        different = "; ".join(
+            f"{name}: {old.get(name)!r} there, {new.get(name)!r} given"
+            for name in sorted(old.keys() | new.keys())
+            if old.get(name) != new.get(name)
+        )
         if different and not force:
             raise UserError(
-                f"workdir {str(workdir)!r} holds a run with another config "
-                f"({'; '.join(different)}); give another folder, the same config, or --force to go "
-                "on with this one (phases that it changes are trained anew)"
+                f"workdir {str(workdir)!r} holds a run with another config ({different}); give "
+                "another folder, the same config, or --force to go on with this one (phases that "
+                "it changes are trained anew)"
             )
         for name in DERIVED if different else ():
             shutil.rmtree(workdir / name, ignore_errors=True)  # of a file: nothing
@@ -172,50 +176,28 @@ def claim(workdir: Path, written: dict, force: bool = False) -> None:
     write_json(path, written)
 
 
-def _result(written: dict) -> dict:
-    """What results depend on: of the data their content, not their path.
+def _deciding(written: dict) -> dict[str, Any]:
+    """Return 'group.field' -> what results depend on: of the data their content, not their path.
 
     A field that the run did not know yet, such as the options of a new method, had its default.
     """
-    written = with_defaults(configs.to_dict(configs.Config()), written)
-    kept = {name: value for name, value in written.items() if name not in HOW}
-    if CONTENT in kept and "data" in kept:
-        kept["data"] = kept["data"] | {"path": ""}
-    return kept
+    fields = _flat(configs.to_dict(configs.Config())) | _flat(written)
+    if CONTENT in fields:
+        del fields["data.path"]
+    return {name: value for name, value in fields.items() if name.split(".")[0] not in HOW}
 
 
-def with_defaults(defaults: dict, values: dict) -> dict:
-    """Return values, in plain types as JSON has them, with what they lack taken from defaults."""
-    plain = json.loads(json.dumps(defaults))
-    filled = {k: v for k, v in plain.items() if k not in values}
+def _flat(values: dict, where: str = "") -> dict[str, Any]:
+    """Return 'a.b' -> value of nested dicts, in plain types as JSON has them."""
+    flat: dict[str, Any] = {}
     for name, value in values.items():
-        nested = isinstance(value, dict) and isinstance(plain.get(name), dict)
-        filled[name] = with_defaults(plain[name], value) if nested else value
-    return filled
-
-
-def differences(old: dict, new: dict, where: str = "") -> list[str]:
-    """'a.b: 1 there, 2 given' for each value that differs between two trees."""
-    result = []
-    for key in old.keys() | new.keys():
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            result += differences(a, b, f"{where}{key}.")
-        elif a != b:
-            result.append(f"{where}{key}: {a!r} there, {b!r} given")
-    return result
-
-
-def check_run(workdir: Path) -> None:
-    """Raises `UserError` where there is no run to evaluate."""
-    if not (workdir / "config.json").exists():
-        raise UserError(
-            f"workdir {str(workdir)!r} holds no run to evaluate; run --mode=train first"
-        )
+        nested = isinstance(value, dict)
+        flat |= _flat(value, f"{where}{name}.") if nested else {f"{where}{name}": value}
+    return flat if where else json.loads(json.dumps(flat))
 
 
 def kept(path: Path, make: Callable[[], Any], anew: bool = False) -> Any:
-    """What a JSON file holds; the first process writes it where there is none.
+    """Return what a JSON file holds; the first process writes it where there is none.
 
     Args:
       make: called on every process, or on none. anew: write it even where there is one.
@@ -229,7 +211,7 @@ def kept(path: Path, make: Callable[[], Any], anew: bool = False) -> Any:
 
 
 def keep_masks(path: Path, masks: dict) -> None:
-    """Saves the masks once; raises `UserError` where a later run draws other ones."""
+    """Save the masks once; raise `UserError` where a later run draws other ones."""
     if path.exists():
         old = load_arrays(path)
         if any(not np.array_equal(old.get(rate), mask) for rate, mask in masks.items()):

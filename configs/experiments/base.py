@@ -14,7 +14,7 @@ def get_config(size: str, title: str, tables, systems, complete: bool = False):
     """A base config with its comparison.
 
     Args:
-      tables, complete: of `mmdjax.config.systems.Comparison`.
+      tables, complete: of `mmdjax.config.Comparison`.
       systems: (name, published name, changes, method if it is not two_stage) each.
     """
     if size not in SIZES:

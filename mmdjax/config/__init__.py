@@ -1,7 +1,6 @@
 """Every setting of a run."""
 
-from mmdjax.config.groups import Config, Evaluation, from_dict, to_dict
-from mmdjax.config.systems import Comparison, System
+from mmdjax.config.groups import Comparison, Config, Evaluation, System, from_dict, to_dict
 from mmdjax.data.settings import Data, Labels
 from mmdjax.methods.graph.settings import Graph
 from mmdjax.methods.settings import Decoder, Diffusion, Fusion, Latents, Score

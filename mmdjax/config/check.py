@@ -25,24 +25,27 @@ def check(config) -> None:
         raise UserError("config.seeds is empty; give at least one integer")
     if len(set(config.seeds)) != len(config.seeds) or min(config.seeds) < 0:
         raise UserError(f"config.seeds = {config.seeds}; allowed: different integers from 0")
-    _check_data(config.data)
-    _check_labels(config)
+    _check_data(config.data, config.task)
     _check_diffusion(config.diffusion)
+    names = modality_names(config.data)
     for rate in (*config.evaluation.rates, config.training_rate):
-        check_rate(rate, len(modality_names(config.data)))
-    _check_gaps(config)
+        check_rate(rate, len(names))
+    # Every generator on a few samples, so that training does not end with a refusal.
+    for name, rate in config.evaluation.generators():
+        observed_frames(name, {m: np.ones((4, 8), bool) for m in names}, rate, 0, label=np.zeros(4))
     _check_networks(config)
 
 
-def _check_data(data) -> None:
+def _check_data(data, task) -> None:
     choice("config.data.name", data.name, tuple(SOURCES))
+    source = SOURCES[data.name]
     for pair in data.modalities:
         if not all(pair.rpartition(":")):
             raise UserError(f"config.data.modalities has {pair!r}; allowed: 'key in file:name'")
         if "/" in pair.rpartition(":")[2]:  # separates the parts of names in a model's arrays
             raise UserError(f"config.data.modalities names {pair!r}; allowed: a name without '/'")
     names = data.names_by_key()
-    if SOURCES[data.name].synthetic:
+    if source.synthetic:
         if data.modalities or data.path:
             raise UserError(
                 "config.data.path and modalities are fixed for synthetic data; drop them"
@@ -52,8 +55,8 @@ def _check_data(data) -> None:
             f"config.data.modalities = {data.modalities}; allowed: at least two different "
             "'key in file:name'"
         )
-    known = data.layout.partition(":")[0] if data.layout.startswith("mmin:") else data.layout
-    if data.layout and (data.name != "file" or known not in LAYOUTS):
+    layout = data.layout.partition(":")[0] if data.layout.startswith("mmin:") else data.layout
+    if data.layout and (data.name != "file" or layout not in LAYOUTS):
         raise UserError(
             f"config.data.layout = {data.layout!r} with data.name = {data.name!r}; allowed: with "
             f"'file', {', '.join(LAYOUTS)}, mmin:FOLD"
@@ -61,11 +64,7 @@ def _check_data(data) -> None:
     buckets = data.length_buckets
     if not buckets or list(buckets) != sorted(set(buckets)) or buckets[0] < 1:
         raise UserError(f"config.data.length_buckets = {buckets}; allowed: increasing lengths")
-
-
-def _check_labels(config) -> None:
-    labels, task = SOURCES[config.data.name].labels, config.task
-    choice(f"config.data.labels of {config.data.name!r}", config.data.labels, labels)
+    choice(f"config.data.labels of {data.name!r}", data.labels, source.labels)
     if task.low > task.high:
         raise UserError(
             f"config.task: low {task.low:g}, high {task.high:g}; allowed: low below high, or both "
@@ -73,13 +72,6 @@ def _check_labels(config) -> None:
         )
     if len(set(task.names)) != len(task.names):
         raise UserError(f"config.task.names = {task.names}; allowed: different names")
-
-
-def _check_gaps(config) -> None:
-    """Try every generator on a few samples, so that training does not end with a refusal."""
-    for name, rate in config.evaluation.generators():
-        valid = {m: np.ones((4, 8), bool) for m in modality_names(config.data)}
-        observed_frames(name, valid, rate, 0, label=np.zeros(4))
 
 
 def _check_networks(config) -> None:
@@ -100,11 +92,11 @@ def _check_networks(config) -> None:
             f"config.score.time_features = {score.time_features}; allowed: an even number"
         )
     for name in {"attention", "patch"} - score_networks.fields(score.network):
-        default = getattr(Score(), name)
-        if getattr(score, name) != default:
+        value, default = getattr(score, name), getattr(Score(), name)
+        if value != default:
             raise UserError(
-                f"config.score.{name} = {getattr(score, name)!r} with network "
-                f"{score.network!r}; allowed: {default!r} (score_transformer has others)"
+                f"config.score.{name} = {value!r} with network {score.network!r}; allowed: "
+                f"{default!r} (score_transformer has others)"
             )
     buckets = config.data.length_buckets
     if any(length % score.patch for length in buckets):
@@ -115,11 +107,10 @@ def _check_networks(config) -> None:
 
 
 def _check_diffusion(diffusion: Diffusion) -> None:
-    options = diffusion.options()
-    registry.make(diffusion.sampler, sde.REGISTRY[diffusion.sde](), None, **options)
+    options, process = diffusion.options(), sde.REGISTRY[diffusion.sde]()
+    registry.make(diffusion.sampler, process, None, **options)
     registry.steps_for(diffusion.sampler, diffusion.nfe, **options)
     if diffusion.grid_options:
-        process = sde.REGISTRY[diffusion.sde]()
         time_grids.time_grid(diffusion.grid, process, 1, **diffusion.grid_arguments())
     if diffusion.guidance != 1 and diffusion.unconditional == 0:
         raise UserError(

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmdjax.config.check import check
-from mmdjax.config.systems import NO_COMPARISON, Comparison
 from mmdjax.data.settings import Data, Labels
 from mmdjax.errors import UserError
 from mmdjax.methods.graph.settings import Graph
@@ -60,6 +59,46 @@ class Evaluation:
 
 
 @dataclasses.dataclass(frozen=True)
+class System:
+    """One row of a comparison: the config with changes.
+
+    Attributes:
+      name: in the report.
+      changes: 'field=value' of `mmdjax.config.Config`, as on the command line.
+      method: of `mmdjax.methods`; '' for the config's.
+      published: the method's name in the published tables; '' where they do not have it.
+    """
+
+    name: str = ""
+    changes: tuple[str, ...] = ()
+    method: str = ""
+    published: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Named systems that share the phases they have in common.
+
+    Attributes:
+      systems: different names; the first is the one that the others are compared with.
+      tables: published ones, as 'thesis 6.1', see `evaluation/published`.
+      dataset: whose published numbers are shown.
+      complete: averages count the complete pattern, and missing rate 0 (the thesis' tables 6.9 to
+        6.12 do, its others do not).
+      pictures: utterances in each t-SNE picture of drawn and true latents; 0 draws none.
+      iterations, perplexity: of t-SNE.
+    """
+
+    systems: tuple[System, ...] = ()
+    tables: tuple[str, ...] = ()
+    dataset: str = "MOSI"
+    complete: bool = True
+    pictures: int = field(0, low=0)
+    iterations: int = field(5000, low=1)
+    perplexity: int = field(8, low=1)
+
+
+@dataclasses.dataclass(frozen=True)
 class _Base:
     """A whole run.
 
@@ -73,8 +112,7 @@ class _Base:
       training_rate: missing rate of the random protocol at which these are drawn, complete ones
         among them; 0: every incomplete pattern equally often. Beside either, one row in 2^M - 1 of
         a batch is complete.
-      comparison: several named systems in one run, in place of `method` and `systems`; see
-        `config/systems.py`.
+      comparison: several named systems in one run, in place of `method` and `systems`.
       optimise: False compiles all programs but the draws faster and lets them run slower: for
         trials of minutes, in which compiling is most of the time.
       save_seconds: checkpoints are at least this far apart; the last of a phase is always saved.
@@ -105,7 +143,7 @@ class _Base:
     graph: Graph = Graph()
     evaluation: Evaluation = Evaluation()
     mesh: Mesh = MESH
-    comparison: Comparison = NO_COMPARISON
+    comparison: Comparison = Comparison()
 
 
 def _options() -> list[tuple[str, type, Any]]:

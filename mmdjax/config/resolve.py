@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from mmdjax.config.groups import from_dict, to_dict
-from mmdjax.config.systems import changed
 from mmdjax.errors import UserError
 from mmdjax.methods.method import FORMER, Method, of_name, registry
 
@@ -32,12 +33,11 @@ def systems_of(config) -> list[Resolved]:
         name, or changes the data.
     """
     if config.comparison.systems:
-        return _named(config)
-    texts = config.systems or of_name(config.method).companions
+        return _compared(config)
     systems = [main_system(config)]
-    for text in texts:
+    for text in config.systems or of_name(config.method).companions:
         method, *changes = text.split()
-        system = _system(config, method, tuple(changes))
+        system = _system(config, method, changes)
         # A yardstick or companion that the data do not allow is not missed; what was asked for is.
         if (system.method.yardstick or not config.systems) and not _able(system):
             continue
@@ -53,17 +53,36 @@ def systems_of(config) -> list[Resolved]:
 
 def main_system(config) -> Resolved:
     """Return the system that a run without a comparison is about."""
-    return _system(config, config.method, ())
+    return _system(config, config.method)
+
+
+def _compared(config) -> list[Resolved]:
+    """Return the systems of a comparison and, where they apply, the yardsticks of every one."""
+    systems: list[Resolved] = []
+    for entry in config.comparison.systems:
+        name, method = entry.name, entry.method or config.method
+        if not name or name in {s.name for s in systems}:
+            raise UserError(f"config.comparison.systems names {name!r}; allowed: different names")
+        if method in FORMER:
+            raise UserError(
+                f"system {name!r}: method {method!r} has a new name; allowed: {FORMER[method]}"
+            )
+        systems.append(_system(config, method, entry.changes, name, entry.published))
+    for system in systems:
+        _check(system)
+    missing = set(Method.companions) - {s.method.name for s in systems}
+    yardsticks = [_system(config, name) for name in Method.companions if name in missing]
+    return systems + [s for s in yardsticks if _able(s)]
 
 
 def _check(system: Resolved) -> None:
     """Raise `UserError` where a system cannot do what its config asks for."""
-    cls = system.method
-    cls.check(system.config)
-    if system.config.evaluation.gaps and not (cls.gaps or cls.yardstick):
+    method = system.method
+    method.check(system.config)
+    if system.config.evaluation.gaps and not (method.gaps or method.yardstick):
         able = ", ".join(name for name, other in registry().items() if other.gaps)
         raise UserError(
-            f"config.evaluation.gaps with method {cls.name!r}, which takes whole modalities; "
+            f"config.evaluation.gaps with method {method.name!r}, which takes whole modalities; "
             f"allowed: {able}"
         )
 
@@ -76,45 +95,48 @@ def _able(system: Resolved) -> bool:
     return True
 
 
-def _named(config) -> list[Resolved]:
-    entries, names = config.comparison.systems, set()
-    for entry in entries:
-        if not entry.name or entry.name in names:
-            raise UserError(
-                f"config.comparison.systems names {entry.name!r}; allowed: different names"
-            )
-        names.add(entry.name)
-        if entry.method in FORMER:
-            raise UserError(
-                f"system {entry.name!r}: method {entry.method!r} has a new name; allowed: "
-                f"{FORMER[entry.method]}"
-            )
-    systems = [
-        _system(config, e.method or config.method, e.changes, e.name, e.published) for e in entries
-    ]
-    shown = {s.method.name for s in systems}
-    for system in systems:
-        _check(system)
-    # Yardsticks of every comparison, where they apply.
-    yardsticks = [_system(config, n, ()) for n in ("linear_probe", "bayes") if n not in shown]
-    return systems + [s for s in yardsticks if _able(s)]
-
-
-def _system(config, method: str, changes, name: str = "", published: str = "") -> Resolved:
+def _system(
+    config, method: str, changes: Sequence[str] = (), name: str = "", published: str = ""
+) -> Resolved:
+    """Return the system of a method and of changes of the config."""
     if not changes and method == config.method and not config.comparison.systems:
         own = dataclasses.replace(config, systems=())
     else:
         values = changed(to_dict(config), changes)
         method = values["method"] if values["method"] != config.method else method
-        values |= {"method": method, "comparison": {}, "systems": ()}
-        own = from_dict(values)
+        own = from_dict(values | {"method": method, "comparison": {}, "systems": ()})
         for group in ("data", "task", "seeds"):
             if getattr(own, group) != getattr(config, group):
                 raise UserError(
                     f"system {name or method!r} changes {group}; allowed: the same for all systems"
                 )
     cls = registry()[own.method]
-    label = f"{cls.label}, K = {own.evaluation.draws}" if cls.draws else cls.label
     if not name:  # a comparison says itself beside which published number a system stands
+        label = f"{cls.label}, K = {own.evaluation.draws}" if cls.draws else cls.label
         name, published = cls.describe(own, label), cls.published
     return Resolved(name, cls, own, published)
+
+
+def changed(values: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """Return a config's plain values with changes 'field=value' applied.
+
+    A value is a Python literal, or otherwise the text itself, as flags are read.
+
+    Raises:
+      UserError: no such field.
+    """
+    for text in changes:
+        path, _, literal = text.partition("=")
+        try:
+            value = ast.literal_eval(literal)
+        except (ValueError, SyntaxError):
+            value = literal
+        values = _replaced(values, path.split("."), value, text)
+    return values
+
+
+def _replaced(values: dict, path: Sequence[str], value: Any, text: str) -> dict:
+    name, *rest = path
+    if name not in values or (rest and not isinstance(values[name], dict)):
+        raise UserError(f"a system's change {text!r} names no field; allowed: 'field=value'")
+    return values | {name: _replaced(values[name], rest, value, text) if rest else value}

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from mmdjax import config as configs
-from mmdjax.config.systems import changed
+from mmdjax.config.resolve import changed
 from mmdjax.errors import UserError
 from mmdjax.methods.latent import completion
 from mmdjax.methods.latent.phases import COMPLETIONS
