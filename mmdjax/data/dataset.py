@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Mapping
 from typing import NamedTuple
@@ -10,6 +11,12 @@ import numpy as np
 
 from mmdjax.data.missing.patterns import patterns
 from mmdjax.types import Batch, Observed
+
+# A channel that is constant over the training split carries nothing: it becomes zero, not noise.
+SMALLEST_STD = 1e-6
+# Standardised features beyond this many deviations are clipped: one broken frame of openSMILE
+# lies 50 deviations out and would otherwise rule a convolution's output.
+LARGEST_DEVIATION = 10.0
 
 
 class Optimum(NamedTuple):
@@ -59,15 +66,11 @@ class Dataset:
     @functools.cached_property
     def scaling(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Modality -> (mean, scale) (C_m): standardised is (x - mean) scale."""
-        from mmdjax.data.pipeline import scaling
-
         return scaling(self.splits["train"])
 
     @functools.cached_property
     def standardised(self) -> dict[str, Batch]:
         """The splits with zero mean and unit deviation per channel of the training split."""
-        from mmdjax.data.pipeline import standardise
-
         return standardise(self.splits)
 
     @functools.cached_property
@@ -86,4 +89,31 @@ def pooled(batch: Batch) -> Batch:
         total = np.where(exists, x, 0.0).sum(1, keepdims=True)
         features[m] = (total / np.maximum(exists.sum(1, keepdims=True), 1)).astype(np.float32)
     valid = {m: v.any(1, keepdims=True) for m, v in batch.valid.items()}
-    return Batch(features, valid, batch.label, batch.id, batch.talk)
+    return dataclasses.replace(batch, features=features, valid=valid)
+
+
+def scaling(train: Batch) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return modality -> (mean, scale) (C_m) of valid frames: standardised is (x - mean) scale."""
+    result = {}
+    for name in train.modalities:
+        frames = train.features[name][train.valid[name]].astype(np.float64)
+        mean, std = frames.mean(0), frames.std(0)
+        scale = np.where(std > SMALLEST_STD, 1 / np.maximum(std, SMALLEST_STD), 0.0)
+        result[name] = (mean, scale)
+    return result
+
+
+def standardise(splits: Mapping[str, Batch]) -> dict[str, Batch]:
+    """Return zero mean and unit deviation per channel over the training split's valid frames.
+
+    Padding becomes zero; values beyond `LARGEST_DEVIATION` are clipped.
+    """
+    result = {split: {} for split in splits}
+    for name, (mean, scale) in scaling(splits["train"]).items():
+        for split, batch in splits.items():
+            x = ((batch.features[name] - mean) * scale).clip(-LARGEST_DEVIATION, LARGEST_DEVIATION)
+            x = np.where(batch.valid[name][..., None], x, 0.0)
+            result[split][name] = x.astype(np.float32)
+    return {
+        split: dataclasses.replace(batch, features=result[split]) for split, batch in splits.items()
+    }

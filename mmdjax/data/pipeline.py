@@ -15,21 +15,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmdjax.data.conversations import batch_of
+from mmdjax import tasks
 from mmdjax.data.dataset import Dataset
+from mmdjax.data.sources import (
+    from_file,
+    gcnet,
+    mmsa,
+    synthetic,
+    synthetic_conversations,
+    synthetic_labels,
+)
 from mmdjax.errors import UserError, choice
 from mmdjax.runtime.files import cache_folder, write_bytes
 from mmdjax.runtime.progress import Reporter
 from mmdjax.types import Batch
 
 SPLITS = ("train", "valid", "test")
-# A channel that is constant over the training split carries nothing: it becomes zero, not noise.
-SMALLEST_STD = 1e-6
 # Of what a folder's layouts read.
 SUFFIXES = (".npy", ".npz", ".csv", ".csd", ".h5", ".hdf5", ".pkl", ".pickle", ".p", ".pk")
-# Standardised features beyond this many deviations are clipped: one broken frame of openSMILE
-# lies 50 deviations out and would otherwise rule a convolution's output.
-LARGEST_DEVIATION = 10.0
 
 
 class Source(NamedTuple):
@@ -50,82 +53,42 @@ class Source(NamedTuple):
     optimum: Callable | None = None
 
 
-def _read_synthetic(data, tell) -> dict[str, Batch]:
-    from mmdjax.data.sources import synthetic
-
-    modalities = synthetic.LAWS[data.name]
-    sizes = (data.train, data.valid, data.test)
-    return synthetic.read(*sizes, data.seed, modalities, labels=data.labels)
-
-
-def _read_mmsa(data, tell) -> dict[str, Batch]:
-    from mmdjax.data.sources import mmsa
-
-    return mmsa.read(data.path, data.names_by_key())
-
-
-def _read_file(data, tell) -> dict[str, Batch]:
-    from mmdjax.data.sources import from_file
-
-    return from_file.read(data.path, data.names_by_key(), data.layout, data.seed, tell)
-
-
-def _read_synthetic_conversations(data, tell) -> dict[str, Batch]:
-    from mmdjax.data.sources import synthetic_conversations
-
-    splits = synthetic_conversations.read(data.train, data.valid, data.test, data.seed)
-    return {split: batch_of(part) for split, part in splits.items()}
-
-
-def _read_gcnet(data, tell) -> dict[str, Batch]:
-    from mmdjax.data.sources import gcnet
-
-    path, asked = Path(data.path), "give GCNet's folder or pickle, or an .npz"
-    if path.is_dir():
-        pickles = sorted(p for p in path.iterdir() if p.suffix in (".pkl", ".pickle"))
-        if len(pickles) != 1:
-            raise UserError(f"data.path {data.path!r} holds {len(pickles)} pickles; {asked}")
-        path = pickles[0]
-    if not path.is_file():
-        raise UserError(f"data.path {data.path!r} is not a file; {asked}")
-    splits = gcnet.read(str(path), data.names_by_key(), tell)
-    return {split: batch_of(part) for split, part in splits.items()}
-
-
-def _optimum_of_mixture(data):
-    from mmdjax.data.sources.optimum import of_mixture
-
-    return of_mixture(data)
-
-
-def _optimum_of_conversations(data):
-    from mmdjax.data.sources.optimum import of_conversations
-
-    return of_conversations(data)
-
-
 LABELS = ("sentiment", "rating", "emotion", "affect", "signs")
-_MIXTURE = Source(_read_synthetic, LABELS, synthetic=True, optimum=_optimum_of_mixture)
+_MIXTURE = Source(
+    lambda data, tell: synthetic.read(
+        data.train, data.valid, data.test, data.seed, synthetic.LAWS[data.name], data.labels
+    ),
+    LABELS,
+    synthetic=True,
+    optimum=synthetic.optimum,
+)
 SOURCES = {
     "synthetic": _MIXTURE,
     "synthetic_five": _MIXTURE,
-    "mmsa": Source(_read_mmsa),
-    "file": Source(_read_file),
+    "mmsa": Source(lambda data, tell: mmsa.read(data.path, data.names_by_key())),
+    "file": Source(
+        lambda data, tell: from_file.read(
+            data.path, data.names_by_key(), data.layout, data.seed, tell
+        )
+    ),
     "synthetic_conversations": Source(
-        _read_synthetic_conversations,
+        lambda data, tell: synthetic_conversations.read(
+            data.train, data.valid, data.test, data.seed
+        ),
         synthetic=True,
         kept=False,
-        optimum=_optimum_of_conversations,
+        optimum=synthetic_conversations.optimum,
     ),
-    "gcnet": Source(_read_gcnet, kept=False),
+    "gcnet": Source(
+        lambda data, tell: gcnet.read(data.path, data.names_by_key(), tell), kept=False
+    ),
 }
 
 
 def modality_names(data) -> tuple[str, ...]:
     """Return the names in the order of the modality axis, known before anything is read."""
-    from mmdjax.data.sources.synthetic import LAWS, MODALITIES
-
-    return tuple(data.names_by_key().values()) or tuple(LAWS.get(data.name, MODALITIES))
+    law = synthetic.LAWS.get(data.name, synthetic.MODALITIES)
+    return tuple(data.names_by_key().values()) or tuple(law)
 
 
 def fingerprint(data) -> str:
@@ -138,17 +101,15 @@ def fingerprint(data) -> str:
     if not SOURCES[data.name].synthetic:
         path, any_layout = Path(data.path).resolve(), data.name == "file"
         if not path.is_file() and not (any_layout and path.is_dir()):
-            what = "a file or folder" if any_layout else "a file"
-            raise UserError(f"data.path {data.path!r} is not {what}; give the data set's")
+            kind = "a file or folder" if any_layout else "a file"
+            raise UserError(f"data.path {data.path!r} is not {kind}; give the data set's")
         facts |= {"content": _digest(path)}
         beside = path.parent / "features"  # of a pickle of GCNet
         if any_layout and path.is_file() and beside.is_dir():
             facts |= {"features": _digest(beside)}
         facts |= {"layout": data.layout, "seed": data.seed} if any_layout else {}
     else:
-        from mmdjax.data.sources.synthetic import LAWS, Law
-
-        facts["law"] = Law(data.seed, LAWS[data.name]).fingerprint()
+        facts["law"] = synthetic.Law(data.seed, synthetic.LAWS[data.name]).fingerprint()
         facts |= {key: getattr(data, key) for key in ("train", "valid", "test", "seed", "labels")}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -229,14 +190,9 @@ def task_of(data, labels, splits: Mapping[str, Batch]):
     Raises:
       UserError: labels of a split that do not fit it.
     """
-    from mmdjax import tasks
-
-    task = None
     if SOURCES[data.name].synthetic and not labels.kind:
-        from mmdjax.data.sources.synthetic_labels import TASKS
-
-        task = TASKS[data.labels]
-    if task is None:
+        task = synthetic_labels.TASKS[data.labels]
+    else:
         # The range of all splits: a test label outside the training labels' is no mistake.
         label = np.concatenate([batch.label for batch in splits.values()])
         low, high = (labels.low, labels.high) if labels.low < labels.high else (None, None)
@@ -286,31 +242,3 @@ def _kept(data, folder: Path | None) -> dict[str, Batch]:
 
 def _tell(line: str) -> None:
     Reporter().print(line)
-
-
-def scaling(train: Batch) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """modality -> (mean, scale) (C_m) of valid frames: standardised is (x - mean) scale."""
-    result = {}
-    for name in train.modalities:
-        frames = train.features[name][train.valid[name]].astype(np.float64)
-        mean, std = frames.mean(0), frames.std(0)
-        scale = np.where(std > SMALLEST_STD, 1 / np.maximum(std, SMALLEST_STD), 0.0)
-        result[name] = (mean, scale)
-    return result
-
-
-def standardise(splits: Mapping[str, Batch]) -> dict[str, Batch]:
-    """Zero mean and unit deviation per channel, from the training split's valid frames only.
-
-    Padding becomes zero; values beyond `LARGEST_DEVIATION` are clipped.
-    """
-    result = {split: {} for split in splits}
-    for name, (mean, scale) in scaling(splits["train"]).items():
-        for split, batch in splits.items():
-            x = ((batch.features[name] - mean) * scale).clip(-LARGEST_DEVIATION, LARGEST_DEVIATION)
-            x = np.where(batch.valid[name][..., None], x, 0.0)
-            result[split][name] = x.astype(np.float32)
-    return {
-        split: Batch(result[split], batch.valid, batch.label, batch.id, batch.talk)
-        for split, batch in splits.items()
-    }

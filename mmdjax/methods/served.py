@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdjax.data.pipeline import LARGEST_DEVIATION
+from mmdjax.data.dataset import LARGEST_DEVIATION
 from mmdjax.training.streams import stream
 from mmdjax.types import Observed
 

@@ -87,9 +87,10 @@ def test_splits_are_conversations_of_their_own_and_the_same_each_time():
     for name, part in first.items():
         np.testing.assert_array_equal(part.label, second[name].label)
         assert np.abs(part.label).max() <= 3
-        lengths = [len(rows) for rows in part.rows()]
+        lengths = np.unique(part.talk.conversation, return_counts=True)[1]
         assert min(lengths) >= data.UTTERANCES[0] and max(lengths) <= data.UTTERANCES[1]
-    assert [len(part.rows()) for part in first.values()] == [5, 2, 3]
+    counts = [len(np.unique(part.talk.conversation)) for part in first.values()]
+    assert counts == [5, 2, 3]
     assert not set(first["train"].id) & set(first["test"].id)
 
 

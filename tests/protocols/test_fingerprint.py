@@ -8,7 +8,6 @@ import pytest
 
 from mmdjax.config import Data
 from mmdjax.data import pipeline
-from mmdjax.data.conversations import batch_of
 from mmdjax.data.sources import synthetic
 from mmdjax.data.sources.synthetic_conversations import read
 from mmdjax.errors import UserError
@@ -44,7 +43,7 @@ def test_conversations_are_known_by_every_array():
 
 
 def conversations(seed: int):
-    return {split: batch_of(part) for split, part in read(3, 2, 2, seed).items()}
+    return read(3, 2, 2, seed)
 
 
 def test_other_labels_of_the_same_utterances_are_other_data():

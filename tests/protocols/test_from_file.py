@@ -7,6 +7,7 @@ import pytest
 
 from mmdjax.config import Data, Labels
 from mmdjax.data import pipeline
+from mmdjax.data.dataset import standardise
 from mmdjax.data.sources import from_file, mmsa
 from mmdjax.errors import UserError
 
@@ -300,7 +301,7 @@ def test_a_folder_is_prepared_and_standardised_as_other_sources_are(tmp_path, mo
     data = Data(
         name="file", path=str(tmp_path / "data"), modalities=("text:language", "audio:acoustic")
     )
-    splits = pipeline.standardise(pipeline.load(data))
+    splits = standardise(pipeline.load(data))
     assert [len(splits[s]) for s in ("train", "valid", "test")] == [28, 4, 8]
     said = " ".join(capsys.readouterr().out.split())
     assert "divided at random (train 28, valid 4, test 8) by utterances: ids name no" in said

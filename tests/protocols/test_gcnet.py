@@ -11,7 +11,6 @@ import pytest
 
 from mmdjax.config import Data, Labels
 from mmdjax.data import pipeline
-from mmdjax.data.conversations import batch_of
 from mmdjax.data.dataset import Dataset
 from mmdjax.data.sources import gcnet
 from mmdjax.errors import UserError
@@ -63,7 +62,11 @@ def test_utterances_with_a_vector_of_zeros_are_left_out_and_the_others_keep_thei
     told = []
     files.features["audio"]["d1_1"][:] = 0
     train = gcnet.read(files.write(), NAMES, tell=told.append)["train"]
-    assert train.id.tolist() == ["d1_0", "d1_2", "d2_0"] and train.position.tolist() == [0, 2, 0]
+    assert train.id.tolist() == ["d1_0", "d1_2", "d2_0"] and train.talk.position.tolist() == [
+        0,
+        2,
+        0,
+    ]
     assert len(told) == 1 and "split 'train': 1 of 4 utterances lack something" in told[0]
 
 
@@ -71,19 +74,20 @@ def test_utterances_keep_their_order_features_speakers_and_positions(files):
     splits = gcnet.read(files.write(), NAMES)
     train = splits["train"]
     assert train.id.tolist() == ["d1_0", "d1_1", "d1_2", "d2_0"]
-    assert train.position.tolist() == [0, 1, 2, 0] and train.speaker.tolist() == [0, 1, 0, 0]
+    assert train.talk.position.tolist() == [0, 1, 2, 0]
+    assert train.talk.speaker.tolist() == [0, 1, 0, 0]
     assert train.modalities == ("language", "acoustic")
     expected = np.stack([files.features["audio"][u] for u in train.id])
-    np.testing.assert_array_equal(train.features["acoustic"], expected)
-    assert splits["valid"].speaker.tolist() == [0, 1]
-    assert [len(rows) for rows in train.rows()] == [3, 1]
+    np.testing.assert_array_equal(train.features["acoustic"][:, 0], expected)
+    assert splits["valid"].talk.speaker.tolist() == [0, 1]
+    assert train.talk.conversation.tolist() == ["d1"] * 3 + ["d2"]
 
 
 def test_iemocaps_layout_holds_out_training_conversations(files):
     files.splits = [["d1", "d2", "d3"], ["d4"]]
     splits = gcnet.read(files.write(), NAMES)
-    assert set(splits["valid"].conversation) == {"d1"}
-    assert set(splits["train"].conversation) == {"d2", "d3"}
+    assert set(splits["valid"].talk.conversation) == {"d1"}
+    assert set(splits["train"].talk.conversation) == {"d2", "d3"}
 
 
 def test_an_npz_says_the_same(files, tmp_path):
@@ -94,9 +98,10 @@ def test_an_npz_says_the_same(files, tmp_path):
     def column(get):
         return np.concatenate([get(part) for part in parts])[shuffled]
 
-    arrays = {key: column(lambda p, n=name: p.features[n]) for key, name in NAMES.items()}
-    for name in ("id", "conversation", "label", "position", "speaker"):
-        arrays[name] = column(lambda p, n=name: getattr(p, n))
+    arrays = {key: column(lambda p, n=name: p.features[n][:, 0]) for key, name in NAMES.items()}
+    arrays |= {name: column(lambda p, n=name: getattr(p, n)) for name in ("id", "label")}
+    for name in ("conversation", "position", "speaker"):
+        arrays[name] = column(lambda p, n=name: getattr(p.talk, n))
     arrays["split"] = np.repeat(range(3), [len(part) for part in parts])[shuffled]
     np.savez(tmp_path / "all.npz", **arrays)
     again = gcnet.read(str(tmp_path / "all.npz"), NAMES)
@@ -107,8 +112,7 @@ def test_an_npz_says_the_same(files, tmp_path):
 
 
 def test_padding_is_zero_and_every_utterance_stands_once(files):
-    splits = {n: batch_of(part) for n, part in gcnet.read(files.write(), NAMES).items()}
-    dataset = Dataset(splits, Regression(-3, 3), "")
+    dataset = Dataset(gcnet.read(files.write(), NAMES), Regression(-3, 3), "")
     grouped = Grouped(dataset, Graph(components=2, lengths=(4,)))
     exists, train = grouped.exists["train"], grouped.of_split["train"]
     assert exists.tolist() == [[True] * 3 + [False], [True] + [False] * 3]
@@ -130,7 +134,8 @@ def test_speakers_of_an_npz_are_numbered_within_their_conversation(tmp_path):
     path = tmp_path / "all.npz"
     np.savez(path, **(about | {"video": ["x", "x", "y", "z"]}), **features)
     splits = gcnet.read(str(path), NAMES)
-    assert splits["train"].speaker.tolist() == [0, 1] and splits["valid"].speaker.tolist() == [0]
+    assert splits["train"].talk.speaker.tolist() == [0, 1]
+    assert splits["valid"].talk.speaker.tolist() == [0]
     np.savez(path, **{k: v for k, v in about.items() if k != "video"}, **features)
     with pytest.raises(UserError, match="no array 'conversation' or 'video'; allowed") as error:
         gcnet.read(str(path), NAMES)
@@ -177,14 +182,14 @@ def fewer_labels(files):
     ("spoil", "said"),
     [
         (without_file, r"features/audio/d1_1\.npy: utterance 'd1_1' has no acoustic features"),
-        (other_width, r"audio/d1_1\.npy: utterance 'd1_1': acoustic of shape \(5,\).*\(3,\)"),
+        (other_width, r"audio/d1_1\.npy: 5 channels; allowed: 3, as in the first file"),
         (not_finite, r"data\.pkl: utterance 'd1_1', language: a number that is not finite"),
         (two_splits, r"data\.pkl: conversation 'd1' in splits 'train' and 'valid'"),
         (same_utterance, r"data\.pkl: utterance 'd1_1' in splits 'train' and 'valid'"),
         (twice, r"data\.pkl: utterance 'd1_1' in splits 'train' and 'train'; allowed: once"),
-        (empty, r"data\.pkl: conversation 'd2' has no utterances"),
-        (label_is_a_word, r"data\.pkl: utterance 'd1_1': label 'happy'; allowed: a number"),
-        (fewer_labels, r"data\.pkl: conversation 'd1' has 3 utterances, 2 labels and 3 speakers"),
+        (empty, r"data\.pkl: .*conversation 'd2': has no utterances"),
+        (label_is_a_word, r"data\.pkl: .*utterance 'd1_1': label 'happy'; allowed: a number"),
+        (fewer_labels, r"data\.pkl: .*conversation 'd1': has 3 utterances and 2 labels"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -230,7 +235,7 @@ def test_classes_are_whole_numbers_in_range(files):
 
 
 def test_an_unknown_modality_is_refused(files):
-    with pytest.raises(UserError, match=r"allowed: \['audio', 'text'\]"):
+    with pytest.raises(UserError, match="allowed: 'audio', 'text'"):
         gcnet.read(files.write(), {"video": "vision"})
 
 
@@ -243,5 +248,5 @@ def test_real_mosi_has_93_conversations(tmp_path):
     names = {n: n for n in ("language", "acoustic", "timing")}
     splits = gcnet.read(str(tmp_path / "CMUMOSI_features_raw_2way.pkl"), names)
     assert {k: len(s) for k, s in splits.items()} == {"train": 1284, "valid": 229, "test": 686}
-    assert [len(s.rows()) for s in splits.values()] == [52, 10, 31]
-    assert max(len(rows) for rows in splits["train"].rows()) == 63
+    counts = [np.unique(s.talk.conversation, return_counts=True)[1] for s in splits.values()]
+    assert [len(count) for count in counts] == [52, 10, 31] and counts[0].max() == 63

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from mmdjax.data import pipeline
+from mmdjax.data.dataset import standardise
 from mmdjax.data.missing.patterns import patterns
 from mmdjax.methods.latent.draw import make_drawer
 from mmdjax.methods.latent.modules import raw
@@ -146,8 +146,8 @@ def test_standardisation_uses_valid_training_frames_only(rng):
         train.label,
         train.id,
     )
-    one = pipeline.standardise({"train": train, "test": loud})
-    two = pipeline.standardise({"train": padded, "test": train})
+    one = standardise({"train": train, "test": loud})
+    two = standardise({"train": padded, "test": train})
     frames = one["train"].features["m"][valid["m"]]
     np.testing.assert_allclose(frames.mean(0), 0, atol=1e-6)
     np.testing.assert_allclose(frames.std(0), 1, atol=1e-5)

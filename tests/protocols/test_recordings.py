@@ -6,7 +6,7 @@ import pytest
 
 from mmdjax.config import Data
 from mmdjax.data import pipeline
-from mmdjax.data.sources import from_file, recordings
+from mmdjax.data.sources import from_file
 from mmdjax.errors import UserError
 
 from . import layout_files
@@ -17,7 +17,7 @@ from .test_from_file import KEYS
 def test_every_part_has_a_recording_and_none_is_in_two(count):
     recording = np.array([f"r{i}" for i in range(count) for _ in range(1 + i % 3)])
     rng = np.random.default_rng(count)
-    parts = recordings.divided("here", recording, from_file.SHARES, rng)
+    parts = from_file.divided("here", recording, from_file.SHARES, rng)
     sets = [set(recording[rows].tolist()) for rows in parts.values()]
     assert all(sets) and sum(map(len, sets)) == count == len(set.union(*sets))
 
@@ -38,7 +38,7 @@ def test_every_part_has_a_recording_and_none_is_in_two(count):
     ],
 )
 def test_recordings_are_told_from_ids(ids, expected):
-    found = recordings.recordings_of(np.array(ids))
+    found = from_file.recordings_of(np.array(ids))
     assert found.tolist() == (expected or ids)
 
 

@@ -10,17 +10,18 @@ FEWEST = 10  # rows for a correlation that means something
 
 
 class Columns:
-    """Of C columns, over the frames that exist; `update` with each block, then `suspicious`."""
+    """Statistics of C columns over the frames that exist: `update` with each block, then
+    `suspicious`."""
 
     def __init__(self, channels: int, labels: int):
         """labels: how many numbers a row's label has; 0 without labels."""
-        zeros = np.zeros(channels)
+        self.shape = labels, channels
         self.frames = self.nan_frames = self.nans = 0
-        self.count, self.infinite = zeros.astype(np.int64), zeros.astype(np.int64)
-        self.least, self.most = zeros + np.inf, zeros - np.inf
+        self.count, self.infinite = np.zeros((2, channels), np.int64)
+        self.least, self.most = np.full(channels, np.inf), np.full(channels, -np.inf)
         self._shift: np.ndarray | None = None
-        self._sum, self._squares = zeros.copy(), zeros.copy()
-        self._content = zeros.astype(np.uint64)
+        self._sum, self._squares = np.zeros((2, channels))
+        self._content = np.zeros(channels, np.uint64)
         self._draw = np.random.default_rng(0)
         # n, sums of x, of x x, of y, of y y and of x y over rows, by label and column
         self._joint = np.zeros((6, labels, channels))
@@ -34,18 +35,18 @@ class Columns:
         # for each frame, modulo 2 ** 64.
         weights = self._draw.integers(2**63, size=(len(x), 1), dtype=np.uint64) * 2 + 1
         self._content += (x.view(np.uint64) * weights).sum(0, dtype=np.uint64)
-        bad = ~np.isfinite(x)
         self.frames += len(x)
+        bad, low, high = ~np.isfinite(x), x, x
         if bad.any():
             nan = np.isnan(x)
             self.nan_frames += int(nan.any(1).sum())
             self.nans += int(nan.sum())
             self.infinite += (bad & ~nan).sum(0)
-            self.least = np.minimum(self.least, np.where(bad, np.inf, x).min(0))
-            self.most = np.maximum(self.most, np.where(bad, -np.inf, x).max(0))
-        else:
-            self.least = np.minimum(self.least, x.min(0))
-            self.most = np.maximum(self.most, x.max(0))
+            low, high = np.where(bad, np.inf, x), np.where(bad, -np.inf, x)
+        self.least, self.most = (
+            np.minimum(self.least, low.min(0)),
+            np.maximum(self.most, high.max(0)),
+        )
         known = (~bad).sum(0)
         with np.errstate(over="ignore", invalid="ignore"):
             if self._shift is None:  # keeps the sums of squares small
@@ -66,13 +67,13 @@ class Columns:
 
     @property
     def deviation(self) -> np.ndarray:
-        """(C,) standard deviation; NaN of a column without numbers."""
+        """Return (C,) standard deviations; NaN of a column without numbers."""
         with np.errstate(divide="ignore", invalid="ignore"):
             mean = self._sum / self.count
             return np.sqrt(np.maximum(self._squares / self.count - mean**2, 0))
 
     def correlation(self) -> np.ndarray:
-        """(C,) largest absolute correlation of a row's mean with a number of its label."""
+        """Return (C,) the largest absolute correlation of a row's mean with its label's numbers."""
         n, x, xx, y, yy, xy = self._joint
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             spread_x, spread_y = xx - x * x / n, yy - y * y / n
@@ -83,29 +84,27 @@ class Columns:
         return r.max(0) if len(r) else np.zeros(r.shape[1])
 
     def suspicious(self) -> dict[str, list]:
-        """What is wrong -> columns, or [column, value] of them; only what there is.
+        """Return what is wrong -> columns, or [column, value] of them; only what there is.
 
         'constant', 'infinite' (how many entries), 'scale' (times the middle deviation),
         'identical' (to the first column with that content), 'label' (correlation).
         """
         constant = (self.count > 0) & (self.least == self.most)
-        found: dict[str, list] = {"constant": np.flatnonzero(constant).tolist()}
-        found["infinite"] = _pairs(self.infinite > 0, self.infinite)
         varied = ~constant & (self.count > 0)
-        deviation = self.deviation
-        middle = np.median(deviation[varied]) if varied.any() else 0
-        if middle > 0:
-            with np.errstate(invalid="ignore", over="ignore"):
-                found["scale"] = _pairs(varied & (deviation / middle > SCALE), deviation / middle)
         first: dict[int, int] = {}
-        twins = []
-        for column in np.flatnonzero(varied).tolist():
-            twin = first.setdefault(int(self._content[column]), column)
-            twins += [[column, twin]] if twin != column else []
-        found["identical"] = twins
-        r = self.correlation()
-        found["label"] = _pairs(r > CORRELATION, r)
-        return {what: columns for what, columns in found.items() if columns}
+        twins = [(c, first.setdefault(int(self._content[c]), c)) for c in np.flatnonzero(varied)]
+        deviation, correlation = self.deviation, self.correlation()
+        middle = np.median(deviation[varied]) if varied.any() else 0
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            scale = deviation / middle if middle > 0 else np.zeros_like(deviation)
+        columns = {
+            "constant": np.flatnonzero(constant).tolist(),
+            "infinite": _pairs(self.infinite > 0, self.infinite),
+            "scale": _pairs(varied & (scale > SCALE), scale),
+            "identical": [[int(c), int(twin)] for c, twin in twins if twin != c],
+            "label": _pairs(correlation > CORRELATION, correlation),
+        }
+        return {kind: of_kind for kind, of_kind in columns.items() if of_kind}
 
 
 def _pairs(chosen: np.ndarray, values: np.ndarray) -> list[list]:

@@ -20,7 +20,7 @@ from typing import Protocol
 import numpy as np
 
 from mmdjax.data.formats import lazy, views
-from mmdjax.data.formats.lazy import one_line
+from mmdjax.data.formats.lazy import listed, one_line, quoted, refused
 from mmdjax.errors import UserError
 
 # layout -> its module in `mmdjax.data.formats`
@@ -48,8 +48,6 @@ class Rows(Protocol):
 
     shape: tuple[int | None, ...]
     dtype: np.dtype
-
-    def __len__(self) -> int: ...
 
     def __getitem__(self, index: slice): ...
 
@@ -109,7 +107,7 @@ class Contents:
 
 
 def open_contents(path: str | os.PathLike, layout: str = "") -> Contents:
-    """Opens a file of features, or a folder of such files, in any layout of the field.
+    """Open a file of features, or a folder of such files, in any layout of the field.
 
     Args:
       layout: one of `LAYOUTS`, found out by default; 'mmin:3' takes its third fold.
@@ -118,28 +116,27 @@ def open_contents(path: str | os.PathLike, layout: str = "") -> Contents:
       UserError: not a file, of no known layout, or not as its layout demands.
     """
     path, (name, _, option) = Path(path), layout.partition(":")
-    where = one_line(path, 4096)
     if (name and name not in LAYOUTS) or (option and name != "mmin"):
         allowed = f"{', '.join(LAYOUTS)}, mmin:FOLD"
-        raise UserError(f"{where}: layout {one_line(layout, 40)!r} is unknown; allowed: {allowed}")
-    with lazy.reading(where, ALLOWED):
-        found = _layout(path, where)
-        module = LAYOUTS[name if name and name != "pypots" else found]
-        opened = importlib.import_module(f"mmdjax.data.formats.{module}").open_path
-        contents = opened(path, option) if module == "mmin" else opened(path)
+        raise refused(path, f"layout {quoted(layout, 40)} is unknown", allowed)
+    with lazy.reading(path, ALLOWED):
+        detected = _layout(path)
+        module = LAYOUTS[name if name and name != "pypots" else detected]
+        open_path = importlib.import_module(f"mmdjax.data.formats.{module}").open_path
+        contents = open_path(path, option) if module == "mmin" else open_path(path)
     if name == "pypots" and contents.layout != name:
         contents.close()
-        raise UserError(f"{where}: no array 'X'; allowed: X, or train_X, val_X, test_X (N, T, C)")
+        raise refused(path, "no array 'X'", "X, or train_X, val_X, test_X (N, T, C)")
     return contents
 
 
-def _layout(path: Path, where: str) -> str:
-    """By content, and by extension where content does not tell."""
+def _layout(path: Path) -> str:
+    """Tell a layout by content, and by extension where content does not tell."""
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
-        return _layout_of_folder(path, where)
+        return _layout_of_folder(path)
     if not stat.S_ISREG(mode):
-        raise UserError(f"{where}: not a regular file; allowed: {ALLOWED}")
+        raise refused(path, "not a regular file", ALLOWED)
     with path.open("rb") as file:
         start = file.read(8)
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
@@ -148,25 +145,27 @@ def _layout(path: Path, where: str) -> str:
         return "h5"
     if start.startswith(b"\x80") or path.suffix.lower() in _PICKLES:
         return "pickle"
-    raise UserError(f"{where}: {'an empty file' if not start else 'unknown'}; allowed: {ALLOWED}")
+    raise refused(path, "unknown" if start else "an empty file", ALLOWED)
 
 
-def _layout_of_folder(path: Path, where: str) -> str:
+def _layout_of_folder(path: Path) -> str:
     inside = sorted(path.iterdir())
-    folders = [one for one in inside if one.is_dir() and not one.name.startswith(".")]
-    if any(one.suffix == ".csd" for one in inside):
+    folders = [x for x in inside if x.is_dir() and not x.name.startswith(".")]
+    suffixes = {x.suffix for x in inside}
+    if ".csd" in suffixes:
         return "csd"
-    pickles = [one for one in inside if one.suffix in _PICKLES]
-    if pickles and any(one.name == "features" for one in folders):
+    if suffixes & set(_PICKLES) and any(folder.name == "features" for folder in folders):
         return "gcnet"
-    for layout, suffixes in (("mmin", (".h5", ".hdf5")), ("folder", (".npy",))):
-        if any(file.suffix in suffixes for one in folders for file in one.iterdir()):
-            return layout
-    raise UserError(f"{where}: a folder without features; allowed: {ALLOWED}")
+    suffixes = {file.suffix for folder in folders for file in folder.iterdir()}
+    if suffixes & {".h5", ".hdf5"}:
+        return "mmin"
+    if ".npy" in suffixes:
+        return "folder"
+    raise refused(path, "a folder without features", ALLOWED)
 
 
 def part_rows(part: Part, key: str) -> Rows:
-    """The rows of a key; of 'X[0:20]', channels 0 to 19 of X, read with their rows.
+    """Return the rows of a key; of 'X[0:20]', channels 0 to 19 of X, read with their rows.
 
     Raises:
       UserError: no such key, or no such channels.
@@ -178,26 +177,26 @@ def part_rows(part: Part, key: str) -> Rows:
 
 
 def column_range(part: Part, key: str) -> tuple[str, int, int]:
-    """'X[0:20]' as ('X', 0, 20), and 'X' as ('X', 0, C); raises as `part_rows`."""
+    """Return 'X[0:20]' as ('X', 0, 20), and 'X' as ('X', 0, C); raise as `part_rows`."""
     if key in part.features:
         return key, 0, part.features[key].shape[2]
-    found = _RANGE.fullmatch(key)
-    if not found or found[1] not in part.features:
-        known = ", ".join(repr(one_line(k, 40)) for k in part.features)
+    match = _RANGE.fullmatch(key)
+    if not match or match[1] not in part.features:
+        example = f"'{one_line(next(iter(part.features), 'X'), 40)}[0:20]'"
         raise UserError(
-            f"key {one_line(key, 60)!r} is unknown; allowed: {known}, or channels of one as in "
-            f"'{one_line(next(iter(part.features), 'X'), 40)}[0:20]'"
+            f"key {quoted(key)} is unknown; allowed: {listed(part.features)}, or channels of one "
+            f"as in {example}"
         )
-    first, last, width = int(found[2]), int(found[3]), part.features[found[1]].shape[2]
+    first, last, width = int(match[2]), int(match[3]), part.features[match[1]].shape[2]
     if not first < last <= width:
-        raise UserError(f"key {one_line(key, 60)!r}: allowed: ranges within [0:{width}]")
-    return found[1], first, last
+        raise UserError(f"key {quoted(key)}: allowed: ranges within [0:{width}]")
+    return match[1], first, last
 
 
 def write_copy(
     contents: Contents, output: str | os.PathLike, replaced: Changes, added: Changes
 ) -> None:
-    """Writes the same file or folder with arrays replaced and new ones beside them, whole or not
+    """Write the same file or folder with arrays replaced and new ones beside them, whole or not
     at all; everything else is as it was, and the input is not touched.
 
     Rows are read and written in blocks. A replaced array keeps the file's dtype. A sequence that
@@ -211,29 +210,24 @@ def write_copy(
     Raises:
       UserError: the output exists or cannot be written, or an array does not fit.
     """
-    output = Path(output)
-    where = one_line(output, 4096)
+    output, source = Path(output), contents.path.resolve()
     if os.path.lexists(output):
-        raise UserError(f"{where}: exists; allowed: a new name")
-    source = contents.path.resolve()
+        raise refused(output, "exists", "a new name")
     if output.resolve().is_relative_to(source):
-        raise UserError(f"{where}: inside {one_line(source, 4096)}; allowed: another folder")
+        raise refused(output, f"inside {one_line(source, 4096)}", "another folder")
     whole = _whole(contents, replaced)
     for (split, key), rows in added.items():
-        _check_split(contents, split)
-        if len(rows) != len(contents.splits[split]) or key in contents.splits[split].features:
-            raise UserError(
-                f"{one_line(contents.path, 4096)}: split {split!r}: added key "
-                f"{one_line(key, 60)!r} has {len(rows)} rows; allowed: a new key of "
-                f"{len(contents.splits[split])} rows"
-            )
+        part = _split(contents, split)
+        if len(rows) != len(part) or key in part.features:
+            where = f"{contents.path}: split {split!r}: added key {quoted(key)}"
+            raise refused(where, f"has {len(rows)} rows", f"a new key of {len(part)} rows")
     temporary = output.with_name(f".{output.name[:100]}.{uuid.uuid4().hex}.tmp")
     try:
-        with lazy.reading(where, "a place with room to write, and an input that is whole"):
+        with lazy.reading(output, "a place with room to write, and an input that is whole"):
             output.parent.mkdir(parents=True, exist_ok=True)
             contents.write(temporary, whole, added)
             if os.path.lexists(output):
-                raise UserError(f"{where}: exists; allowed: a new name")
+                raise refused(output, "exists", "a new name")
             os.rename(temporary, output)
     finally:
         if temporary.is_dir():
@@ -242,45 +236,37 @@ def write_copy(
             temporary.unlink(missing_ok=True)
 
 
-def _check_split(contents: Contents, split: str) -> None:
+def _split(contents: Contents, split: str) -> Part:
     if split not in contents.splits:
-        known = ", ".join(repr(one_line(name, 40)) for name in contents.splits)
-        raise UserError(
-            f"{one_line(contents.path, 4096)}: split {one_line(split, 40)!r} is unknown; "
-            f"allowed: {known}"
-        )
+        problem = f"split {quoted(split, 40)} is unknown"
+        raise refused(contents.path, problem, listed(contents.splits))
+    return contents.splits[split]
 
 
 def _whole(contents: Contents, replaced: Changes) -> dict[tuple[str, str], Rows]:
-    """`replaced` by keys of the file alone: ranges of channels are joined with the rest."""
+    """Return `replaced` by keys of the file alone: ranges of channels are joined with the rest."""
     ranges: dict[tuple[str, str], list] = {}
     for (split, key), rows in replaced.items():
-        _check_split(contents, split)
-        part = contents.splits[split]
+        part = _split(contents, split)
         base, first, last = column_range(part, key)
+        expected = part_rows(part, key)
         if isinstance(rows, list):
-            rows = lazy.ragged(rows) if rows else part_rows(part, key)
-        _check_shape(f"{one_line(contents.path, 4096)}: split {split!r}", key, part, rows)
+            rows = lazy.ragged(rows) if rows else expected
+        _check_shape(f"{contents.path}: split {split!r}: key {quoted(key)}", rows, expected)
         ranges.setdefault((split, base), []).append((first, last, rows))
     whole = {}
-    for (split, base), found in ranges.items():
-        given = contents.splits[split].features[base]
-        first, last, rows = found[0]
-        alone = len(found) == 1 and (first, last) == (0, given.shape[2])
-        whole[split, base] = rows if alone else views.with_columns(given, found)
+    for (split, base), columns in ranges.items():
+        stored = contents.splits[split].features[base]
+        first, last, rows = columns[0]
+        alone = len(columns) == 1 and (first, last) == (0, stored.shape[2])
+        whole[split, base] = rows if alone else views.with_columns(stored, columns)
     return whole
 
 
-def _check_shape(where: str, key: str, part: Part, rows) -> None:
-    expected = part_rows(part, key)
+def _check_shape(where: str, rows, expected) -> None:
     if tuple(rows.shape) != tuple(expected.shape):
-        given = tuple(rows.shape)
-        raise UserError(
-            f"{where}: key {one_line(key, 60)!r} is replaced by {given}; allowed: {expected.shape}"
-        )
+        raise refused(where, f"is replaced by {tuple(rows.shape)}", f"{expected.shape}")
     if lazy.is_ragged(expected):
         for row in np.flatnonzero((rows.lengths != expected.lengths) & (expected.lengths > 0)):
-            raise UserError(
-                f"{where}: key {one_line(key, 60)!r}: row {row} is replaced by "
-                f"{rows.lengths[row]} frames; allowed: {expected.lengths[row]}"
-            )
+            problem = f"row {row} is replaced by {rows.lengths[row]} frames"
+            raise refused(where, problem, f"{expected.lengths[row]}")

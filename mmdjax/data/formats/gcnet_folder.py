@@ -1,109 +1,121 @@
-"""GCNet's folder: a pickle, and features/<name>/<utterance>.npy beside it; a row an utterance.
+"""GCNet's folder (Lian et al., 2023): a pickle, and features/<name>/<utterance>.npy beside it.
 
 The pickle is a tuple (videoIDs, videoLabels, videoSpeakers, videoSentences, trainVids, valVids,
-testVids); IEMOCAP's has no valVids. Conversations are `mmdjax.data.sources.gcnet`'s to read.
+testVids): four dicts from a conversation to a list over its utterances, and three collections of
+names of conversations; IEMOCAP's has no valVids. A row is an utterance.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from mmdjax.data.formats import copying, folder, safe_pickle, tables, values
+from mmdjax.data.formats import folder, folders, safe_pickle, values
 from mmdjax.data.formats.contents import Changes, Contents
-from mmdjax.data.formats.lazy import one_line
-from mmdjax.errors import UserError
+from mmdjax.data.formats.lazy import listed, quoted, refused
 
 ALLOWED = "GCNet's tuple of 4 dicts over conversations and 3 (or 2) collections of their names"
 
 
-def open_path(path: Path) -> Contents:
-    """Of the folder, or of the pickle; raises `UserError` unless it is as described."""
-    if path.is_dir():
-        pickles = [one for end in ("pkl", "pickle") for one in sorted(path.glob(f"*.{end}"))]
-        pickles = [one for one in pickles if one.is_file()]
-        if len(pickles) != 1:
-            found = tables.listed(one.name for one in pickles)
-            where = one_line(path, 4096)
-            raise UserError(f"{where}: pickles {found}; allowed: one, or give the path of one")
-        return open_pickle(pickles[0], safe_pickle.load_lazily(pickles[0]), path)
-    return open_pickle(path, safe_pickle.load_lazily(path))
+def open_path(path: Path, keys: Iterable[str] = ()) -> Contents:
+    """Open a folder, or the pickle in it.
+
+    Args:
+      keys: of features; all that are there by default.
+
+    Raises:
+      UserError: not as described.
+    """
+    if not path.is_dir():
+        return open_pickle(path, safe_pickle.load(path), None, keys)
+    pickles = [x for x in sorted(path.iterdir()) if x.suffix in (".pkl", ".pickle") and x.is_file()]
+    if len(pickles) != 1:
+        problem = f"pickles {listed(x.name for x in pickles)}"
+        raise refused(path, problem, "one, or give the path of one")
+    return open_pickle(pickles[0], safe_pickle.load(pickles[0]), path, keys)
 
 
-def open_pickle(path: Path, tree, root: Path | None = None) -> Contents:
-    """Of the pickle, whose content is `tree`, or of the folder `root` that holds it."""
-    where = one_line(path, 4096)
+def open_pickle(path: Path, tree, root: Path | None = None, keys: Iterable[str] = ()) -> Contents:
+    """Open the pickle, whose content is `tree`, or the folder `root` that holds it."""
     fits = isinstance(tree, (tuple, list)) and len(tree) in (6, 7)
-    if not (fits and all(isinstance(one, dict) for one in tree[:4])):
-        raise UserError(f"{where}: not the layout of GCNet; allowed: {ALLOWED}")
+    if not (fits and all(isinstance(by_conversation, dict) for by_conversation in tree[:4])):
+        raise refused(path, "not the layout of GCNet", ALLOWED)
     features = path.parent / "features"
-    inside = sorted(features.iterdir()) if features.is_dir() else []
-    keys = [one.name for one in inside if one.is_dir() and not one.name.startswith(".")]
-    keys = [key for key in keys if not key.endswith(tables.MARKS)]
-    if not keys:
-        raise UserError(f"{where}: no features; allowed: features/<name>/<utterance>.npy beside it")
+    known = folder.modality_folders(features) if features.is_dir() else []
+    if not known:
+        raise refused(path, "no features", "features/<name>/<utterance>.npy beside it")
+    for key in keys:
+        if key not in known:
+            raise refused(path, f"no features {quoted(key)}", listed(known))
     parts, notes = {}, ()
     names = ("train", "valid", "test") if len(tree) == 7 else ("train", "test")
-    for split, chosen in zip(names, tree[4:], strict=True):
-        at = f"{where}: split {split!r}"
-        ids, labels, talk = _utterances(at, *tree[:3], chosen)
+    for split, conversations in zip(names, tree[4:], strict=True):
+        where = f"{path}: split {split!r}"
+        ids, labels, talk = _utterances(where, *tree[:3], conversations)
         files = {}
-        for key in keys:
-            paths = [features / key / f"{name}.npy" for name in ids]
-            files[key] = [one if one.exists() else None for one in paths]
-        label = values.label_of(f"{at}: labels", labels, len(ids))
-        part, more = folder.part_of_files(at, files, ids, label)
+        for key in keys or known:
+            paths = [features / key / f"{folders.plain_name(where, id)}.npy" for id in ids]
+            files[key] = [file if file.exists() else None for file in paths]
+        label = values.label_of(f"{where}: labels", labels, len(ids))
+        part, missing = folder.part_of_files(where, files, ids, label)
         parts[split] = dataclasses.replace(part, talk=talk)
-        notes += more
+        notes += missing
 
     def write(output: Path, replaced: Changes, added: Changes) -> None:
         if root is not None:
-            copying.copy_folder(root, output)
+            folders.copy(root, output)
         elif output.resolve().is_relative_to(features.resolve()):
-            raise UserError(f"{where}: the output is inside its features; allowed: another folder")
+            raise refused(path, "the output is inside its features", "another folder")
         else:
             output.mkdir()
-            shutil.copyfile(path, output / path.name)
-            copying.copy_folder(features, output / "features")
-        folder.write_files(where, output / "features", parts, replaced, added)
+            folders.copy(path, output / path.name)
+            folders.copy(features, output / "features")
+        folder.write_files(path, output / "features", parts, replaced, added)
 
     return Contents(root or path, "gcnet", parts, write, notes)
 
 
-def _utterances(where: str, ids: dict, labels: dict, speakers: dict, chosen):
-    """Names and labels of a split's utterances, conversation by conversation in order, and
+def _utterances(where: str, ids: dict, labels: dict, speakers: dict, conversations):
+    """Return names and labels of a split's utterances, conversation by conversation in order, and
     `Part.talk`."""
-    if not isinstance(chosen, (set, frozenset, dict)) and not _is_sequence(chosen):
-        raise UserError(f"{where}: a {type(chosen).__name__}; allowed: a collection of names")
-    ids = {values.text(one): said for one, said in ids.items()}
-    labels = {values.text(one): told for one, told in labels.items()}
-    speakers = {values.text(one): named for one, named in speakers.items()}
-    made: list[str] = []
-    told_all: list = []
+    if not isinstance(conversations, (set, frozenset, dict)) and not _is_sequence(conversations):
+        raise refused(where, f"a {type(conversations).__name__}", "a collection of names")
+    ids, labels, speakers = (
+        {values.text(name): items for name, items in by_name.items()}
+        for by_name in (ids, labels, speakers)
+    )
+    all_ids: list[str] = []
+    all_labels: list = []
     talk: dict[str, list] = {"conversation": [], "speaker": [], "position": []}
-    for one in sorted(values.text(name) or "" for name in chosen):
-        said, told = ids.get(one), labels.get(one)
-        if not (_is_sequence(said) and _is_sequence(told)) or len(said) != len(told):
-            raise UserError(
-                f"{where}: conversation {one_line(one, 60)!r} has not as many labels as "
-                "utterances; allowed: a list of each"
-            )
-        at, count = f"{where}: {one_line(one, 60)!r}", len(said)
-        made += values.names_of(at, list(said), count)
-        told_all += list(told)
-        named = speakers.get(one)
-        named = list(named) if _is_sequence(named) else [""] * count
-        talk["speaker"] += values.names_of(f"{at}: speakers", named, count)
-        talk["conversation"] += [one] * count
+    for name in sorted(values.text(name) or "" for name in conversations):
+        turns, its_labels = ids.get(name), labels.get(name)
+        at = f"{where}: conversation {quoted(name)}"
+        if not (_is_sequence(turns) and _is_sequence(its_labels)):
+            raise refused(at, "no list of utterances or of labels", "a list of each")
+        count = len(turns)
+        if len(its_labels) != count:
+            problem = f"has {count} utterances and {len(its_labels)} labels"
+            raise refused(at, problem, "as many of each")
+        if not count:
+            raise refused(at, "has no utterances", "at least one")
+        its_speakers = speakers.get(name)
+        its_speakers = list(its_speakers) if _is_sequence(its_speakers) else [""] * count
+        its_ids = values.names_of(at, list(turns), count)
+        for id, label in zip(its_ids, its_labels, strict=True):
+            if isinstance(label, (str, bytes)):
+                problem = f"utterance {quoted(id)}: label {quoted(label)}"
+                raise refused(where, problem, "a number")
+        all_ids += its_ids
+        all_labels += list(its_labels)
+        talk["speaker"] += values.names_of(f"{at}: speakers", its_speakers, count)
+        talk["conversation"] += [name] * count
         talk["position"] += range(count)
-    if not made:
-        raise UserError(f"{where}: no utterances; allowed: conversations with utterances")
-    for name in made:
-        copying.plain_name(where, name)
-    return made, told_all, {name: np.array(column) for name, column in talk.items()}
+    if not all_ids:
+        raise refused(where, "no utterances", "conversations with utterances")
+    return all_ids, all_labels, {name: np.array(column) for name, column in talk.items()}
 
 
 def _is_sequence(value) -> bool:

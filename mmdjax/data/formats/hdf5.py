@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmdjax.data.formats import lazy
-from mmdjax.data.formats.lazy import one_line
+from mmdjax.data.formats.lazy import one_line, quoted, refused
 from mmdjax.errors import UserError
 
 ALLOWED = "a whole HDF5 file of plain arrays, without links to other places"
@@ -79,7 +79,7 @@ class _Process:
             except (OSError, ValueError, EOFError, MemoryError):
                 self.stop(kill=True)
         if why:
-            raise UserError(f"{one_line(path, 4096)}: {one_line(why)}; allowed: {allowed}")
+            raise refused(path, one_line(why), allowed)
         return told
 
     def _running(self) -> subprocess.Popen:
@@ -152,31 +152,29 @@ os.register_at_fork(after_in_child=_process.__init__)  # a parent's process is n
 
 
 def index(path: Path) -> dict[str, Dataset]:
-    """Every dataset of a file, by its whole name; raises `UserError` for links and damage."""
-    told = _process.ask(path, {"do": "index"})
-    return {name: Dataset(tuple(s), dtype) for name, (s, dtype) in told["datasets"].items()}
+    """Return every dataset of a file, by its whole name; raise `UserError` for links and damage."""
+    datasets = _process.ask(path, {"do": "index"})["datasets"]
+    return {name: Dataset(tuple(shape), dtype) for name, (shape, dtype) in datasets.items()}
 
 
 def texts(path: Path, name: str) -> list[str]:
-    """A dataset of strings."""
+    """Return a dataset of strings."""
     return _process.ask(path, {"do": "text", "name": name})["items"]
 
 
 def close(paths: Iterable[Path]) -> None:
-    """Lets go of files."""
+    """Let go of files."""
     if _process._child is not None:
-        names = [os.path.abspath(path) for path in paths]
-        _process.ask("", {"do": "close", "paths": names})
+        _process.ask("", {"do": "close", "paths": [os.path.abspath(path) for path in paths]})
 
 
 def rows(path: Path, name: str, dataset: Dataset) -> lazy.Lazy:
-    """The rows of a dataset, (N, ...)."""
+    """Return the rows of a dataset, (N, ...)."""
     dtype = np.dtype(dataset.dtype)
-    lazy.check_size(f"{one_line(path, 4096)}: {one_line(name)}", dataset.shape, dtype, 2**62)
+    lazy.check_size(f"{path}: {one_line(name)}", dataset.shape, dtype, 2**62)
 
     def read(start, stop):
-        (made,) = read_places(path, [Place(name, start, stop)], [dataset])
-        return made
+        return read_places(path, [Place(name, start, stop)], [dataset])[0]
 
     return lazy.Lazy(dataset.shape, dtype, read)
 
@@ -184,81 +182,81 @@ def rows(path: Path, name: str, dataset: Dataset) -> lazy.Lazy:
 def read_places(
     path: Path, places: Sequence[Place], datasets: Sequence[Dataset]
 ) -> list[np.ndarray]:
-    """The rows at several places of a file."""
+    """Return the rows at several places of a file."""
     with lazy.reading(path, ALLOWED):
-        made = [
+        arrays = [
             np.empty((place.stop - place.start, *dataset.shape[1:]), dataset.dtype)
             for place, dataset in zip(places, datasets, strict=True)
         ]
-    for first in range(0, len(made), _TOGETHER):
+    for first in range(0, len(arrays), _TOGETHER):
         chosen = slice(first, first + _TOGETHER)
-        _process.ask(path, {"do": "read", "items": list(places[chosen])}, arrays=made[chosen])
-    return made
+        _process.ask(path, {"do": "read", "items": list(places[chosen])}, arrays=arrays[chosen])
+    return arrays
 
 
 def sequences(
     path: Path, places: Sequence[Place | None], datasets: Mapping[str, Dataset]
 ) -> lazy.Ragged:
-    """N sequences (T_i, C), each the rows of a place, or none where there is no place.
+    """Return N sequences (T_i, C), each the rows of a place, or none where there is no place.
 
     Raises:
       UserError: naming the dataset: not (T, C) numbers of the first one's channels and dtype.
     """
-    where = one_line(path, 4096)
-    present = [place for place in places if place is not None]
-    first = datasets[present[0].name]
-    for place in present:
-        given = datasets[place.name]
-        if not (given.is_numbers and len(given.shape) in (1, 2) and given.shape[-1]):
-            what, allowed = f"{given.dtype or 'no array'} {given.shape}", "(T, C) numbers"
-        elif (given.shape[-1], given.dtype) != (first.shape[-1], first.dtype):
-            what = f"{given.shape[-1]} channels of {given.dtype}"
-            allowed = f"{first.shape[-1]} of {first.dtype}, as {one_line(present[0].name, 60)!r}"
-        else:
+    lengths, first = np.zeros(len(places), np.int64), None
+    for row, place in enumerate(places):
+        if place is None:
             continue
-        raise UserError(f"{where}: {one_line(place.name)!r} is {what}; allowed: {allowed}")
-    lengths = np.array([0 if p is None else _frames(datasets[p.name], p) for p in places])
-    channels, dtype = first.shape[-1], np.dtype(first.dtype)
+        dataset = datasets[place.name]
+        name = quoted(place.name, 300)
+        if not (dataset.is_numbers and len(dataset.shape) in (1, 2) and dataset.shape[-1]):
+            problem = f"{dataset.dtype or 'no array'} {dataset.shape}"
+            raise refused(path, f"{name} is {problem}", "(T, C) numbers")
+        channels = dataset.shape[-1]
+        first = first or (channels, dataset.dtype, place.name)
+        if (channels, dataset.dtype) != first[:2]:
+            allowed = f"{first[0]} of {first[1]}, as {quoted(first[2])}"
+            raise refused(path, f"{name} is {channels} channels of {dataset.dtype}", allowed)
+        lengths[row] = place.stop - place.start if len(dataset.shape) == 2 else 1
+    channels, dtype = first[0], np.dtype(first[1])
     if lengths.max() * channels * dtype.itemsize > lazy.LARGEST_ROW:
-        allowed = f"at most {lazy.LARGEST_ROW} bytes"
-        raise UserError(f"{where}: a sequence of {lengths.max()} frames; allowed: {allowed}")
+        problem = f"a sequence of {lengths.max()} frames"
+        raise refused(path, problem, f"at most {lazy.LARGEST_ROW} bytes")
 
     def read(at):
-        wanted = [places[row] for row in at]
-        there = [place for place in wanted if place is not None]
-        found = iter(read_places(path, there, [datasets[place.name] for place in there]))
+        present = [places[row] for row in at if places[row] is not None]
+        blocks = iter(read_places(path, present, [datasets[place.name] for place in present]))
         empty = np.zeros((0, channels), dtype)
-        made = [empty if place is None else next(found) for place in wanted]
-        return [x.reshape(-1, channels) for x in made]
+        rows = [empty if places[row] is None else next(blocks) for row in at]
+        return [x.reshape(-1, channels) for x in rows]
 
     return lazy.Ragged(lengths, channels, dtype, read)
 
 
 def whole(name: str, dataset: Dataset) -> Place:
-    """All of a dataset (T, C), or of (C,), which is one frame."""
+    """Return all of a dataset (T, C), or of (C,), which is one frame."""
     return Place(name, 0, dataset.shape[0] if dataset.shape else 0)
 
 
-def _frames(dataset: Dataset, place: Place) -> int:
-    return place.stop - place.start if len(dataset.shape) == 2 else 1
+def overwrite(path: Path, place: Place, dataset: Dataset, new: np.ndarray) -> None:
+    """Write frames (T, C) where a file of our own has others, as its dtype."""
+    new = new.astype(dataset.dtype).reshape(-1, *dataset.shape[1:])
+    write(path, place.name, new, place.start, create=False)
 
 
 def write(path: Path, name: str, new, start: int = 0, create: bool = True) -> None:
-    """Writes rows, dense or an array, to a file of our own, block by block: into a new dataset, or
+    """Write rows, dense or an array, to a file of our own, block by block: into a new dataset, or
     into an existing one from row `start`; numbers take the dataset's dtype.
 
     Raises:
       UserError: the disk is full, or the like.
     """
     shape = [int(n) for n in new.shape] if create else None
-    blocks = list(lazy.blocks(new)) or [(0, 0)]
-    for first, last in blocks:
-        made = np.ascontiguousarray(new[first:last])
-        content = memoryview(made.reshape(-1).view(np.uint8)) if made.size else b""
-        request = {"do": "write", "name": name, "dtype": made.dtype.str, "shape": shape}
-        request |= {"start": start + first, "rows": made.shape}
+    for first, last in list(lazy.blocks(new)) or [(0, 0)]:
+        block = np.ascontiguousarray(new[first:last])
+        request = {"do": "write", "name": name, "dtype": block.dtype.str, "shape": shape}
+        request |= {"start": start + first, "rows": block.shape}
         try:
-            _process.ask(path, request, content, allowed="a place with room to write")
+            _process.ask(path, request, lazy.bytes_of(block), allowed="a place with room to write")
         except UserError:
             _process.stop(kill=True)  # its caches hold what it could not write
             raise

@@ -16,7 +16,7 @@ from mmdjax.data.formats import lazy
 from mmdjax.data.formats.column_statistics import Columns
 from mmdjax.data.formats.contents import Contents, Part, open_contents
 from mmdjax.data.formats.inspect_tables import show
-from mmdjax.data.formats.values import by_rows
+from mmdjax.data.formats.values import by_rows, last_frames, looks_like_classes
 
 _BLOCK = 2**22  # bytes: statistics take some ten times that
 _PATIENCE = 2.0  # seconds before there is a bar
@@ -30,7 +30,7 @@ _KNOWN = {
 
 
 def describe(path, layout: str = "", advance: Callable[[int, int], None] | None = None) -> dict:
-    """Reads all of a file once, in blocks.
+    """Read all of a file once, in blocks.
 
     Args:
       layout: as for `open_contents`.
@@ -69,13 +69,13 @@ def describe(path, layout: str = "", advance: Callable[[int, int], None] | None 
                 "repeated_ids": len(part) - len(set(part.id.tolist())),
                 "conversations": _conversations(part),
             }
-        found = {key: one.suspicious() for key, one in columns.items()}
+        suspicious = {key: statistics.suspicious() for key, statistics in columns.items()}
         return {
             "path": str(contents.path),
             "layout": contents.layout,
             "notes": list(contents.notes),
             "splits": splits,
-            "columns": {key: what for key, what in found.items() if what},
+            "columns": {key: kinds for key, kinds in suspicious.items() if kinds},
             "shared_ids": _shared(contents),
             "source": _source(contents, layout),
             "suggestion": suggestion(contents),
@@ -83,65 +83,57 @@ def describe(path, layout: str = "", advance: Callable[[int, int], None] | None 
 
 
 def _key(part: Part, key: str, columns: dict[str, Columns], read) -> dict:
-    rows = part.features[key]
-    label = None if part.label is None else by_rows(part.label)
-    width = 0 if label is None else label.shape[1]
-    known = columns.get(key)
-    if known is None or len(known.count) != rows.shape[2] or known._joint.shape[1] != width:
-        known = columns[key] = Columns(rows.shape[2], width)
-    before = known.frames, known.nan_frames, known.nans
-    given, seen = part.frames.get(key), part.observed.get(key)
-    frames = np.zeros(len(part), np.int64)
-    zero = 0
+    rows, lengths_in_file = part.features[key], part.frames.get(key)
+    label = np.zeros((len(part), 0)) if part.label is None else by_rows(part.label)
+    before = columns.get(key)
+    if before is None or before.shape != (label.shape[1], rows.shape[2]):
+        columns[key] = Columns(rows.shape[2], label.shape[1])
+    statistics = columns[key]
+    seen = statistics.frames, statistics.nan_frames, statistics.nans
+    frames, zero = np.zeros(len(part), np.int64), 0
     for start, stop in lazy.blocks(rows, _BLOCK):
         block = read(rows, start, stop)
-        lengths = None if given is None else given[start:stop]
-        if not isinstance(block, list):
-            lengths = _lengths(block) if lengths is None else lengths
-            exists = np.arange(block.shape[1]) < lengths[:, None]
-            flat = block[exists]
+        if isinstance(block, list):
+            lengths, flat = np.array([len(x) for x in block]), np.concatenate(block)
         else:
-            lengths = np.array([len(x) for x in block])
-            flat = np.concatenate(block)
+            lengths = np.maximum(last_frames(block), 1)
+            lengths = lengths if lengths_in_file is None else lengths_in_file[start:stop]
+            flat = block[np.arange(block.shape[1]) < lengths[:, None]]
         frames[start:stop] = lengths
-        known.update(flat)
+        statistics.update(flat)
         means, silent = _rows(flat, lengths)
         zero += int(silent.sum())
-        if label is not None:
-            known.update_labels(means, label[start:stop])
-    there = frames[frames > 0]
-    existing = known.frames - before[0]
+        statistics.update_labels(means, label[start:stop])
     missing = frames == 0
-    if seen is not None:
-        missing = missing | ~(seen if seen.ndim == 1 else seen.any(1))
+    if key in part.observed:
+        missing = missing | ~part.observed[key].reshape(len(part), -1).any(1)
+    entries = (statistics.frames - seen[0]) * rows.shape[2]
     return {
         "shape": list(rows.shape),
         "dtype": str(rows.dtype),
-        "frames": [int(f(there)) for f in (np.min, np.median, np.max)] if len(there) else [0, 0, 0],
-        "nan_frames": known.nan_frames - before[1],
-        "nan_share": (known.nans - before[2]) / max(existing * rows.shape[2], 1),
+        "frames": _spread(frames[frames > 0]),
+        "nan_frames": statistics.nan_frames - seen[1],
+        "nan_share": (statistics.nans - seen[2]) / max(entries, 1),
         "zero_rows": zero,
         "missing_rows": int(missing.sum()),
     }
 
 
+def _spread(counts: np.ndarray) -> list[int]:
+    """Return the least, the median and the most of some counts."""
+    return [int(f(counts)) for f in (np.min, np.median, np.max)] if len(counts) else [0, 0, 0]
+
+
 def _conversations(part: Part) -> list[int]:
-    """How many, and their least, median and most utterances; [] where there are none."""
+    """Return how many there are, and their least, median and most utterances; [] of none."""
     if not part.talk:
         return []
     counts = np.unique(part.talk["conversation"], return_counts=True)[1]
-    return [len(counts), *(int(f(counts)) for f in (np.min, np.median, np.max))]
-
-
-def _lengths(block: np.ndarray) -> np.ndarray:
-    """(N,) frames up to the last that is not zero; at least 1."""
-    real = (block != 0).any(2)
-    last = block.shape[1] - real[:, ::-1].argmax(1)
-    return np.where(real.any(1), last, 1)
+    return [len(counts), *_spread(counts)]
 
 
 def _rows(flat: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of frames (F, C) in rows of such lengths: the mean (N, C), NaN of none, and all zero (N,)."""
+    """Return means (N, C) of rows of frames (F, C), NaN of no frames, and which are all zero."""
     means = np.full((len(lengths), flat.shape[1]), np.nan)
     silent = np.zeros(len(lengths), bool)
     there = np.flatnonzero(lengths > 0)
@@ -155,40 +147,40 @@ def _rows(flat: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _label(label: np.ndarray | None) -> list[dict]:
-    """For each number of a label: how many rows have it, and how it is spread."""
-    made = []
+    """Return for each number of a label how many rows have it, and how it is spread."""
+    tables = []
     for y in () if label is None else by_rows(label).T[:16].astype(np.float64):
-        y_known = y[np.isfinite(y)]
-        about: dict = {"labelled": len(y_known), "rows": len(y)}
-        if len(y_known):
-            about |= {"min": float(y_known.min()), "max": float(y_known.max())}
-            values, counts = np.unique(y_known, return_counts=True)
+        known = y[np.isfinite(y)]
+        table: dict = {"labelled": len(known), "rows": len(y)}
+        if len(known):
+            table |= {"min": float(known.min()), "max": float(known.max())}
+            values, counts = np.unique(known, return_counts=True)
             if len(values) > 12 and np.abs(values).max() <= 3:  # sentiment, in its seven classes
-                about["values"] = [float(x) for x in range(-3, 4)]
-                counts = np.histogram(y_known, np.arange(-3.5, 4))[0]
+                table["values"] = [float(x) for x in range(-3, 4)]
+                counts = np.histogram(known, np.arange(-3.5, 4))[0]
             elif len(values) > 12:
-                counts, edges = np.histogram(y_known, _BINS)
-                about["edges"] = [float(f"{edge:.4g}") for edge in edges]
+                counts, edges = np.histogram(known, _BINS)
+                table["edges"] = [float(f"{edge:.4g}") for edge in edges]
             else:
-                about["values"] = [float(f"{value:.6g}") for value in values]
-            about["counts"] = counts.tolist()
-        made.append(about)
-    return made
+                table["values"] = [float(f"{value:.6g}") for value in values]
+            table["counts"] = counts.tolist()
+        tables.append(table)
+    return tables
 
 
 def _shared(contents: Contents) -> list[dict]:
-    """Ids that stand in two splits: what is trained on is tested on."""
+    """Return ids that stand in two splits: what is trained on is tested on."""
     ids = {split: set(part.id.tolist()) for split, part in contents.splits.items()}
-    made = []
-    for one, other in itertools.combinations(ids, 2):
-        common = sorted(ids[one] & ids[other])
-        if common:
-            made.append({"splits": [one, other], "count": len(common), "examples": common[:3]})
-    return made
+    pairs = {pair: sorted(ids[pair[0]] & ids[pair[1]]) for pair in itertools.combinations(ids, 2)}
+    return [
+        {"splits": list(pair), "count": len(common), "examples": common[:3]}
+        for pair, common in pairs.items()
+        if common
+    ]
 
 
 def _source(contents: Contents, layout: str) -> str:
-    """The flags with which a run reads the file; '' where it has no labels to train on."""
+    """Return the flags with which a run reads the file; '' where there are no labels."""
     labels = [part.label for part in contents.splits.values()]
     if any(label is None for label in labels):
         return ""
@@ -196,15 +188,14 @@ def _source(contents: Contents, layout: str) -> str:
     if contents.layout != "gcnet":
         flags = f"--config.data.name=file {path}"
         return flags + (f" --config.data.layout={shlex.quote(layout)}" if layout else "")
+    label = np.concatenate([by_rows(label)[:, 0] for label in labels])
     flags = f"--config.method=gsdnet --config.data.name=gcnet {path}"
-    every = np.concatenate([by_rows(label)[:, 0] for label in labels])
-    whole = np.isfinite(every).all() and (every >= 0).all() and (every == every.round()).all()
-    return flags + (" --config.task.kind=classification" if whole else "")
+    return flags + (" --config.task.kind=classification" if looks_like_classes(label) else "")
 
 
 def suggestion(contents: Contents) -> str:
-    """The flag that names a file's modalities: one key for each that the field knows, and others
-    under their own names; ranges of channels where there is one key alone."""
+    """Return the flag that names a file's modalities: one key for each that the field knows, and
+    others under their own names; ranges of channels where there is one key alone."""
     features = next(iter(contents.splits.values())).features
     chosen: dict[str, str] = {}
     for key in features:
@@ -216,10 +207,8 @@ def suggestion(contents: Contents) -> str:
     if len(chosen) == 1:
         ((name, key),) = chosen.items()
         width = features[key].shape[2]
-        half = width // 2
-        if half:
-            first, second = f"{key}[0:{half}]", f"{key}[{half}:{width}]"
-            chosen = {f"{name}_1": first, f"{name}_2": second}
+        if half := width // 2:
+            chosen = {f"{name}_1": f"{key}[0:{half}]", f"{name}_2": f"{key}[{half}:{width}]"}
     pairs = ",".join(repr(f"{key}:{name}") for name, key in chosen.items())
     comma = "," if len(chosen) == 1 else ""
     flag = "--config.data.modalities="
@@ -228,7 +217,7 @@ def suggestion(contents: Contents) -> str:
 
 
 def inspect(path, console: Console, layout: str = "") -> dict:
-    """Prints what `describe` finds, and returns it; a bar shows where it takes seconds."""
+    """Print what `describe` finds, and return it; a bar shows where it takes seconds."""
     bar = Progress(
         TextColumn("reading"),
         BarColumn(bar_width=30),
@@ -247,8 +236,8 @@ def inspect(path, console: Console, layout: str = "") -> dict:
             bar.update(task, completed=done, total=total)
 
     try:
-        found = describe(path, layout, advance)
+        description = describe(path, layout, advance)
     finally:
         bar.stop()
-    show(found, console)
-    return found
+    show(description, console)
+    return description

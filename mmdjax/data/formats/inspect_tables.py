@@ -11,97 +11,88 @@ from rich.text import Text
 
 from mmdjax.data.formats.lazy import one_line
 
+_KINDS = {
+    "constant": "constant",
+    "infinite": "with infinite entries",
+    "scale": "with more than 1000 times the others' deviation",
+    "identical": "identical to another column",
+    "label": "that give the label away (correlation above 0.99)",
+}
 
-def show(found: Mapping, console: Console) -> None:
-    """Prints what `describe` returned."""
 
-    def line(text: str = "") -> None:
+def show(description: Mapping, console: Console) -> None:
+    """Print what `describe` returned."""
+
+    def line(text: str) -> None:
         console.print(text, markup=False, highlight=False)
 
-    line(f"{one_line(found['path'], 4096)}: layout {found['layout']}")
+    line(f"{one_line(description['path'], 4096)}: layout {description['layout']}")
+    splits = {one_line(split, 40): content for split, content in description["splits"].items()}
     table = Table("split", "key", "shape", "dtype", "frames", "gaps")
-    for split, about in found["splits"].items():
-        for key, one in about["keys"].items():
-            shape = " x ".join("?" if n is None else str(n) for n in one["shape"])
-            least, middle, most = one["frames"]
-            frames = f"{least} / {middle} / {most}"
-            cells = (
-                one_line(split, 40),
-                one_line(key, 60),
-                shape,
-                one["dtype"],
-                frames,
-                _gaps(one),
-            )
-            table.add_row(*(Text(cell) for cell in cells))
+    for split, content in splits.items():
+        for key, rows in content["keys"].items():
+            shape = " x ".join("?" if n is None else str(n) for n in rows["shape"])
+            frames = " / ".join(map(str, rows["frames"]))
+            cells = (split, one_line(key, 60), shape, rows["dtype"], frames, _gaps(rows))
+            table.add_row(*map(Text, cells))
     console.print(table)
     line("frames: least / median / most that exist in an utterance")
-    for split, about in found["splits"].items():
-        for number, one in enumerate(about["label"] or [None]):
-            which = f" {number}" if len(about["label"]) > 1 else ""
-            line(f"{one_line(split, 40)}: label{which}: {_spread(one)}")
-    for split, about in found["splits"].items():
-        if about["conversations"]:
-            count, *sizes = about["conversations"]
-            spread = " / ".join(map(str, sizes))
-            line(f"{one_line(split, 40)}: {count} conversations of {spread} utterances")
-    for text in found["notes"]:
+    for split, content in splits.items():
+        for number, label in enumerate(content["label"] or [None]):
+            which = f" {number}" if len(content["label"]) > 1 else ""
+            line(f"{split}: label{which}: {_spread(label)}")
+    for split, content in splits.items():
+        if content["conversations"]:
+            count, *sizes = content["conversations"]
+            line(f"{split}: {count} conversations of {' / '.join(map(str, sizes))} utterances")
+    for text in description["notes"]:
         line(f"note: {one_line(text)}")
-    for text in warnings(found):
+    for text in warnings(description):
         line(f"look at: {text}")
-    source, pairs = one_line(found["source"], 4096), one_line(found["suggestion"], 2000)
+    source, pairs = one_line(description["source"], 4096), one_line(description["suggestion"], 2000)
     line(f"to train on it: {source} {pairs}" if source else f"no labels to train on; {pairs}")
 
 
-def _gaps(one: Mapping) -> str:
-    gaps = []
-    if one["nan_frames"]:
-        gaps.append(f"{one['nan_frames']} frames with NaN ({one['nan_share']:.1%} of entries)")
-    if one["zero_rows"]:
-        gaps.append(f"{one['zero_rows']} utterances of zeros")
-    if one["missing_rows"]:
-        gaps.append(f"{one['missing_rows']} utterances without")
-    return ", ".join(gaps) or "none"
-
-
-def _spread(one: Mapping | None) -> str:
-    if one is None:
-        return "none"
-    share = f"{one['labelled'] / max(one['rows'], 1):.0%} of {one['rows']} rows"
-    if "counts" not in one:
-        return share
-    total = max(one["labelled"], 1)
-    if "values" in one:
-        parts = zip((f"{value:g}" for value in one["values"]), one["counts"], strict=True)
-    else:
-        edges = one["edges"]
-        parts = zip(
-            (f"{a:g} to {b:g}" for a, b in itertools.pairwise(edges)), one["counts"], strict=True
-        )
-    shares = ", ".join(f"{name}: {count / total:.0%}" for name, count in parts)
-    return f"{share}, {one['min']:g} to {one['max']:g} ({shares})"
-
-
-def warnings(found: Mapping) -> list[str]:
-    """What deserves a look before training, a line each."""
-    lines = []
-    for one in found["shared_ids"]:
-        a, b = (one_line(name, 40) for name in one["splits"])
-        example = one_line(one["examples"][0], 60)
-        lines.append(f"{one['count']} ids stand in both {a} and {b}, such as {example}: leakage")
-    for split, about in found["splits"].items():
-        if about["repeated_ids"]:
-            lines.append(f"{one_line(split, 40)}: {about['repeated_ids']} ids stand there twice")
-    said = {
-        "constant": "constant",
-        "infinite": "with infinite entries",
-        "scale": "with more than 1000 times the others' deviation",
-        "identical": "identical to another column",
-        "label": "that give the label away (correlation above 0.99)",
+def _gaps(rows: Mapping) -> str:
+    share = f"{rows['nan_share']:.1%} of entries"
+    gaps = {
+        f"{rows['nan_frames']} frames with NaN ({share})": rows["nan_frames"],
+        f"{rows['zero_rows']} utterances of zeros": rows["zero_rows"],
+        f"{rows['missing_rows']} utterances without": rows["missing_rows"],
     }
-    for key, what in found["columns"].items():
-        for kind, columns in what.items():
+    return ", ".join(text for text, count in gaps.items() if count) or "none"
+
+
+def _spread(label: Mapping | None) -> str:
+    if label is None:
+        return "none"
+    share = f"{label['labelled'] / max(label['rows'], 1):.0%} of {label['rows']} rows"
+    if "counts" not in label:
+        return share
+    if "values" in label:
+        names = [f"{value:g}" for value in label["values"]]
+    else:
+        names = [f"{low:g} to {high:g}" for low, high in itertools.pairwise(label["edges"])]
+    counts = zip(names, label["counts"], strict=True)
+    shares = ", ".join(f"{name}: {count / label['labelled']:.0%}" for name, count in counts)
+    return f"{share}, {label['min']:g} to {label['max']:g} ({shares})"
+
+
+def warnings(description: Mapping) -> list[str]:
+    """Return what deserves a look before training, a line each."""
+    lines = []
+    for shared in description["shared_ids"]:
+        first, second = (one_line(name, 40) for name in shared["splits"])
+        lines.append(
+            f"{shared['count']} ids stand in both {first} and {second}, such as "
+            f"{one_line(shared['examples'][0], 60)}: leakage"
+        )
+    for split, content in description["splits"].items():
+        if content["repeated_ids"]:
+            lines.append(f"{one_line(split, 40)}: {content['repeated_ids']} ids stand there twice")
+    for key, kinds in description["columns"].items():
+        for kind, columns in kinds.items():
             numbers = [str(c[0] if isinstance(c, list) else c) for c in columns]
-            shown = ", ".join(numbers[:8]) + (", ..." if len(numbers) > 8 else "")
-            lines.append(f"{one_line(key, 60)}: {len(numbers)} columns {said[kind]}: {shown}")
+            listed = ", ".join(numbers[:8]) + (", ..." if len(numbers) > 8 else "")
+            lines.append(f"{one_line(key, 60)}: {len(numbers)} columns {_KINDS[kind]}: {listed}")
     return lines

@@ -11,7 +11,7 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,43 +22,48 @@ BLOCK = 2**24  # bytes of rows held at once
 LARGEST_ROW = 2**31  # bytes: a row is read whole
 NUMBERS = "fiu"  # kinds of dtype that a feature may have
 # What a damaged file makes of Python's and numpy's own readers.
-_BROKEN = (
-    EOFError,
-    ValueError,
-    KeyError,
-    NotImplementedError,
-    OverflowError,
-    RuntimeError,
-    SyntaxError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_BROKEN = (EOFError, KeyError, OverflowError, RuntimeError, SyntaxError, ValueError)
+_BROKEN += (struct.error, zipfile.BadZipFile, zlib.error)
 
 
 def one_line(thing, longest: int = 300) -> str:
-    """What files call themselves, for a message: names of files and keys may hold line breaks."""
+    """Return names from files in a form for messages, without line breaks or control characters."""
     text = str(thing)[: longest + 1]
     text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     return text if len(text) <= longest else text[:longest] + "..."
 
 
+def quoted(name, longest: int = 60) -> str:
+    """Return a name from a file in quotes, for a message."""
+    return repr(one_line(name, longest))
+
+
+def listed(names: Iterable) -> str:
+    """Return the first names from a file in quotes, for a message."""
+    return ", ".join(quoted(name, 40) for name in list(names)[:20]) or "nothing"
+
+
+def refused(where, problem, allowed: str) -> UserError:
+    """Return the error to raise: one line with the place, the problem and what is allowed."""
+    return UserError(f"{one_line(where, 4096)}: {problem}; allowed: {allowed}")
+
+
 @contextlib.contextmanager
 def reading(where, allowed: str) -> Iterator[None]:
-    """What a damaged or unreadable file raises becomes a `UserError` of one line."""
+    """Turn what a damaged or unreadable file raises into a `UserError` of one line."""
     try:
         yield
     except UserError:
         raise
     except OSError as error:
-        why = error.strerror or one_line(error)
+        problem = error.strerror or one_line(error)
     except MemoryError:
-        why = "needs more memory than there is"
+        problem = "needs more memory than there is"
     except _BROKEN as error:
-        why = f"cannot be read: {one_line(error)}"
+        problem = f"cannot be read: {one_line(error)}"
     else:
         return
-    raise UserError(f"{one_line(where, 4096)}: {why}; allowed: {allowed}")
+    raise refused(where, problem, allowed)
 
 
 class Lazy:
@@ -99,10 +104,7 @@ class Lazy:
 
 
 class ArrayInFile(Lazy):
-    """An array that lies in a file as it is: in C order, not compressed.
-
-    Args:
-      offset: of its first byte.
+    """An array that lies in a file at `offset`: in C order, not compressed.
 
     Raises:
       UserError: when rows are read, if the file has changed or cannot be read.
@@ -115,25 +117,27 @@ class ArrayInFile(Lazy):
 
     def _rows(self, start: int, stop: int) -> np.ndarray:
         with reading(self.path, "the file as it was when it was opened"):
-            made = np.empty((stop - start, *self.shape[1:]), self.dtype)
+            rows = np.empty((stop - start, *self.shape[1:]), self.dtype)
             with open(self.path, "rb", buffering=0) as file:
                 if _state(os.fstat(file.fileno())) != self._state:
                     raise ValueError("it has changed since it was opened")
-                file.seek(self.offset + start * row_bytes(made))
-                fill(made, file)
-            return made
+                file.seek(self.offset + start * row_bytes(rows))
+                fill(rows, file)
+            return rows
 
 
 def _state(stat: os.stat_result) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
+def bytes_of(array: np.ndarray) -> np.ndarray:
+    """Return the bytes of a contiguous array, without a copy."""
+    return array.reshape(-1).view(np.uint8)
+
+
 def fill(array: np.ndarray, file) -> None:
-    """Reads the bytes of a contiguous array; raises `EOFError` if there are fewer."""
-    if not array.size:
-        return
-    buffer = memoryview(array.reshape(-1).view(np.uint8))
-    done = 0
+    """Read the bytes of a contiguous array; raise `EOFError` if there are fewer."""
+    buffer, done = memoryview(bytes_of(array)), 0
     while done < len(buffer):
         count = file.readinto(buffer[done : done + 2**30])
         if not count:
@@ -176,12 +180,13 @@ class Ragged:
 
 
 def ragged(sequences: Sequence) -> Ragged:
-    """Of sequences (T_i, C) that are arrays already, or `Lazy`; at least one."""
-    first = sequences[0]
-    lengths = np.array([len(one) for one in sequences])
-    return Ragged(
-        lengths, first.shape[1], first.dtype, lambda rows: [np.asarray(sequences[i]) for i in rows]
-    )
+    """Return at least one sequence (T_i, C), arrays or `Lazy`, as rows."""
+    lengths, first = np.array([len(x) for x in sequences]), sequences[0]
+
+    def read(rows):
+        return [np.asarray(sequences[row]) for row in rows]
+
+    return Ragged(lengths, first.shape[1], first.dtype, read)
 
 
 def is_ragged(rows) -> bool:
@@ -189,12 +194,12 @@ def is_ragged(rows) -> bool:
 
 
 def row_bytes(rows) -> int:
-    """Of one row of a dense array, at least 1."""
+    """Return the bytes of one row of a dense array, at least 1."""
     return max(1, math.prod(rows.shape[1:]) * np.dtype(rows.dtype).itemsize)
 
 
 def blocks(rows, size: int = 0) -> Iterator[tuple[int, int]]:
-    """(start, stop) of consecutive blocks of at most `size` bytes, or of one row.
+    """Yield (start, stop) of consecutive blocks of at most `size` bytes, or of one row.
 
     Args:
       rows: dense or ragged.
@@ -215,17 +220,11 @@ def blocks(rows, size: int = 0) -> Iterator[tuple[int, int]]:
 
 
 def check_size(where, shape: Sequence[int], dtype: np.dtype, most: int) -> None:
-    """Raises `UserError` if an array is larger than the bytes that are said to hold it, or has rows
+    """Raise `UserError` if an array is larger than the bytes that hold it, `most`, or has rows
     beyond `LARGEST_ROW`."""
     padded = math.prod(max(n, 1) for n in shape) * max(dtype.itemsize, 1)
-    row = math.prod(shape[1:]) * dtype.itemsize
+    problem = f"declares shape {one_line(tuple(shape))} of {dtype.name}"
     if padded > (most if all(shape) else 2**40):  # numpy makes no empty array beyond 2 ** 63
-        allowed = f"at most its {most} bytes"
-    elif row > LARGEST_ROW:
-        allowed = f"at most {LARGEST_ROW} bytes a row"
-    else:
-        return
-    raise UserError(
-        f"{one_line(where, 4096)}: declares shape {one_line(tuple(shape))} of {dtype.name}; "
-        f"allowed: {allowed}"
-    )
+        raise refused(where, problem, f"at most its {most} bytes")
+    if math.prod(shape[1:]) * dtype.itemsize > LARGEST_ROW:
+        raise refused(where, problem, f"at most {LARGEST_ROW} bytes a row")

@@ -13,12 +13,9 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from mmdjax.data.formats import lazy
-from mmdjax.data.formats.lazy import one_line
-from mmdjax.errors import UserError
+from mmdjax.data.formats.lazy import one_line, quoted, refused
 
 ALLOWED = "a .npy array of bool, int, float, complex, str or bytes, without pickled objects"
-
-
 _LONGEST = 10_000  # bytes of a header
 _PAIR = re.compile(r"""['"](\w{1,20})['"]\s*:\s*("[^"]*"|'[^']*'|\w+|\([^()]*\))""")
 _KEYS = {"descr", "fortran_order", "shape"}
@@ -26,7 +23,7 @@ _DTYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|c(8|16)|[SU][1-9]\d{0,5})", r
 
 
 class Header(NamedTuple):
-    """Of an array; offset is that of its first byte, fortran its order."""
+    """What is known of an array; offset is that of its first byte, fortran its order."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -35,7 +32,7 @@ class Header(NamedTuple):
 
 
 def read_header(where, file: BinaryIO) -> Header:
-    """From the start of a file; nothing in it is evaluated.
+    """Read the start of a file; nothing in it is evaluated.
 
     Raises:
       UserError: no header, or one of objects or fields.
@@ -49,63 +46,55 @@ def read_header(where, file: BinaryIO) -> Header:
         if size > _LONGEST:
             raise ValueError(f"a header of {size} bytes")
         text = file.read(size).decode("latin1").strip()
-        about = dict(_PAIR.findall(text))
-        if re.sub(r"[\s,]", "", _PAIR.sub("", text)) != "{}" or set(about) != _KEYS:
-            raise ValueError(f"its header {one_line(text, 60)!r}")
-        descr, order = about["descr"][1:-1], about["fortran_order"]
+        fields = dict(_PAIR.findall(text))
+        if re.sub(r"[\s,]", "", _PAIR.sub("", text)) != "{}" or set(fields) != _KEYS:
+            raise ValueError(f"its header {quoted(text)}")
+        descr, order = fields["descr"][1:-1], fields["fortran_order"]
         if not _DTYPE.fullmatch(descr) or order not in ("True", "False"):
-            raise ValueError(f"dtype {one_line(descr, 60)!r} in order {one_line(order, 20)}")
-        numbers = about["shape"].strip("() ").replace("L", "").split(",")  # L: python 2's
+            raise ValueError(f"dtype {quoted(descr)} in order {one_line(order, 20)}")
+        numbers = fields["shape"].strip("() ").replace("L", "").split(",")  # L: python 2's
         shape = tuple(int(number) for number in numbers if number.strip())
-        if about["shape"][0] != "(" or len(shape) > 32 or any(n < 0 for n in shape):
+        if fields["shape"][0] != "(" or len(shape) > 32 or any(n < 0 for n in shape):
             raise ValueError(f"shape {one_line(shape, 60)}")
         return Header(shape, np.dtype(descr), order == "True", file.tell())
 
 
-def rows_of_file(path: Path, start: int = 0, size: int | None = None):
-    """The array of a `.npy` file, or of one that lies in another at `start`, left there.
-
-    Returns:
-      `lazy.ArrayInFile`; in Fortran's order `lazy.Lazy`, which reads it whole.
+def rows_of_file(path: Path) -> lazy.Lazy:
+    """Return the array of a `.npy` file, left there; in Fortran's order it is read whole.
 
     Raises:
       UserError: not a regular file, or not a whole `.npy` array.
     """
     with lazy.reading(path, ALLOWED):
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise UserError(f"{one_line(path, 4096)}: not a regular file; allowed: {ALLOWED}")
+            raise refused(path, "not a regular file", ALLOWED)
         with open(path, "rb") as file:
-            file.seek(start)
             header = read_header(path, file)
-            end = os.fstat(file.fileno()).st_size if size is None else start + size
+            end = os.fstat(file.fileno()).st_size
     lazy.check_size(path, header.shape, header.dtype, end - header.offset)
     return in_order(lazy.ArrayInFile(path, header.offset, header.shape, header.dtype), header)
 
 
 def in_order(flat: lazy.Lazy, header: Header) -> lazy.Lazy:
-    """Rows of an array whose bytes are those of `flat`, of the same shape in C order."""
+    """Return rows of an array whose bytes are those of `flat`, of the same shape in C order."""
     if not header.fortran or len(header.shape) < 2:
         return flat
-    kept = []  # rows lie all over the file: it is read once, whole
+    arrays: list = []  # rows lie all over the file: it is read once, whole
 
     def read(start, stop):
-        if not kept:
-            kept.append(np.asarray(flat).reshape(header.shape[::-1]).transpose())
-        return kept[0][start:stop].copy()
+        if not arrays:
+            arrays.append(np.asarray(flat).reshape(header.shape[::-1]).transpose())
+        return arrays[0][start:stop].copy()
 
     return lazy.Lazy(header.shape, header.dtype, read)
 
 
-def write_header(file: BinaryIO, shape, dtype) -> None:
-    about = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
+def write(file: BinaryIO, rows) -> None:
+    """Write an array, or `Lazy` rows, which are read a block at a time."""
+    header = {"descr": np.lib.format.dtype_to_descr(rows.dtype), "fortran_order": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        np.lib.format.write_array_header_1_0(file, about | {"shape": tuple(shape)})
-
-
-def write(file: BinaryIO, rows) -> None:
-    """An array, or `Lazy` rows, which are read a block at a time."""
-    write_header(file, rows.shape, rows.dtype)
+        np.lib.format.write_array_header_1_0(file, header | {"shape": tuple(rows.shape)})
     if not rows.shape:
         file.write(np.asarray(rows).tobytes())
         return

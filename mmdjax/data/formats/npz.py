@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from mmdjax.data.formats import lazy, npy, tables
-from mmdjax.data.formats.contents import Changes, Contents
-from mmdjax.data.formats.lazy import one_line
-from mmdjax.data.formats.rewriting import rewritten
+from mmdjax.data.formats.contents import Contents
+from mmdjax.data.formats.lazy import quoted, refused
 from mmdjax.errors import UserError
 
 ALLOWED = "an .npz of plain arrays, stored or deflated"
@@ -27,60 +26,55 @@ _MEMBERS = 10**5
 
 
 def open_path(path: Path) -> Contents:
-    """Raises `UserError` unless the file is an .npz of plain arrays with features among them."""
-    where = one_line(path, 4096)
-    with lazy.reading(where, ALLOWED):
+    """Open an .npz; raise `UserError` unless it holds plain arrays with features among them."""
+    with lazy.reading(path, ALLOWED):
         archive = zipfile.ZipFile(path)
+
+    def write(output: Path, changed: dict) -> None:
+        with zipfile.ZipFile(path) as source:
+            _write(output, source, members, changed)
+
     try:
-        with lazy.reading(where, ALLOWED):
-            members = _members(where, archive)
-            table = {}
-            for names, info in members.items():
-                table[names] = _rows(path, archive, info, names[-1])
-        splits, parts = tables.parts(where, table)
+        with lazy.reading(path, ALLOWED):
+            members = _members(path, archive)
+            table = {
+                names: _rows(path, archive, info, names[-1]) for names, info in members.items()
+            }
+        return tables.open_table(path, "npz", table, write, archive.close)
     except UserError:
         archive.close()
         raise
 
-    def write(output: Path, replaced: Changes, added: Changes) -> None:
-        changed = rewritten(where, table, splits, replaced, added)
-        with zipfile.ZipFile(path) as source:
-            _write(output, source, members, changed)
 
-    pypots = splits.kind == "prefix" or all("X" in keys for keys in splits.columns.values())
-    layout = "pypots" if pypots else "npz"
-    return Contents(path, layout, parts, write, close=archive.close)
-
-
-def _members(where: str, archive: zipfile.ZipFile) -> dict[tuple[str, ...], zipfile.ZipInfo]:
-    """path of names -> member, for those that are arrays."""
-    infos = archive.infolist()
+def _members(path: Path, archive: zipfile.ZipFile) -> dict[tuple[str, ...], zipfile.ZipInfo]:
+    """Return names -> member, for those that are arrays."""
+    infos, size = archive.infolist(), path.stat().st_size
     if len(infos) > _MEMBERS:
-        raise UserError(f"{where}: {len(infos)} members; allowed: at most {_MEMBERS}")
+        raise refused(path, f"{len(infos)} members", f"at most {_MEMBERS}")
     infos = [info for info in infos if info.filename.endswith(".npy")]
     nested = tables.names_splits(info.filename.split("/")[0] for info in infos)
     members = {}
     for info in infos:
-        name = info.filename[: -len(".npy")]
+        name = info.filename.removesuffix(".npy")
         names = tuple(name.split("/", 1)) if nested else (name,)
-        at = f"{where}: array {one_line(name, 60)!r}"
+        array, packed = f"array {quoted(name)}", info.compress_type
         if names in members:
-            raise UserError(f"{at} is there twice; allowed: each name once")
-        packed = info.compress_type
-        if info.flag_bits & 1 or packed not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            how = "is encrypted" if info.flag_bits & 1 else f"is packed by method {packed}"
-            raise UserError(f"{at} {how}; allowed: {ALLOWED}")
+            raise refused(path, f"{array} is there twice", "each name once")
+        if info.flag_bits & 1:
+            raise refused(path, f"{array} is encrypted", ALLOWED)
+        if packed not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise refused(path, f"{array} is packed by method {packed}", ALLOWED)
         most = info.compress_size * (_RATIO if packed else 1) + (1024 if packed else 0)
-        if info.file_size > most or info.compress_size > Path(archive.filename).stat().st_size:
-            what = f"{info.file_size} bytes packed in {info.compress_size}"
-            raise UserError(f"{at}: declares {what}; allowed: a whole .npz")
+        if info.file_size > most or info.compress_size > size:
+            problem = f"declares {info.file_size} bytes packed in {info.compress_size}"
+            raise refused(f"{path}: {array}", problem, "a whole .npz")
         members[names] = info
     return members
 
 
 def _rows(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str):
-    """The rows of a member; None if it is no plain array, which only matters for id and labels."""
-    where = f"{one_line(path, 4096)}: array {one_line(info.filename[:-4], 60)!r}"
+    """Return the rows of a member; None if it is no plain array, unless it is an id or a label."""
+    where = f"{path}: array {quoted(info.filename.removesuffix('.npy'))}"
     with lazy.reading(where, ALLOWED), archive.open(info) as file:
         try:
             header = npy.read_header(where, file)
@@ -100,7 +94,7 @@ def _rows(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str)
 
 
 def _start(path: Path, info: zipfile.ZipInfo) -> int:
-    """Where the bytes of a stored member begin: after a header of its own."""
+    """Return where the bytes of a stored member begin: after a header of its own."""
     with path.open("rb") as file:
         file.seek(info.header_offset)
         head = file.read(30)
@@ -114,43 +108,36 @@ def _start(path: Path, info: zipfile.ZipInfo) -> int:
 
 
 def _packed(where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: npy.Header):
-    """Rows of a compressed member, through one stream that is kept open."""
-    kept: list = []
-    lock = threading.Lock()
-    step = math.prod(header.shape[1:]) * header.dtype.itemsize
+    """Return rows of a compressed member, read through one stream that is kept open."""
+    lock, step = threading.Lock(), math.prod(header.shape[1:]) * header.dtype.itemsize
+    streams: list = []
 
     def read(start, stop):
         with lock, lazy.reading(where, ALLOWED):
-            if not kept:
-                kept.append(archive.open(info))
-            made = np.empty((stop - start, *header.shape[1:]), header.dtype)
-            kept[0].seek(header.offset + start * step)
-            lazy.fill(made, kept[0])
-            return made
+            if not streams:
+                streams.append(archive.open(info))
+            rows = np.empty((stop - start, *header.shape[1:]), header.dtype)
+            streams[0].seek(header.offset + start * step)
+            lazy.fill(rows, streams[0])
+            return rows
 
     return lazy.Lazy(header.shape, header.dtype, read)
 
 
 def _write(output: Path, source: zipfile.ZipFile, members, changed) -> None:
-    """Members in their order, those that have not changed as they are; then new ones."""
+    """Write members in their order, those that have not changed as they are; then new ones."""
     names_of = {info.filename: names for names, info in members.items()}
     with zipfile.ZipFile(output, "w", allowZip64=True) as target:
         for info in source.infolist():
             names = names_of.get(info.filename)
-            made = zipfile.ZipInfo(info.filename, info.date_time)
-            made.compress_type, made.external_attr = info.compress_type, info.external_attr
-            with target.open(made, "w", force_zip64=True) as file:
+            copy = zipfile.ZipInfo(info.filename, info.date_time)
+            copy.compress_type, copy.external_attr = info.compress_type, info.external_attr
+            with target.open(copy, "w", force_zip64=True) as file:
                 if names in changed:
                     npy.write(file, changed[names])
                     continue
                 with source.open(info) as old:
                     shutil.copyfileobj(old, file, 2**20)
-        for names, rows in changed.items():
-            if names in members:
-                continue
-            if isinstance(rows, (list, lazy.Ragged)):
-                key = one_line(names[-1], 60)
-                what = f"array {key!r} is sequences of unequal length"
-                raise UserError(f"{one_line(output, 4096)}: {what}; allowed: (N, ...) in an .npz")
+        for names in [names for names in changed if names not in members]:
             with target.open("/".join(names) + ".npy", "w", force_zip64=True) as file:
-                npy.write(file, rows)
+                npy.write(file, changed[names])

@@ -6,34 +6,48 @@ import math
 
 import numpy as np
 
-from mmdjax.data.formats import lazy
-from mmdjax.errors import UserError
+from mmdjax.data.formats.lazy import reading, refused
 
 _LONGEST_NAME = 256  # characters: numpy pads every name to the longest
 
 
 def shape_of(value) -> tuple[int, ...]:
+    """Return the shape of an array, (N,) of a list or tuple, and () of anything else."""
     shape = getattr(value, "shape", None)
-    return tuple(shape) if shape is not None else (len(value),) if isinstance(value, list) else ()
+    if shape is not None:
+        return tuple(shape)
+    return (len(value),) if isinstance(value, (list, tuple)) else ()
 
 
 def by_rows(array: np.ndarray) -> np.ndarray:
-    """(N, ...) as (N, L); of no rows as well."""
+    """Return (N, ...) as (N, L), also where N is 0."""
     return array.reshape(len(array), math.prod(array.shape[1:]))
 
 
-def what_of(value) -> str:
+def described(value) -> str:
+    """Return the shape or the type of a value, for a message."""
     return f"shape {shape_of(value)}" if shape_of(value) else f"a {type(value).__name__}"
 
 
+def last_frames(x: np.ndarray) -> np.ndarray:
+    """Return (N,) frames of x (N, T, C) up to the last that is not zero, 0 where none is."""
+    real = (x != 0).any(-1)
+    return np.where(real.any(1), x.shape[1] - real[:, ::-1].argmax(1), 0)
+
+
+def looks_like_classes(label: np.ndarray) -> bool:
+    """Return whether all of label (N,) are whole numbers from 0."""
+    return bool(((label >= 0) & (label == np.round(label)) & np.isfinite(label)).all())
+
+
 def _array(where: str, value, count: int, allowed: str) -> np.ndarray:
-    """(count, ...) float64."""
+    """Return (count, ...) float64."""
     shape = shape_of(value)
-    with lazy.reading(where, allowed):
+    with reading(where, allowed):
         if not shape or shape[0] != count:
-            raise ValueError(f"{what_of(value)} for {count} rows")
+            raise ValueError(f"{described(value)} for {count} rows")
         if np.prod(shape[1:], dtype=float) > 10**4:
-            raise ValueError(what_of(value))
+            raise ValueError(described(value))
         try:
             array = np.asarray(value)
             if array.dtype.kind == "c":
@@ -44,8 +58,11 @@ def _array(where: str, value, count: int, allowed: str) -> np.ndarray:
 
 
 def label_of(where: str, value, count: int) -> np.ndarray:
-    """(N,) or (N, L) float32, of (N,), (N, 1), (N, L), (N, 1, L), or pairs (N, L, 2) as IEMOCAP's,
-    of which the larger counts."""
+    """Return labels (N,) or (N, L) float32.
+
+    Files hold (N,), (N, 1), (N, L), (N, 1, L), or pairs (N, L, 2) as IEMOCAP's, of which the larger
+    counts.
+    """
     allowed = f"{count} numbers, or (N, L), (N, 1, L) or (N, L, 2) of them"
     label = _array(where, value, count, allowed)
     if label.ndim == 3 and label.shape[2] == 2 and label.shape[1] > 1:
@@ -53,59 +70,62 @@ def label_of(where: str, value, count: int) -> np.ndarray:
     elif label.ndim == 3 and label.shape[1] == 1:
         label = label[:, 0]
     if label.ndim not in (1, 2) or 0 in label.shape[1:]:
-        raise UserError(f"{where}: {what_of(value)}; allowed: {allowed}")
+        raise refused(where, described(value), allowed)
     with np.errstate(over="ignore"):
         label = label.astype(np.float32)
     return label[:, 0] if label.shape[1:] == (1,) else label
 
 
 def lengths_of(where: str, value, count: int, longest: int) -> np.ndarray:
+    """Return (N,) int64 frames, each in [0, longest], of (N,) or (N, 1) numbers."""
     allowed = f"{count} whole numbers of frames, 0 to {longest}, as <key>_lengths"
     lengths = by_rows(_array(where, value, count, allowed))
     if lengths.shape[1] != 1:
-        raise UserError(f"{where}: {what_of(value)}; allowed: {allowed}")
+        raise refused(where, described(value), allowed)
     fits = (lengths >= 0) & (lengths <= longest) & (lengths == np.round(lengths))
     for row in np.flatnonzero(~fits):
-        raise UserError(f"{where}: row {row} is {lengths[row, 0]:g}; allowed: {allowed}")
+        raise refused(where, f"row {row} is {lengths[row, 0]:g}", allowed)
     return lengths[:, 0].astype(np.int64)
 
 
 def observed_of(where: str, value, features) -> np.ndarray:
+    """Return (N,) or (N, T) bool, of as many zeros and ones."""
     count, frames = len(features), features.shape[1]
     allowed = f"({count},) or ({count}, {frames}) of 0 and 1, as <key>_observed"
-    seen = _array(where, value, count, allowed)
-    if seen.shape not in ((count,), (count, 1), (count, frames)):
-        raise UserError(f"{where}: {what_of(value)}; allowed: {allowed}")
-    if not np.isin(seen, (0, 1)).all():
-        raise UserError(f"{where}: numbers other than 0 and 1; allowed: {allowed}")
-    return seen.reshape(count).astype(bool) if seen.size == count else seen.astype(bool)
+    observed = _array(where, value, count, allowed)
+    if observed.shape not in ((count,), (count, 1), (count, frames)):
+        raise refused(where, described(value), allowed)
+    if not np.isin(observed, (0, 1)).all():
+        raise refused(where, "numbers other than 0 and 1", allowed)
+    return (observed.reshape(count) if observed.size == count else observed).astype(bool)
 
 
 def names_of(where: str, value, count: int) -> list[str]:
-    """Of (N,), (N, 1), (N, K) or (N, 1, K) words or numbers; several are joined by '_'."""
+    """Return (N,), (N, 1), (N, K) or (N, 1, K) words or numbers; several are joined by '_'."""
     allowed = f"{count} names of up to {_LONGEST_NAME} characters, or numbers"
     shape = shape_of(value)
     if not shape or shape[0] != count or np.prod(shape[1:], dtype=float) > 16:
-        raise UserError(f"{where}: {what_of(value)} for {count} rows; allowed: {allowed}")
-    kind = getattr(getattr(value, "dtype", None), "kind", "O")
-    if kind not in "biufSUO":
-        raise UserError(f"{where}: dtype {value.dtype}; allowed: {allowed}")
-    with lazy.reading(where, allowed):
-        items = value if isinstance(value, list) else by_rows(np.asarray(value)).tolist()
-    made = []
-    for row, item in enumerate(items):
+        raise refused(where, f"{described(value)} for {count} rows", allowed)
+    if getattr(getattr(value, "dtype", None), "kind", "O") not in "biufSUO":
+        raise refused(where, f"dtype {value.dtype}", allowed)
+    if not isinstance(value, (list, tuple)):
+        with reading(where, allowed):
+            value = by_rows(np.asarray(value)).tolist()
+    names = []
+    for row, item in enumerate(value):
         several = item if isinstance(item, (list, tuple)) else [item]
-        words = [text(x) for x in several]
+        words = [text(word) for word in several]
         name = "_".join(word or "" for word in words)
-        if len(several) > 16 or None in words or len(name) > _LONGEST_NAME:
-            what = "a name too long" if None not in words else f"a {type(item).__name__}"
-            raise UserError(f"{where}: row {row} is {what}; allowed: {allowed}")
-        made.append(name)
-    return made
+        if None in words:
+            raise refused(where, f"row {row} is a {type(item).__name__}", allowed)
+        if len(several) > 16 or len(name) > _LONGEST_NAME:
+            raise refused(where, f"row {row} is a name too long", allowed)
+        names.append(name)
+    return names
 
 
 def text(item) -> str | None:
-    """A name or a number as a word, whole numbers without a point; None for anything else."""
+    """Return a name or a number as a word, whole numbers without a point; else None."""
     if isinstance(item, np.ndarray) and item.size == 1:
         item = item.reshape(-1)[0]
     item = item.item() if isinstance(item, np.generic) else item

@@ -9,16 +9,16 @@ stay together in both.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from mmdjax.data.formats import lazy
-from mmdjax.data.formats.contents import Contents, Part, open_contents, part_rows
-from mmdjax.data.formats.lazy import one_line
-from mmdjax.data.formats.values import by_rows
-from mmdjax.data.sources.recordings import divided, recordings_of
+from mmdjax.data.formats.contents import Contents, Part, column_range, open_contents, part_rows
+from mmdjax.data.formats.lazy import listed, one_line, quoted, refused
+from mmdjax.data.formats.values import by_rows, last_frames, looks_like_classes
 from mmdjax.errors import UserError
 from mmdjax.types import Batch
 
@@ -28,7 +28,11 @@ NAMES = {
     "test": ("test", "testing", "tst"),
 }
 SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}  # of a file without splits
-HELD_OUT = 10
+HELD_OUT = {"valid": 0.1, "train": 0.9}  # of the training split, where there is none for validation
+# What follows the name of a recording in the ids of its utterances: CMU's 'v[3]', MMSA's 'v$_$3'.
+_CLIP = re.compile(r"(\[\d+\]|\$_\$.*)$", re.DOTALL)
+# The same in many other sets, 'v_3', 'dia0_utt3', 'Ses01F_impro01_F003': if it leaves several.
+_NUMBER = re.compile(r"_(utt)?[A-Za-z]?\d+$")
 
 
 class Rows(NamedTuple):
@@ -36,16 +40,17 @@ class Rows(NamedTuple):
 
     Attributes:
       features: modality -> (N, T, C) float32, 0 from an utterance's end, -inf still in it.
-      lengths: modality -> (N,) frames. whole: (N,) bool, nothing is missing, the label neither.
+      lengths: modality -> (N,) frames.
       label: (N,) float32. id, recording: (N,) str.
+      whole: (N,) bool, nothing is missing, the label neither.
     """
 
     features: dict[str, np.ndarray]
     lengths: dict[str, np.ndarray]
-    whole: np.ndarray
     label: np.ndarray
     id: np.ndarray
     recording: np.ndarray
+    whole: np.ndarray
 
     def at(self, rows: np.ndarray) -> Rows:
         features, lengths = ({m: a[rows] for m, a in tree.items()} for tree in self[:2])
@@ -59,7 +64,7 @@ def read(
     seed: int = 0,
     tell: Callable[[str], object] = lambda line: None,
 ) -> dict[str, Batch]:
-    """The three splits.
+    """Read the three splits.
 
     Of an array without lengths, frames up to the last that is not zero exist, and as many as in any
     other such modality of as many frames. Entries of -inf become the mean of their column over the
@@ -75,181 +80,208 @@ def read(
         or a split without utterances that lack nothing.
     """
     with open_contents(path, layout) as contents:
-        where = one_line(contents.path, 4096)
-        found = {}
-        for line in contents.notes:
-            tell(f"{where}: {line}")
+        where, rows = one_line(contents.path, 4096), {}
+        for note in contents.notes:
+            tell(f"{where}: {note}")
         for split, part in _named(where, contents, tell).items():
-            at = f"{where}: split {one_line(split, 64)!r}"
-            found[split] = _whole(at, _rows(at, part, modalities, tell), tell)
-    for split in sorted(found.keys() - {"all", "train"}):
-        shared = sorted(set(found[split].id.tolist()) & set(found["train"].id.tolist()))
-        if shared:
-            name = one_line(shared[0], 60)
-            tell(f"{where}: {len(shared)} ids are in train and {split}, such as {name!r}: leakage")
-    splits = _three(where, found, seed, tell)
-    _fill(splits)
-    return _batches(where, splits)
-
-
-def _whole(where: str, rows: Rows, tell) -> Rows:
-    """Those that lack nothing."""
-    kept, count = np.flatnonzero(rows.whole), len(rows.whole)
-    if not len(kept):
-        raise UserError(
-            f"{where}: all of {count} utterances lack something; allowed: some with all modalities "
-            "and a label (--mode=inspect says what is missing)"
-        )
-    if len(kept) < count:
-        tell(f"{where}: {count - len(kept)} of {count} utterances lack something: left out")
-    return rows.at(kept)
+            at = f"{where}: split {quoted(split, 64)}"
+            rows[split] = _whole(at, _rows(at, part, modalities, tell), tell)
+    for split in sorted(rows.keys() - {"all", "train"}):
+        if shared := sorted(set(rows[split].id.tolist()) & set(rows["train"].id.tolist())):
+            example = quoted(shared[0])
+            tell(f"{where}: {len(shared)} ids are in train and {split}, such as {example}: leakage")
+    batches = _batches(where, _three(where, rows, np.random.default_rng([seed, 2]), tell))
+    for modality in modalities.values():
+        fill(batches, modality)
+    return batches
 
 
 def _named(where: str, contents: Contents, tell) -> dict[str, Part]:
-    """By our names of splits; 'all' where the file has none."""
-    found = {}
-    for split, part in contents.splits.items():
-        name = next((ours for ours, names in NAMES.items() if split.lower() in names), None)
-        if name and name not in found:
-            found[name] = part
-        elif len(contents.splits) > 1:
-            tell(f"{where}: split {one_line(split, 64)!r}: left out")
+    """Return parts by our names of splits; 'all' where the file has none."""
     if len(contents.splits) == 1:
         return {"all": next(iter(contents.splits.values()))}
-    if not {"train", "test"} <= set(found):
-        known = ", ".join(repr(one_line(split, 40)) for split in contents.splits)
-        raise UserError(
-            f"{where}: splits {known}; allowed: train and test, perhaps valid, or one of any name"
-        )
-    return found
-
-
-def _three(where: str, found: dict[str, Rows], seed: int, tell) -> dict[str, Rows]:
-    """Training, validation and test, drawn at random where the file does not say."""
-    rng = np.random.default_rng([seed, 2])
-    if "all" in found:
-        whole, made = found["all"], {}
-        for name, rows in divided(where, whole.recording, SHARES, rng).items():
-            made[name] = whole.at(rows)
-        sizes = ", ".join(f"{name} {len(part.id)}" for name, part in made.items())
-        count = len(set(whole.recording.tolist()))
-        by = (
-            f"{count} recordings" if count < len(whole.id) else "utterances: ids name no recordings"
-        )
-        tell(f"{where}: one split alone, divided at random ({sizes}) by {by}")
-        return made
-    if "valid" not in found:
-        shares = {"valid": 1 / HELD_OUT, "train": 1 - 1 / HELD_OUT}
-        whole = found["train"]
-        made = divided(where, whole.recording, shares, rng)
-        found = found | {name: whole.at(rows) for name, rows in made.items()}
-        size = len(found["valid"].id)
-        tell(f"{where}: has no validation split: {size} training utterances make one")
-    return {name: found[name] for name in NAMES}
+    parts = {}
+    for split, part in contents.splits.items():
+        name = next((ours for ours, names in NAMES.items() if split.lower() in names), None)
+        if name and name not in parts:
+            parts[name] = part
+        else:
+            tell(f"{where}: split {quoted(split, 64)}: left out")
+    if not {"train", "test"} <= set(parts):
+        problem = f"splits {listed(contents.splits)}"
+        raise refused(where, problem, "train and test, perhaps valid, or one of any name")
+    return parts
 
 
 def _rows(where: str, part: Part, modalities: Mapping[str, str], tell) -> Rows:
     if part.label is None:
-        raise UserError(f"{where}: no labels; allowed: a file with them, a number an utterance")
-    label, several = by_rows(part.label)[:, 0], by_rows(part.label).shape[1]
-    if several > 1:
-        tell(f"{where}: labels of {several} numbers: the first counts")
-    known = label[np.isfinite(label)]
-    if len(known) and (known >= 0).all() and (known == known.round()).all():
+        raise refused(where, "no labels", "a file with them, a number an utterance")
+    labels = by_rows(part.label)
+    label, known = labels[:, 0], labels[np.isfinite(labels[:, 0]), 0]
+    if labels.shape[1] > 1:
+        tell(f"{where}: labels of {labels.shape[1]} numbers: the first counts")
+    if len(known) and looks_like_classes(known):
         tell(
             f"{where}: labels look like classes and are taken as numbers; for classes give "
             "config.task.kind=classification"
         )
-    features, lengths, seen, whole = {}, {}, {}, np.isfinite(label)
+    features, lengths, whole = {}, {}, np.isfinite(label)
+    alike: dict[int, list[str]] = {}  # modalities of as many frames whose lengths the file lacks
     for key, name in modalities.items():
-        at = f"{where}: key {one_line(key, 60)!r}"
         try:
-            rows = part_rows(part, key)
+            base, rows = column_range(part, key)[0], part_rows(part, key)
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
-        base = key if key in part.features else key.rpartition("[")[0]
-        said = part.frames.get(base)
-        features[name], lengths[name] = _column(at, part, rows)
-        lengths[name] = lengths[name] if said is None else np.asarray(said)
-        seen[name] = part.observed.get(base)
-    alike: dict[int, list[str]] = {}
-    for key, name in modalities.items():
-        if part.frames.get(key if key in part.features else key.rpartition("[")[0]) is None:
+        features[name] = _column(f"{where}: key {quoted(key)}", part, rows)
+        if base in part.frames:
+            lengths[name] = np.asarray(part.frames[base])
+        else:
+            lengths[name] = last_frames(features[name])
             alike.setdefault(features[name].shape[1], []).append(name)
     for names in alike.values():
-        longest = np.max([lengths[m] for m in names], axis=0)
-        lengths |= dict.fromkeys(names, longest)
-    for m, x in features.items():
-        exists = np.arange(x.shape[1]) < lengths[m][:, None]
+        lengths |= dict.fromkeys(names, np.max([lengths[m] for m in names], axis=0))
+    for key, name in modalities.items():
+        x, observed = features[name], part.observed.get(column_range(part, key)[0])
+        exists = np.arange(x.shape[1]) < lengths[name][:, None]
         gaps = np.isnan(x).any(-1)
-        if seen[m] is not None:
-            gaps[:, : x.shape[1]] |= ~np.broadcast_to(seen[m].reshape(len(x), -1), gaps.shape)
+        if observed is not None:
+            gaps |= ~np.broadcast_to(observed.reshape(len(x), -1), gaps.shape)
         x[~exists] = 0
         whole &= ~(gaps & exists).any(1) & (x != 0).any((1, 2))
     # An id of odd bytes or half a character is written as what stands for them.
     names = [name.encode(errors="backslashreplace").decode() for name in part.id.tolist()]
     id = np.array(names, str)
-    recording = part.talk.get("conversation", recordings_of(id))
-    return Rows(features, lengths, whole, label.astype(np.float32), id, recording.astype(str))
+    recording = part.talk.get("conversation", recordings_of(id)).astype(str)
+    return Rows(features, lengths, label.astype(np.float32), id, recording, whole)
 
 
-def _column(where: str, part: Part, rows) -> tuple[np.ndarray, np.ndarray]:
-    """(N, T, C) float32, and (N,) the frames up to the last that is not zero, 0 where none is."""
-    ragged = lazy.is_ragged(rows)
-    longest = int(rows.lengths.max(initial=1)) if ragged else rows.shape[1]
+def _column(where: str, part: Part, rows) -> np.ndarray:
+    """Return (N, T, C) float32, padded with zeros to the longest utterance."""
+    longest = int(rows.lengths.max(initial=1)) if lazy.is_ragged(rows) else rows.shape[1]
     size = 4 * len(rows) * longest * rows.shape[2]
     most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     if size > most:
-        raise UserError(
-            f"{where}: padded to its longest utterance, {longest} frames, it takes "
-            f"{size / 2**30:.0f} GiB; allowed: {most / 2**30:.0f}, half of the machine's memory"
-        )
+        padded = f"padded to its longest utterance, {longest} frames"
+        allowed = f"{most / 2**30:.0f}, half of the machine's memory"
+        raise refused(where, f"{padded}, it takes {size / 2**30:.0f} GiB", allowed)
     x = np.zeros((len(rows), longest, rows.shape[2]), np.float32)
     for start, stop in lazy.blocks(rows):
-        block = rows[start:stop]
         with np.errstate(over="ignore", invalid="ignore"):
-            for row, one in enumerate(block, start):
-                x[row, : len(one)] = one
-        infinite = np.isposinf(x[start:stop]).any((1, 2))
-        if infinite.any():
-            name = one_line(part.id[start + np.argmax(infinite)], 60)
-            raise UserError(
-                f"{where}: utterance {name!r} holds inf; allowed: float32 numbers, NaN where "
-                "something is missing"
-            )
-    some = (x != 0).any(-1)
-    return x, np.where(some.any(1), longest - some[:, ::-1].argmax(1), 0)
+            for row, frames in enumerate(rows[start:stop], start):
+                x[row, : len(frames)] = frames
+        for row in np.flatnonzero(np.isposinf(x[start:stop]).any((1, 2))):
+            problem = f"utterance {quoted(part.id[start + row])} holds inf"
+            raise refused(where, problem, "float32 numbers, NaN where something is missing")
+    return x
 
 
-def _fill(splits: dict[str, Rows]) -> None:
-    """Replaces -inf, a known defect of openSMILE's files, in place, by the training mean."""
-    for m, x in splits["train"].features.items():
-        gaps = {split: np.isneginf(rows.features[m]) for split, rows in splits.items()}
-        if not any(gap.any() for gap in gaps.values()):
-            continue
-        known = np.arange(x.shape[1]) < splits["train"].lengths[m][:, None]
-        known = known[..., None] & np.isfinite(x)
-        total = np.where(known, x, 0).sum((0, 1), dtype=np.float64)
-        mean = (total / np.maximum(known.sum((0, 1)), 1)).astype(np.float32)
-        for split, gap in gaps.items():
-            np.copyto(splits[split].features[m], mean, where=gap)
+def _whole(where: str, rows: Rows, tell) -> Rows:
+    """Return those that lack nothing."""
+    chosen, count = np.flatnonzero(rows.whole), len(rows.whole)
+    if not len(chosen):
+        problem = f"all of {count} utterances lack something"
+        allowed = "some with all modalities and a label (--mode=inspect says what is missing)"
+        raise refused(where, problem, allowed)
+    if len(chosen) < count:
+        tell(f"{where}: {count - len(chosen)} of {count} utterances lack something: left out")
+    return rows.at(chosen)
+
+
+def _three(where: str, splits: dict[str, Rows], rng, tell) -> dict[str, Rows]:
+    """Return training, validation and test, drawn at random where the file does not say."""
+
+    def divide(name: str, shares: Mapping[str, float]) -> dict[str, Rows]:
+        rows = divided(where, splits[name].recording, shares, rng)
+        return {split: splits[name].at(index) for split, index in rows.items()}
+
+    if "all" in splits:
+        parts = divide("all", SHARES)
+        sizes = ", ".join(f"{split} {len(rows.id)}" for split, rows in parts.items())
+        count = len(set(splits["all"].recording.tolist()))
+        named = count < len(splits["all"].id)
+        by = f"{count} recordings" if named else "utterances: ids name no recordings"
+        tell(f"{where}: one split alone, divided at random ({sizes}) by {by}")
+        return parts
+    if "valid" not in splits:
+        splits = splits | divide("train", HELD_OUT)
+        size = len(splits["valid"].id)
+        tell(f"{where}: has no validation split: {size} training utterances make one")
+    return {split: splits[split] for split in NAMES}
 
 
 def _batches(where: str, splits: dict[str, Rows]) -> dict[str, Batch]:
-    """Padded to the longest of all splits."""
-    shapes, made = {}, {}
-    for split, rows in splits.items():
-        shapes[split] = {m: x.shape for m, x in rows.features.items()}
+    """Return batches padded to the longest of all splits."""
+    batches = {}
     for split, rows in splits.items():
         features, valid = {}, {}
         for m, x in rows.features.items():
-            if x.shape[2] != shapes["train"][m][2]:
-                raise UserError(
-                    f"{where}: {split}: {m} has {x.shape[2]} channels; allowed: "
-                    f"{shapes['train'][m][2]}, as in training"
-                )
-            more = max(shape[m][1] for shape in shapes.values()) - x.shape[1]
+            channels = splits["train"].features[m].shape[2]
+            if x.shape[2] != channels:
+                problem = f"{split}: {m} has {x.shape[2]} channels"
+                raise refused(where, problem, f"{channels}, as in training")
+            more = max(other.features[m].shape[1] for other in splits.values()) - x.shape[1]
             features[m] = np.pad(x, ((0, 0), (0, more), (0, 0))) if more else x
             valid[m] = np.arange(features[m].shape[1]) < rows.lengths[m][:, None]
-        made[split] = Batch(features, valid, rows.label, rows.id)
-    return made
+        batches[split] = Batch(features, valid, rows.label, rows.id)
+    return batches
+
+
+def recordings_of(ids: np.ndarray) -> np.ndarray:
+    """Return (N,) str, the recordings that ids (N,) name, or the ids if they name none."""
+    names = np.array([_CLIP.sub("", name) for name in ids.tolist()], str)
+    if (names != ids).any():
+        return names
+    names = np.array([_NUMBER.sub("", name) for name in ids.tolist()], str)
+    return names if 3 <= len(set(names.tolist())) < len(ids) else ids
+
+
+def divided(
+    where: str, recording: np.ndarray, shares: Mapping[str, float], rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Draw the rows of each part at random by recording; every part has one.
+
+    Args:
+      where: of the data, for messages. recording: (N,) str. shares: part -> share, 1 in all.
+
+    Raises:
+      UserError: fewer recordings than parts.
+    """
+    names, code = np.unique(recording, return_inverse=True)
+    count, parts = len(names), len(shares)
+    if count < parts:
+        problem = f"{count} recordings to be divided into {', '.join(shares)}"
+        raise refused(where, problem, f"at least {parts}, or a file with splits")
+    ends: list[int] = []
+    for place, total in enumerate(np.cumsum(list(shares.values()))):
+        least, most = ends[-1] + 1 if ends else 1, count - (parts - 1 - place)
+        ends.append(int(np.clip(round(total * count), least, most)))
+    part_of = np.searchsorted(ends, rng.permutation(count)[code], side="right")
+    return {name: np.flatnonzero(part_of == i) for i, name in enumerate(shares)}
+
+
+def fill(batches: Mapping[str, Batch], modality: str) -> dict[str, int]:
+    """Replace -inf, in place, by the mean of its column over the training split's valid frames.
+
+    A column without a finite training entry becomes zero.
+
+    Returns:
+      split -> entries that were replaced, where there were some.
+    """
+    counts = {}
+    for split, batch in batches.items():
+        x = batch.features[modality]
+        counts[split] = sum(int(np.isneginf(x[a:b]).sum()) for a, b in lazy.blocks(x))
+    counts = {split: count for split, count in counts.items() if count}
+    if counts:
+        x, valid = batches["train"].features[modality], batches["train"].valid[modality]
+        total, known = np.zeros((2, x.shape[2]))
+        for a, b in lazy.blocks(x):
+            finite = valid[a:b, :, None] & np.isfinite(x[a:b])
+            total += np.where(finite, x[a:b], 0).sum((0, 1), dtype=np.float64)
+            known += finite.sum((0, 1))
+        mean = (total / np.maximum(known, 1)).astype(np.float32)
+    for split in counts:
+        x = batches[split].features[modality]
+        for a, b in lazy.blocks(x):
+            np.copyto(x[a:b], mean, where=np.isneginf(x[a:b]))
+    return counts

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from mmdjax.data.dataset import Optimum
 from mmdjax.data.sources import mixture, synthetic_labels
 from mmdjax.errors import UserError, choice
-from mmdjax.types import Batch
+from mmdjax.types import Batch, Observed
 
 # Centres of valence, arousal, dominance: joy, contentment, anger, sadness, surprise, calm.
 EMOTIONS = np.array(
@@ -137,19 +138,20 @@ class Law:
         parts = [np.asarray(features[m], np.float64).reshape(rows, -1) for m in modalities]
         return np.concatenate(parts or [np.zeros((rows, 0))], axis=1)
 
-    def label_posterior(self, given: Sequence[str], features):
-        """Exact law of the unclipped label given the modalities, one-dimensional."""
-        last = np.array([self.mixture.mean.shape[1] - 1])
-        values = self.flatten(features, given)
-        return self.mixture.condition(last, self.indices(given), values)
+    def label_law(self, given: np.ndarray, values: np.ndarray) -> mixture.Conditional:
+        """Return the exact law of the unclipped label, one-dimensional.
 
-    def median_given(self, given: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """(N,) as `bayes_prediction`, given any entries of the joint vector, values (N, len)."""
-        last = np.array([self.mixture.mean.shape[1] - 1])
-        return np.clip(mixture.median(self.mixture.condition(last, given, values)), -3, 3)
+        Args:
+          given: indices of observed entries of the joint vector. values: (N, len(given)).
+        """
+        return self.mixture.condition(np.array([self.latents[0] - 1]), given, values)
+
+    def label_posterior(self, given: Sequence[str], features) -> mixture.Conditional:
+        """Return the exact law of the unclipped label given whole modalities."""
+        return self.label_law(self.indices(given), self.flatten(features, given))
 
     def bayes_prediction(self, given: Sequence[str], features) -> np.ndarray:
-        """(N,) posterior median, clipped: optimal for MAE and ACC2 (see `mixture.median`)."""
+        """Return (N,) posterior medians, clipped: optimal for MAE and ACC2 (`mixture.median`)."""
         return np.clip(mixture.median(self.label_posterior(given, features)), -3, 3)
 
     def sample(self, count: int, seed: int, prefix: str, labels: str = "sentiment") -> Batch:
@@ -215,3 +217,34 @@ def read(
         name: law.sample(size, seed * 1000 + 1 + k, name, labels)
         for k, (name, size) in enumerate(sizes.items())
     }
+
+
+def optimum(data) -> Callable[[Batch, Observed, bool], Optimum]:
+    """Return the optimum given any observed frames, under the Gaussian mixture.
+
+    Args:
+      data: `mmdjax.data.settings.Data` of a synthetic set.
+    """
+    law = Law(data.seed, LAWS[data.name])
+
+    def answer(batch: Batch, observed: Observed, alone: bool = False) -> Optimum:
+        names = batch.modalities
+        values, columns = law.flatten(batch.features, names), law.indices(names)
+        frames = observed.of_frames(batch.valid)
+        shown = np.concatenate(
+            [np.repeat(frames[m], batch.features[m].shape[2], axis=2) for m in names], axis=2
+        )
+        predictions = []
+        for under_condition in shown:
+            # One Gaussian regression serves all utterances that lack the same entries.
+            patterns, which = np.unique(under_condition, axis=0, return_inverse=True)
+            rows = [np.flatnonzero(which.reshape(-1) == index) for index in range(len(patterns))]
+            parts = [
+                synthetic_labels.optimum(law, data.labels, columns[pattern], values[at][:, pattern])
+                for pattern, at in zip(patterns, rows, strict=True)
+            ]
+            order = np.argsort(np.concatenate(rows))
+            predictions.append(np.concatenate(parts)[order].astype(np.float32))
+        return Optimum(np.stack(predictions), None)
+
+    return answer

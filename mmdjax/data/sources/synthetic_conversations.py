@@ -14,13 +14,14 @@ worth.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from mmdjax.data.conversations import Conversations
+from mmdjax.data.dataset import Optimum
 from mmdjax.graphs.conversation import normalised, structure
+from mmdjax.types import Batch, Observed, Talk
 
 CHANNELS = {"language": 8, "acoustic": 6, "vision": 6}
 FACTORS = 8
@@ -123,8 +124,8 @@ def split(x: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(CHANNELS, np.split(x, ends, axis=-1), strict=True))
 
 
-def read(train: int, valid: int, test: int, seed: int) -> dict[str, Conversations]:
-    """Splits of that many conversations."""
+def read(train: int, valid: int, test: int, seed: int) -> dict[str, Batch]:
+    """Draw splits of so many conversations, one frame a modality."""
     law = Law(seed)
     sizes = {"train": train, "valid": valid, "test": test}
     return {
@@ -133,17 +134,51 @@ def read(train: int, valid: int, test: int, seed: int) -> dict[str, Conversation
     }
 
 
-def _split(law: Law, name: str, size: int, rng) -> Conversations:
-    parts: list[tuple] = []
+def _split(law: Law, name: str, size: int, rng) -> Batch:
+    columns: list[tuple] = []
     for number in range(size):
         count = int(rng.integers(UTTERANCES[0], UTTERANCES[1] + 1))
         position = np.arange(count, dtype=np.float32)
         speaker = rng.integers(0, SPEAKERS, count).astype(np.int32)
         features, label = law.conversation(position, speaker, rng)
-        called = f"{name}{number:04d}"
-        ids = [f"{called}_{i:02d}" for i in range(count)]
-        parts.append((features, label, ids, [called] * count, position, speaker))
-    features, *rest = zip(*parts, strict=True)
-    stacked = {m: np.concatenate([f[m] for f in features]).astype(np.float32) for m in CHANNELS}
-    label, ids, conversation, position, speaker = (np.concatenate(column) for column in rest)
-    return Conversations(stacked, label.astype(np.float32), ids, conversation, position, speaker)
+        conversation = f"{name}{number:04d}"
+        ids = [f"{conversation}_{i:02d}" for i in range(count)]
+        columns.append((features, label, ids, [conversation] * count, position, speaker))
+    features, *rest = zip(*columns, strict=True)
+    stacked = {m: np.concatenate([f[m] for f in features])[:, None] for m in CHANNELS}
+    label, ids, *talk = (np.concatenate(column) for column in rest)
+    return Batch(
+        {m: x.astype(np.float32) for m, x in stacked.items()},
+        {m: np.ones(x.shape[:2], bool) for m, x in stacked.items()},
+        label.astype(np.float32),
+        ids,
+        Talk(*talk),
+    )
+
+
+def optimum(data) -> Callable[[Batch, Observed, bool], Optimum]:
+    """Return the optimum given whole conversations, or with `alone` given each utterance alone."""
+    law = Law(data.seed)
+
+    def answer(batch: Batch, observed: Observed, alone: bool = False) -> Optimum:
+        starts = np.flatnonzero(batch.talk.conversation[1:] != batch.talk.conversation[:-1]) + 1
+        groups = np.split(np.arange(len(batch)), starts)
+        features = {m: x[:, 0] for m, x in batch.features.items()}
+        labels, means = [], {m: [] for m in features}
+        for mask in observed.modalities:
+            posteriors = [
+                law.posterior(
+                    batch.talk.position[rows],
+                    batch.talk.speaker[rows],
+                    {m: x[rows] for m, x in features.items()},
+                    mask[rows],
+                    graph=not alone,
+                )
+                for rows in groups
+            ]
+            labels.append(np.concatenate([p.label for p in posteriors]).clip(-3, 3))
+            for m, conditions in means.items():
+                conditions.append(np.concatenate([p.mean[m] for p in posteriors])[:, None])
+        return Optimum(np.stack(labels), {m: np.stack(x) for m, x in means.items()})
+
+    return answer

@@ -81,7 +81,8 @@ def optimum(law: Law, labels: str, given: np.ndarray, values: np.ndarray) -> np.
       values: (N, Q), before standardisation.
     """
     if labels in OF_SENTIMENT:
-        return _scaled(labels, law.median_given(given, values))
+        median = mixture.median(law.label_law(given, values))
+        return _scaled(labels, np.clip(median, -3, 3))
     posterior = law.with_latents.condition(law.latents, given, values)
     if labels == "emotion":
         return np.exp(posterior.log_weight)
