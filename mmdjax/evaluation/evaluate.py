@@ -7,7 +7,7 @@ another classifier are read from the same draws.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -32,21 +32,31 @@ class Member(NamedTuple):
     draws: int
 
 
+class Imputed(NamedTuple):
+    """How well what is missing was completed under one condition.
+
+    Attributes:
+      first, mean: (N, M) mean squares against the truth, of one completion and of the average of K;
+        NaN where nothing is missing.
+      scores: 'l>a', a completed modality -> metric -> value, of conditions with one pattern.
+    """
+
+    first: np.ndarray
+    mean: np.ndarray
+    scores: dict[str, dict[str, float]]
+
+
 class Answer(NamedTuple):
-    """What a system says under one condition.
+    """The answer of a system under one condition.
 
     Attributes:
       prediction: (N, ...), the average over its draws.
-      first, mean: (N, M) mean squares of what is missing against the truth, of one completion and
-        of the average of K; None for a method without a truth. NaN where nothing is missing.
-      rows: of the protocol 'imputation'.
+      imputed: None for a method without a truth, and where frames are missing.
       nfe: evaluations a drawn item.
     """
 
     prediction: np.ndarray
-    first: np.ndarray | None
-    mean: np.ndarray | None
-    rows: list[dict]
+    imputed: Imputed | None
     nfe: int
 
 
@@ -64,62 +74,50 @@ def evaluate(
       seed: of training and of the masks.
     """
     started, method = time.monotonic(), members[0].method
-    dataset, task = method.dataset, method.task
-    label = dataset.splits[split].label
+    label = method.dataset.splits[split].label
     rows: dict[str, list[dict]] = {member.name: [] for member in members}
+
+    def add(member: Member, protocol: str, condition: str, scores: Mapping[str, float]) -> None:
+        place = {"system": member.name, "method": member.method.name, "protocol": protocol}
+        place |= {"condition": condition, "seed": seed}
+        rows[member.name] += [place | {"metric": m, "value": float(v)} for m, v in scores.items()]
+
     able = [c for c in conditions if c.observed.frames is None or method.gaps]
-    if method.sees == "utterances":
-        # A draw depends on its utterance, pattern and key alone, so the random protocol needs none
-        # of its own: each utterance's answer is that of the pattern its mask names.
-        answers = _by_pattern(members, able, seed, split)
-    else:
-        answers = _one_by_one(members, able, seed, split)
-    for condition, by_member in answers:
-        for member, answer in zip(members, by_member, strict=True):
-            own = rows[member.name]
-            where = {"protocol": condition.protocol, "condition": condition.name, "seed": seed}
-            scores = task.metrics(answer.prediction, label)
-            known = answer.first is not None and np.isfinite(answer.first).any()
-            if condition.protocol == "random" and known:
+    # A draw depends on its utterance, pattern and key alone, so the random protocol needs none of
+    # its own: each utterance's answer is that of the pattern its mask names. Of conversations, what
+    # neighbours show counts, too.
+    answered = _by_pattern if method.sees == "utterances" else _one_by_one
+    for condition, answers in answered(members, able, seed, split):
+        for member, answer in zip(members, answers, strict=True):
+            scores, imputed = method.task.metrics(answer.prediction, label), answer.imputed
+            if condition.protocol == "random" and imputed and np.isfinite(imputed.first).any():
                 # Every missing item, an utterance's modality, counts alike.
-                scores |= {"rmse": float(np.sqrt(np.nanmean(answer.first)))}
-                scores |= {"rmse_mean": float(np.sqrt(np.nanmean(answer.mean)))}
-            own += [_row(member, metric=m, value=v, **where) for m, v in scores.items()]
-            own += answer.rows
+                scores["rmse"] = np.sqrt(np.nanmean(imputed.first))
+                scores["rmse_mean"] = np.sqrt(np.nanmean(imputed.mean))
+            add(member, condition.protocol, condition.name, scores)
+            for name, of_modality in imputed.scores.items() if imputed else ():
+                add(member, "imputation", name, of_modality)
             if answer.nfe and condition.protocol == "fixed":
-                place = where | {"protocol": "cost"}
-                own.append(_row(member, metric="nfe", value=answer.nfe, **place))
+                add(member, "cost", condition.name, {"nfe": answer.nfe})
     seconds = time.monotonic() - started
     for member in members:
-        place = {"protocol": "cost", "condition": "evaluation", "seed": seed}
-        rows[member.name].append(_row(member, metric="seconds", value=seconds, **place))
+        add(member, "cost", "evaluation", {"seconds": seconds})
     return rows
 
 
-def _row(member: Member, protocol, condition, seed, metric, value) -> dict:
-    return {
-        "system": member.name,
-        "method": member.method.name,
-        "protocol": protocol,
-        "condition": condition,
-        "seed": seed,
-        "metric": metric,
-        "value": float(value),
-    }
-
-
-def _by_pattern(members, conditions, seed: int, split: str):
+def _by_pattern(
+    members: Sequence[Member], conditions: Sequence[Condition], seed: int, split: str
+) -> Iterator[tuple[Condition, list[Answer]]]:
     """Answers of methods that see utterances: every pattern once, then looked up."""
     method, draws = members[0].method, max(m.draws for m in members)
-    patterns = method.dataset.patterns
-    rows, columns = len(method.dataset.splits[split]), np.arange(len(method.dataset.splits[split]))
-    of_pattern: list[list[Answer]] = []
+    patterns, rows = method.dataset.patterns, len(method.dataset.splits[split])
+    answers: list[list[Answer]] = []  # of each pattern
     by_modality = any(c.observed.frames is None for c in conditions)
     for group in in_groups(patterns, rows * draws) if by_modality else ():
         # With nothing missing every draw is the utterance itself.
         count = 1 if group.all() else draws
         observed = Observed.of_patterns(group, rows)
-        of_pattern += _answers(members, observed, count, "fixed", seed, split)
+        answers += _answers(members, observed, count, "fixed", seed, split)
     code = 1 << np.arange(patterns.shape[1])
     place = {int(p @ code): index for index, p in enumerate(patterns)}
     for condition in conditions:
@@ -129,22 +127,29 @@ def _by_pattern(members, conditions, seed: int, split: str):
             continue
         index = np.array([place[int(m @ code)] for m in condition.observed.modalities[0]])
         if condition.protocol == "fixed":
-            yield condition, of_pattern[index[0]]
-            continue
-        looked_up = []
-        for number in range(len(members)):
-            own = [answers[number] for answers in of_pattern]
-
-            def gather(field, own=own, index=index):
-                parts = [getattr(answer, field) for answer in own]
-                return None if parts[0] is None else np.stack(parts)[index, columns]
-
-            looked_up.append(Answer(gather("prediction"), gather("first"), gather("mean"), [], 0))
-        yield condition, looked_up
+            yield condition, answers[index[0]]
+        else:
+            yield condition, [_looked_up(own, index) for own in zip(*answers, strict=True)]
 
 
-def _one_by_one(members, conditions, seed: int, split: str):
-    """Answers of methods that see conversations: what neighbours show counts, too."""
+def _looked_up(answers: Sequence[Answer], index: np.ndarray) -> Answer:
+    """One system's answer where utterance n has the pattern index[n]; answers: of each pattern."""
+    utterances = np.arange(len(index))
+
+    def gather(arrays: Sequence[np.ndarray]) -> np.ndarray:
+        return np.stack(arrays)[index, utterances]
+
+    imputed = None
+    if answers[0].imputed is not None:
+        first, mean = (gather([getattr(a.imputed, f) for a in answers]) for f in ("first", "mean"))
+        imputed = Imputed(first, mean, {})
+    return Answer(gather([answer.prediction for answer in answers]), imputed, 0)
+
+
+def _one_by_one(
+    members: Sequence[Member], conditions: Sequence[Condition], seed: int, split: str
+) -> Iterator[tuple[Condition, list[Answer]]]:
+    """Answers of methods that see conversations."""
     draws = max(m.draws for m in members)
     for condition in conditions:
         count = 1 if condition.observed.everything else draws
@@ -153,7 +158,7 @@ def _one_by_one(members, conditions, seed: int, split: str):
 
 
 def _answers(
-    members, observed: Observed, draws: int, name: str, seed: int, split: str
+    members: Sequence[Member], observed: Observed, draws: int, name: str, seed: int, split: str
 ) -> list[list[Answer]]:
     """For each condition of `observed`, the answer of every member."""
     method, params = members[0].method, members[0].params
@@ -164,39 +169,27 @@ def _answers(
     title = f"seed {seed}: {method.label}, {len(observed.modalities)} conditions ({name})"
     completion = method.complete(params, split, observed, draws, key, title)
     imputed = {}  # by the number of draws that are averaged
-    result = [[] for _ in observed.modalities]
+    result: list[list[Answer]] = [[] for _ in observed.modalities]
     for member in members:
-        own = completion.first(member.draws)
+        averaged = completion.first(member.draws)
         if member.draws not in imputed:
-            imputed[member.draws] = _imputed(method, params, own, split)
-        shared = imputed[member.draws]
-        prediction = np.asarray(member.method.predict(member.params, split, own)).mean(2)
+            imputed[member.draws] = _imputed(method, params, averaged, split)
+        prediction = np.asarray(member.method.predict(member.params, split, averaged)).mean(2)
         for index, answers in enumerate(result):
-            first, mean, rows = None, None, []
-            if shared is not None and observed.frames is None:
-                first, mean = shared[0][index], shared[1][index]
-                rows = [
-                    _row(member, "imputation", f"{c}", seed, metric, value)
-                    for c, metric, value in shared[2][index]
-                ]
-            answers.append(Answer(prediction[index], first, mean, rows, completion.nfe))
+            scores = imputed[member.draws] and imputed[member.draws][index]
+            answers.append(Answer(prediction[index], scores, completion.nfe))
     return result
 
 
-def _imputed(method: Method, params, completion: Completion, split: str):
-    """How well what is missing was completed.
-
-    Returns:
-      (Q, N, M) mean squares of the first completion and of the average, NaN where nothing is
-      missing; and for each condition with one pattern (name 'l>a', metric, value). None for a
-      method without a truth.
-    """
+def _imputed(
+    method: Method, params: Mapping, completion: Completion, split: str
+) -> list[Imputed] | None:
+    """For each condition, how well what is missing was completed."""
     truth = method.truth(params, split)
     masks = completion.observed.modalities
     if truth is None or completion.observed.frames is not None:
         return None
-    first, mean = np.full(masks.shape, np.nan), np.full(masks.shape, np.nan)
-    lines: list[list[tuple]] = [[] for _ in masks]
+    result = [Imputed(*np.full((2, *mask.shape), np.nan), {}) for mask in masks]
     for m, (true, frames) in enumerate(truth):
         if masks[..., m].all():
             continue
@@ -205,20 +198,19 @@ def _imputed(method: Method, params, completion: Completion, split: str):
         for q, mask in enumerate(masks):
             if mask[:, m].all():
                 continue
-            one, average = x[q, :, 0], x[q].mean(1)
-            for target, filled in ((first, one), (mean, average)):
+            first, average = x[q, :, 0], x[q].mean(1)
+            for squares, filled in ((result[q].first, first), (result[q].mean, average)):
                 square = np.where(frames[..., None], (filled - true) ** 2, 0.0).sum((1, 2)) / size
-                target[q, :, m] = np.where(mask[:, m], np.nan, square)
+                squares[:, m] = np.where(mask[:, m], np.nan, square)
             if (mask == mask[0]).all():
-                given = pattern_name(mask[0], method.modalities)
-                alone = pattern_name(np.arange(masks.shape[-1]) == m, method.modalities)
-                values = {
-                    "energy_distance": energy_distance(_flat(one, frames), _flat(true, frames)),
-                    "rmse": rmse(one, true, frames),
+                observed = pattern_name(mask[0], method.modalities)
+                completed = pattern_name(np.arange(masks.shape[-1]) == m, method.modalities)
+                result[q].scores[f"{observed}>{completed}"] = {
+                    "energy_distance": energy_distance(*(_flat(a, frames) for a in (first, true))),
+                    "rmse": rmse(first, true, frames),
                     "rmse_mean": rmse(average, true, frames),
                 }
-                lines[q] += [(f"{given}>{alone}", k, v) for k, v in values.items()]
-    return first, mean, lines
+    return result
 
 
 def _flat(x: np.ndarray, frames: np.ndarray) -> np.ndarray:
@@ -245,18 +237,16 @@ def with_regrets(rows: Sequence[dict], task) -> list[dict]:
     Args:
       rows: of all systems. task: whose `regrets` they are.
     """
+    fields = ("system", "method", "protocol", "condition", "seed")
     scores: dict[tuple, dict[str, float]] = {}
     for r in rows:
         if r["protocol"] in ("fixed", "random", "gaps") and r["method"] != "protocol":
-            key = (r["system"], r["method"], r["protocol"], r["condition"], r["seed"])
-            scores.setdefault(key, {})[r["metric"]] = r["value"]
+            scores.setdefault(tuple(r[f] for f in fields), {})[r["metric"]] = r["value"]
     best = {key[2:]: values for key, values in scores.items() if key[1] == "bayes"}
-    fields = ("system", "method", "protocol", "condition", "seed")
     result = list(rows)
     for key, values in scores.items():
         if key[2:] in best:
-            for metric, value in task.regrets(values, best[key[2:]]).items():
-                result.append(
-                    dict(zip(fields, key, strict=True)) | {"metric": metric, "value": float(value)}
-                )
+            place = dict(zip(fields, key, strict=True))
+            regrets = task.regrets(values, best[key[2:]])
+            result += [place | {"metric": m, "value": float(v)} for m, v in regrets.items()]
     return result
