@@ -200,7 +200,7 @@ def joined(quality, latency) -> list[dict]:
 
 
 def main(argv: list[str]) -> None:
-    config, workdir = command.given(argv)
+    config, workdir = command.configured()
     from mmdjax.config import Diffusion, to_dict
     from mmdjax.data import pipeline
     from mmdjax.methods.latent.draw import make_drawer

@@ -159,7 +159,7 @@ def chart(rows) -> Figure:
 
 
 def main(argv: list[str]) -> None:
-    config, workdir = command.given(argv)
+    config, workdir = command.configured()
     from mmdjax.config import to_dict
     from mmdjax.data import pipeline
     from mmdjax.methods.method import of_name

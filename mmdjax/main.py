@@ -33,17 +33,21 @@ MODES = TRAINING + SERVING
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written.")
 _MODE = flags.DEFINE_string("mode", "train", f"One of {', '.join(MODES)}.")
-_FORCE = flags.DEFINE_bool("force", False, "Go on in a workdir that holds another config's run.")
+_FORCE = flags.DEFINE_bool("force", False, "Continue in a workdir that holds another config's run.")
 _PROFILE = flags.DEFINE_bool("profile", False, "Leave traces of some steps in WORKDIR/profile.")
-_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One of several processes, found out.")
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "Join a run of several processes; detect which."
+)
 _COORDINATOR = flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0.")
 _PROCESSES = flags.DEFINE_integer("processes", 0, "How many there are.")
 _PROCESS = flags.DEFINE_integer("process", -1, "Number of this one, from 0.")
 _INPUT = flags.DEFINE_string("input", None, "A file or folder of features, of any known layout.")
 _OUTPUT = flags.DEFINE_string("output", None, "Where the result is written; must not exist yet.")
-_LAYOUT = flags.DEFINE_string("layout", "", "Of --input, if it is not to be found out (inspect).")
+_LAYOUT = flags.DEFINE_string(
+    "layout", "", "Layout of --input, in place of detecting it (inspect)."
+)
 _DRAWS = flags.DEFINE_integer("draws", 0, "Draws of each gap; 0: 1 to impute, else the model's.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
+_SEED = flags.DEFINE_integer("seed", 0, "Random seed of the draws.")
 _LEVEL = flags.DEFINE_float("level", 0.9, "Share of labels that intervals are to cover.")
 _MODEL = flags.DEFINE_integer("model", -1, "Seed of the run whose model serves; -1: the first.")
 _STOPPED = flags.DEFINE_integer(
@@ -51,57 +55,71 @@ _STOPPED = flags.DEFINE_integer(
 )
 
 
-def main(argv: list[str]) -> None:
+def main(_: list[str]) -> None:
     choice("mode", _MODE.value, MODES)
     if _MODE.value in SERVING:
-        return serve(argv)
+        return serve()
     stopping.listen()
-    config, folder = given(argv)
+    config, folder = configured()
     from mmdjax.run import run
 
     run(config, folder, _MODE.value == "train", _FORCE.value, _PROFILE.value)
 
 
-def serve(argv: list[str]) -> None:
-    """Runs a mode of `SERVING`.
+def serve() -> None:
+    """Run a mode of `SERVING`.
 
     Raises:
       UserError: a flag is missing or wrong, or what the mode itself refuses.
     """
-    _check_arguments(argv)
-    asked = {"input": _INPUT.value, "output": _OUTPUT.value, "workdir": _WORKDIR.value}
+    mode, source = _MODE.value, _INPUT.value
+    values = {"input": source, "output": _OUTPUT.value, "workdir": _WORKDIR.value}
     needed = {"inspect": ("input",), "export": ("workdir", "output")}
-    for name in needed.get(_MODE.value, ("workdir", "input", "output")):
-        if not asked[name]:
-            raise UserError(f"--{name} is missing; --mode={_MODE.value} needs it")
+    for name in needed.get(mode, ("workdir", "input", "output")):
+        if not values[name]:
+            raise UserError(f"--{name} is missing; --mode={mode} needs it")
     logging.set_verbosity(logging.FATAL)  # JAX tells which accelerators it has not found
-    from mmdjax.serving import command
+    from mmdjax.runtime.progress import Reporter, terminal
 
-    if _MODE.value == "inspect":
-        return command.inspect(_INPUT.value, _LAYOUT.value)
-    model = (Path(_WORKDIR.value), None if _MODEL.value < 0 else _MODEL.value)
-    if _MODE.value == "export":
-        return command.export(model, Path(_OUTPUT.value), _DRAWS.value, _LEVEL.value)
-    settings = {"draws": _DRAWS.value or None, "seed": _SEED.value}
-    if _MODE.value == "predict":
-        settings["level"] = _LEVEL.value
-    command.on_file(_MODE.value, model, Path(_INPUT.value), Path(_OUTPUT.value), settings)
+    if mode == "inspect":
+        from mmdjax.data.formats.inspect_file import inspect
+
+        return inspect(source, terminal(), _LAYOUT.value)
+    from mmdjax.runtime.compilation import keep_programs
+    from mmdjax.serving.imputer import Imputer
+
+    keep_programs()
+    imputer = Imputer.load(_WORKDIR.value, None if _MODEL.value < 0 else _MODEL.value)
+    output, draws, reporter = Path(_OUTPUT.value), _DRAWS.value or None, Reporter()
+    if mode == "export":
+        from mmdjax.serving.export import export
+
+        signature = export(imputer, output, draws, _LEVEL.value)
+        platforms, size = ", ".join(signature["platforms"]), output.stat().st_size / 2**20
+        return reporter.print(
+            f"{output}: {size:.1f} MiB for {platforms}, {signature['draws']} draws an answer; "
+            "loader.py inside needs jax and numpy"
+        )
+    from mmdjax.serving import files
+
+    with reporter.phase("utterances", 0) as phase:
+        settings = {"seed": _SEED.value, "advance": phase.at}
+        if mode == "impute":
+            counts = files.impute(imputer, source, output, draws or 1, **settings)
+        else:
+            counts = files.predict(imputer, source, output, draws, level=_LEVEL.value, **settings)
+    empty = f", {counts['empty']} with nothing observed, left out" if counts["empty"] else ""
+    done = f"{counts['utterances']} utterances, {counts['completed']} of them had gaps"
+    reporter.print(f"{output}: {done}{empty}")
 
 
-def _check_arguments(argv: list[str]) -> None:
-    if len(argv) > 1:
-        known = "--config, --workdir, --mode, --force, --profile, --distributed, --input, --output"
-        raise UserError(f"argument {argv[1]!r} is unknown; allowed: {known}")
-
-
-def given(argv: list[str]):
-    """The checked config and the work directory, in the processes of the run; programs made from
-    here on are kept.
+def configured() -> tuple:
+    """Return the checked config and the work directory, in the processes of the run; programs made
+    from here on are kept.
 
     Raises:
-      UserError: one of them is missing or wrong, or more was given.
+      UserError: one of them is missing or wrong.
     """
-    _check_arguments(argv)
     if _CONFIG.value is None:
         raise UserError(f"--config is missing; allowed: {known_configs()}")
     if not _WORKDIR.value:
@@ -123,57 +141,55 @@ def given(argv: list[str]):
 
 
 def known_configs() -> str:
-    """The config files at hand, for messages."""
+    """Return the config files at hand, for messages."""
     hidden = ("base", "__init__")
-    found = sorted(str(p) for p in Path("configs").rglob("*.py") if p.stem not in hidden)
-    return ", ".join(found) or "a Python file with get_config()"
+    names = sorted(str(p) for p in Path("configs").rglob("*.py") if p.stem not in hidden)
+    return ", ".join(names) or "a Python file with get_config()"
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """absl's parser, with mistakes told in one line and the configs at hand."""
+    """Parse as absl does; tell mistakes in one line, with the configs at hand."""
     try:
         rest = flags.FLAGS(argv)
         if _CONFIG.value is not None:
             _CONFIG.value.to_dict()  # a file that failed to load says so only when it is read
-        return rest
     except OSError:
-        given = next((a for a in argv if a.startswith("--config=")), "--config")
-        raise UserError(f"{given} is not a readable file; allowed: {known_configs()}") from None
+        flag = next((a for a in argv if a.startswith("--config=")), "--config")
+        raise UserError(f"{flag} is not a readable file; allowed: {known_configs()}") from None
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        _refuse_former(argv)
+        from mmdjax.config.groups import refuse_renamed
+
+        fields = [a.lstrip("-").partition("=")[0] for a in argv if a.startswith("-")]
+        refuse_renamed([f.removeprefix("config.") for f in fields if f.startswith("config.")])
         text = str(error.args[0] if error.args else error)
         raise UserError(" ".join(text.split())) from None
     except Exception as error:  # whatever else a user's own config file raises
         text = " ".join(str(error).split())
         raise UserError(f"--config failed with {type(error).__name__}: {text}") from None
-
-
-def _refuse_former(argv: list[str]) -> None:
-    """Raise `UserError` for a flag that names a config field of an earlier version."""
-    from mmdjax.config.groups import RENAMED
-
-    for name, instead in RENAMED.items():
-        if any(a.startswith((f"--config.{name}=", f"-config.{name}=")) for a in argv):
-            raise UserError(f"config.{name} has a new name; allowed: {instead}")
+    if len(rest) > 1:
+        allowed = (
+            "--config, --workdir, --mode, --force, --profile, --distributed, --input, --output"
+        )
+        raise UserError(f"argument {rest[1]!r} is unknown; allowed: {allowed}")
+    return rest
 
 
 def _hook(unraisable) -> None:
-    """Of a checkpoint that cannot be written, tensorstore reports each array to a loop that has
-    closed after the first: hundreds of tracebacks, of what is told in one line."""
+    """Leave out what tensorstore reports for each array of a checkpoint that cannot be written:
+    hundreds of tracebacks of a closed loop, for what is told in one line."""
     if str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
 
 
 def console(run=main) -> None:
-    """Runs `run(argv)`; a `UserError` is one line on stderr and exit status 2."""
+    """Call `run(argv)`; a `UserError` is one line on stderr and exit status 2."""
     sys.unraisablehook = _hook
     try:
         app.run(run, flags_parser=parse_flags)
-    except UserError as error:
+    except (UserError, OSError) as error:
+        if isinstance(error, OSError):  # an unwritable cache, a full disk
+            error = f"{error.filename or 'a file'}: {error.strerror or error}"
         print(f"mmdjax: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:  # an unwritable cache, a full disk
-        print(f"mmdjax: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)
     except RuntimeError as error:
         # An exchange of JAX's with a process that is no more.

@@ -8,7 +8,7 @@ Settings stand beside the code that reads them; a method's own options form a gr
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mmdjax.config.check import check
@@ -165,15 +165,20 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     Raises:
       UserError: an unknown field, a wrong type, a value out of range.
     """
-    for name, instead in RENAMED.items():
-        group, _, key = name.rpartition(".")
-        there = values.get(group, {}) if group else values
-        if isinstance(there, Mapping) and key in there:
-            raise UserError(f"config.{name} has a new name; allowed: {instead}")
+    refuse_renamed(values)
+    for group, fields in values.items():
+        refuse_renamed([f"{group}.{name}" for name in fields] if hasattr(fields, "items") else ())
     config = dataclass_from(Config, values, "config")
     config = dataclasses.replace(config, diffusion=with_recipe(config.diffusion))
     check(config)
     return config
+
+
+def refuse_renamed(names: Iterable[str]) -> None:
+    """Raise `UserError` for a field, such as 'data.classes', of an earlier version."""
+    for name in names:
+        if name in RENAMED:
+            raise UserError(f"config.{name} has a new name; allowed: {RENAMED[name]}")
 
 
 def to_dict(config: Config) -> dict[str, Any]:
