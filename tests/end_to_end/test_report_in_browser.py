@@ -156,10 +156,8 @@ def of_conversations(folder):
         config={"method": "gsdnet", "text": HOSTILE, "graph": {"published": "MOSI"}},
         history={},
         notes=[],
-        extra=(
-            [("Graphs", graphs)],
-            {"graph_noise": (figures.loss_curves(HISTORY), "A graph.")},
-        ),
+        sections=[("Graphs", graphs)],
+        figures={"graph_noise": (figures.loss_curves(HISTORY), "A graph.")},
     )
 
 

@@ -9,7 +9,7 @@ from scipy import integrate, stats
 from mmdjax.config import Comparison
 from mmdjax.errors import UserError
 from mmdjax.evaluation import effectiveness, figures
-from mmdjax.evaluation.embedding import Panel, embed, pictures, two_sample_accuracy
+from mmdjax.evaluation.effectiveness import Panel, embed, pictures, two_sample_accuracy
 from mmdjax.methods.method import Completion, Method
 
 
@@ -89,15 +89,15 @@ def test_groups_that_cannot_be_embedded_are_refused_in_one_line(rng):
 
 def test_the_pictures_hold_every_panel_and_number(rng, tmp_path):
     shown = [("l", "true"), ("l", "drawn"), ("v", "true"), ("v", "drawn"), ("a", "observed")]
-    panels = [
-        Panel(row, column, f"{row} {column}", {key: rng.normal(size=(9, 2)) for key in shown},
-              {"l": tuple(rng.random(2)), "v": tuple(rng.random(2))})
-        for row, column in [(r, c) for r in ("DDIM", "Heun") for c in ("10", "20", "30")][:-1]
-    ]  # fmt: skip
+    panels = {
+        place: Panel({key: rng.normal(size=(9, 2)) for key in shown},
+                     {"l": tuple(rng.random(2)), "v": tuple(rng.random(2))})
+        for place in [(r, c) for r in ("DDIM", "Heun") for c in ("10", "20", "30")][:-1]
+    }  # fmt: skip
     figure = pictures(panels, ("l", "a", "v"))
     assert len(figure.axes) == 6
-    for ax, panel in zip(figure.axes, panels, strict=False):
-        assert ax.get_title(loc="left") == panel.title
+    for ax, ((_, column), panel) in zip(figure.axes, panels.items(), strict=False):
+        assert ax.get_title(loc="left") == f"observed: {column}"
         texts = {t.get_text().split()[0]: t for t in ax.texts}
         assert texts.keys() == panel.numbers.keys()
         for name, numbers in panel.numbers.items():
