@@ -7,17 +7,17 @@ each other's work and an interrupted run goes on.
 from __future__ import annotations
 
 import importlib
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import numpy as np
 
 from mmdjax import config as configs
 from mmdjax import workdir
-from mmdjax.config.resolve import Resolved, main_system, systems_of
+from mmdjax.config.resolve import Resolved, systems_of
 from mmdjax.data import pipeline
 from mmdjax.data.dataset import Dataset
 from mmdjax.errors import UserError
@@ -26,14 +26,13 @@ from mmdjax.evaluation.conditions import conditions_of
 from mmdjax.evaluation.costs import draw_costs
 from mmdjax.evaluation.evaluate import Member, evaluate
 from mmdjax.evaluation.summary import report_run, sections_of
-from mmdjax.methods.method import Method
+from mmdjax.methods.method import Method, Phase
 from mmdjax.runtime import processes
 from mmdjax.runtime.compilation import Counter, cancel_waiting
 from mmdjax.runtime.files import write_json
 from mmdjax.runtime.progress import Reporter
 from mmdjax.serving import bundle
-from mmdjax.serving.bundle import publish
-from mmdjax.training.train import Known, prepare, train
+from mmdjax.training.train import Known, Trained, prepare, train
 
 LIVE_PROGRAMS = 400  # some more of them exhaust a process' memory maps
 
@@ -77,8 +76,8 @@ def run(
       UserError: bad data, another run in `folder`, a loss that is not finite, or a system that does
         not exist or cannot do what is asked of it.
     """
-    if not may_train:
-        workdir.check_run(folder)
+    if not may_train and not (folder / "config.json").exists():
+        raise UserError(f"workdir {str(folder)!r} holds no run to evaluate; run --mode=train first")
     resolved, counter = systems_of(config), Counter()
     for table in config.comparison.tables:
         published.results(table, config.comparison.dataset)
@@ -86,8 +85,7 @@ def run(
         # Its imports replace Python's own import for a while, which breaks tracing in a thread.
         importlib.import_module("mmdjax.data.builder")
         names = pipeline.modality_names(config.data)
-        for system in resolved[:1]:
-            system.method.warm(system.config, names)
+        resolved[0].method.warm(resolved[0].config, names)
         dataset = pipeline.dataset(config.data, config.task)
         _check(resolved, dataset)
         with workdir.opened(folder, config, dataset.content, force) as places:
@@ -113,17 +111,35 @@ def _run(config, resolved, dataset, places, may_train: bool, reporter, counter) 
     sizes = ", ".join(f"{name} {len(batch)}" for name, batch in dataset.splits.items())
     reporter.print(f"{config.title}: {sizes} utterances; {', '.join(dataset.modalities)}")
     systems = [System(r, r.method(r.config, dataset, reporter), places.system(r)) for r in resolved]
-    groups = _groups(systems, places)
+    groups: dict[str, list[System]] = {}
+    for system in systems:  # those whose completions agree are completed once
+        groups.setdefault(places.completion(system.method), []).append(system)
     if may_train and not (folder / "checkpoints").exists():
-        _prepare(groups, config)
+        _prepare(itertools.chain(*groups.values()), config)
     known, dropped = Known(), 0
-    for group in groups:
+
+    def trained(system: System, seed: int) -> Trained:
+        place = places.phase(system.resolved.config, seed)
+        return train(system.method, seed, place, may_train, known)
+
+    for group in groups.values():
         for seed in config.seeds:
-            _of_seed(group, seed, config, dataset, places, may_train, known)
+            unfinished = [
+                s for s in group if not may_train or not processes.agreed(s.results(seed).exists())
+            ]
+            if unfinished:
+                conditions = conditions_of(dataset, config.evaluation, seed)
+                phases = {system.name: trained(system, seed) for system in unfinished}
+                _evaluate(unfinished, phases, conditions, seed, folder / "masks")
         if counter.programs - dropped > LIVE_PROGRAMS:
             jax.clear_caches()
             dropped = counter.programs
-    _publish(systems[0], config, dataset, places, may_train, known)
+    main = systems[0]
+    for seed in config.seeds if main.method.serving and not config.comparison.systems else ():
+        target = folder / "model" / f"seed_{seed}"
+        if not may_train or not processes.agreed((target / bundle.NAMES[0]).exists()):
+            params = trained(main, seed).params
+            bundle.publish(main.method, params, seed, target, dataset.content)
     cancel_waiting()
     timed = {s.name: s.method for s in systems if s.method.draws and config.comparison.systems}
     costs = workdir.kept(folder / "draw_costs.json", lambda: draw_costs(timed, reporter))
@@ -139,49 +155,35 @@ def _run(config, resolved, dataset, places, may_train: bool, reporter, counter) 
     return rows
 
 
-def _groups(systems: Sequence[System], places) -> list[list[System]]:
-    """Systems whose completions agree, in the order of the first of each."""
-    groups: dict[str, list[System]] = {}
-    for system in systems:
-        groups.setdefault(places.completion(system.method), []).append(system)
-    return list(groups.values())
-
-
-def _prepare(groups, config) -> None:
+def _prepare(systems: Iterable[System], config) -> None:
     """Start compiling every training step in the background, in the order of use."""
-    seen = set()
-    for group in groups:
-        for system in group:
-            for phase in system.method.phases:
-                key = (phase.name, phase.loss, phase.settings)
-                if key not in seen:
-                    seen.add(key)
-                    prepare(phase, config)
+    phases: dict[tuple, Phase] = {}
+    for system in systems:
+        for phase in system.method.phases:
+            phases.setdefault((phase.name, phase.loss, phase.settings), phase)
+    for phase in phases.values():
+        prepare(phase, config)
 
 
-def _of_seed(group, seed, config, dataset, places, may_train, known) -> None:
-    """Train a group for one seed, evaluate it, and keep the results of each system."""
-    open_systems = [
-        s for s in group if not may_train or not processes.agreed(s.results(seed).exists())
-    ]
-    if not open_systems:
-        return
-    members, trained = [], {}
-    for system in open_systems:
-        place = places.phase(system.resolved.config, seed)
-        trained[system.name] = train(system.method, seed, place, may_train, known)
-        draws = system.resolved.config.evaluation.draws
-        members.append(Member(system.name, system.method, trained[system.name].params, draws))
-    conditions = conditions_of(dataset, config.evaluation, seed)
+def _evaluate(
+    systems: Sequence[System], trained: Mapping[str, Trained], conditions, seed: int, masks: Path
+) -> None:
+    """Evaluate systems whose completions agree, and keep the results of each and the masks.
+
+    Args:
+      trained: name -> what training left. masks: the folder of masks.
+    """
     if processes.is_first():
-        masks: dict[str, np.ndarray] = {}
-        for condition in conditions:
-            masks |= condition.masks()
-        workdir.keep_masks(places.folder / "masks" / f"seed_{seed}.npz", masks)
+        drawn = {name: a for condition in conditions for name, a in condition.masks().items()}
+        workdir.keep_masks(masks / f"seed_{seed}.npz", drawn)
+    members = [
+        Member(s.name, s.method, trained[s.name].params, s.resolved.config.evaluation.draws)
+        for s in systems
+    ]
     rows = evaluate(members, conditions, seed)
-    for system in open_systems:
+    for system in systems:
         history = trained[system.name].history
-        own = rows[system.name] + [
+        costs = [
             {
                 "system": system.name,
                 "method": system.method.name,
@@ -193,43 +195,5 @@ def _of_seed(group, seed, config, dataset, places, may_train, known) -> None:
             }
             for title, curves in history.items()
         ]
-        value = {"rows": own, "history": history}
-        workdir.kept(system.results(seed), lambda value=value: value, anew=True)
-
-
-def _publish(system: System, config, dataset, places, may_train: bool, known) -> None:
-    """Write the model of the run's first system for every seed, if it can be served."""
-    if not system.method.serving or config.comparison.systems:
-        return
-    for seed in config.seeds:
-        target = places.folder / "model" / f"seed_{seed}"
-        if may_train and processes.agreed((target / bundle.NAMES[0]).exists()):
-            continue
-        trained = train(system.method, seed, places.phase(config, seed), may_train, known)
-        publish(system.method, trained.params, seed, target, dataset.content)
-
-
-def train_and_publish(config, dataset: Dataset, folder: Path, seed: int) -> Path:
-    """Train `config.method` on a data set in memory and write its model.
-
-    Args:
-      dataset: with splits 'train' and 'valid'.
-      folder: the work directory.
-
-    Returns:
-      The model's folder.
-
-    Raises:
-      UserError: as `run`; the method cannot be served.
-    """
-    system = main_system(config)
-    system.method.check(system.config)
-    with workdir.opened(folder, config, dataset.content) as places:
-        reporter = Reporter(folder / "tensorboard")
-        method = system.method(system.config, dataset, reporter)
-        trained = train(method, seed, places.phase(config, seed))
-        target = folder / "model" / f"seed_{seed}"
-        publish(method, trained.params, seed, target, dataset.content)
-        reporter.close()
-        processes.meet("model")
-    return target
+        results = {"rows": rows[system.name] + costs, "history": history}
+        workdir.kept(system.results(seed), lambda results=results: results, anew=True)

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from mmdjax import tasks
+from mmdjax.config.resolve import main_system
 from mmdjax.data import pipeline
 from mmdjax.data.dataset import Dataset
+from mmdjax.data.sources.from_file import fill
 from mmdjax.errors import UserError
 from mmdjax.methods.method import of_name, servable
 from mmdjax.methods.served import find_lengths
 from mmdjax.runtime import processes
+from mmdjax.runtime.progress import Reporter
 from mmdjax.serving import bundle, inputs, rows
+from mmdjax.training.train import train
 from mmdjax.types import Batch, Talk
+from mmdjax.workdir import opened
 
 SMALLEST = 8  # complete utterances
 FEWEST = 4  # conversations
 WHERE = "features and labels"  # as messages begin
 
 
-def train(
+def fit(
     config, features, labels, talk: rows.Talk | None, workdir, validation=0.2, seed: int = 0
 ) -> bundle.Bundle:
     """Train `config.method` and return its model; see `Imputer.fit`.
@@ -32,8 +38,7 @@ def train(
       talk: where the utterances stand in conversations; None where the method sees them alone.
     """
     if not of_name(config.method).serving:
-        allowed = servable()
-        raise UserError(f"config.method = {config.method!r}; allowed to fit: {allowed}")
+        raise UserError(f"config.method = {config.method!r}; allowed to fit: {servable()}")
     if not 0 < validation < 1:
         raise UserError(f"validation = {validation}; allowed: above 0 and below 1")
     if processes.several() and workdir is None:
@@ -43,13 +48,21 @@ def train(
     task.check(batch.label, WHERE, batch.id)
     split = _utterances if talk is None else _conversations
     splits = split(batch, talk, validation, np.random.default_rng([seed, 1]))
-    _fill(splits)
+    for m in batch.features:
+        fill(splits, m)
     dataset = Dataset(splits, task, pipeline.fingerprint_of(splits))
-    from mmdjax.run import train_and_publish  # the layer above, which trains whole runs
-
+    system = main_system(config)
+    system.method.check(system.config)
     with contextlib.ExitStack() as stack:
         folder = Path(workdir or stack.enter_context(tempfile.TemporaryDirectory()))
-        return bundle.load(train_and_publish(config, dataset, folder, seed))
+        places = stack.enter_context(opened(folder, config, dataset.content))
+        reporter, target = Reporter(folder / "tensorboard"), folder / "model" / f"seed_{seed}"
+        method = system.method(system.config, dataset, reporter)
+        trained = train(method, seed, places.phase(config, seed))
+        bundle.publish(method, trained.params, seed, target, dataset.content)
+        reporter.close()
+        processes.meet("model")
+        return bundle.load(target)
 
 
 def _labels(labels, settings):
@@ -78,49 +91,48 @@ def _labels(labels, settings):
             f"labels: {label.size}, {np.isfinite(label).sum()} of them finite; allowed: finite "
             "numbers, one or more"
         )
-    low, high = None, None
-    if settings.low < settings.high:
-        low, high = settings.low, settings.high
+    low, high = (settings.low, settings.high) if settings.low < settings.high else (None, None)
     task = tasks.make(kind, low, high, names, settings.metrics, label)
     return label.astype(np.int32 if task.kind == "classification" else np.float32), task
 
 
 def _complete(features, label: np.ndarray) -> Batch:
     """Return the utterances that lack nothing; ids are their numbers."""
-    given = inputs.read(_shapes(features), features)
+    given = inputs.read(_modalities(features), features)
     if len(label) != len(given):
         raise UserError(
             f"labels: {len(label)}; allowed: {len(given)}, as many as there are utterances"
         )
-    lengths = {m: np.asarray(n) for m, n in find_lengths(given.features, given.said).items()}
-    valid = {m: np.arange(x.shape[1]) < lengths[m][:, None] for m, x in given.features.items()}
-    gaps = [(np.isnan(x).any(-1) & valid[m]).any(1) for m, x in given.features.items()]
-    complete = ~np.any([*gaps, *(n == 0 for n in lengths.values())], axis=0)
+    valid, values, complete = {}, {}, np.ones(len(given), bool)
+    for m, count in find_lengths(given.features, given.said).items():
+        x, lengths = given.features[m], np.asarray(count)
+        valid[m] = np.arange(x.shape[1]) < lengths[:, None]
+        values[m] = np.where(valid[m][..., None], x, 0)
+        complete &= (lengths > 0) & ~np.isnan(values[m]).any((1, 2))
     if complete.sum() < SMALLEST:
         raise UserError(
             f"{complete.sum()} of {len(given)} utterances lack nothing; allowed: at least "
             f"{SMALLEST}"
         )
     ids = np.array([str(i) for i in range(len(given))])
-    features = {m: np.where(valid[m][..., None], x, 0) for m, x in given.features.items()}
-    return Batch(features, valid, label, ids).at(np.flatnonzero(complete))
+    return Batch(values, valid, label, ids).at(np.flatnonzero(complete))
 
 
-def _shapes(features) -> list[inputs.Modality]:
-    """Return the modalities of features."""
-    shapes = []
-    for name, x in dict(features).items():
-        given = [a for a in x if a is not None] if x is not None else []
-        if not len(given):
+def _modalities(features) -> list[inputs.Modality]:
+    """Return the modalities that features have."""
+    modalities = []
+    for name, column in dict(features).items():
+        values = [] if column is None else [np.asarray(x) for x in column if x is not None]
+        if not values:
             raise UserError(f"{name}: no utterance has it; allowed: some that lack nothing")
-        first = np.asarray(given[0])
+        first = values[0]
         if first.ndim not in (1, 2):
             raise UserError(f"{name}: utterances of shape {first.shape}; allowed: (T, C) or (C,)")
-        frames = max(len(np.atleast_2d(a)) for a in given)
-        shapes.append(inputs.Modality(name, name, frames, first.shape[-1]))
-    if len(shapes) < 2:
-        raise UserError(f"features have {len(shapes)} modalities; allowed: at least two")
-    return shapes
+        frames = max(len(np.atleast_2d(x)) for x in values)
+        modalities.append(inputs.Modality(name, name, frames, first.shape[-1]))
+    if len(modalities) < 2:
+        raise UserError(f"features have {len(modalities)} modalities; allowed: at least two")
+    return modalities
 
 
 def _utterances(batch: Batch, talk, validation: float, rng) -> dict[str, Batch]:
@@ -135,26 +147,13 @@ def _conversations(batch: Batch, talk: rows.Talk, validation: float, rng) -> dic
     for m, x in batch.features.items():
         if x.shape[1] != 1:
             raise UserError(f"{m}: {x.shape[1]} frames; allowed: (N, C), a vector an utterance")
-    kept, count = batch.id.astype(int), len(talk.names)
-    conversation, position = talk.conversation[kept], talk.position[kept]
-    order = rng.permutation(count)
-    held = np.isin(conversation, order[: max(2, round(validation * count))])
+    complete, count = batch.id.astype(int), len(talk.names)
+    conversation, position = talk.conversation[complete], talk.position[complete]
+    held = rng.permutation(count)[: max(2, round(validation * count))]
+    held = np.isin(conversation, held)
     if count < FEWEST or not held.any() or held.all():
         raise UserError(f"{count} conversations; allowed: at least {FEWEST} with whole utterances")
-    where = Talk(conversation.astype(str), position, talk.speaker[kept])
-    batch = Batch(batch.features, batch.valid, batch.label, batch.id, where)
-    in_order = np.lexsort((position, conversation))
-    train, valid = in_order[~held[in_order]], in_order[held[in_order]]
-    return {"train": batch.at(train), "valid": batch.at(valid)}
-
-
-def _fill(splits: dict[str, Batch]) -> None:
-    """Replace -inf, a known defect of openSMILE's files, in place by the training mean."""
-    for name, x in splits["train"].features.items():
-        if not any(np.isneginf(batch.features[name]).any() for batch in splits.values()):
-            continue
-        known = np.isfinite(x) & splits["train"].valid[name][..., None]
-        mean = np.where(known, x, 0.0).sum((0, 1)) / np.maximum(known.sum((0, 1)), 1)
-        for batch in splits.values():
-            x = batch.features[name]
-            np.copyto(x, mean.astype(x.dtype), where=np.isneginf(x))
+    where = Talk(conversation.astype(str), position, talk.speaker[complete])
+    batch = dataclasses.replace(batch, talk=where)
+    order = np.lexsort((position, conversation))
+    return {"train": batch.at(order[~held[order]]), "valid": batch.at(order[held[order]])}

@@ -154,10 +154,10 @@ class Imputer:
         Raises:
           UserError: too few complete utterances, or arguments that are not as described.
         """
-        from mmdjax.serving.fit import train
+        from mmdjax.serving.fit import fit
 
         where = self._talk(len(labels), **talk)
-        self._use(train(self.config, features, labels, where, workdir, validation, seed))
+        self._use(fit(self.config, features, labels, where, workdir, validation, seed))
         return self
 
     def impute(self, features, observed=None, draws: int = 1, seed: int = 0, **talk) -> Imputed:
