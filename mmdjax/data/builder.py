@@ -30,29 +30,22 @@ class Utterances(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         train = self._batches["train"]
+
+        def of_row(array: np.ndarray) -> tfds.features.Tensor:
+            return tfds.features.Tensor(shape=array.shape[1:], dtype=array.dtype)
+
         features = {
-            name: tfds.features.Tensor(shape=x.shape[1:], dtype=np.float32)
-            for name, x in train.features.items()
-        }
-        valid = {
-            name: tfds.features.Tensor(shape=v.shape[1:], dtype=np.bool_)
-            for name, v in train.valid.items()
+            "features": {name: of_row(x) for name, x in train.features.items()},
+            "valid": {name: of_row(v) for name, v in train.valid.items()},
+            "label": of_row(train.label),
+            "id": tfds.features.Text(),
+            "row": tfds.features.Tensor(shape=(), dtype=np.int32),
         }
         return tfds.core.DatasetInfo(
             builder=self,
             # tfds sorts the keys of a dict; the order of the modalities is ours to keep.
             metadata=tfds.core.MetadataDict(modalities=list(train.modalities)),
-            features=tfds.features.FeaturesDict(
-                {
-                    "features": features,
-                    "valid": valid,
-                    "label": tfds.features.Tensor(
-                        shape=train.label.shape[1:], dtype=train.label.dtype
-                    ),
-                    "id": tfds.features.Text(),
-                    "row": tfds.features.Tensor(shape=(), dtype=np.int32),
-                }
-            ),
+            features=tfds.features.FeaturesDict(features),
         )
 
     def _split_generators(self, dl_manager):
@@ -63,20 +56,18 @@ class Utterances(tfds.core.GeneratorBasedBuilder):
 
     def _examples(self, batch: Batch):
         for row in range(len(batch)):
-            yield (
-                row,
-                {
-                    "features": {name: x[row] for name, x in batch.features.items()},
-                    "valid": {name: v[row] for name, v in batch.valid.items()},
-                    "label": batch.label[row],
-                    "id": str(batch.id[row]),
-                    "row": row,
-                },
-            )
+            example = {
+                "features": {name: x[row] for name, x in batch.features.items()},
+                "valid": {name: v[row] for name, v in batch.valid.items()},
+                "label": batch.label[row],
+                "id": str(batch.id[row]),
+                "row": row,
+            }
+            yield row, example
 
 
 def prepare(source: str, fingerprint: str, read: Callable[[], dict[str, Batch]], data_dir: Path):
-    """A builder whose files exist in data_dir / source / fingerprint; `read` runs if they do not.
+    """Return a builder whose files exist in data_dir / source / fingerprint; `read` runs if needed.
 
     tfds writes into a temporary folder and renames it, so an interrupted call leaves nothing.
     """
@@ -94,7 +85,7 @@ def prepare(source: str, fingerprint: str, read: Callable[[], dict[str, Batch]],
 
 @contextlib.contextmanager
 def _quiet():
-    """tfds announces a download (there is none) and warns that our configuration is our own."""
+    """Hide that tfds announces a download (there is none) and warns of our own configuration."""
     before = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     try:
@@ -105,7 +96,7 @@ def _quiet():
 
 
 def read_split(builder, split: str) -> Batch:
-    """A whole split as arrays in the source's order, read with threads."""
+    """Return a whole split as arrays in the source's order, read with threads."""
     source = builder.as_data_source(split)
     loader = grain.DataLoader(
         data_source=source,

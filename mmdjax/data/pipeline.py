@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,14 +18,8 @@ import numpy as np
 
 from mmdjax import tasks
 from mmdjax.data.dataset import Dataset
-from mmdjax.data.sources import (
-    from_file,
-    gcnet,
-    mmsa,
-    synthetic,
-    synthetic_conversations,
-    synthetic_labels,
-)
+from mmdjax.data.sources import from_file, gcnet, mmsa, synthetic, synthetic_conversations
+from mmdjax.data.sources.synthetic_labels import TASKS
 from mmdjax.errors import UserError, choice
 from mmdjax.runtime.files import cache_folder, write_bytes
 from mmdjax.runtime.progress import Reporter
@@ -53,28 +48,24 @@ class Source(NamedTuple):
     optimum: Callable | None = None
 
 
+def _read_mixture(data, tell) -> dict[str, Batch]:
+    return synthetic.read(*_drawn(data), synthetic.LAWS[data.name], data.labels)
+
+
+def _read_file(data, tell) -> dict[str, Batch]:
+    return from_file.read(data.path, data.names_by_key(), data.layout, data.seed, tell)
+
+
+_drawn = operator.attrgetter("train", "valid", "test", "seed")  # the law of a synthetic set
 LABELS = ("sentiment", "rating", "emotion", "affect", "signs")
-_MIXTURE = Source(
-    lambda data, tell: synthetic.read(
-        data.train, data.valid, data.test, data.seed, synthetic.LAWS[data.name], data.labels
-    ),
-    LABELS,
-    synthetic=True,
-    optimum=synthetic.optimum,
-)
+_MIXTURE = Source(_read_mixture, LABELS, synthetic=True, optimum=synthetic.optimum)
 SOURCES = {
     "synthetic": _MIXTURE,
     "synthetic_five": _MIXTURE,
     "mmsa": Source(lambda data, tell: mmsa.read(data.path, data.names_by_key())),
-    "file": Source(
-        lambda data, tell: from_file.read(
-            data.path, data.names_by_key(), data.layout, data.seed, tell
-        )
-    ),
+    "file": Source(_read_file),
     "synthetic_conversations": Source(
-        lambda data, tell: synthetic_conversations.read(
-            data.train, data.valid, data.test, data.seed
-        ),
+        lambda data, tell: synthetic_conversations.read(*_drawn(data)),
         synthetic=True,
         kept=False,
         optimum=synthetic_conversations.optimum,
@@ -92,13 +83,16 @@ def modality_names(data) -> tuple[str, ...]:
 
 
 def fingerprint(data) -> str:
-    """Names what a prepared data set was made from, so that another never takes its place.
+    """Name what a prepared data set was made from, so that another never takes its place.
 
     Raises:
       UserError: `data.path` is not a file, nor, for 'file', a folder.
     """
     facts = {"name": data.name, "modalities": data.modalities, "format": 2}
-    if not SOURCES[data.name].synthetic:
+    if SOURCES[data.name].synthetic:
+        facts["law"] = synthetic.Law(data.seed, synthetic.LAWS[data.name]).fingerprint()
+        facts |= {key: getattr(data, key) for key in ("train", "valid", "test", "seed", "labels")}
+    else:
         path, any_layout = Path(data.path).resolve(), data.name == "file"
         if not path.is_file() and not (any_layout and path.is_dir()):
             kind = "a file or folder" if any_layout else "a file"
@@ -108,9 +102,6 @@ def fingerprint(data) -> str:
         if any_layout and path.is_file() and beside.is_dir():
             facts |= {"features": _digest(beside)}
         facts |= {"layout": data.layout, "seed": data.seed} if any_layout else {}
-    else:
-        facts["law"] = synthetic.Law(data.seed, synthetic.LAWS[data.name]).fingerprint()
-        facts |= {key: getattr(data, key) for key in ("train", "valid", "test", "seed", "labels")}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -129,7 +120,7 @@ def fingerprint_of(splits: Mapping[str, Batch]) -> str:
 
 
 def _files_of(folder: Path) -> Iterator[Path]:
-    """Files of features in a folder and where its links lead, in order; each folder once."""
+    """Yield files of features in a folder and where its links lead, in order; each folder once."""
     seen: set[str] = set()
     for at, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(at)
@@ -138,22 +129,22 @@ def _files_of(folder: Path) -> Iterator[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(at, name)
-            if path.suffix in SUFFIXES and path.is_file():
-                yield path
+        paths = (Path(at, name) for name in sorted(names))
+        yield from (path for path in paths if path.suffix in SUFFIXES and path.is_file())
 
 
 def _digest(path: Path) -> str:
-    """Of the content of a file, or of a folder's files: a copy, or one that was touched, is the
-    same data. Kept beside the prepared data, so that what has not changed is read once."""
+    """Return a hash of the content of a file or of a folder's files, wherever they are.
+
+    It is kept beside the prepared data, so that what has not changed is read once.
+    """
     files = [path] if path.is_file() else list(_files_of(path))
     seen = hashlib.sha256()
     for file in files:
         stat = file.stat()
         seen.update(os.fsencode(f"{file} {stat.st_size} {stat.st_mtime_ns}"))
-    kept = cache_folder() / "digests" / seen.hexdigest()
-    if not kept.is_file():
+    known = cache_folder() / "digests" / seen.hexdigest()
+    if not known.is_file():
         digests = []
         for file in files:
             with file.open("rb") as opened:
@@ -162,8 +153,8 @@ def _digest(path: Path) -> str:
             names = [os.fsencode(file.relative_to(path)) for file in files]
             whole = repr(list(zip(names, digests, strict=True)))
             digests = [hashlib.sha256(whole.encode()).hexdigest()]
-        write_bytes(kept, digests[0].encode())
-    return kept.read_text()
+        write_bytes(known, digests[0].encode())
+    return known.read_text()
 
 
 def dataset(data, labels, folder: Path | None = None) -> Dataset:
@@ -191,7 +182,7 @@ def task_of(data, labels, splits: Mapping[str, Batch]):
       UserError: labels of a split that do not fit it.
     """
     if SOURCES[data.name].synthetic and not labels.kind:
-        task = synthetic_labels.TASKS[data.labels]
+        task = TASKS[data.labels]
     else:
         # The range of all splits: a test label outside the training labels' is no mistake.
         label = np.concatenate([batch.label for batch in splits.values()])
@@ -209,19 +200,19 @@ def load(data, folder: Path | None = None) -> dict[str, Batch]:
     source = SOURCES[data.name]
     if not source.synthetic and not data.path:
         raise UserError("data.path is empty; give your file: --config.data.path=aligned_50.pkl")
-    splits = _kept(data, folder) if source.kept else source.read(data, _tell)
+    splits = _kept(data, folder) if source.kept else source.read(data, Reporter().print)
     for split, batch in splits.items():
         if len(batch) < 2 or not batch.label.any():
+            labels = f"{(batch.label != 0).sum()} labels other than 0"
             raise UserError(
-                f"split {split!r} has {len(batch)} utterances and "
-                f"{(batch.label != 0).sum()} labels other than 0; "
-                "allowed: at least two utterances, one of them with another label"
+                f"split {split!r} has {len(batch)} utterances and {labels}; allowed: at least two "
+                "utterances, one of them with another label"
             )
     return splits
 
 
 def _kept(data, folder: Path | None) -> dict[str, Batch]:
-    """Prepared once for each content, then read through grain."""
+    """Return splits that are prepared once for each content, then read through grain."""
     from mmdjax.data import builder  # tensorflow-datasets takes a second to import
 
     root = (folder or cache_folder()) / "datasets"
@@ -236,9 +227,5 @@ def _kept(data, folder: Path | None) -> dict[str, Batch]:
 
     prepared = builder.prepare(data.name, name, read, root)
     for line in told.read_text().splitlines() if told.is_file() else ():  # at every start
-        _tell(line)
+        Reporter().print(line)
     return {split: builder.read_split(prepared, split) for split in SPLITS}
-
-
-def _tell(line: str) -> None:
-    Reporter().print(line)

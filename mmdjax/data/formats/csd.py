@@ -179,12 +179,11 @@ def _write(output: Path, by_key, places, part: Part, replaced: Changes, added: C
 
     for (_, key), rows in replaced.items():
         file = by_key[key]
-        for row, (id, place) in enumerate(zip(part.id.tolist(), places[key], strict=True)):
-            new = np.asarray(rows[row])
-            if place is not None:
-                hdf5.overwrite(copy_of(file), place, file.datasets[place.name], new)
-            elif len(new):
-                _create(copy_of(file), file, id, new.astype(rows.dtype), by_key.values())
+
+        def create(row: int, new: np.ndarray, file=file) -> None:
+            _create(copy_of(file), file, str(part.id[row]), new, by_key.values())
+
+        hdf5.replace(copy_of(file), places[key], file.datasets, rows, create)
     for (_, key), rows in added.items():
         file = by_key[folders.owner(key, by_key)]
         for row, id in enumerate(part.id.tolist()):

@@ -14,7 +14,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -237,10 +237,20 @@ def whole(name: str, dataset: Dataset) -> Place:
     return Place(name, 0, dataset.shape[0] if dataset.shape else 0)
 
 
-def overwrite(path: Path, place: Place, dataset: Dataset, new: np.ndarray) -> None:
-    """Write frames (T, C) where a file of our own has others, as its dtype."""
-    new = new.astype(dataset.dtype).reshape(-1, *dataset.shape[1:])
-    write(path, place.name, new, place.start, create=False)
+def replace(path: Path, places, datasets, rows, create: Callable) -> None:
+    """Write sequences into a file of our own, where it has others, as their dtype.
+
+    Args:
+      create: (row, frames) writes the frames that the file lacked.
+    """
+    for row, place in enumerate(places):
+        new = np.asarray(rows[row])
+        if place is not None:
+            stored = datasets[place.name]
+            new = new.astype(stored.dtype).reshape(-1, *stored.shape[1:])
+            write(path, place.name, new, place.start, create=False)
+        elif len(new):
+            create(row, new.astype(rows.dtype))
 
 
 def write(path: Path, name: str, new, start: int = 0, create: bool = True) -> None:

@@ -47,6 +47,13 @@ def _file(path: str) -> h5py.File:
     return _open[path][1]
 
 
+def _written(path: str) -> h5py.File:
+    if path not in _open or _open[path][1].mode != "r+":
+        _close(path)
+        _open[path] = ((), h5py.File(path, "a", locking="best-effort"))
+    return _open[path][1]
+
+
 def _close(path: str) -> None:
     if path in _open:
         _open.pop(path)[1].close()
@@ -60,10 +67,10 @@ def _kind(dataset: h5py.Dataset) -> str:
     return np.dtype(dataset.dtype.str).str if plain else ""
 
 
-def index(request) -> dict:
-    """name -> [shape, dtype, bytes in the file] of every dataset; refuses links."""
+def index(request, content) -> tuple[dict, list]:
+    """Return name -> [shape, dtype] of every dataset; refuse links."""
     size = os.path.getsize(request["path"])
-    found: dict[str, list] = {}
+    datasets: dict[str, list] = {}
     seen: set[tuple] = set()
 
     def walk(group: h5py.Group, prefix: str, depth: int) -> None:
@@ -81,12 +88,12 @@ def index(request) -> dict:
             if isinstance(item, h5py.Group):
                 walk(item, f"{prefix}{name}/", depth + 1)
             elif isinstance(item, h5py.Dataset) and item.shape is not None:
-                found[prefix + name] = _described(item, prefix + name, size)
-            if len(found) > 10**7:
+                datasets[prefix + name] = _described(item, prefix + name, size)
+            if len(datasets) > 10**7:
                 raise ValueError("more than 10 million datasets")
 
     walk(_file(request["path"]), "", 0)
-    return {"datasets": found}
+    return {"datasets": datasets}, []
 
 
 def _described(dataset: h5py.Dataset, name: str, size: int) -> list:
@@ -100,66 +107,51 @@ def _described(dataset: h5py.Dataset, name: str, size: int) -> list:
     return [list(dataset.shape), _kind(dataset)]
 
 
-def read(request) -> tuple[dict, list[np.ndarray]]:
-    """The rows of [name, start, stop] each, as plain arrays of the dtypes told by `index`."""
-    file, made = _file(request["path"]), []
+def read(request, content) -> tuple[dict, list]:
+    """Return the rows of [name, start, stop] each, as plain arrays of the dtypes of `index`."""
+    file, arrays = _file(request["path"]), []
     for name, start, stop in request["items"]:
         dataset = file[name]
         rows = dataset[start:stop] if dataset.shape else dataset[()][None]
-        made.append(np.ascontiguousarray(rows, np.dtype(dataset.dtype.str)))
-    return {}, made
+        arrays.append(np.ascontiguousarray(rows, np.dtype(dataset.dtype.str)))
+    return {}, arrays
 
 
-def text(request) -> dict:
-    """A dataset of strings, as a flat list."""
+def text(request, content) -> tuple[dict, list]:
+    """Return a dataset of strings, as a flat list."""
     dataset = _file(request["path"])[request["name"]]
     if dataset.size > 10**7:
         raise ValueError("more than 10 million strings")
-    made = []
+    words = []
     # few at a time: many may point to one that is long
     for start in range(0, len(dataset), 64) if dataset.shape else ():
         for item in np.asarray(dataset[start : start + 64], object).reshape(-1).tolist():
             word = item.decode(errors="replace") if isinstance(item, bytes) else str(item)
             if len(word) > LONGEST:
-                raise ValueError(
-                    f"{request['name'][:100]!a} has a string of {len(word)} characters"
-                )
-            made.append(word)
-    return {"items": made}
+                name = request["name"][:100]
+                raise ValueError(f"{name!a} has a string of {len(word)} characters")
+            words.append(word)
+    return {"items": words}, []
 
 
-def write(request, content: bytes) -> dict:
-    """Into a dataset from row `start`; with `shape`, into a new one."""
-    path, name, start = request["path"], request["name"], request["start"]
-    file = _written(path)
+def write(request, content: bytes) -> tuple[dict, list]:
+    """Write into a dataset from row `start`; with `shape`, into a new one."""
+    name, start, file = request["name"], request["start"], _written(request["path"])
     rows = np.frombuffer(content, request["dtype"]).reshape(request["rows"])
     if request["shape"] is not None:
         file.create_dataset(name, request["shape"], request["dtype"])
     if len(rows):
         file[name][start : start + len(rows)] = rows
-    return {}
+    return {}, []
 
 
-def _written(path: str) -> h5py.File:
-    if path not in _open or _open[path][1].mode != "r+":
-        _close(path)
-        _open[path] = ((), h5py.File(path, "a", locking="best-effort"))
-    return _open[path][1]
-
-
-def close(request) -> dict:
+def close(request, content) -> tuple[dict, list]:
     for path in request["paths"]:
         _close(path)
-    return {}
+    return {}, []
 
 
-def answer(request, content: bytes) -> tuple[dict, list[np.ndarray]]:
-    do = request["do"]
-    if do == "read":
-        return read(request)
-    if do == "write":
-        return write(request, content), []
-    return {"index": index, "text": text, "close": close}[do](request), []
+REQUESTS = {"index": index, "read": read, "text": text, "write": write, "close": close}
 
 
 def main() -> None:
@@ -172,19 +164,19 @@ def main() -> None:
         size, more = HEAD.unpack(head)
         request, content = json.loads(source.read(size)), source.read(more)
         try:
-            told, arrays = answer(request, content)
+            facts, arrays = REQUESTS[request["do"]](request, content)
         except Exception as error:  # whatever h5py makes of a damaged file
-            said = {MemoryError: "more memory than there is", RecursionError: "nested too deeply"}
-            why = said.get(type(error), " ".join(str(error).split()) or type(error).__name__)
-            told, arrays = {"error": why[:400]}, []
-        _send(target, told, arrays)
+            known = {MemoryError: "more memory than there is", RecursionError: "nested too deeply"}
+            problem = " ".join(str(error).split()) or type(error).__name__
+            facts, arrays = {"error": known.get(type(error), problem)[:400]}, []
+        _send(target, facts, arrays)
 
 
-def _send(target, told: dict, arrays: list[np.ndarray]) -> None:
-    text = json.dumps(told).encode()
+def _send(target, facts: dict, arrays: list[np.ndarray]) -> None:
+    text = json.dumps(facts).encode()
     target.write(HEAD.pack(len(text), sum(a.nbytes for a in arrays)) + text)
     for array in arrays:
-        target.write(memoryview(array.reshape(-1).view(np.uint8)) if array.size else b"")
+        target.write(array.reshape(-1).view(np.uint8))
     target.flush()
 
 

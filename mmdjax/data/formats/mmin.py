@@ -123,14 +123,12 @@ def _write(path, output, by_key, places, parts, replaced: Changes, added: Change
     for (split, key), rows in replaced.items():
         file = by_key[key]
         changed.add(copy_of(file))
-        ids = parts[split].id.tolist()
-        for row, (id, place) in enumerate(zip(ids, places[split][key], strict=True)):
-            new = np.asarray(rows[row])
-            if place is not None:
-                hdf5.overwrite(copy_of(file), place, file.datasets[place.name], new)
-            elif len(new):
-                name = f"{split}/{id}" if split in file.names else id
-                hdf5.write(copy_of(file), name, new.astype(rows.dtype))
+
+        def create(row: int, new: np.ndarray, file=file, split=split) -> None:
+            id = str(parts[split].id[row])
+            hdf5.write(copy_of(file), f"{split}/{id}" if split in file.names else id, new)
+
+        hdf5.replace(copy_of(file), places[split][key], file.datasets, rows, create)
     for (split, key), rows in added.items():
         file = by_key[folders.owner(key, by_key)]
         name = folders.plain_name(path, key.split("/")[-1])

@@ -42,7 +42,7 @@ def observed_frames(
     rows: np.ndarray | None = None,
     **settings,
 ) -> dict[str, np.ndarray]:
-    """Masks of one generator; gaps run over the frames that exist, whatever padding is between.
+    """Draw masks; gaps run over the frames that exist, whatever padding is between.
 
     Args:
       name: of `GENERATORS`; `settings` are its own.
@@ -59,10 +59,9 @@ def observed_frames(
         frames, arrays that do not fit together.
     """
     choice("gaps", name, tuple(GENERATORS))
-    generator = GENERATORS[name]
-    own = tuple(inspect.signature(generator).parameters)[2:]
+    known = tuple(inspect.signature(GENERATORS[name]).parameters)[2:]
     for key in settings:
-        choice(f"setting of gaps {name!r}", key, own or ("none",))
+        choice(f"setting of gaps {name!r}", key, known or ("none",))
     size = len(next(iter(valid.values())))
     rows = np.arange(size) if rows is None else np.asarray(rows)
     columns = {f"valid[{m!r}]": v for m, v in valid.items()} | {"rows": rows, "label": label}
@@ -75,12 +74,12 @@ def observed_frames(
     empty = np.flatnonzero(sum(lengths.values()) == 0)
     if empty.size:
         raise UserError(f"sample {rows[empty[0]]} has no frame; allowed: at least one")
-    kept = generator(Samples(lengths, rows, int(seed), label), rate, **settings)
-    result = {}
+    observed = GENERATORS[name](Samples(lengths, rows, int(seed), label), rate, **settings)
     for m, exists in valid.items():
         place = np.maximum(exists.cumsum(1) - 1, 0)
-        result[m] = exists & np.take_along_axis(kept[m], place, 1) if kept[m].size else exists
-    return result
+        within = np.take_along_axis(observed[m], place, 1) if observed[m].size else exists
+        observed[m] = exists & within
+    return observed
 
 
 def mcar(samples: Samples, rate: float) -> dict[str, np.ndarray]:
@@ -90,7 +89,7 @@ def mcar(samples: Samples, rate: float) -> dict[str, np.ndarray]:
     higher rate hides the same frames and more.
     """
     _check_below_one("mcar", rate)
-    return _with_one(samples, {m: u < rate for m, u in samples.uniforms().items()})
+    return _frames(samples, {m: u < rate for m, u in samples.uniforms().items()})
 
 
 def burst(samples: Samples, rate: float, length: float = 5.0) -> dict[str, np.ndarray]:
@@ -118,7 +117,7 @@ def burst(samples: Samples, rate: float, length: float = 5.0) -> dict[str, np.nd
             now = u[:, t : t + 1] < np.where(now, 1 - end, start)
             chain.append(now)
         missing[m] = np.concatenate(chain, 1)
-    return _with_one(samples, missing)
+    return _frames(samples, missing)
 
 
 def block(samples: Samples, rate: float) -> dict[str, np.ndarray]:
@@ -134,7 +133,7 @@ def block(samples: Samples, rate: float) -> dict[str, np.ndarray]:
         start = (samples.uniform(i + 1, 1)[:, 0] * (length - size + 1)).astype(int)
         place = np.arange(length.max(initial=0))
         missing[m] = (place >= start[:, None]) & (place < (start + size)[:, None])
-    return _with_one(samples, missing)
+    return _frames(samples, missing)
 
 
 def correlated(
@@ -155,14 +154,14 @@ def correlated(
     """
     names = tuple(samples.lengths)
     groups = groups or (names[1:],)
-    named = [m for group in groups for m in group]
-    for m in named:
+    group_of = {m: -1 - i for i, m in enumerate(names)}
+    grouped = [(m, g) for g, group in enumerate(groups) for m in group]
+    for m, g in grouped:
         choice("modality in groups of gaps 'correlated'", m, names)
-    if len(set(named)) != len(named):
+        group_of[m] = g
+    if len(dict(grouped)) != len(grouped):
         raise UserError(f"groups of gaps 'correlated' name a modality twice: {groups}")
-    of = [next((g for g, group in enumerate(groups) if m in group), -1 - i)
-          for i, m in enumerate(names)]  # fmt: skip
-    return _whole(samples, correlated_patterns(rate, rho, of)[None])
+    return _whole(samples, correlated_patterns(rate, rho, [*group_of.values()])[None])
 
 
 def imbalanced(
@@ -221,31 +220,31 @@ def label_dependent(
     if samples.label is None or not np.isfinite(samples.label).all():
         raise UserError("gaps 'label_dependent' without finite labels; give one for each sample")
     modalities = len(samples.lengths)
-    given, law = (np.asarray(y, float) for y in (samples.label, reference))
+    label, law = (np.asarray(y, float) for y in (samples.label, reference))
     if by == "size":
-        given, law = np.abs(given), np.abs(law)
+        label, law = np.abs(label), np.abs(law)
     if not (law.size and np.isfinite(law).all() and np.isfinite(strength)):
         raise UserError("reference or strength of gaps 'label_dependent' is not finite, or empty")
     most, rate = (modalities - 1) / modalities, check_rate(rate, modalities)
     bound = 40 + np.abs(strength) * np.abs(law).max()
     b = bisect(lambda b: most * expit(b + strength * law).mean() - rate, -bound, bound)
-    rates = most * expit(b + strength * given) if rate else np.zeros(len(given))
+    rates = most * expit(b + strength * label) if rate else np.zeros(len(label))
     return _whole(samples, independent_patterns(np.repeat(rates[:, None], modalities, 1)))
 
 
-def _with_one(samples: Samples, missing: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What is observed; a sample that would lose everything keeps one frame."""
-    kept = {m: exists & ~missing[m] for m, exists in samples.frames().items()}
-    lost = ~np.any([k.any(1) for k in kept.values()], 0)
+def _frames(samples: Samples, missing: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the frames that are observed; a sample that would lose everything keeps one."""
+    observed = {m: exists & ~missing[m] for m, exists in samples.frames().items()}
+    lost = ~np.any([mask.any(1) for mask in observed.values()], 0)
     modality, place = samples.any_frame()
-    for i, k in enumerate(kept.values()):
+    for i, mask in enumerate(observed.values()):
         rows = np.flatnonzero(lost & (modality == i))
-        k[rows, place[rows]] = True
-    return kept
+        mask[rows, place[rows]] = True
+    return observed
 
 
 def _whole(samples: Samples, law: np.ndarray) -> dict[str, np.ndarray]:
-    """Observed frames, of patterns with probabilities `law` (N or 1, P)."""
+    """Return the observed frames of patterns with probabilities `law` (N or 1, P)."""
     u = samples.uniform(OF_SAMPLE, 1)
     pattern = (u > law.cumsum(-1)).sum(-1).clip(max=law.shape[-1] - 1)
     observed = patterns(len(samples.lengths))[pattern]

@@ -11,27 +11,23 @@ from mmdjax.errors import UserError
 
 
 def patterns(modalities: int) -> np.ndarray:
-    """All 2^M - 1 availability patterns, (P, M) bool: one modality first, the complete set last."""
-    rows = [
-        [m in kept for m in range(modalities)]
-        for size in range(1, modalities + 1)
-        for kept in itertools.combinations(range(modalities), size)
-    ]
-    return np.array(rows, bool)
+    """Return all 2^M - 1 availability patterns, (P, M) bool, by size: the complete set is last."""
+    sizes = (itertools.combinations(range(modalities), size + 1) for size in range(modalities))
+    observed = itertools.chain.from_iterable(sizes)
+    return np.array([np.isin(range(modalities), pattern) for pattern in observed], bool)
 
 
 def pattern_name(observed: Sequence[bool], modalities: Sequence[str]) -> str:
-    """First letters joined by '+': 'l', 'l+a'. Whole names where first letters are not unique."""
+    """Return first letters joined by '+', as in 'l+a'; whole names if letters are not unique."""
     letters = [name[0] for name in modalities]
     labels = letters if len(set(letters)) == len(letters) else modalities
     return "+".join(label for label, kept in zip(labels, observed, strict=True) if kept)
 
 
 def check_rate(rate: float, modalities: int) -> float:
-    """The largest rate, (M - 1) / M, keeps one modality; it may be given rounded up (0.7 at M = 3).
+    """Return the rate to realise.
 
-    Returns:
-      The rate to realise.
+    The largest, (M - 1) / M, keeps one modality; it may be given rounded up (0.7 at M = 3).
 
     Raises:
       UserError: neither in [0, (M - 1) / M] nor its upper end rounded up to one decimal.
@@ -47,7 +43,7 @@ def check_rate(rate: float, modalities: int) -> float:
 
 
 def random_mask(samples: int, modalities: int, rate: float, seed: int) -> np.ndarray:
-    """Random protocol: (N, M) bool, at least one modality kept in each row.
+    """Draw the mask of the random protocol, (N, M) bool, at least one modality in each row.
 
     round(rate N M) entries are missing, so the realised rate 1 - mean(mask) is within 1 / N of the
     nominal one; they are a uniform choice among the entries but for one kept in each row, drawn
@@ -66,7 +62,7 @@ def random_mask(samples: int, modalities: int, rate: float, seed: int) -> np.nda
 
 
 def check_observed(observed: np.ndarray) -> None:
-    """Raises `UserError` where a row of observed (N, M) has nothing to go by."""
+    """Raise `UserError` where a row of observed (N, M) is empty."""
     empty = np.flatnonzero(~observed.any(-1))
     if empty.size:
         raise UserError(

@@ -8,10 +8,10 @@ stay together in both.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 import numpy as np
 
@@ -33,28 +33,6 @@ HELD_OUT = {"valid": 0.1, "train": 0.9}  # of the training split, where there is
 _CLIP = re.compile(r"(\[\d+\]|\$_\$.*)$", re.DOTALL)
 # The same in many other sets, 'v_3', 'dia0_utt3', 'Ses01F_impro01_F003': if it leaves several.
 _NUMBER = re.compile(r"_(utt)?[A-Za-z]?\d+$")
-
-
-class Rows(NamedTuple):
-    """N utterances as they are in a file.
-
-    Attributes:
-      features: modality -> (N, T, C) float32, 0 from an utterance's end, -inf still in it.
-      lengths: modality -> (N,) frames.
-      label: (N,) float32. id, recording: (N,) str.
-      whole: (N,) bool, nothing is missing, the label neither.
-    """
-
-    features: dict[str, np.ndarray]
-    lengths: dict[str, np.ndarray]
-    label: np.ndarray
-    id: np.ndarray
-    recording: np.ndarray
-    whole: np.ndarray
-
-    def at(self, rows: np.ndarray) -> Rows:
-        features, lengths = ({m: a[rows] for m, a in tree.items()} for tree in self[:2])
-        return Rows(features, lengths, *(a[rows] for a in self[2:]))
 
 
 def read(
@@ -80,17 +58,18 @@ def read(
         or a split without utterances that lack nothing.
     """
     with open_contents(path, layout) as contents:
-        where, rows = one_line(contents.path, 4096), {}
+        where, batches, recordings = one_line(contents.path, 4096), {}, {}
         for note in contents.notes:
             tell(f"{where}: {note}")
         for split, part in _named(where, contents, tell).items():
             at = f"{where}: split {quoted(split, 64)}"
-            rows[split] = _whole(at, _rows(at, part, modalities, tell), tell)
-    for split in sorted(rows.keys() - {"all", "train"}):
-        if shared := sorted(set(rows[split].id.tolist()) & set(rows["train"].id.tolist())):
+            batches[split], recordings[split] = _batch(at, part, modalities, tell)
+    for split in sorted(batches.keys() - {"all", "train"}):
+        if shared := sorted(set(batches[split].id.tolist()) & set(batches["train"].id.tolist())):
             example = quoted(shared[0])
             tell(f"{where}: {len(shared)} ids are in train and {split}, such as {example}: leakage")
-    batches = _batches(where, _three(where, rows, np.random.default_rng([seed, 2]), tell))
+    rng = np.random.default_rng([seed, 2])
+    batches = _padded(where, _three(where, batches, recordings, rng, tell))
     for modality in modalities.values():
         fill(batches, modality)
     return batches
@@ -113,7 +92,8 @@ def _named(where: str, contents: Contents, tell) -> dict[str, Part]:
     return parts
 
 
-def _rows(where: str, part: Part, modalities: Mapping[str, str], tell) -> Rows:
+def _batch(where: str, part: Part, modalities: Mapping[str, str], tell) -> tuple:
+    """Return the utterances that lack nothing, -inf still in them, and their recordings (N,)."""
     if part.label is None:
         raise refused(where, "no labels", "a file with them, a number an utterance")
     labels = by_rows(part.label)
@@ -140,19 +120,25 @@ def _rows(where: str, part: Part, modalities: Mapping[str, str], tell) -> Rows:
             alike.setdefault(features[name].shape[1], []).append(name)
     for names in alike.values():
         lengths |= dict.fromkeys(names, np.max([lengths[m] for m in names], axis=0))
+    valid = {m: np.arange(x.shape[1]) < lengths[m][:, None] for m, x in features.items()}
     for key, name in modalities.items():
         x, observed = features[name], part.observed.get(column_range(part, key)[0])
-        exists = np.arange(x.shape[1]) < lengths[name][:, None]
         gaps = np.isnan(x).any(-1)
         if observed is not None:
             gaps |= ~np.broadcast_to(observed.reshape(len(x), -1), gaps.shape)
-        x[~exists] = 0
-        whole &= ~(gaps & exists).any(1) & (x != 0).any((1, 2))
+        x[~valid[name]] = 0
+        whole &= ~(gaps & valid[name]).any(1) & (x != 0).any((1, 2))
     # An id of odd bytes or half a character is written as what stands for them.
     names = [name.encode(errors="backslashreplace").decode() for name in part.id.tolist()]
-    id = np.array(names, str)
+    id, rows = np.array(names, str), np.flatnonzero(whole)
+    if not len(rows):
+        problem = f"all of {len(id)} utterances lack something"
+        allowed = "some with all modalities and a label (--mode=inspect says what is missing)"
+        raise refused(where, problem, allowed)
+    if len(rows) < len(id):
+        tell(f"{where}: {len(id) - len(rows)} of {len(id)} utterances lack something: left out")
     recording = part.talk.get("conversation", recordings_of(id)).astype(str)
-    return Rows(features, lengths, label.astype(np.float32), id, recording, whole)
+    return Batch(features, valid, label.astype(np.float32), id).at(rows), recording[rows]
 
 
 def _column(where: str, part: Part, rows) -> np.ndarray:
@@ -175,55 +161,44 @@ def _column(where: str, part: Part, rows) -> np.ndarray:
     return x
 
 
-def _whole(where: str, rows: Rows, tell) -> Rows:
-    """Return those that lack nothing."""
-    chosen, count = np.flatnonzero(rows.whole), len(rows.whole)
-    if not len(chosen):
-        problem = f"all of {count} utterances lack something"
-        allowed = "some with all modalities and a label (--mode=inspect says what is missing)"
-        raise refused(where, problem, allowed)
-    if len(chosen) < count:
-        tell(f"{where}: {count - len(chosen)} of {count} utterances lack something: left out")
-    return rows.at(chosen)
-
-
-def _three(where: str, splits: dict[str, Rows], rng, tell) -> dict[str, Rows]:
+def _three(where: str, batches: dict[str, Batch], recordings, rng, tell) -> dict[str, Batch]:
     """Return training, validation and test, drawn at random where the file does not say."""
 
-    def divide(name: str, shares: Mapping[str, float]) -> dict[str, Rows]:
-        rows = divided(where, splits[name].recording, shares, rng)
-        return {split: splits[name].at(index) for split, index in rows.items()}
+    def divide(split: str, shares: Mapping[str, float]) -> dict[str, Batch]:
+        rows = divided(where, recordings[split], shares, rng)
+        return {name: batches[split].at(index) for name, index in rows.items()}
 
-    if "all" in splits:
+    if "all" in batches:
         parts = divide("all", SHARES)
-        sizes = ", ".join(f"{split} {len(rows.id)}" for split, rows in parts.items())
-        count = len(set(splits["all"].recording.tolist()))
-        named = count < len(splits["all"].id)
+        sizes = ", ".join(f"{split} {len(batch)}" for split, batch in parts.items())
+        count = len(set(recordings["all"].tolist()))
+        named = count < len(batches["all"])
         by = f"{count} recordings" if named else "utterances: ids name no recordings"
         tell(f"{where}: one split alone, divided at random ({sizes}) by {by}")
         return parts
-    if "valid" not in splits:
-        splits = splits | divide("train", HELD_OUT)
-        size = len(splits["valid"].id)
+    if "valid" not in batches:
+        batches = batches | divide("train", HELD_OUT)
+        size = len(batches["valid"])
         tell(f"{where}: has no validation split: {size} training utterances make one")
-    return {split: splits[split] for split in NAMES}
+    return {split: batches[split] for split in NAMES}
 
 
-def _batches(where: str, splits: dict[str, Rows]) -> dict[str, Batch]:
-    """Return batches padded to the longest of all splits."""
-    batches = {}
-    for split, rows in splits.items():
-        features, valid = {}, {}
-        for m, x in rows.features.items():
-            channels = splits["train"].features[m].shape[2]
+def _padded(where: str, batches: dict[str, Batch]) -> dict[str, Batch]:
+    """Return batches of as many frames as the longest of all splits."""
+    padded = {}
+    for split, batch in batches.items():
+        features, valid = dict(batch.features), dict(batch.valid)
+        for m, x in features.items():
+            channels = batches["train"].features[m].shape[2]
             if x.shape[2] != channels:
                 problem = f"{split}: {m} has {x.shape[2]} channels"
                 raise refused(where, problem, f"{channels}, as in training")
-            more = max(other.features[m].shape[1] for other in splits.values()) - x.shape[1]
-            features[m] = np.pad(x, ((0, 0), (0, more), (0, 0))) if more else x
-            valid[m] = np.arange(features[m].shape[1]) < rows.lengths[m][:, None]
-        batches[split] = Batch(features, valid, rows.label, rows.id)
-    return batches
+            more = max(other.features[m].shape[1] for other in batches.values()) - x.shape[1]
+            if more:
+                features[m] = np.pad(x, ((0, 0), (0, more), (0, 0)))
+                valid[m] = np.pad(valid[m], ((0, 0), (0, more)))
+        padded[split] = dataclasses.replace(batch, features=features, valid=valid)
+    return padded
 
 
 def recordings_of(ids: np.ndarray) -> np.ndarray:
