@@ -7,7 +7,7 @@ go from one to the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -104,19 +104,6 @@ class Grouped:
     def placed_draws(self, split: str, values: np.ndarray) -> np.ndarray:
         """Return (Q, G, K, N, ...) of a split's utterances (Q, N, K, ...), 0 for padding."""
         return np.stack([self.placed(split, v, 0) for v in values]).swapaxes(2, 3)
-
-    def calls(self, rows: np.ndarray, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-        """Yield (indices into rows, the same filled up to a batch, utterances) of each call.
-
-        Args:
-          rows: conversations in `data`, several times perhaps. batch: of them in a call.
-        """
-        bucket = self.bucket[rows]
-        for index, count in enumerate(self.lengths):
-            here = np.flatnonzero(bucket == index)
-            for start in range(0, len(here), batch):
-                chosen = here[start : start + batch]
-                yield chosen, np.resize(chosen, batch), count
 
 
 def _sizes(batch: Batch) -> np.ndarray:

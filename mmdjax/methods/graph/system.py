@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from mmdjax.data.missing.patterns import random_mask
+from mmdjax.methods.batches import by_length, calls_by_length
 from mmdjax.methods.graph.conversations import Grouped
 from mmdjax.methods.graph.modules import build
 from mmdjax.methods.graph.programs import (
@@ -29,7 +30,6 @@ from mmdjax.methods.graph.programs import (
     compiled_square,
 )
 from mmdjax.runtime.compilation import shapes_of
-from mmdjax.runtime.processes import dealt
 
 VALIDATION_RATES = (0.3, 0.5, 0.7)
 
@@ -86,7 +86,7 @@ class System:
         """
         compiled, number = compiled_draw(self.modules, self.config.diffusion), self.grouped.number
 
-        def call(rows, count):
+        def call(count, rows):
             chosen = conversation[rows]
             return compiled(
                 params,
@@ -107,7 +107,7 @@ class System:
         """Put the mean, which is 0, in place of what is hidden; arguments as of `draw_sets`."""
         compiled = compiled_shown(self.modules.state)
 
-        def call(rows, count):
+        def call(count, rows):
             given = (conversation[rows], observed[rows])
             return compiled(self.grouped.data, *given, self.scale, count=count)
 
@@ -122,7 +122,7 @@ class System:
         compiled = compiled_prediction(self.predictor, self.task)
         data, back = self.grouped.data, self.grouped.back
 
-        def call(rows, count):
+        def call(count, rows):
             return compiled(params, data, back, self.scale, *(a[rows] for a in sets), count=count)
 
         return self._in_batches(sets.conversation, call)
@@ -135,33 +135,14 @@ class System:
         return float(np.asarray(self.task.error(prediction[exists], label[exists])).mean())
 
     def _in_batches(self, conversation, call, title: str = ""):
-        """Run `call` (rows (B,), utterances) on batches of one length each.
-
-        Returns:
-          What it returns, a pytree of arrays (B, ...), as numpy arrays (R, ...).
-        """
-        calls, result = list(self.grouped.calls(conversation, self.config.evaluation.batch)), None
-
-        def batch(index: int):
-            _, filled, count = calls[index]
-            return jax.tree.map(np.asarray, call(filled, count))
-
-        def collect(advance):
-            nonlocal result
-            for (rows, _, _), part in zip(calls, dealt(len(calls), batch), strict=True):
-                if result is None:
-                    empty = lambda a: np.zeros((len(conversation), *a.shape[1:]), a.dtype)  # noqa: E731
-                    result = jax.tree.map(empty, part)
-                for whole, piece in zip(*map(jax.tree.leaves, (result, part)), strict=True):
-                    whole[rows] = piece[: len(rows)]
-                advance()
-
-        if title:
-            with self.reporter.phase(title, len(calls)) as progress:
-                collect(progress.advance)
-        else:
-            collect(lambda: None)
-        return result
+        """Return `call` (utterances, rows (B,)) over all sets, in batches of one length each."""
+        bucket, batch = self.grouped.bucket[conversation], self.config.evaluation.batch
+        rows = (np.arange(len(conversation)),)
+        run = functools.partial(by_length, call, rows, bucket, self.grouped.lengths, batch)
+        if not title:
+            return run()
+        with self.reporter.phase(title, calls_by_length(bucket, batch)) as progress:
+            return run(progress.advance)
 
     def validation_masks(self) -> np.ndarray:
         """Return what is observed (Q, N, M) of the validation split's utterances: every pattern,

@@ -15,7 +15,7 @@ from mmdjax.methods.method import stream
 from mmdjax.runtime import processes
 from mmdjax.runtime.files import load_arrays, save_arrays
 from mmdjax.training.step import Source
-from mmdjax.types import Latents
+from mmdjax.types import Latents, Observed
 
 NAME = "completions"  # of their folder, and of their random stream
 
@@ -94,15 +94,10 @@ def _draws(space: Space, seed, train, observed, valid: Latents, score, folder):
         return drawn.reshape(size, rounds, *drawn.shape[2:])
 
     def for_validation():
-        filled, _ = draw_patterns(
-            space,
-            score,
-            valid,
-            space.patterns,
-            count=1,
-            key=jax.random.fold_in(key, 1),
-            name=f"seed {seed}: draws for validation",
-        )
+        patterns = Observed.of_patterns(space.patterns, len(valid.label)).modalities
+        title = f"seed {seed}: draws for validation"
+        key_valid = jax.random.fold_in(key, 1)
+        filled, _ = draw_observed(space, score, valid, patterns, 1, key_valid, title)
         return filled.reshape(-1, *valid.x.shape[1:])
 
     return _kept(folder / "train.npz", for_training), _kept(folder / "valid.npz", for_validation)
@@ -123,15 +118,6 @@ def under(patterns, z: Latents) -> tuple[Latents, np.ndarray]:
     is observed (P N, M)."""
     every = Latents(*(np.tile(a, (len(patterns),) + (1,) * (a.ndim - 1)) for a in z))
     return every, np.repeat(patterns, len(z.label), axis=0)
-
-
-def draw_patterns(
-    space: Space, score, z: Latents, patterns, count: int, key, name: str
-) -> tuple[np.ndarray, int]:
-    """Return K = `count` completions of every utterance under every pattern, (P, N, K, M, T, D),
-    and the NFE that a draw took."""
-    observed = np.repeat(patterns[:, None], len(z.label), axis=1)
-    return draw_observed(space, score, z, observed, count, key, name)
 
 
 def draw_observed(

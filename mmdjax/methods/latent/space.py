@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmdjax.methods.batches import by_length, in_batches
 from mmdjax.methods.latent.cover import filled_valid
 from mmdjax.methods.latent.draw import Drawer, make_drawer
 from mmdjax.methods.latent.initial import initial, initial_decoder, initial_score
 from mmdjax.methods.latent.modules import Scale, build, encode_gaps, raw
-from mmdjax.methods.latent.work_list import bucket_of, calls, draw_missing, in_batches
+from mmdjax.methods.latent.work_list import bucket_of, calls, draw_missing
 from mmdjax.runtime.compilation import shared
 from mmdjax.runtime.devices import on_all_devices, over_devices
 from mmdjax.types import Batch, Latents
@@ -194,21 +195,15 @@ class Space:
         """
         if "decoder" in params:
             z = self.align(params["decoder"], z, valid, observed)
-        mask = filled_valid(valid, observed)
-        bucket, result = bucket_of(mask, self.buckets), None
-        shared = on_all_devices((params["fusion"], scale), self.config.evaluation.batch)
-        for index, frames in enumerate(self.buckets):
-            rows = np.flatnonzero(bucket == index)
-            if rows.size:
-                prediction = in_batches(
-                    lambda *batch: self._predict(shared, *batch),
-                    (z[rows][:, :, :frames], mask[rows][:, :, :frames]),
-                    self.config.evaluation.batch,
-                )
-                if result is None:
-                    result = np.zeros((len(z), *prediction.shape[1:]), prediction.dtype)
-                result[rows] = prediction
-        return result
+        mask, batch = filled_valid(valid, observed), self.config.evaluation.batch
+        shared = on_all_devices((params["fusion"], scale), batch)
+        return by_length(
+            lambda n, z, mask: self._predict(shared, z[:, :, :n], mask[:, :, :n]),
+            (z, mask),
+            bucket_of(mask, self.buckets),
+            self.buckets,
+            batch,
+        )
 
     def align(self, decoder, z, valid, observed) -> np.ndarray:
         """Completed latents (R, M, T, D) after the alignment decoder: missing ones only."""

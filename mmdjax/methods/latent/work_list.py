@@ -9,45 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from mmdjax.data.missing.patterns import check_observed
+from mmdjax.methods.batches import in_batches, nothing
 from mmdjax.methods.latent.cover import Cover
 from mmdjax.methods.latent.draw import Drawer
 from mmdjax.runtime.devices import on_all_devices
-from mmdjax.runtime.processes import dealt
-
-
-def in_batches(
-    function: Callable,
-    arrays: Sequence[np.ndarray],
-    batch: int,
-    advance: Callable[[], None] = lambda: None,
-):
-    """function over rows in batches of one shape; the last is filled up with repeated rows.
-
-    Several processes share the batches; all of them get the whole result.
-
-    Args:
-      advance: told of each batch.
-
-    Returns:
-      What `function` returns, a pytree of arrays, joined over all rows.
-    """
-    rows, parts = len(arrays[0]), []
-
-    def call(index: int):
-        part = [a[index * batch : (index + 1) * batch] for a in arrays]
-        if len(part[0]) < batch:
-            part = [a[np.resize(np.arange(len(a)), batch)] for a in part]
-        return function(*part)
-
-    for index, result in enumerate(dealt(-(-rows // batch), call)):
-        size = min(batch, rows - index * batch)
-        parts.append(jax.tree.map(lambda a, size=size: np.asarray(a)[:size], result))
-        advance()
-    return jax.tree.map(lambda *a: np.concatenate(a), *parts)
 
 
 def bucket_of(valid: np.ndarray, buckets: Sequence[int]) -> np.ndarray:
@@ -163,7 +131,7 @@ def draw_missing(
     key,
     buckets: Sequence[int],
     batch: int,
-    advance: Callable[[], None] = lambda: None,
+    advance: Callable[[], None] = nothing,
 ) -> tuple[np.ndarray, int]:
     """Complete every row K times.
 

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmdjax.methods.batches import in_batches
 from mmdjax.methods.latent.initial import initial
 from mmdjax.methods.latent.losses import weighted_mean
-from mmdjax.methods.latent.work_list import in_batches
 from mmdjax.methods.method import Completion, Method, Phase, options_group
 from mmdjax.runtime.compilation import shared
 from mmdjax.training.settings import Training
