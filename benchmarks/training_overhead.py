@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from benchmarks import common
 from mmdjax.evaluation.figures import INK, QUIET, RULE
 from mmdjax.runtime.compilation import keep_programs
-from mmdjax.runtime.trace import FIRST, STEPS
+from mmdjax.runtime.progress import FIRST, STEPS
 
 GOAL = 0.95
 ROUNDS = 3

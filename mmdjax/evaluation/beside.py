@@ -47,24 +47,24 @@ def chosen(config: Mapping, comparison, modalities: Sequence[str]) -> tuple[tupl
     return AUTOMATIC, names[-1]
 
 
-def averages(found: Results, tables: Sequence[str], dataset: str) -> dict[str, str]:
+def averages(results: Results, tables: Sequence[str], dataset: str) -> dict[str, str]:
     """Return system -> its published average over patterns, 'ACC2 / F1 / ACC7'."""
     printed: dict[str, str] = {}
     for table in tables:
         for row in published.results(table, dataset):
             if row["protocol"] == "fixed" and row["condition"].startswith(AVERAGE):
                 printed.setdefault(row["method"], _triple({m: (row[m],) for m in METRICS}))
-    return {s.name: printed[s.published] for s in found.systems if s.published in printed}
+    return {s.name: printed[s.published] for s in results.systems if s.published in printed}
 
 
 def section(
-    found: Results, config: Mapping, tables: Sequence[str], dataset: str
+    results: Results, config: Mapping, tables: Sequence[str], dataset: str
 ) -> list[tuple[str, list[Block]]]:
     """Return the section on published numbers; empty where there are none to show."""
     blocks: list[Block] = []
     for name in tables:
         source, _, number = name.partition(" ")
-        header, body, ours = beside(found, name, dataset)
+        header, body, ours = beside(results, name, dataset)
         if not ours and tables == AUTOMATIC:
             continue
         which = f"table {number} of {SOURCES[source]}"
@@ -80,14 +80,14 @@ def section(
     if str(config.get("data", {}).get("name", "")).startswith("synthetic"):
         notes.append(f"The data here are synthetic, those of published numbers CMU-{dataset}.")
     else:
-        pairs = zip(found.modalities, MODALITIES, strict=False)
+        pairs = zip(results.modalities, MODALITIES, strict=False)
         notes += [f"Where published numbers have {b}, ours have {a}." for a, b in pairs if a != b]
     if tables == AUTOMATIC:
         notes.append(f"That the file holds CMU-{dataset} is read from its path or the title.")
     return [(f"Published, CMU-{dataset}", [("list", notes), *blocks])]
 
 
-def beside(found: Results, table: str, dataset: str) -> tuple[list[str], list[list[str]], bool]:
+def beside(results: Results, table: str, dataset: str) -> tuple[list[str], list[list[str]], bool]:
     """Return a published table's header and lines with our systems among them, and whether any is.
 
     Each of our systems is followed by its published counterpart. A table of one condition has a
@@ -95,14 +95,14 @@ def beside(found: Results, table: str, dataset: str) -> tuple[list[str], list[li
     """
     printed = published.results(table, dataset)
     protocol, conditions = printed[0]["protocol"], dict.fromkeys(r["condition"] for r in printed)
-    stats = _ours(found, protocol, tuple(conditions))
+    stats = _ours(results, protocol, tuple(conditions))
     theirs: dict[str, dict] = {}
     for row in printed:
         theirs.setdefault(row["method"], {})[row["condition"]] = {
             m: (row[m], 0.0, 1) for m in METRICS
         }
     lines: list[tuple[str, dict]] = []
-    for system in found.systems:
+    for system in results.systems:
         if any(stats[system.name].values()):
             lines.append((system.label, stats[system.name]))
             if system.published in theirs:
@@ -120,16 +120,16 @@ def beside(found: Results, table: str, dataset: str) -> tuple[list[str], list[li
     return header, body, ours
 
 
-def _ours(found: Results, protocol: str, conditions: Sequence[str]) -> dict[str, dict]:
+def _ours(results: Results, protocol: str, conditions: Sequence[str]) -> dict[str, dict]:
     """System -> published condition -> metric -> statistics of ours; {} where not measured."""
-    patterns = pattern_names(found.modalities) if len(found.modalities) == len(LETTERS) else []
+    patterns = pattern_names(results.modalities) if len(results.modalities) == len(LETTERS) else []
     letters = dict(zip(patterns[: len(LETTERS)], LETTERS, strict=False))
     names = {_ordered("+".join(letters[p] for p in c.split("+"))): c for c in patterns}
     names |= {rate: rate for rate in RATES}
     singles = [c for c in conditions if not c.startswith(AVERAGE)]
-    stats: dict[str, dict] = {s.name: {} for s in found.systems}
+    stats: dict[str, dict] = {s.name: {} for s in results.systems}
     for condition in conditions:
-        values, at = found.values, names.get(_ordered(condition))
+        values, at = results.values, names.get(_ordered(condition))
         if condition.startswith(AVERAGE):
             number = re.search(r"of (\d)", condition)
             listed = [names.get(_ordered(c)) for c in singles]
@@ -137,9 +137,9 @@ def _ours(found: Results, protocol: str, conditions: Sequence[str]) -> dict[str,
                 listed = listed or list(COUNTED[condition])
             else:
                 listed = listed or patterns[: int(number[1]) if number else None]
-            values = mean_over(found.values, protocol, listed) if None not in listed else {}
+            values = mean_over(results.values, protocol, listed) if None not in listed else {}
             at = AVERAGE
-        for system in found.systems:
+        for system in results.systems:
             keys = {m: Key(system.name, protocol, at, m) for m in METRICS}
             stats[system.name][condition] = {
                 m: stat_of([*values[key].values()]) for m, key in keys.items() if key in values

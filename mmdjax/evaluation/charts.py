@@ -12,8 +12,7 @@ from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from mmdjax.evaluation.figures import INK, QUIET, RULE, blank, brief, colours, tidy
-from mmdjax.evaluation.point_names import name_points
+from mmdjax.evaluation.figures import INK, QUIET, RULE, blank, brief, colours, name_points, tidy
 from mmdjax.evaluation.tables import AVERAGE, OPTIMUM, Key, Results, Stat, cell
 from mmdjax.tasks import metric
 
@@ -27,47 +26,47 @@ NFE_HUES = ListedColormap(colormaps["viridis"](np.linspace(0, 0.88, 256)))
 
 
 def charts(
-    found: Results, costs: Mapping[str, Mapping], printed: Mapping[str, str]
+    results: Results, costs: Mapping[str, Mapping], printed: Mapping[str, str]
 ) -> dict[str, tuple[Figure, str]]:
     """Return name -> (figure, caption), for what there is to show.
 
     Args:
       costs: see `report.Context`. printed: system -> 'ACC2 / F1 / ACC7' as published.
     """
-    name, figures = found.task.headline, {}
-    averages = found.by_system("fixed", AVERAGE, name)
+    name, figures = results.task.headline, {}
+    averages = results.by_system("fixed", AVERAGE, name)
     if len(averages) > 1:
         caption = "Dots: seeds; diamonds: their mean"
         caption += "; orange bars: published." if printed else "."
-        figures["systems"] = (by_system(found, printed), caption)
+        figures["systems"] = (by_system(results, printed), caption)
         timed = [s for s in averages if costs.get(s)]
         if len(timed) > 1:
             caption = (
                 "What quality costs: means over patterns, whiskers one deviation over seeds. A "
                 "prediction averages its draws and takes as many times as long."
             )
-            figures["quality_and_time"] = (quality_against_time(found, timed, costs), caption)
-    if name in found.measured("fixed"):
+            figures["quality_and_time"] = (quality_against_time(results, timed, costs), caption)
+    if name in results.measured("fixed"):
         caption = (
             "By observed modalities. Whiskers, where systems are few: one standard deviation over "
             "seeds."
         )
-        figures["per_pattern"] = (by_pattern(found, name), caption)
+        figures["per_pattern"] = (by_pattern(results, name), caption)
     for other in (name, "mae", "rmse_mean"):
-        seen = {k.condition for k in found.values if (k.protocol, k.metric) == ("random", other)}
-        if len(seen & set(found.rates)) > 1:
+        seen = {k.condition for k in results.values if (k.protocol, k.metric) == ("random", other)}
+        if len(seen & set(results.rates)) > 1:
             caption = (
                 "By missing rate, means over seeds; bands, where lines are few, are one standard "
                 "deviation. Dashed: nothing is drawn."
             )
-            figures[f"rate_{other}"] = (against_rate(found, other), caption)
+            figures[f"rate_{other}"] = (against_rate(results, other), caption)
     return figures
 
 
-def _panels(found: Results, systems: Iterable[str]) -> list[tuple[str, str]]:
+def _panels(results: Results, systems: Iterable[str]) -> list[tuple[str, str]]:
     """(protocol, metric) of the headline and of energy distance, where one of them has it."""
-    panels = [("fixed", found.task.headline), ("imputation", "energy_distance")]
-    return [p for p in panels if set(systems) & set(found.by_system(p[0], AVERAGE, p[1]))]
+    panels = [("fixed", results.task.headline), ("imputation", "energy_distance")]
+    return [p for p in panels if set(systems) & set(results.by_system(p[0], AVERAGE, p[1]))]
 
 
 def _printed(name: str, stats: Iterable[Stat]) -> tuple[np.ndarray, np.ndarray]:
@@ -76,19 +75,19 @@ def _printed(name: str, stats: Iterable[Stat]) -> tuple[np.ndarray, np.ndarray]:
     return means, np.nan_to_num(deviations)
 
 
-def by_system(found: Results, printed: Mapping[str, str]) -> Figure:
+def by_system(results: Results, printed: Mapping[str, str]) -> Figure:
     """Headline metric and energy distance of each system: every seed, their mean, the published
     number."""
-    panels = _panels(found, [s.name for s in found.systems])
-    measured = set().union(*(found.by_system(p, AVERAGE, m) for p, m in panels))
-    names = [s.name for s in found.systems if s.name in measured][::-1]
-    hues, figure = colours(found.systems), blank(9.6, 1.2 + 0.3 * len(names))
+    panels = _panels(results, [s.name for s in results.systems])
+    measured = set().union(*(results.by_system(p, AVERAGE, m) for p, m in panels))
+    names = [s.name for s in results.systems if s.name in measured][::-1]
+    hues, figure = colours(results.systems), blank(9.6, 1.2 + 0.3 * len(names))
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for ax, (protocol, name) in zip(axes, panels, strict=True):
         entry = metric(name)
         tidy(ax, entry.title(arrow=True))
         for y, system in enumerate(names):
-            seeds = found.values.get(Key(system, protocol, AVERAGE, name), {})
+            seeds = results.values.get(Key(system, protocol, AVERAGE, name), {})
             values = [entry.scale * value for value in seeds.values()]
             ax.plot(values, [y] * len(values), "o", color=hues[system], alpha=0.35, ms=4)
             if values:
@@ -104,17 +103,17 @@ def by_system(found: Results, printed: Mapping[str, str]) -> Figure:
     return figure
 
 
-def by_pattern(found: Results, name: str) -> Figure:
+def by_pattern(results: Results, name: str) -> Figure:
     """Grouped bars over the availability patterns; the optimum is a black line over each.
 
     Beyond `MOST_GROUPS` groups or `MOST_BARS` bars, or with long names: a line of dots each.
     """
-    lines, entry, hues = found.by_condition("fixed", name), metric(name), colours(found.systems)
-    conditions = [c for c in found.conditions("fixed") if any(c in of for of in lines.values())]
+    lines, entry, hues = results.by_condition("fixed", name), metric(name), colours(results.systems)
+    conditions = [c for c in results.conditions("fixed") if any(c in of for of in lines.values())]
     bars = [s for s in lines if s.method != OPTIMUM]
     many = len(conditions) > MOST_GROUPS or len(bars) > MOST_BARS
     if many or max(map(len, conditions), default=0) > LONGEST_NAME:
-        return _dots_by_pattern(found, name, conditions)
+        return _dots_by_pattern(results, name, conditions)
     figure = blank(max(9.6, 1.4 * len(conditions)), 4.4)
     ax = figure.subplots()
     tidy(ax, entry.title())
@@ -144,10 +143,10 @@ def by_pattern(found: Results, name: str) -> Figure:
     return figure
 
 
-def _dots_by_pattern(found: Results, name: str, conditions: Sequence[str]) -> Figure:
+def _dots_by_pattern(results: Results, name: str, conditions: Sequence[str]) -> Figure:
     """Patterns from top to bottom; a dot a system, its deviation over seeds as a line through it,
     and the optimum as a black stroke."""
-    lines, hues = found.by_condition("fixed", name), colours(found.systems)
+    lines, hues = results.by_condition("fixed", name), colours(results.systems)
     figure = blank(9.6, 1.9 + 0.27 * len(conditions))
     ax = figure.subplots()
     tidy(ax, metric(name).title())
@@ -183,19 +182,19 @@ def _legend(figure: Figure, entries) -> None:
         text.set_fontweight("bold")
 
 
-def against_rate(found: Results, name: str) -> Figure:
+def against_rate(results: Results, name: str) -> Figure:
     """A line a system over the realised missing rate, with a band of one std over seeds."""
-    entry, hues, ends = metric(name), colours(found.systems), {}
+    entry, hues, ends = metric(name), colours(results.systems), {}
     lines = {
-        system: {c: s for c, s in stats.items() if c in found.rates}
-        for system, stats in found.by_condition("random", name).items()
+        system: {c: s for c, s in stats.items() if c in results.rates}
+        for system, stats in results.by_condition("random", name).items()
     }
     figure = blank(9.6, max(4.8, 0.3 * len(lines) + 1.2))
     ax = figure.subplots()
     tidy(ax, entry.title())
     for system, stats in reversed(lines.items()):  # the first one lies on top
-        x, (y, std) = [found.rates[c] for c in stats], _printed(name, stats.values())
-        strong, dash = system == found.systems[0], "-" if system.draws else (0, (4, 2))
+        x, (y, std) = [results.rates[c] for c in stats], _printed(name, stats.values())
+        strong, dash = system == results.systems[0], "-" if system.draws else (0, (4, 2))
         style = {"lw": 2.6 if strong else 1.6, "ls": dash, "marker": "o", "ms": 4.5}
         ax.plot(x, y, color=hues[system.name], **style)
         if len(lines) <= MOST_BANDS:
@@ -203,7 +202,7 @@ def against_rate(found: Results, name: str) -> Figure:
             ax.fill_between(x, y - std, y + std, color=hues[system.name], alpha=alpha, lw=0)
         ends[system.name] = (x[-1], y[-1])
     ax.set_xlabel("realised missing rate", fontsize=9.5, color=QUIET)
-    ax.set_xticks([*found.rates.values()], [f"{x:.3g}" for x in found.rates.values()])
+    ax.set_xticks([*results.rates.values()], [f"{x:.3g}" for x in results.rates.values()])
     low, high = ax.get_ylim()
     gap = 0.28 / figure.get_figheight() * (high - low)
     places = _spread([y for _, y in ends.values()], gap)
@@ -212,7 +211,7 @@ def against_rate(found: Results, name: str) -> Figure:
         ax.annotate(
             brief(system, 34), (x, y), (1.04, place), fontsize=9.5, color=INK,
             textcoords=ax.get_yaxis_transform(), va="center", annotation_clip=False,
-            fontweight="bold" if system == found.systems[0].name else "normal",
+            fontweight="bold" if system == results.systems[0].name else "normal",
             arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "color": hues[system]},
         )  # fmt: skip
     return figure
@@ -230,19 +229,19 @@ def _spread(positions: Sequence[float], gap: float) -> list[float]:
 
 
 def quality_against_time(
-    found: Results, timed: Sequence[str], costs: Mapping[str, Mapping]
+    results: Results, timed: Sequence[str], costs: Mapping[str, Mapping]
 ) -> Figure:
     """The headline metric over the seconds of predictions, energy distance over those of draws; NFE
     by colour."""
-    panels = _panels(found, timed)
+    panels = _panels(results, timed)
     evaluations = [costs[name]["nfe"] for name in timed]
     norm = LogNorm(0.8 * min(evaluations), 1.25 * max(evaluations))
     figure, named = blank(9.6, 4.1 * len(panels)), []
     axes = figure.subplots(len(panels), squeeze=False)[:, 0]
     for ax, (protocol, name) in zip(axes, panels, strict=True):
-        entry, stats, points = metric(name), found.by_system(protocol, AVERAGE, name), {}
+        entry, stats, points = metric(name), results.by_system(protocol, AVERAGE, name), {}
         tidy(ax, entry.title(arrow=True))
-        for system in (s for s in found.systems if s.name in timed and s.name in stats):
+        for system in (s for s in results.systems if s.name in timed and s.name in stats):
             mean, std, _ = stats[system.name]
             seconds = costs[system.name]["seconds"] * (system.k if protocol == "fixed" else 1)
             point = seconds, entry.scale * mean, entry.scale * float(np.nan_to_num(std))
@@ -250,7 +249,7 @@ def quality_against_time(
             ax.errorbar(*point, fmt="o", color=hue, elinewidth=0.9, ms=8, mec="white", mew=0.8)
             points.setdefault(point, []).append(system.name)  # two may differ in K alone
         if protocol == "fixed":
-            _without_drawing(ax, found)
+            _without_drawing(ax, results)
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
         ax.xaxis.set_major_formatter("{x:g}")
@@ -273,11 +272,11 @@ def quality_against_time(
     return figure
 
 
-def _without_drawing(ax, found: Results) -> None:
+def _without_drawing(ax, results: Results) -> None:
     """A line for the best system that fills instead of drawing."""
-    entry = metric(found.task.headline)
-    stats = found.by_system("fixed", AVERAGE, entry.name)
-    names = [s.name for s in found.systems if s.name in stats and not (s.draws or s.yardstick)]
+    entry = metric(results.task.headline)
+    stats = results.by_system("fixed", AVERAGE, entry.name)
+    names = [s.name for s in results.systems if s.name in stats and not (s.draws or s.yardstick)]
     if names:
         best = (max if entry.higher else min)(names, key=lambda name: stats[name][0])
         ax.axhline(entry.scale * stats[best][0], color=QUIET, lw=1, ls=(0, (4, 2)), zorder=1)

@@ -1,4 +1,4 @@
-"""How figures look, and loss curves. pyplot is not involved."""
+"""The look of all figures, names of points in them, and loss curves; without pyplot."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def colours(systems: Sequence[tables.Shown]) -> dict[str, str]:
 
 
 def brief(text: str, longest: int = 28) -> str:
-    """An id as matplotlib may show it: no mathematics between dollars, no endless line."""
+    """Return a name as matplotlib may show it: one short line, with no mathematics in dollars."""
     text = " ".join(text.split()).replace("$", r"\$")
     text = text if len(text) <= longest else text[: longest - 1] + "…"
     return f" {text}" if text.startswith("_") else text  # legends skip a leading underscore
@@ -76,9 +76,66 @@ def tidy(ax: Axes, title: str) -> None:
     ax.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold", pad=8)
 
 
+def name_points(
+    ax: Axes,
+    points: Sequence[tuple[float, float]],
+    names: Sequence[Sequence[str]],
+    whiskers: Sequence[float],
+) -> None:
+    """Write the names of each point, a line each, at the nearest place inside the axes that is
+    clear of points, whiskers and other names; a hair line leads to it where it had to move.
+
+    The figure is laid out here, and must not change afterwards.
+    """
+    figure = ax.figure
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    unit, (low, high) = figure.dpi / 72, ax.get_window_extent().get_points()
+    points, std = np.array(points, np.float64).reshape(-1, 2), np.nan_to_num(whiskers)
+    centres, ends = ax.transData.transform(points), np.stack([0 * std, std], 1)
+    bottoms, tops = (ax.transData.transform(points + sign * ends) for sign in (-1, 1))
+    taken = [*np.hstack([centres - 5 * unit, centres + 5 * unit]), *np.hstack([bottoms, tops + 1])]
+    labels: list[np.ndarray] = []
+    angles = np.deg2rad([0, 180, 90, 270, *range(15, 360, 15)])
+    ways = [(r, np.cos(a), np.sin(a)) for r in (9, *range(16, 320, 10)) for a in angles]
+    style = {"fontsize": 8.5, "color": INK, "ha": "center", "va": "center", "ma": "left"}
+    for i in np.argsort(-centres[:, 1], kind="stable"):
+        written = "\n".join(brief(name, 34) for name in names[i])
+        text = ax.annotate(written, points[i], (0, 0), textcoords="offset points", **style)
+        half, best = text.get_window_extent().size / 2 + (unit, 0), None
+        for r, cos, sin in ways:
+            shift = r * unit * cos + half[0] * np.sign(round(cos, 6)), (r * unit + half[1]) * sin
+            box = np.concatenate([centres[i] + shift - half, centres[i] + shift + half])
+            end = np.clip(centres[i], box[:2], box[2:])
+            line = np.linspace(end, centres[i], 12) if r > 10 else np.empty((0, 2))
+            line = np.hstack([line, line + 1])
+            out = max(*(low - box[:2]), *(box[2:] - high), 0)
+            lost = out, _overlap(box[None], taken) + _overlap(line, labels)
+            if best is None or lost < best[0]:
+                best = lost, shift, box, end, line
+            if not any(lost):
+                break
+        _, shift, box, end, line = best
+        labels.append(box)
+        taken += [box, *line]
+        text.xyann = tuple(np.array(shift) / unit)
+        if len(line):
+            hair = {"arrowstyle": "-", "color": "#b5b5b5", "lw": 0.7, "shrinkA": 0, "shrinkB": 5}
+            start = (end - centres[i]) / unit
+            ax.annotate("", points[i], start, textcoords="offset points", arrowprops=hair)
+
+
+def _overlap(boxes: np.ndarray, others: Sequence[np.ndarray]) -> float:
+    """Area in common, of (left, bottom, right, top) each."""
+    if not len(boxes) or not len(others):
+        return 0.0
+    boxes, others = boxes[:, None], np.array(others)
+    size = np.minimum(boxes[..., 2:], others[:, 2:]) - np.maximum(boxes[..., :2], others[:, :2])
+    return float(size.clip(0).prod(-1).sum())
+
+
 def loss_curves(history: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """One small panel a phase: training and validation loss of each seed, and the epoch that was
-    kept.
+    """Return a panel a phase: training and validation loss of each seed, and its best epoch.
 
     Args:
       history: 'phase', or 'phase, seed N', -> {"epoch", "train", "valid", "best"}.
@@ -94,11 +151,10 @@ def loss_curves(history: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
         ax.set_visible(False)
     for ax, (phase, of_seeds) in zip(grid, phases.items(), strict=False):
         tidy(ax, brief(phase, 34))
-        drawn = []
+        losses: list[float] = []
         for curves in of_seeds:
-            drawn += (own := _loss_of(ax, curves, "_" if drawn else ""))
-            _kept_epoch(ax, own, curves.get("best"), told=len(of_seeds) == 1)
-        values = np.array([v for _, y in drawn for v in y if math.isfinite(v)])
+            losses += _draw_losses(ax, curves, "_" if losses else "", len(of_seeds) == 1)
+        values = np.array([v for v in losses if math.isfinite(v)])
         if len(values) and values.min() > 0:
             ax.set_yscale("log")
             if (ratio := values.max() / values.min()) < 300:  # such numbers need no powers of ten
@@ -108,42 +164,43 @@ def loss_curves(history: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
                 ax.yaxis.set_minor_formatter("")
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         ax.set_xlabel("epoch", fontsize=9, color=QUIET)
-    found = (ax.get_legend_handles_labels() for ax in grid)
-    handles, names = max(found, key=lambda pair: len(pair[0]))
+    legends = (ax.get_legend_handles_labels() for ax in grid)
+    handles, names = max(legends, key=lambda pair: len(pair[0]))
     figure.legend(handles, names, loc="outside upper right", ncols=2, frameon=False, fontsize=9)
     return figure
 
 
-def _loss_of(ax: Axes, curves: Mapping, hidden: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Plots one seed; hidden: '_' where the legend has its curves already."""
-    drawn = []
-    for part, label, hue in (("train", "training", TRAIN), ("valid", "validation", VALID)):
-        pairs = list(zip(curves.get("epoch", ()), curves.get(part, ()), strict=False))
+def _draw_losses(ax: Axes, curves: Mapping, hidden: str, alone: bool) -> list[float]:
+    """Plot one seed, with a circle at the best epoch of the last curve; return its losses.
+
+    Args:
+      hidden: '_' where the legend has its curves already.
+      alone: with a line at the best epoch and its number.
+    """
+    losses: list[float] = []
+    for kind, label, hue in (("train", "training", TRAIN), ("valid", "validation", VALID)):
+        pairs = list(zip(curves.get("epoch", ()), curves.get(kind, ()), strict=False))
         if pairs:
             x, y = np.array(pairs, np.float64).T
             marker = "o" if len(x) == 1 else None
             ax.plot(x, y, color=hue, lw=1.8, label=hidden + label, marker=marker)
-            drawn.append((x, y))
-    return drawn
-
-
-def _kept_epoch(ax: Axes, drawn, best, told: bool) -> None:
-    """A circle on the last curve; told: with a line and the number."""
-    if best is None or not drawn:
-        return
-    x, y = drawn[-1]
+            losses += [*y]
+    best = curves.get("best")
+    if best is None or not losses:
+        return losses
     at = y[x == best]
     ax.plot([best] * len(at), at, "o", ms=6, mfc="white", mec=VALID, mew=1.8, zorder=5)
-    if told:
+    if alone:
         ax.axvline(best, color=QUIET, lw=0.9, ls=(0, (2, 2)), zorder=1)
         ax.annotate(
             f" epoch {best:g} ", (best, 1), xycoords=("data", "axes fraction"), va="top",
             ha="left" if best < 0.8 * x.max() else "right", fontsize=8.5, color=QUIET,
         )  # fmt: skip
+    return losses
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a PNG at 150 dots an inch, atomically."""
+    """Write a PNG at 150 dots an inch, atomically."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
     write_bytes(path, buffer.getvalue())

@@ -25,18 +25,20 @@ MOST_NAMES = 4  # systems that a sentence names
 RULE = "A difference counts where its mean exceeds the larger deviation over seeds of the two."
 
 
-def counted(found: Results) -> str:
+def counted(results: Results) -> str:
     """Return what averages over patterns are taken over, in words."""
-    patterns = 2 ** len(found.modalities) - 1
+    patterns = 2 ** len(results.modalities) - 1
     return (
-        f"all {patterns} patterns" if found.complete else f"the {patterns - 1} incomplete patterns"
+        f"all {patterns} patterns"
+        if results.complete
+        else f"the {patterns - 1} incomplete patterns"
     )
 
 
-def paired(found: Results, system: str, reference: str, protocol: str, name: str) -> np.ndarray:
+def paired(results: Results, system: str, reference: str, protocol: str, name: str) -> np.ndarray:
     """Return the differences of averages to the reference, seed by seed."""
     ours, theirs = (
-        found.values.get(Key(s, protocol, AVERAGE, name), {}) for s in (system, reference)
+        results.values.get(Key(s, protocol, AVERAGE, name), {}) for s in (system, reference)
     )
     return np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
 
@@ -51,26 +53,26 @@ def verdict(differences: np.ndarray, stats: tuple[Stat, Stat]) -> str:
     return "yes, higher" if differences.mean() > 0 else "yes, lower"
 
 
-def lead(found: Results) -> str:
+def lead(results: Results) -> str:
     """Return how the first system compares with the others, in words that the numbers support."""
-    entry, first = metric(found.task.headline), found.systems[0]
-    stats = found.by_system("fixed", AVERAGE, entry.name)
+    entry, first = metric(results.task.headline), results.systems[0]
+    stats = results.by_system("fixed", AVERAGE, entry.name)
     if first.name not in stats:
-        return f"{first.name} has no average over {counted(found)}, so nothing is compared."
+        return f"{first.name} has no average over {counted(results)}, so nothing is compared."
     text = {name: f"{name} at {cell(entry.name, s)}" for name, s in stats.items()}
     better, worse = ("higher", "lower") if entry.higher else ("lower", "higher")
     words = {f"yes, {better}": "behind", f"yes, {worse}": "ahead of"}
     words |= {"no": "not distinguishable from", "one seed cannot tell": ""}
     groups: dict[str, list[str]] = {}
-    rivals = [s.name for s in found.systems[1:] if s.name in stats and not s.yardstick]
+    rivals = [s.name for s in results.systems[1:] if s.name in stats and not s.yardstick]
     for name in sorted(rivals, key=lambda n: -stats[n][0] if entry.higher else stats[n][0]):
-        difference = paired(found, name, first.name, "fixed", entry.name)
+        difference = paired(results, name, first.name, "fixed", entry.name)
         word = words[verdict(difference, (stats[name], stats[first.name]))]
         groups.setdefault(word, []).append(text[name])
     unknown = groups.pop("", [])
     seeds, unit = stats[first.name][2], f"{entry.unit} " if entry.unit else ""
     says = (
-        f"Averaged over {counted(found)}, {first.name} reaches "
+        f"Averaged over {counted(results)}, {first.name} reaches "
         f"{cell(entry.name, stats[first.name])} {unit}{entry.label} "
         f"({seeds} seed{'s' * (seeds > 1)})."
     )
@@ -78,7 +80,7 @@ def lead(found: Results) -> str:
         says += f" It is {'; '.join(f'{word} {_several(n)}' for word, n in groups.items())}. {RULE}"
     if unknown:
         says += f" One seed cannot tell whether that differs from {_several(unknown)}."
-    for system in found.systems:
+    for system in results.systems:
         if system.method == OPTIMUM and system.name in stats:
             says += f" {text[system.name].replace(' at ', ' on these data: ')}"
             says += f" {entry.unit}." if entry.unit else "."
@@ -92,26 +94,26 @@ def _several(names: list[str]) -> str:
     return f"{', '.join(names[:MOST_NAMES])} and {more} others"
 
 
-def averages(found: Results) -> Table:
+def averages(results: Results) -> Table:
     """Return system by the task's main metrics, averaged over patterns."""
     return grid(
-        found, {("fixed", AVERAGE, m): metric(m).title(arrow=True) for m in found.task.main}
+        results, {("fixed", AVERAGE, m): metric(m).title(arrow=True) for m in results.task.main}
     )
 
 
-def main_table(found: Results, costs: Mapping[str, Mapping], printed: Mapping[str, str]) -> Table:
+def main_table(results: Results, costs: Mapping[str, Mapping], printed: Mapping[str, str]) -> Table:
     """Return system by metric, averaged over patterns, with costs and published numbers.
 
     Args:
       costs: see `report.write_report`. printed: system -> its published average.
     """
-    header, body = averages(found)
+    header, body = averages(results)
     if not body:
         return [], []
-    energy = found.by_system("imputation", AVERAGE, "energy_distance")
+    energy = results.by_system("imputation", AVERAGE, "energy_distance")
     columns = {
         "energy distance ↓": {n: cell("energy_distance", s) for n, s in energy.items()},
-        "NFE": {s.name: _evaluations(found, s.name, costs) for s in found.systems},
+        "NFE": {s.name: _evaluations(results, s.name, costs) for s in results.systems},
         "weights (M)": {n: f"{c['parameters'] / 1e6:.3g}" for n, c in costs.items() if c},
         "seconds for 1000 draws ↓": {n: f"{c['seconds']:.3g}" for n, c in costs.items() if c},
         "published ACC2 / F1 / ACC7 (%)": printed,
@@ -124,30 +126,30 @@ def main_table(found: Results, costs: Mapping[str, Mapping], printed: Mapping[st
     return header, body
 
 
-def further_table(found: Results) -> Table:
+def further_table(results: Results) -> Table:
     """Return the metrics that the main table leaves out, averaged over patterns."""
-    names = [m for m in found.task.metric_names if m not in found.task.main]
-    return grid(found, {("fixed", AVERAGE, m): metric(m).title(arrow=True) for m in names})
+    names = [m for m in results.task.metric_names if m not in results.task.main]
+    return grid(results, {("fixed", AVERAGE, m): metric(m).title(arrow=True) for m in names})
 
 
-def difference_table(found: Results) -> Table:
+def difference_table(results: Results) -> Table:
     """Return the differences of averages to the first system, and whether they count."""
-    reference, heads, body = found.systems[0].name, ["system"], []
+    reference, heads, body = results.systems[0].name, ["system"], []
     titles = {"fixed": "patterns", "random": "missing rates", "gaps": "gaps"}
-    columns = [(p, found.task.headline, f", {title}") for p, title in titles.items()]
+    columns = [(p, results.task.headline, f", {title}") for p, title in titles.items()]
     columns += [("imputation", "energy_distance", "")]
-    columns = [c for c in columns if reference in found.by_system(c[0], AVERAGE, c[1])]
+    columns = [c for c in columns if reference in results.by_system(c[0], AVERAGE, c[1])]
     for _, name, title in columns:
         unit = " (points)" if metric(name).unit else ""
         heads += [f"{metric(name).label}{unit}{title}", "counts?"]
-    for system in found.systems[1:]:
+    for system in results.systems[1:]:
         cells = []
         for protocol, name, _ in columns:
-            stats, entry = found.by_system(protocol, AVERAGE, name), metric(name)
+            stats, entry = results.by_system(protocol, AVERAGE, name), metric(name)
             if system.name not in stats:
                 cells += [MISSING, MISSING]
                 continue
-            difference = paired(found, system.name, reference, protocol, name)
+            difference = paired(results, system.name, reference, protocol, name)
             scaled, digits = entry.scale * difference, entry.digits + (entry.unit == "")
             text = f"{scaled.mean():+z.{digits}f}" if len(scaled) else MISSING
             if len(scaled) > 1:
@@ -158,26 +160,26 @@ def difference_table(found: Results) -> Table:
     return (heads, body) if body else ([], [])
 
 
-def _phases(found: Results) -> dict[tuple[str, tuple], list[str]]:
+def _phases(results: Results) -> dict[tuple[str, tuple], list[str]]:
     """(phase, its seconds as pairs with seeds) -> the systems that share it."""
     phases: dict[tuple[str, tuple], list[str]] = {}
-    for key, seconds in found.values.items():
+    for key, seconds in results.values.items():
         if (key.protocol, key.metric) == ("cost", "seconds"):
             phases.setdefault((key.condition, tuple(seconds.items())), []).append(key.system)
     return phases
 
 
-def minutes(found: Results) -> float:
+def minutes(results: Results) -> float:
     """Return the time of training and evaluation, shared phases once."""
-    return sum(value for _, seconds in _phases(found) for _, value in seconds) / 60
+    return sum(value for _, seconds in _phases(results) for _, value in seconds) / 60
 
 
-def time_table(found: Results) -> Table:
+def time_table(results: Results) -> Table:
     """Return seconds of every phase as it came, for each seed, shared phases once.
 
     Empty where no time was measured.
     """
-    phases = _phases(found)
+    phases = _phases(results)
     seeds = list(dict.fromkeys(seed for _, seconds in phases for seed, _ in seconds))
     systems = {name for names in phases.values() for name in names}
     lines = [(phase, dict(seconds), names) for (phase, seconds), names in phases.items()]
@@ -197,10 +199,10 @@ def time_table(found: Results) -> Table:
     return (["phase", *heads], body) if body else ([], [])
 
 
-def cost_table(found: Results, costs: Mapping[str, Mapping]) -> Table:
+def cost_table(results: Results, costs: Mapping[str, Mapping]) -> Table:
     """Return what each system takes: its phases, network evaluations, and seconds of draws."""
-    phases, body = _phases(found), []
-    for system in found.systems:
+    phases, body = _phases(results), []
+    for system in results.systems:
         seeds: dict[object, float] = {}
         for (_, seconds), names in phases.items():
             for seed, value in seconds if system.name in names else ():
@@ -208,7 +210,7 @@ def cost_table(found: Results, costs: Mapping[str, Mapping]) -> Table:
         low, high = costs.get(system.name, {}).get("quartiles", (None, None))
         cells = [
             cell("seconds", stat_of([*seeds.values()]) if seeds else None),
-            _evaluations(found, system.name, costs) or MISSING,
+            _evaluations(results, system.name, costs) or MISSING,
             MISSING if low is None else f"{low:.3g} to {high:.3g}",
         ]
         if set(cells) != {MISSING}:
@@ -219,13 +221,13 @@ def cost_table(found: Results, costs: Mapping[str, Mapping]) -> Table:
     return [heads[j] for j in filled], [[line[j] for j in filled] for line in body]
 
 
-def _evaluations(found: Results, name: str, costs: Mapping[str, Mapping]) -> str:
+def _evaluations(results: Results, name: str, costs: Mapping[str, Mapping]) -> str:
     """Network evaluations of a drawn item: a number, or the least and the most over patterns."""
     if "nfe" in (costs.get(name) or {}):
         return f"{costs[name]['nfe']:g}"
     of_patterns = (
         seeds.values()
-        for key, seeds in found.values.items()
+        for key, seeds in results.values.items()
         if (key.system, key.protocol, key.metric) == (name, "cost", "nfe")
     )
     counts = [count for counts in of_patterns for count in counts]

@@ -29,8 +29,8 @@ def sections(named: Iterable[tuple[str, Sequence[Block]]]) -> list[Block]:
     """Return headings and their blocks; what has no content is left out."""
     blocks: list[Block] = []
     for heading, parts in named:
-        kept = [b for b in parts if b[-1]]  # the content; a figure not made has an empty caption
-        blocks += [("h2", heading), *kept] if kept else []
+        filled = [b for b in parts if b[-1]]  # a figure that was not drawn has an empty caption
+        blocks += [("h2", heading), *filled] if filled else []
     return blocks
 
 
@@ -83,8 +83,8 @@ def _html(block: Block, images: Mapping[str, str]) -> str:
         case "list", items:
             return f"<ul>{''.join(f'<li>{escape(str(item))}</li>' for item in items)}</ul>"
         case "pairs", pairs:
-            told = [(escape(str(k)), escape(str(v))) for k, v in pairs.items()]
-            return f"<dl>{''.join(f'<dt>{k}</dt><dd>{v}</dd>' for k, v in told)}</dl>"
+            escaped = [(escape(str(k)), escape(str(v))) for k, v in pairs.items()]
+            return f"<dl>{''.join(f'<dt>{k}</dt><dd>{v}</dd>' for k, v in escaped)}</dl>"
         case "table", caption, header, rows:
             return _html_table(caption, header, rows)
         case "figure", name, caption:
@@ -95,16 +95,16 @@ def _html(block: Block, images: Mapping[str, str]) -> str:
 
 
 def write_pages(
-    workdir: Path, title: str, blocks: Sequence[Block], made: Mapping[str, Figure]
+    workdir: Path, title: str, blocks: Sequence[Block], drawn: Mapping[str, Figure]
 ) -> Path:
     """Write `report.md`, `report.html` (returned) and `figures/*.png`, each atomically.
 
     Args:
-      made: name -> figure, of the blocks' figures.
+      drawn: name -> figure, of the blocks' figures.
     """
     folder, images = Path(workdir) / "figures", {}
     folder.mkdir(parents=True, exist_ok=True)
-    for name, figure in made.items():
+    for name, figure in drawn.items():
         figures.save(figure, folder / f"{name}.png")
         images[name] = base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'

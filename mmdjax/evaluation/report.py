@@ -73,93 +73,93 @@ class Context(NamedTuple):
     figures: Mapping[str, tuple[Figure, str]] = {}
 
 
-def write_report(folder: Path, found: Results, context: Context) -> Path:
+def write_report(folder: Path, results: Results, context: Context) -> Path:
     """Write `report.md`, `report.html` (returned) and `figures/*.png`, each atomically."""
     context = context._replace(costs={name: cost for name, cost in context.costs.items() if cost})
-    names, dataset = beside.chosen(context.config, context.comparison, found.modalities)
-    if not any(m in beside.METRICS for m in found.measured("fixed") | found.measured("random")):
+    names, dataset = beside.chosen(context.config, context.comparison, results.modalities)
+    if not any(m in beside.METRICS for m in results.measured("fixed") | results.measured("random")):
         names = ()
-    printed = beside.averages(found, names, dataset)
-    shown = charts.charts(found, context.costs, printed) | dict(context.figures)
+    printed = beside.averages(results, names, dataset)
+    shown = charts.charts(results, context.costs, printed) | dict(context.figures)
     if context.history:
         caption = "Loss, one line a seed. The circle is the epoch that was kept."
         shown["loss"] = (figures.loss_curves(context.history), caption)
     context = context._replace(
         figures=shown,
-        sections=[*context.sections, *beside.section(found, context.config, names, dataset)],
+        sections=[*context.sections, *beside.section(results, context.config, names, dataset)],
     )
     pictures = {name: figure for name, (figure, _) in shown.items()}
-    return pages.write_pages(folder, context.title, _blocks(found, context, printed), pictures)
+    return pages.write_pages(folder, context.title, _blocks(results, context, printed), pictures)
 
 
-def _blocks(found: Results, context: Context, printed: Mapping[str, str]) -> list[Block]:
+def _blocks(results: Results, context: Context, printed: Mapping[str, str]) -> list[Block]:
     """The report from top to bottom; what has no content is left out."""
 
     def figure(name: str) -> Block:
         return "figure", name, *context.figures.get(name, (None, ""))[1:]
 
     def by_condition(protocol: str, metrics: Iterable[str]) -> list[Block]:
-        measured = [metric(m) for m in metrics if m in found.measured(protocol)]
+        measured = [metric(m) for m in metrics if m in results.measured(protocol)]
         return [
             ("table", entry.title(arrow=True) + PLACES.get(protocol, ""),
-             *condition_table(found, protocol, entry.name))
+             *condition_table(results, protocol, entry.name))
             for entry in measured
         ]  # fmt: skip
 
-    name, costs = found.task.headline, context.costs
-    regrets = [m for m in found.task.main if m.startswith("regret_")]
-    second = [m for m in found.task.main if m == "mae" and m != name]
-    main = findings.main_table(found, costs, printed)
+    name, costs = results.task.headline, context.costs
+    regrets = [m for m in results.task.main if m.startswith("regret_")]
+    second = [m for m in results.task.main if m == "mae" and m != name]
+    main = findings.main_table(results, costs, printed)
     text = json.dumps(context.config, indent=2, default=str, ensure_ascii=False)
     sections = [
-        ("Results", [("table", f"Mean over {findings.counted(found)}", *main), figure("systems"),
-                     ("table", f"Differences to {found.systems[0].name}",
-                      *findings.difference_table(found)),
+        ("Results", [("table", f"Mean over {findings.counted(results)}", *main), figure("systems"),
+                     ("table", f"Differences to {results.systems[0].name}",
+                      *findings.difference_table(results)),
                      figure("quality_and_time"),
                      ("table", "Further metrics, mean over patterns",
-                      *findings.further_table(found))]),
+                      *findings.further_table(results))]),
         ("By pattern", [figure("per_pattern"), *by_condition("fixed", (name, *regrets))]),
         ("By missing rate", [figure(f"rate_{name}"), *by_condition("random", [name]),
                              *(b for m in second for b in (figure(f"rate_{m}"),
                                                            *by_condition("random", [m])))]),
         ("Gaps", by_condition("gaps", (name, *second))),
         ("Imputation", [figure("rate_rmse_mean"), *by_condition("random", ["rmse_mean", "rmse"]),
-                        *by_condition("imputation", sorted(found.measured("imputation")))]),
+                        *by_condition("imputation", sorted(results.measured("imputation")))]),
         *context.sections,
-        ("How to read this", [("list", _reading(found, costs))]),
+        ("How to read this", [("list", _reading(results, costs))]),
         ("Training and cost", [figure("loss"),
                                ("table", "Time spent, shared phases once",
-                                *findings.time_table(found)),
+                                *findings.time_table(results)),
                                ("table", "Cost of each system",
-                                *findings.cost_table(found, costs))]),
-        ("Notes", [("list", _notes(found, context))]),
+                                *findings.cost_table(results, costs))]),
+        ("Notes", [("list", _notes(results, context))]),
         ("Machine and configuration", [("pairs", context.machine),
                                        ("details", "Configuration", text)]),
     ]  # fmt: skip
-    lead = ("lead", findings.lead(found))
+    lead = ("lead", findings.lead(results))
     return [("h1", context.title), lead, *pages.sections(sections)]
 
 
-def _reading(found: Results, costs: Mapping) -> list[str]:
+def _reading(results: Results, costs: Mapping) -> list[str]:
     """The explanations that the report's tables need."""
-    seeds = sorted({s[2] for s in found.summary.values()}) or [0]
+    seeds = sorted({s[2] for s in results.summary.values()}) or [0]
     n = "–".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
-    held = {name for key in found.values for name in (key.metric, key.protocol)}
-    held |= {s.method.removesuffix("_trained") for s in found.systems}
-    held |= {"draws"} if any(s.draws for s in found.systems) else set()
-    held |= {"several"} if len(found.systems) > 1 else set()
+    held = {name for key in results.values for name in (key.metric, key.protocol)}
+    held |= {s.method.removesuffix("_trained") for s in results.systems}
+    held |= {"draws"} if any(s.draws for s in results.systems) else set()
+    held |= {"several"} if len(results.systems) > 1 else set()
     held |= {"timed"} if costs else set()
     return [
         f"A number is the mean ± the sample standard deviation over seeds, n = {n}; one seed has "
         "no ±. An average over patterns is taken inside each seed first.",
-        f"A pattern names what is observed: {letters_of(found.modalities)}.",
+        f"A pattern names what is observed: {letters_of(results.modalities)}.",
         *(text for needed, text in READING if held.issuperset(needed.split())),
     ]
 
 
-def _notes(found: Results, context: Context) -> list[str]:
+def _notes(results: Results, context: Context) -> list[str]:
     notes = list(context.notes)
-    if spent := findings.minutes(found):
+    if spent := findings.minutes(results):
         notes.append(f"Training and evaluation took {spent:.1f} minutes, shared phases once.")
     if context.config.get("optimise") is False:
         notes.append("Only draws were optimised programs (optimise=False): training took longer.")

@@ -215,16 +215,16 @@ def cell(name: str, stat: Stat | None) -> str:
 
 
 def grid(
-    found: Results, columns: Mapping[tuple[str, str, str], str], contest: bool = True
+    results: Results, columns: Mapping[tuple[str, str, str], str], contest: bool = True
 ) -> Table:
     """Return systems by columns, {(protocol, condition, metric): head}; only what was measured.
 
     Args:
       contest: whether the best of a column is bold.
     """
-    filled = [c for c in columns if any((s.name, *c) in found.summary for s in found.systems)]
-    present = [s for s in found.systems if any((s.name, *c) in found.summary for c in filled)]
-    body = [[cell(c[2], found.summary.get((s.name, *c))) for c in filled] for s in present]
+    filled = [c for c in columns if any((s.name, *c) in results.summary for s in results.systems)]
+    present = [s for s in results.systems if any((s.name, *c) in results.summary for c in filled)]
+    body = [[cell(c[2], results.summary.get((s.name, *c))) for c in filled] for s in present]
     for j, column in enumerate(filled if contest else ()):
         # The printed mean decides, so that what looks equal is bold together.
         means = {
@@ -239,11 +239,11 @@ def grid(
     return heads, [[s.label, *line] for s, line in zip(present, body, strict=True)]
 
 
-def condition_table(found: Results, protocol: str, name: str) -> Table:
+def condition_table(results: Results, protocol: str, name: str) -> Table:
     """Return system by condition of one protocol; condition by system where conditions are many."""
-    heads = found.conditions(protocol)
+    heads = results.conditions(protocol)
     columns = {(protocol, c, name): head for c, head in heads.items()}
-    table = grid(found, columns, contest=name in found.task.metric_names)
+    table = grid(results, columns, contest=name in results.task.metric_names)
     corner = {"fixed": "observed", "imputation": "observed>drawn"}.get(protocol)
     return turned(*table, corner) if corner and len(table[0]) > MOST_COLUMNS + 1 else table
 

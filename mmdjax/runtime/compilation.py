@@ -1,4 +1,4 @@
-"""Compiled programs: kept between processes, made ahead of time, and counted."""
+"""Programs are kept between processes, compiled ahead of time, and counted."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import jax
 
 from mmdjax.runtime.files import cache_folder
 
-# For functions that make compiled ones: equal arguments get the same one, so that systems with
-# equal modules share programs. Bounded: those of systems long gone stay until others come.
+# For functions that return compiled ones: equal arguments get the same function, so that systems
+# with equal modules share programs. Bounded, since those of systems long gone stay as well.
 shared = functools.lru_cache(maxsize=64)
 
 
 def keep_programs(optimise: bool = True) -> None:
-    """Compiled programs outlive the process: a second start, or a resumed run, skips compiling.
+    """Makes compiled programs outlive the process: a second start, or a resumed run, skips
+    compiling.
 
     Args:
       optimise: False for XLA's lowest level from here on, `AheadOfTime.run_often` excepted.
@@ -29,7 +30,7 @@ def keep_programs(optimise: bool = True) -> None:
 
 
 class Counter:
-    """Programs of this process since it was made: made, and of these read from the cache."""
+    """Counts this process' programs from here on: all, and those read from the cache."""
 
     def __init__(self):
         self.programs, self.cached, self.seconds = 0, 0, 0.0
@@ -49,23 +50,24 @@ class Counter:
                 self.cached += 1
 
     def __str__(self) -> str:
-        made = self.programs - self.cached
-        return f"{made} programs compiled, {self.cached} read from the cache, {self.seconds:.1f} s"
+        compiled = self.programs - self.cached
+        text = f"{compiled} programs compiled, {self.cached} read from the cache"
+        return f"{text}, {self.seconds:.1f} s"
 
 
-# One for all: programs are made in the order in which they were asked for.
+# One worker: programs are compiled in the order of the requests.
 _POOL = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile")
-_ASKED: weakref.WeakSet[Future] = weakref.WeakSet()
+_REQUESTED: weakref.WeakSet[Future] = weakref.WeakSet()
 
 
 def cancel_waiting() -> None:
-    """Drops all programs that are not being made yet, so that leaving early does not wait."""
-    for future in list(_ASKED):
+    """Drops all programs that are not being compiled yet, so that leaving early does not wait."""
+    for future in list(_REQUESTED):
         future.cancel()
 
 
 class AheadOfTime:
-    """A jitted function; its programs for known shapes can be made in the background.
+    """A jitted function whose programs for known shapes can be compiled in the background.
 
     Calling it with other shapes compiles on the spot, as `jax.jit` does.
     """
@@ -79,9 +81,10 @@ class AheadOfTime:
         """Starts compiling for arguments like these: arrays or `jax.ShapeDtypeStruct`s."""
         key = signature(shapes, static)
         if key not in self._programs or self._programs[key].cancelled():
-            make = lambda: self.jitted.lower(*shapes, **static).compile()  # noqa: E731
-            self._programs[key] = _POOL.submit(make)
-            _ASKED.add(self._programs[key])
+            self._programs[key] = _POOL.submit(
+                lambda: self.jitted.lower(*shapes, **static).compile()
+            )
+            _REQUESTED.add(self._programs[key])
 
     def __call__(self, *arguments, **static):
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
@@ -92,34 +95,34 @@ class AheadOfTime:
         return future.result()(*arguments)
 
     def shapes(self, *arguments, **static):
-        """Of what it returns. The trace is kept for `prepare` and for calls."""
+        """Returns the shapes of its result. The trace is kept for `prepare` and for calls."""
         return self.jitted.eval_shape(*arguments, **static)
 
     @classmethod
     def run_once(cls, function: Callable) -> AheadOfTime:
-        """Not optimised, which a program that runs once is not worth: compiling is all its time."""
+        """Returns it without optimisation, for programs that take longer to compile than to run."""
         return cls(function, compiler_options={"xla_backend_optimization_level": 0})
 
     @classmethod
     def run_often(cls, function: Callable, **options) -> AheadOfTime:
-        """Optimised even where `keep_programs` says otherwise: running is most of its time."""
+        """Returns it optimised even after `keep_programs(False)`, for programs that run often."""
         if not jax.config.read("jax_disable_most_optimizations"):
             return cls(function, **options)
         most = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
         return cls(function, compiler_options=most, **options)
 
     def programs(self) -> int:
-        """Programs so far: prepared, and compiled by calls."""
+        """Returns the number of programs so far: prepared, and compiled by calls."""
         return len(self._programs) + self.jitted._cache_size()
 
 
 def signature(arguments, static=None) -> tuple:
-    """What tells programs of a function apart: structure, shapes, and static arguments."""
+    """Returns structure, shapes and static arguments, by which programs of a function differ."""
     leaves, tree = jax.tree.flatten(arguments)
     shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
     return tree, shapes, tuple(sorted((static or {}).items()))
 
 
 def shapes_of(tree):
-    """`jax.ShapeDtypeStruct`s of a pytree of arrays."""
+    """Returns the `jax.ShapeDtypeStruct`s of a pytree of arrays."""
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree)

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place, then renamed into it."""
+"""Files that are whole or absent: each is written beside its place, then renamed into it."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ import numpy as np
 
 
 def cache_folder() -> Path:
-    """Prepared data sets and compiled programs live here: $MMDJAX_CACHE or the user's cache."""
-    if given := os.environ.get("MMDJAX_CACHE"):
-        return Path(given)
+    """The folder of prepared data sets and compiled programs: $MMDJAX_CACHE or the user's cache."""
+    if folder := os.environ.get("MMDJAX_CACHE"):
+        return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmdjax"
 
 
 @contextlib.contextmanager
 def locked(path: Path, wait: bool = False) -> Iterator[None]:
-    """Holds a lock file; the system lets go of it when the process ends, however it ends.
+    """Holds a lock file; the system releases it when the process ends, however it ends.
 
     On a file system without locks nothing is held.
 
     Args:
-      wait: for whoever holds it.
+      wait: until another process releases it.
 
     Raises:
-      BlockingIOError: somebody does, and there is no waiting; the message says who.
+      BlockingIOError: another process holds it and `wait` is False; the message names the process.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
@@ -50,14 +50,21 @@ def locked(path: Path, wait: bool = False) -> Iterator[None]:
         yield
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+@contextlib.contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path`, with its suffix; it takes its place unless writing fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp{path.suffix}")
     try:
-        temporary.write_bytes(content)
+        yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    with _replaced(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -65,13 +72,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def save_arrays(path: Path, **arrays: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp.npz")
-    try:
+    """Writes a .npz file."""
+    with _replaced(path) as temporary:
         np.savez(temporary, **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -1,8 +1,8 @@
 """Programs that run once, evaluated by numpy: drawing parameters takes less time than compiling it.
 
-A function is traced as for `jax.jit`; what its result needs of the trace is evaluated operation by
-operation. Random bits are JAX's own (Threefry; Salmon et al. 2011), so a key gives the same numbers
-as a compiled program up to rounding, on every machine.
+A function is traced as for `jax.jit`; the operations that its result needs are evaluated one by
+one. Random bits are JAX's own (Threefry; Salmon et al. 2011), so a key gives the same numbers as a
+compiled program up to rounding, on every machine.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ KEY = np.dtype([("high", np.uint32), ("low", np.uint32)])  # one element a key, 
 
 
 class OnHost:
-    """A function of keys and arrays; its result is a pytree of numpy arrays.
+    """A function of keys and arrays whose result is a pytree of numpy arrays.
 
-    One that takes other operations than initialisers do is compiled after all.
+    A function with other operations than those of initialisers is compiled after all.
     """
 
     def __init__(self, function: Callable):
@@ -45,7 +45,7 @@ class OnHost:
         self._trace(shapes)
 
     def shapes(self, *arguments):
-        """Of what it returns."""
+        """Returns the shapes of its result."""
         return self._trace(arguments)[2]
 
     def _trace(self, arguments):
@@ -70,7 +70,7 @@ def _keys(high, low) -> np.ndarray:
 
 
 def threefry(key, counts) -> tuple[np.ndarray, np.ndarray]:
-    """Threefry-2x32 with 20 rounds.
+    """Returns two words of Threefry-2x32 with 20 rounds.
 
     Args:
       key, counts: two uint32 arrays each, broadcast against each other.
@@ -114,14 +114,13 @@ def _broadcast(a, *, shape, broadcast_dimensions, **_):
 
 def _scan(*operands, jaxpr, length, num_consts, num_carry, reverse, **_):
     constants, rest = operands[:num_consts], operands[num_consts:]
-    carry, rows, made = list(rest[:num_carry]), rest[num_carry:], []
-    for i in range(length)[:: -1 if reverse else 1]:
-        given = (*constants, *carry, *(row[i] for row in rows))
-        values = evaluate(jaxpr.jaxpr, jaxpr.consts, given)
+    carry, rows, results = list(rest[:num_carry]), rest[num_carry:], []
+    order = slice(None, None, -1 if reverse else 1)
+    for i in range(length)[order]:
+        values = _call(*constants, *carry, *(row[i] for row in rows), jaxpr=jaxpr)
         carry = values[:num_carry]
-        made.append(values[num_carry:])
-    made = made[:: -1 if reverse else 1]
-    return [*carry, *(np.stack(column) for column in zip(*made, strict=True))]
+        results.append(values[num_carry:])
+    return [*carry, *(np.stack(column) for column in zip(*results[order], strict=True))]
 
 
 def _call(*operands, jaxpr, **_):
@@ -159,20 +158,19 @@ OPERATIONS |= {name: lambda *a, f=f, **_: f(*a) for name, f in ELEMENTWISE.items
 
 
 def evaluable(jaxpr) -> bool:
-    """Whether every operation of it is known here."""
+    """Returns whether all its operations are known here, and random bits are JAX's default."""
 
     def known(equation) -> bool:
         if equation.primitive.name in CALLS:
             return evaluable(equation.params["jaxpr"].jaxpr)
         return equation.primitive.name in OPERATIONS
 
-    usual = jax.config.jax_threefry_partitionable
-    usual &= jax.config.jax_default_prng_impl == "threefry2x32"
-    return usual and all(map(known, jaxpr.eqns))
+    default = jax.config.jax_default_prng_impl == "threefry2x32"
+    return default and jax.config.jax_threefry_partitionable and all(map(known, jaxpr.eqns))
 
 
 def evaluate(jaxpr, constants, arguments) -> list[np.ndarray]:
-    """The results of a jaxpr of `OPERATIONS`; keys are arrays of `KEY`."""
+    """Returns the results of a jaxpr of `OPERATIONS`; keys are arrays of `KEY`."""
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*constants, *arguments), strict=True))
 
     def read(atom):

@@ -1,4 +1,4 @@
-"""What a user sees while a run works: bars with speed and time left, and TensorBoard events."""
+"""The output of a working run: bars with speed and time left, TensorBoard events, and traces."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import time
 from pathlib import Path
 
+import jax
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -18,21 +19,20 @@ from rich.progress import (
 )
 
 from mmdjax.runtime import processes
-from mmdjax.runtime.trace import Trace
 
 LINE_SECONDS = 20.0  # without a terminal: one line about this often
+FIRST, STEPS = 10, 20  # of a trace; the steps before are compiling and warming up
 
 
 class Phase:
     """Progress of one phase; `advance` costs no synchronisation with the device."""
 
-    def __init__(self, name, total, progress, console, writer):
-        self._name, self._total, self._progress = name, total, progress
-        self._console, self._writer = console, writer
-        self._done, self._started, self._line = 0, time.monotonic(), time.monotonic()
-        self._first, self._note = 0, ""
-        self._tag = re.sub(r"\W+", "_", name)  # what TensorBoard takes without complaint
+    def __init__(self, name: str, total: int, progress: Progress, writer: _Events):
+        self._name, self._total, self._progress, self._writer = name, total, progress, writer
+        self._first = self._done = 0
+        self._started = self._printed = time.monotonic()
         self._task = progress.add_task(name, total=total, note="", speed="")
+        self.note = ""
 
     def start_at(self, done: int) -> None:
         self._first = self._done = done
@@ -43,27 +43,28 @@ class Phase:
 
     def at(self, done: int, total: int) -> None:
         self._done, self._total = done, total
-        elapsed = max(time.monotonic() - self._started, 1e-9)
-        speed = (self._done - self._first) / elapsed
+        now, console = time.monotonic(), self._progress.console
+        speed = (done - self._first) / max(now - self._started, 1e-9)
         self._progress.update(self._task, completed=done, total=total, speed=f"{speed:.1f}/s")
-        if not self._console.is_terminal and time.monotonic() - self._line > LINE_SECONDS:
-            self._line = time.monotonic()
-            left = (self._total - self._done) / max(speed, 1e-9)
-            self._console.print(
-                f"{self._name}: {self._done}/{self._total}  {speed:.1f}/s  "
-                f"at most {left:.0f} s left  {self._note}",
-                markup=False,
-            )
+        if not console.is_terminal and now - self._printed > LINE_SECONDS:
+            self._printed, left = now, (total - done) / max(speed, 1e-9)
+            line = f"{self._name}: {done}/{total}  {speed:.1f}/s  at most {left:.0f} s left"
+            console.print(f"{line}  {self.note}", markup=False)
 
     def epoch(self, epoch: int, train: float, valid: float) -> None:
-        self._note = f"epoch {epoch}  loss {train:.4f}  valid {valid:.4f}"
-        self._progress.update(self._task, note=self._note)
-        for tag, value in (("train", train), ("valid", valid)):
-            self._writer.add_scalar(f"{self._tag}/{tag}", value, epoch)
+        self.note = f"epoch {epoch}  loss {train:.4f}  valid {valid:.4f}"
+        self._progress.update(self._task, note=self.note)
+        for kind, value in (("train", train), ("valid", valid)):
+            self._writer.add_scalar(f"{_tag(self._name)}/{kind}", value, epoch)
+
+
+def _tag(name: str) -> str:
+    """A name that TensorBoard and file systems take without complaint."""
+    return re.sub(r"\W+", "_", name)
 
 
 def terminal() -> Console:
-    """The terminal; as wide as the tables need where output goes to a file."""
+    """Returns the terminal; a file gets lines as wide as the tables need."""
     console = Console()
     return console if console.is_terminal else Console(width=140)
 
@@ -74,14 +75,14 @@ class Reporter:
     def __init__(self, folder: Path | None = None, profile: Path | None = None):
         """folder: of events. profile: of traces of training phases, if any.
 
-        Of several processes the first one alone is seen."""
-        first = processes.is_first()
+        Of several processes only the first one prints and writes events."""
         self.console = terminal()
-        self.console.quiet = not first
-        self._writer, self._profile = _Events(folder if first else None), profile
+        self.console.quiet = not processes.is_first()
+        self._writer = _Events(folder if processes.is_first() else None)
+        self._profile = profile
 
     def trace(self, name: str) -> Trace:
-        return Trace(self._profile / re.sub(r"\W+", "_", name) if self._profile else None)
+        return Trace(self._profile / _tag(name) if self._profile else None)
 
     @contextlib.contextmanager
     def phase(self, name: str, total: int):
@@ -96,15 +97,14 @@ class Reporter:
         )
         hidden = not self.console.is_terminal
         with Progress(*columns, console=self.console, disable=hidden, transient=True) as progress:
-            phase = Phase(name, total, progress, self.console, self._writer)
-            started = time.monotonic()
+            phase, started = Phase(name, total, progress, self._writer), time.monotonic()
             yield phase
-        took = time.monotonic() - started
-        if took > 1:
-            self.print(f"{name}: {took:.0f} s  {phase._note}")
+        seconds = time.monotonic() - started
+        if seconds > 1:
+            self.print(f"{name}: {seconds:.0f} s  {phase.note}")
 
     def print(self, thing) -> None:
-        """A table, or a line of text as it is."""
+        """Prints a table, or a line of text as it is."""
         self.console.print(thing, highlight=False, markup=False)
 
     def close(self) -> None:
@@ -112,7 +112,7 @@ class Reporter:
 
 
 class _Events:
-    """TensorBoard's event file, opened with its first value: an evaluation has none."""
+    """TensorBoard's event file, opened with its first value: an evaluation has no file."""
 
     def __init__(self, folder: Path | None):
         self._folder, self._writer = folder, None
@@ -128,3 +128,34 @@ class _Events:
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
+
+
+class Trace:
+    """Records training steps FIRST to FIRST + STEPS - 1 of a phase, for TensorBoard or Perfetto.
+
+    Without a folder (`--profile`) it does nothing.
+    """
+
+    def __init__(self, folder: Path | None):
+        self._folder, self._step, self._recording = folder, 0, False
+
+    def step(self, state) -> None:
+        """Has to be called after each step; state: its result, which may still be computed."""
+        if self._folder is None:
+            return
+        self._step += 1
+        if self._step == FIRST:
+            jax.block_until_ready(state)
+            options = jax.profiler.ProfileOptions()
+            options.python_tracer_level = 0  # every call of Python: slower than small steps are
+            jax.profiler.start_trace(str(self._folder), profiler_options=options)
+            self._recording = True
+        elif self._step == FIRST + STEPS:
+            self.end(state)
+
+    def end(self, state) -> None:
+        """Ends the trace; called at the end of a phase, which may have fewer steps."""
+        if self._recording:
+            jax.block_until_ready(state)
+            jax.profiler.stop_trace()
+            self._recording = False

@@ -7,7 +7,6 @@ import pytest
 
 from mmdjax.config import Comparison
 from mmdjax.evaluation import charts, figures, findings, tables
-from mmdjax.evaluation.point_names import name_points
 from mmdjax.evaluation.tables import Shown
 from mmdjax.runtime import files
 from mmdjax.runtime.files import write_bytes
@@ -230,7 +229,7 @@ def test_names_of_crowded_points_overlap_nothing():
     points = [(x, y) for x, y in rng.normal(0, [0.05, 0.02], (18, 2))] + [(1, 1), (-1, -1)]
     ax.plot(*zip(*points, strict=True), "o")
     names = [[f"Euler-Maruyama {i}"] for i in range(19)] + [["fast", "fast, averaged"]]
-    name_points(ax, points, names, [0.0] * 20)
+    figures.name_points(ax, points, names, [0.0] * 20)
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
     assert len(boxes) == 20
