@@ -1,4 +1,4 @@
-"""Published tables as printed, and ours under their conditions."""
+"""Tables that papers print, with our results under the same conditions among them."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def beside(results: Results, table: str, dataset: str) -> tuple[list[str], list[
 
 
 def _ours(results: Results, protocol: str, conditions: Sequence[str]) -> dict[str, dict]:
-    """System -> published condition -> metric -> statistics of ours; {} where not measured."""
+    """Return our statistics by system, published condition and metric, {} where not measured."""
     patterns = pattern_names(results.modalities) if len(results.modalities) == len(LETTERS) else []
     letters = dict(zip(patterns[: len(LETTERS)], LETTERS, strict=False))
     names = {_ordered("+".join(letters[p] for p in c.split("+"))): c for c in patterns}
@@ -148,7 +148,7 @@ def _ours(results: Results, protocol: str, conditions: Sequence[str]) -> dict[st
 
 
 def _triple(stats: Mapping[str, Stat] | None) -> str:
-    """Means of the three metrics, in one cell."""
+    """Return the means of the three metrics in one cell."""
     if not stats:
         return MISSING
     return " / ".join(f"{100 * stats[m][0]:.1f}" if m in stats else MISSING for m in METRICS)

@@ -64,20 +64,19 @@ def charts(
 
 
 def _panels(results: Results, systems: Iterable[str]) -> list[tuple[str, str]]:
-    """(protocol, metric) of the headline and of energy distance, where one of them has it."""
+    """Return (protocol, metric) of the headline and of energy distance, if a system has it."""
     panels = [("fixed", results.task.headline), ("imputation", "energy_distance")]
     return [p for p in panels if set(systems) & set(results.by_system(p[0], AVERAGE, p[1]))]
 
 
 def _printed(name: str, stats: Iterable[Stat]) -> tuple[np.ndarray, np.ndarray]:
-    """Means and deviations, 0 where undefined, as they are printed."""
+    """Return means and deviations, 0 where undefined, in the unit in which they are printed."""
     means, deviations = np.array([s[:2] for s in stats]).T * metric(name).scale
     return means, np.nan_to_num(deviations)
 
 
 def by_system(results: Results, printed: Mapping[str, str]) -> Figure:
-    """Headline metric and energy distance of each system: every seed, their mean, the published
-    number."""
+    """Draw headline metric and energy distance of each system: seeds, mean, published number."""
     panels = _panels(results, [s.name for s in results.systems])
     measured = set().union(*(results.by_system(p, AVERAGE, m) for p, m in panels))
     names = [s.name for s in results.systems if s.name in measured][::-1]
@@ -104,9 +103,9 @@ def by_system(results: Results, printed: Mapping[str, str]) -> Figure:
 
 
 def by_pattern(results: Results, name: str) -> Figure:
-    """Grouped bars over the availability patterns; the optimum is a black line over each.
+    """Draw grouped bars over the availability patterns, and the optimum as a black line over each.
 
-    Beyond `MOST_GROUPS` groups or `MOST_BARS` bars, or with long names: a line of dots each.
+    Beyond `MOST_GROUPS` groups or `MOST_BARS` bars, or with long names, each is a line of dots.
     """
     lines, entry, hues = results.by_condition("fixed", name), metric(name), colours(results.systems)
     conditions = [c for c in results.conditions("fixed") if any(c in of for of in lines.values())]
@@ -144,8 +143,8 @@ def by_pattern(results: Results, name: str) -> Figure:
 
 
 def _dots_by_pattern(results: Results, name: str, conditions: Sequence[str]) -> Figure:
-    """Patterns from top to bottom; a dot a system, its deviation over seeds as a line through it,
-    and the optimum as a black stroke."""
+    """Draw patterns from top to bottom: a dot for each system, its deviation over seeds as a line
+    through it, and the optimum as a black stroke."""
     lines, hues = results.by_condition("fixed", name), colours(results.systems)
     figure = blank(9.6, 1.9 + 0.27 * len(conditions))
     ax = figure.subplots()
@@ -174,7 +173,7 @@ def _dots_by_pattern(results: Results, name: str, conditions: Sequence[str]) -> 
 
 
 def _legend(figure: Figure, entries) -> None:
-    """Below a figure; entries: (handle, name) each, the first one bold."""
+    """Write a legend below a figure; entries: (handle, name) each, the first one bold."""
     columns = 5 if max((len(e[1]) for e in entries), default=0) < 20 else 3
     style = {"loc": "outside lower center", "ncols": columns, "frameon": False, "fontsize": 9}
     legend = figure.legend([e[0] for e in entries], [e[1] for e in entries], **style)
@@ -183,7 +182,7 @@ def _legend(figure: Figure, entries) -> None:
 
 
 def against_rate(results: Results, name: str) -> Figure:
-    """A line a system over the realised missing rate, with a band of one std over seeds."""
+    """Draw each system over the realised missing rate, with a band of one deviation over seeds."""
     entry, hues, ends = metric(name), colours(results.systems), {}
     lines = {
         system: {c: s for c, s in stats.items() if c in results.rates}
@@ -218,7 +217,7 @@ def against_rate(results: Results, name: str) -> Figure:
 
 
 def _spread(positions: Sequence[float], gap: float) -> list[float]:
-    """The positions moved apart until neighbours are `gap` apart, each as little as may be."""
+    """Return the positions moved as little as possible until neighbours are `gap` apart."""
     order = np.argsort(positions)
     placed = np.asarray(positions, np.float64)[order]
     for _ in range(2000):
@@ -231,8 +230,8 @@ def _spread(positions: Sequence[float], gap: float) -> list[float]:
 def quality_against_time(
     results: Results, timed: Sequence[str], costs: Mapping[str, Mapping]
 ) -> Figure:
-    """The headline metric over the seconds of predictions, energy distance over those of draws; NFE
-    by colour."""
+    """Draw the headline metric over the seconds of predictions, and energy distance over those of
+    draws; colours are NFE."""
     panels = _panels(results, timed)
     evaluations = [costs[name]["nfe"] for name in timed]
     norm = LogNorm(0.8 * min(evaluations), 1.25 * max(evaluations))
@@ -273,7 +272,7 @@ def quality_against_time(
 
 
 def _without_drawing(ax, results: Results) -> None:
-    """A line for the best system that fills instead of drawing."""
+    """Draw a line at the best system that fills instead of drawing."""
     entry = metric(results.task.headline)
     stats = results.by_system("fixed", AVERAGE, entry.name)
     names = [s.name for s in results.systems if s.name in stats and not (s.draws or s.yardstick)]

@@ -1,4 +1,4 @@
-"""Conditions of the evaluation: what of the test split a method is given, the same for all."""
+"""The conditions of an evaluation: which data of the test split are observed, for all methods."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mmdjax.types import Observed
 
 
 class Condition(NamedTuple):
-    """One condition.
+    """What is observed of a split, and its name.
 
     Attributes:
       protocol: 'fixed' (one availability pattern for all utterances), 'random' (a missing rate) or
         'gaps' (a generator of `data/missing/gaps.py`).
       name: 'l+a', '0.3' or 'burst 0.3'.
-      observed: what is given, with Q = 1.
+      observed: with Q = 1.
     """
 
     protocol: str
@@ -33,7 +33,7 @@ class Condition(NamedTuple):
         return float(1 - sum(o.sum() for o in self.observed.frames.values()) / exists)
 
     def masks(self) -> dict[str, np.ndarray]:
-        """Return what is kept with a run, by name; patterns need not be."""
+        """Return the masks that are saved with a run, by name; those of patterns need not be."""
         if self.protocol == "fixed":
             return {}
         if self.observed.frames is None:

@@ -1,4 +1,4 @@
-"""What draws cost: seconds, evaluations and parameters."""
+"""The cost of draws: seconds, evaluations and parameters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROUNDS = 5  # of timing, after one that compiles
 
 
 def draw_costs(methods: Mapping[str, Method], reporter) -> dict[str, dict]:
-    """Return what a thousand draws of one modality given all others cost, by system.
+    """Return the cost of a thousand draws of one modality given all others, by system.
 
     Systems take turns, so that all see the same machine.
 

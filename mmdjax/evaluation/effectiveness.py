@@ -190,7 +190,7 @@ def embed(
       groups: name -> (N_i, D), one row an utterance: features flattened, frames that do not exist
         zero. Rows may repeat.
       iterations: in all; the first 250, or about a quarter if that is less, exaggerate.
-      advance: told of each 50 iterations, `iterations // 50` times in all.
+      advance: called after each 50 iterations, `iterations // 50` times in all.
 
     Returns:
       name -> (N_i, 2).
@@ -232,7 +232,7 @@ class Panel(NamedTuple):
 
 
 def _marks(kind: str, hues: tuple[str, str]) -> dict:
-    """How points of a kind are drawn: the drawn ones on top, the observed ones behind."""
+    """Return the style of points of a kind: drawn ones lie on top, observed ones behind."""
     return {
         OBSERVED: {"marker": "o", "ms": 1.8, "mfc": BACKGROUND, "mew": 0, "zorder": 1},
         TRUE: {"marker": "o", "ms": 3.6, "mfc": hues[0], "mec": "white", "mew": 0.2, "zorder": 2},

@@ -1,4 +1,4 @@
-"""Any method on the test split under every condition, for one seed.
+"""Evaluates any method on the test split under every condition, for one seed.
 
 Systems whose completions agree are completed once: predictions of K draws, of one draw, and of
 another classifier are read from the same draws.
@@ -33,7 +33,7 @@ class Member(NamedTuple):
 
 
 class Imputed(NamedTuple):
-    """How well what is missing was completed under one condition.
+    """Errors of the completions of missing data under one condition.
 
     Attributes:
       first, mean: (N, M) mean squares against the truth, of one completion and of the average of K;
@@ -108,7 +108,7 @@ def evaluate(
 def _by_pattern(
     members: Sequence[Member], conditions: Sequence[Condition], seed: int, split: str
 ) -> Iterator[tuple[Condition, list[Answer]]]:
-    """Answers of methods that see utterances: every pattern once, then looked up."""
+    """Yield answers of methods that see utterances: every pattern once, then looked up."""
     method, draws = members[0].method, max(m.draws for m in members)
     patterns, rows = method.dataset.patterns, len(method.dataset.splits[split])
     answers: list[list[Answer]] = []  # of each pattern
@@ -133,7 +133,7 @@ def _by_pattern(
 
 
 def _looked_up(answers: Sequence[Answer], index: np.ndarray) -> Answer:
-    """One system's answer where utterance n has the pattern index[n]; answers: of each pattern."""
+    """Return the answer where utterance n has the pattern index[n]; answers: of each pattern."""
     utterances = np.arange(len(index))
 
     def gather(arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -149,7 +149,7 @@ def _looked_up(answers: Sequence[Answer], index: np.ndarray) -> Answer:
 def _one_by_one(
     members: Sequence[Member], conditions: Sequence[Condition], seed: int, split: str
 ) -> Iterator[tuple[Condition, list[Answer]]]:
-    """Answers of methods that see conversations."""
+    """Yield answers of methods that see conversations."""
     draws = max(m.draws for m in members)
     for condition in conditions:
         count = 1 if condition.observed.everything else draws
@@ -160,7 +160,7 @@ def _one_by_one(
 def _answers(
     members: Sequence[Member], observed: Observed, draws: int, name: str, seed: int, split: str
 ) -> list[list[Answer]]:
-    """For each condition of `observed`, the answer of every member."""
+    """Return the answer of every member for each condition of `observed`."""
     method, params = members[0].method, members[0].params
     key = jax.random.fold_in(jax.random.key(seed), stream("test"))
     if observed.frames is not None:
@@ -184,7 +184,7 @@ def _answers(
 def _imputed(
     method: Method, params: Mapping, completion: Completion, split: str
 ) -> list[Imputed] | None:
-    """For each condition, how well what is missing was completed."""
+    """Return the errors of completions for each condition; None without a truth."""
     truth = method.truth(params, split)
     masks = completion.observed.modalities
     if truth is None or completion.observed.frames is not None:
@@ -214,7 +214,7 @@ def _imputed(
 
 
 def _flat(x: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """(N, T C), zero off the frames."""
+    """Return (N, T C) of (N, T, C), zero outside the frames."""
     return np.where(frames[..., None], x, 0.0).reshape(len(x), -1)
 
 

@@ -126,7 +126,7 @@ def name_points(
 
 
 def _overlap(boxes: np.ndarray, others: Sequence[np.ndarray]) -> float:
-    """Area in common, of (left, bottom, right, top) each."""
+    """Return the area in common of boxes (left, bottom, right, top)."""
     if not len(boxes) or not len(others):
         return 0.0
     boxes, others = boxes[:, None], np.array(others)

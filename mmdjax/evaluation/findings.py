@@ -161,7 +161,7 @@ def difference_table(results: Results) -> Table:
 
 
 def _phases(results: Results) -> dict[tuple[str, tuple], list[str]]:
-    """(phase, its seconds as pairs with seeds) -> the systems that share it."""
+    """Return (phase, pairs of seed and seconds) -> the systems that share it."""
     phases: dict[tuple[str, tuple], list[str]] = {}
     for key, seconds in results.values.items():
         if (key.protocol, key.metric) == ("cost", "seconds"):
@@ -222,7 +222,7 @@ def cost_table(results: Results, costs: Mapping[str, Mapping]) -> Table:
 
 
 def _evaluations(results: Results, name: str, costs: Mapping[str, Mapping]) -> str:
-    """Network evaluations of a drawn item: a number, or the least and the most over patterns."""
+    """Return the evaluations of a drawn item: a number, or the range over patterns."""
     if "nfe" in (costs.get(name) or {}):
         return f"{costs[name]['nfe']:g}"
     of_patterns = (

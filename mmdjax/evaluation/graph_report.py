@@ -66,7 +66,7 @@ def sections(
 
 @functools.partial(jax.jit, static_argnames=("kind", "modality", "sde"))
 def _diffused(kind: str, graphs: Graphs, x, modality: int, sde: SDE):
-    """(B, T, N, N): one modality's graphs at each of `EITHER`, with the same noise at all times.
+    """Return one modality's graphs at each of `EITHER`, (B, T, N, N), with one noise for all times.
 
     Args:
       kind: of state, which is diffused at unit variance.
@@ -89,7 +89,7 @@ def _diffused(kind: str, graphs: Graphs, x, modality: int, sde: SDE):
 
 
 def _curves(diffused: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """(measures, times `TIMES`), means over conversations."""
+    """Return (measures, times `TIMES`), means over conversations."""
     times = [EITHER.index(t) for t in TIMES]
     curves = []
     for matrices, n in zip(diffused[:, times], valid.sum(1), strict=True):
@@ -139,7 +139,7 @@ def picture(diffused: Mapping[str, np.ndarray], valid: np.ndarray) -> Figure:
 
 
 def _kept_table(method) -> Table:
-    """Shares of the squared Frobenius norm in each basis, means over the test conversations."""
+    """Return shares of the squared Frobenius norm in each basis, means over the test split."""
     data, test = method.system.grouped.data, method.system.grouped.of_split["test"]
     graphs = jax.tree.map(lambda a: a[test], data.graphs)
     everything = jnp.broadcast_to(graphs.valid[..., None], data.x[test].shape[:3])

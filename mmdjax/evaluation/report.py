@@ -15,7 +15,7 @@ from mmdjax.evaluation.tables import Results, condition_table
 from mmdjax.tasks import metric
 
 PLACES = {"random": ", by missing rate", "gaps": ", by kind of gap"}
-READING = (  # what the run must hold, and what the reader then has to know
+READING = (  # (what a run must hold, the explanation that its reader then needs)
     ("", "Bold marks the best mean of a column; ± tells whether that is a difference. Yardsticks "
      "(grey) are never bold. A dash: not measured, or not defined."),
     ("several", "Differences are taken from the first system, seed by seed; ± is their deviation. "
@@ -49,7 +49,7 @@ READING = (  # what the run must hold, and what the reader then has to know
 
 
 class Context(NamedTuple):
-    """What a report says beside its numbers.
+    """The content of a report beside its numbers.
 
     Attributes:
       title: its heading.
@@ -93,7 +93,7 @@ def write_report(folder: Path, results: Results, context: Context) -> Path:
 
 
 def _blocks(results: Results, context: Context, printed: Mapping[str, str]) -> list[Block]:
-    """The report from top to bottom; what has no content is left out."""
+    """Return the report from top to bottom; blocks without content are left out."""
 
     def figure(name: str) -> Block:
         return "figure", name, *context.figures.get(name, (None, ""))[1:]
@@ -141,7 +141,7 @@ def _blocks(results: Results, context: Context, printed: Mapping[str, str]) -> l
 
 
 def _reading(results: Results, costs: Mapping) -> list[str]:
-    """The explanations that the report's tables need."""
+    """Return the explanations that the report's tables need."""
     seeds = sorted({s[2] for s in results.summary.values()}) or [0]
     n = "–".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
     held = {name for key in results.values for name in (key.metric, key.protocol)}

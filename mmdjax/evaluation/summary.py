@@ -1,4 +1,4 @@
-"""From the results of a run's systems to its report."""
+"""Collects the results of a run's systems and writes its report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From result rows to tables: plain lists of strings, for Markdown, HTML and the terminal.
+"""Makes tables of result rows: plain lists of strings, for Markdown, HTML and the terminal.
 
 A row is `{system, method, protocol, condition, seed, metric, value}`; a table is `(header, rows)`.
 """
@@ -22,7 +22,7 @@ from mmdjax.tasks import Task, metric
 
 
 class Key(NamedTuple):
-    """What a value is of."""
+    """The key of a value."""
 
     system: str
     protocol: str
@@ -74,7 +74,7 @@ class Quiet(str):
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """What a report is about.
+    """The results that a report shows.
 
     Attributes:
       values: value of every seed, of `systems` alone, with condition 'average'.

@@ -1,4 +1,4 @@
-"""Rows of a batch over the devices of this process, virtual ones of a CPU included."""
+"""Spreads the rows of a batch over the devices of this process, virtual ones of a CPU included."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def over_devices(function: Callable, shared: tuple, arrays: tuple, axes: tuple[int, ...], out: int):
-    """function(*shared, *arrays), the rows of `arrays` spread over this process' devices.
+    """Returns function(*shared, *arrays), with the rows of `arrays` spread over all local devices.
 
     Args:
       axes: where the rows of each array are. out: where those of every result are.
@@ -31,17 +31,17 @@ def over_devices(function: Callable, shared: tuple, arrays: tuple, axes: tuple[i
 
 
 def spreads(rows: int) -> bool:
-    """Whether a call of so many rows uses all devices: they have to divide evenly."""
+    """Returns whether a call of so many rows uses all devices: they have to divide evenly."""
     devices = len(jax.local_devices())
     return devices > 1 and rows % devices == 0
 
 
 def on_all_devices(tree, rows: int):
-    """A copy of a pytree on every device that a call of so many rows uses."""
+    """Copies a pytree to every device that a call of so many rows uses."""
     return jax.device_put(tree, replicated()) if spreads(rows) else tree
 
 
 def replicated() -> jax.sharding.NamedSharding:
-    """The same array on each of this process' devices."""
+    """Returns the sharding of an array that each local device holds whole."""
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("rows",))
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())

@@ -16,7 +16,7 @@ import numpy as np
 
 
 def cache_folder() -> Path:
-    """The folder of prepared data sets and compiled programs: $MMDJAX_CACHE or the user's cache."""
+    """Returns the folder of prepared data and programs: $MMDJAX_CACHE or the user's cache."""
     if folder := os.environ.get("MMDJAX_CACHE"):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmdjax"
@@ -52,7 +52,7 @@ def locked(path: Path, wait: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _replaced(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path`, with its suffix; it takes its place unless writing fails."""
+    """Yields a temporary file beside `path`, which replaces it unless writing fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp{path.suffix}")
     try:

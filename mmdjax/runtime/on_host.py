@@ -87,7 +87,7 @@ def threefry(key, counts) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _counted(keys, shape):
-    """Threefry of 0, 1, ... for every one of some keys: two arrays (*keys, *shape)."""
+    """Returns Threefry of 0, 1, ... for each key: two arrays (*keys, *shape)."""
     counts = np.arange(np.prod(shape, dtype=int), dtype=np.uint32).reshape(shape)
     keys = keys[(..., *(None,) * len(shape))]
     return threefry((keys["high"], keys["low"]), (np.zeros_like(counts), counts))

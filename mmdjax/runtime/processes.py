@@ -1,4 +1,4 @@
-"""Several processes of one run (`jax.distributed`): who writes, and work dealt out among them.
+"""Several processes of one run (`jax.distributed`): which one writes, and how work is shared.
 
 Every process runs the same program on the same numbers. Only the first one writes; what depends on
 a clock or on a folder is decided by the first one for all.
@@ -15,29 +15,28 @@ from jax.experimental import multihost_utils
 from mmdjax.errors import UserError
 from mmdjax.runtime import stopping
 
-# A process that has not been heard of for so long is dead, and the others end.
-HEARTBEAT_SECONDS = 20
-LEAVING_SECONDS = 30  # that a process waits for the others when it ends
+HEARTBEAT_SECONDS = 20  # a process that is silent for so long is dead, and the others end
+LEAVING_SECONDS = 30  # a process waits so long for the others when it ends
 
 
 def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
     """Joins the processes of a run; before anything else is asked of JAX.
 
     Args:
-      coordinator: HOST:PORT of process 0; '' to find all three out (TPU pods, SLURM, MPI).
+      coordinator: HOST:PORT of process 0; '' to detect all three (TPU pods, SLURM, MPI).
       processes: how many. process: number of this one.
 
     Raises:
-      UserError: some of the three are missing or wrong, or cannot be found out.
+      UserError: some of the three are missing or wrong, or cannot be detected.
     """
-    given = {}
+    settings = {}
     if coordinator or processes or process >= 0:
         if ":" not in coordinator or not 0 <= process < processes:
             raise UserError(
                 f"--coordinator={coordinator!r} --processes={processes} --process={process}; "
                 "allowed: HOST:PORT, a number N, and 0 to N - 1"
             )
-        given = {
+        settings = {
             "coordinator_address": coordinator,
             "num_processes": processes,
             "process_id": process,
@@ -45,7 +44,7 @@ def start(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
         }
     try:
         jax.distributed.initialize(
-            **given,
+            **settings,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             shutdown_timeout_seconds=LEAVING_SECONDS,
         )
@@ -63,12 +62,12 @@ def several() -> bool:
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes."""
+    """Returns whether this is the process that writes."""
     return jax.process_index() == 0
 
 
 def agreed(value: float) -> float:
-    """The first process' number, on all of them, to the last bit."""
+    """Returns the first process' number on all processes, bit for bit."""
     if not several():
         return value
     words = np.array([value], np.float64).view(np.uint32)  # JAX would round to 32 bits
@@ -76,7 +75,7 @@ def agreed(value: float) -> float:
 
 
 def all_agree(value: bool) -> bool:
-    """Whether it is true on every process."""
+    """Returns whether it is true on every process."""
     if not several():
         return bool(value)
     return bool(multihost_utils.process_allgather(np.int32(value)).all())
@@ -89,7 +88,7 @@ def meet(name: str) -> None:
 
 
 def dealt(count: int, call: Callable[[int], object]) -> Iterator:
-    """call(0), ..., call(count - 1) in order on every process; each makes its share of the calls.
+    """Yields call(0), ..., call(count - 1) on every process; each makes its share of the calls.
 
     Args:
       call: to a pytree of arrays whose shapes do not depend on the index.
@@ -103,7 +102,7 @@ def dealt(count: int, call: Callable[[int], object]) -> Iterator:
     for first in range(0, count, processes):
         stopping.check()
         # In the last round some repeat the last call: all have to take part in the exchange.
-        own = call(min(first + jax.process_index(), count - 1))
-        found = multihost_utils.process_allgather(jax.tree.map(np.asarray, own))
+        result = call(min(first + jax.process_index(), count - 1))
+        results = multihost_utils.process_allgather(jax.tree.map(np.asarray, result))
         for place in range(min(processes, count - first)):
-            yield jax.tree.map(lambda a, place=place: a[place], found)
+            yield jax.tree.map(lambda a, place=place: a[place], results)

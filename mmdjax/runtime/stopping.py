@@ -17,8 +17,8 @@ class Stopped(KeyboardInterrupt):
 
 
 class _Signals:
-    """What this process was told, and whether it is one of `several`. deferring: depth of
-    `deferred`. checks: made so far."""
+    """The last signal, whether this is one of `several` processes, the depth of `deferred`, and
+    the number of checks so far."""
 
     several: bool = False
     caught: str = ""
@@ -31,10 +31,10 @@ _SIGNALS = _Signals()
 
 def _caught(number: int, _) -> None:
     again, _SIGNALS.caught = bool(_SIGNALS.caught), signal.Signals(number).name
-    if again and number == signal.SIGINT:  # whoever presses twice does not want to wait
+    if again and number == signal.SIGINT:  # Ctrl-C pressed twice: the user does not want to wait
         raise KeyboardInterrupt
     if _SIGNALS.several:
-        os.kill(os.getpid(), signal.SIGTERM)  # which the preemption service listens to
+        os.kill(os.getpid(), signal.SIGTERM)  # the preemption service listens to this one
     elif not _SIGNALS.deferring:
         raise Stopped(_SIGNALS.caught)
 
@@ -48,13 +48,13 @@ def listen(several: bool = False) -> None:
 
 
 def several() -> bool:
-    """Whether this is one of several processes."""
+    """Returns whether this is one of several processes."""
     return _SIGNALS.several
 
 
 @contextlib.contextmanager
 def deferred():
-    """Signals wait for a `check`."""
+    """Makes signals wait for a `check`."""
     _SIGNALS.deferring += 1
     try:
         yield
@@ -66,7 +66,9 @@ def check() -> None:
     """Raises `Stopped` where the run is to stop; every process has to make the same checks."""
     _SIGNALS.checks += 1
     if _SIGNALS.several:
-        from jax.experimental import multihost_utils  # a second, that a mistyped flag need not wait
+        from jax.experimental import (
+            multihost_utils,
+        )  # takes a second: a mistyped flag need not wait
 
         if multihost_utils.reached_preemption_sync_point(_SIGNALS.checks):
             raise Stopped("SIGTERM")

@@ -89,6 +89,6 @@ class Classification(ProbabilityTask):
 
 
 def _of_truth(probability, label) -> np.ndarray:
-    """The probability of the true class, (N,) of (N, classes)."""
+    """Returns the probability of the true class, (N,) of (N, classes)."""
     classes = np.asarray(label).astype(int)[:, None]
     return np.take_along_axis(np.asarray(probability), classes, -1)[:, 0]

@@ -102,7 +102,7 @@ class MultiLabel(ProbabilityTask):
         return {"low": low, "high": high, "within": high > 0}
 
     def _members(self, answers: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
-        """The labels that are more probable than not, that are certain, that are not excluded."""
+        """Returns the labels that are probable, those that are certain, those not excluded."""
         return answers["mean"] > 0.5, answers["low"] > 0.5, answers["within"]
 
     def _fits(self, label: np.ndarray) -> np.ndarray:

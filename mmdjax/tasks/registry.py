@@ -44,7 +44,7 @@ def make(
     metric_set: str = "auto",
     label: np.ndarray | None = None,
 ) -> Task:
-    """Returns the task that settings and the training labels mean.
+    """Returns the task of these settings and training labels.
 
     Args:
       kind: of `KINDS`; '' for what the labels look like. Fractions, and all labels with a range,
@@ -104,7 +104,7 @@ def _regression(low, high, names, metric_set: str, label: np.ndarray | None) -> 
 
 
 def _range(label: np.ndarray) -> tuple[float, float]:
-    """The ends of the labels, rounded outwards to the power of ten just below their distance."""
+    """Returns the labels' ends, rounded outwards to the power of ten just below their distance."""
     # As they were written: 0.3, not the number of float32 beside it.
     low, high = float(str(label.min())), float(str(label.max()))
     whole = (label == label.round()).all()
@@ -120,7 +120,7 @@ def _range(label: np.ndarray) -> tuple[float, float]:
 
 
 def _labels(label: np.ndarray | None, axes: int, finite: bool = False) -> np.ndarray:
-    """The labels, of so many axes; with `finite` only those that are finite numbers."""
+    """Returns the labels, which need so many axes; with `finite` only the finite ones."""
     if label is None or not label.size:
         raise UserError("no labels that tell the task; allowed: at least one, or names and range")
     if label.ndim != axes:

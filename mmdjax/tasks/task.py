@@ -22,7 +22,7 @@ SMALLEST_PROBABILITY = 1e-12
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """How a metric is called, printed and compared.
+    """The names of a metric, and how it is printed and compared.
 
     Attributes:
       name: as in rows of results.
@@ -41,7 +41,7 @@ class Metric:
 
     @property
     def scale(self) -> int:
-        """What a value is multiplied by where it is printed."""
+        """Factor of printed values."""
         return 100 if self.unit == "%" else 1
 
     def title(self, arrow: bool = False) -> str:
@@ -200,11 +200,11 @@ class Task:
         raise NotImplementedError
 
     def check(self, label, where: str, ids: Sequence[str] | None = None) -> None:
-        """Refuses labels that are none of this task's.
+        """Refuses labels that do not belong to this task.
 
         Args:
           label: (N, ...).
-          where: what is read, as the message begins.
+          where: the beginning of the message, such as the file that is read.
           ids: (N,) names of utterances; numbers of rows by default.
 
         Raises:
@@ -224,11 +224,11 @@ class Task:
             raise UserError(f"{where}: {name}: label {value}{of}; allowed: {self.allowed}")
 
     def _fits(self, label: np.ndarray) -> np.ndarray:
-        """(N, ...) bool, a label is allowed."""
+        """Returns (N, ...) bool: whether a label is allowed."""
         raise NotImplementedError
 
     def describe(self) -> dict:
-        """Returns plain values, as JSON has them; `from_dict` makes the task of them."""
+        """Returns plain values for JSON, of which `from_dict` makes the task again."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
         return {"kind": self.kind} | plain
@@ -265,7 +265,7 @@ class ProbabilityTask(Task):
             yield (*joined, *(plain_number(v) for v in (spread, *mean)))
 
     def _members(self, answers: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
-        """For each of `sets` (N, names) bool, of what `lines` takes."""
+        """Returns (N, names) bool for each of `sets`, of the arguments of `lines`."""
         raise NotImplementedError
 
 
@@ -279,5 +279,5 @@ def checked_names(kind: str, names, least: int) -> tuple[str, ...]:
 
 
 def plain_number(value) -> str:
-    """Returns a number as tables of predictions have it."""
+    """Returns a number as text for tables of predictions."""
     return f"{value:.6g}"
