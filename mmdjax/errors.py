@@ -1,4 +1,4 @@
-"""The one exception for mistakes a user can mend."""
+"""The one exception for mistakes a user can mend, and its rules."""
 
 
 class UserError(ValueError):
@@ -9,7 +9,12 @@ class UserError(ValueError):
     """
 
 
-def choice(what: str, given, allowed) -> None:
-    """Raises `UserError` unless `given` is one of `allowed`."""
-    if given not in allowed:
-        raise UserError(f"{what} {given!r} is unknown; allowed: {', '.join(map(str, allowed))}")
+def require(holds, problem: str, allowed: str) -> None:
+    """Raise `UserError` unless `holds` is true; say what the problem is and what is allowed."""
+    if not holds:
+        raise UserError(f"{problem}; allowed: {allowed}")
+
+
+def choice(title: str, value, allowed) -> None:
+    """Raise `UserError` unless `value` is one of `allowed`."""
+    require(value in allowed, f"{title} {value!r} is unknown", ", ".join(map(str, allowed)))

@@ -10,7 +10,7 @@ from mmdjax.data.missing.patterns import check_rate
 from mmdjax.data.pipeline import SOURCES, modality_names
 from mmdjax.diffusion import sde, time_grids
 from mmdjax.diffusion.samplers import registry
-from mmdjax.errors import UserError, choice
+from mmdjax.errors import UserError, choice, require
 from mmdjax.methods.settings import Diffusion, Score
 from mmdjax.networks import score_networks
 
@@ -21,10 +21,11 @@ def check(config) -> None:
     Args:
       config: `mmdjax.config.Config`.
     """
-    if not config.seeds:
+    seeds = config.seeds
+    if not seeds:
         raise UserError("config.seeds is empty; give at least one integer")
-    if len(set(config.seeds)) != len(config.seeds) or min(config.seeds) < 0:
-        raise UserError(f"config.seeds = {config.seeds}; allowed: different integers from 0")
+    different = len(set(seeds)) == len(seeds) and min(seeds) >= 0
+    require(different, f"config.seeds = {seeds}", "different integers from 0")
     _check_data(config.data, config.task)
     _check_diffusion(config.diffusion)
     names = modality_names(config.data)
@@ -38,48 +39,41 @@ def check(config) -> None:
 
 def _check_data(data, task) -> None:
     choice("config.data.name", data.name, tuple(SOURCES))
-    source = SOURCES[data.name]
+    source, where = SOURCES[data.name], "config.data.modalities"
     for pair in data.modalities:
-        if not all(pair.rpartition(":")):
-            raise UserError(f"config.data.modalities has {pair!r}; allowed: 'key in file:name'")
-        if "/" in pair.rpartition(":")[2]:  # separates the parts of names in a model's arrays
-            raise UserError(f"config.data.modalities names {pair!r}; allowed: a name without '/'")
+        require(all(pair.rpartition(":")), f"{where} has {pair!r}", "'key in file:name'")
+        # A slash separates the parts of names in a model's arrays.
+        require("/" not in pair.rpartition(":")[2], f"{where} names {pair!r}", "a name without '/'")
     names = data.names_by_key()
-    if source.synthetic:
-        if data.modalities or data.path:
-            raise UserError(
-                "config.data.path and modalities are fixed for synthetic data; drop them"
-            )
-    elif not 2 <= len(data.modalities) == len(names) == len(set(names.values())):
-        raise UserError(
-            f"config.data.modalities = {data.modalities}; allowed: at least two different "
-            "'key in file:name'"
-        )
+    if source.synthetic and (data.modalities or data.path):
+        raise UserError("config.data.path and modalities are fixed for synthetic data; drop them")
+    require(
+        source.synthetic or 2 <= len(data.modalities) == len(names) == len(set(names.values())),
+        f"{where} = {data.modalities}",
+        "at least two different 'key in file:name'",
+    )
     layout = data.layout.partition(":")[0] if data.layout.startswith("mmin:") else data.layout
-    if data.layout and (data.name != "file" or layout not in LAYOUTS):
-        raise UserError(
-            f"config.data.layout = {data.layout!r} with data.name = {data.name!r}; allowed: with "
-            f"'file', {', '.join(LAYOUTS)}, mmin:FOLD"
-        )
+    require(
+        not data.layout or (data.name == "file" and layout in LAYOUTS),
+        f"config.data.layout = {data.layout!r} with data.name = {data.name!r}",
+        f"with 'file', {', '.join(LAYOUTS)}, mmin:FOLD",
+    )
     buckets = data.length_buckets
-    if not buckets or list(buckets) != sorted(set(buckets)) or buckets[0] < 1:
-        raise UserError(f"config.data.length_buckets = {buckets}; allowed: increasing lengths")
+    increasing = buckets and list(buckets) == sorted(set(buckets)) and buckets[0] >= 1
+    require(increasing, f"config.data.length_buckets = {buckets}", "increasing lengths")
     choice(f"config.data.labels of {data.name!r}", data.labels, source.labels)
-    if task.low > task.high:
-        raise UserError(
-            f"config.task: low {task.low:g}, high {task.high:g}; allowed: low below high, or both "
-            "0 to read the range from the training labels"
-        )
-    if len(set(task.names)) != len(task.names):
-        raise UserError(f"config.task.names = {task.names}; allowed: different names")
+    allowed = "low below high, or both 0 to read the range from the training labels"
+    require(task.low <= task.high, f"config.task: low {task.low:g}, high {task.high:g}", allowed)
+    different = len(set(task.names)) == len(task.names)
+    require(different, f"config.task.names = {task.names}", "different names")
 
 
 def _check_networks(config) -> None:
-    score, unet = config.score, config.score.network == "unet"
-    if unet and (score.width % 8 or score.mlp % 8):
-        raise UserError(
-            f"config.score: width {score.width}, mlp {score.mlp}; allowed for unet: multiples of 8"
-        )
+    score, buckets = config.score, config.data.length_buckets
+    unet = score.network == "unet"
+    eighths = score.width % 8 == 0 == score.mlp % 8
+    sizes = f"config.score: width {score.width}, mlp {score.mlp}"
+    require(eighths or not unet, sizes, "for unet: multiples of 8")
     for name, width, heads in (
         # A U-Net's first level has an eighth of the width.
         ("score", score.width // (8 if unet else 1), score.heads),
@@ -87,23 +81,17 @@ def _check_networks(config) -> None:
     ):
         if width % heads:
             raise UserError(f"config.{name}: width {width} is not divisible by {heads} heads")
-    if score.time_features % 2:
-        raise UserError(
-            f"config.score.time_features = {score.time_features}; allowed: an even number"
-        )
+    features = score.time_features
+    require(features % 2 == 0, f"config.score.time_features = {features}", "an even number")
     for name in {"attention", "patch"} - score_networks.fields(score.network):
         value, default = getattr(score, name), getattr(Score(), name)
-        if value != default:
-            raise UserError(
-                f"config.score.{name} = {value!r} with network {score.network!r}; allowed: "
-                f"{default!r} (score_transformer has others)"
-            )
-    buckets = config.data.length_buckets
-    if any(length % score.patch for length in buckets):
-        raise UserError(
-            f"config.score.patch = {score.patch}; allowed: a number that divides every length of "
-            f"data.length_buckets {buckets}"
-        )
+        problem = f"config.score.{name} = {value!r} with network {score.network!r}"
+        require(value == default, problem, f"{default!r} (score_transformer has others)")
+    require(
+        not any(length % score.patch for length in buckets),
+        f"config.score.patch = {score.patch}",
+        f"a number that divides every length of data.length_buckets {buckets}",
+    )
 
 
 def _check_diffusion(diffusion: Diffusion) -> None:

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmdjax.config.groups import from_dict, to_dict
-from mmdjax.errors import UserError
+from mmdjax.errors import UserError, require
 from mmdjax.methods.method import FORMER, Method, of_name, registry
+
+YARDSTICKS = ("linear_probe", "bayes")  # of every comparison, where they apply
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,17 +34,29 @@ def systems_of(config) -> list[Resolved]:
       UserError: a system that does not exist, cannot do what the config asks for, has another's
         name, or changes the data.
     """
-    if config.comparison.systems:
-        return _compared(config)
-    systems = [main_system(config)]
-    for text in config.systems or of_name(config.method).companions:
+    systems: list[Resolved] = []
+    for entry in config.comparison.systems:
+        name, method = entry.name, entry.method or config.method
+        fits = name and name not in {s.name for s in systems}
+        require(fits, f"config.comparison.systems names {name!r}", "different names")
+        if method in FORMER:
+            problem = f"system {name!r}: method {method!r} has a new name"
+            raise UserError(f"{problem}; allowed: {FORMER[method]}")
+        systems.append(_system(config, method, entry.changes, name, entry.published))
+    # A yardstick or companion that the data do not allow is not missed; what was asked for is.
+    if systems:
+        shown, asked = {s.method.name for s in systems}, ()
+        others = [name for name in YARDSTICKS if name not in shown]
+    else:
+        systems, asked = [main_system(config)], config.systems
+        others = asked or of_name(config.method).companions
+    for text in others:
         method, *changes = text.split()
         system = _system(config, method, changes)
-        # A yardstick or companion that the data do not allow is not missed; what was asked for is.
-        if (system.method.yardstick or not config.systems) and not _able(system):
+        if (system.method.yardstick or not asked) and not _able(system):
             continue
         if system.name in {s.name for s in systems}:
-            if not config.systems or not changes:
+            if not asked or not changes:
                 continue
             system = dataclasses.replace(system, name=f"{system.name} ({', '.join(changes)})")
         systems.append(system)
@@ -56,35 +70,16 @@ def main_system(config) -> Resolved:
     return _system(config, config.method)
 
 
-def _compared(config) -> list[Resolved]:
-    """Return the systems of a comparison and, where they apply, the yardsticks of every one."""
-    systems: list[Resolved] = []
-    for entry in config.comparison.systems:
-        name, method = entry.name, entry.method or config.method
-        if not name or name in {s.name for s in systems}:
-            raise UserError(f"config.comparison.systems names {name!r}; allowed: different names")
-        if method in FORMER:
-            raise UserError(
-                f"system {name!r}: method {method!r} has a new name; allowed: {FORMER[method]}"
-            )
-        systems.append(_system(config, method, entry.changes, name, entry.published))
-    for system in systems:
-        _check(system)
-    missing = set(Method.companions) - {s.method.name for s in systems}
-    yardsticks = [_system(config, name) for name in Method.companions if name in missing]
-    return systems + [s for s in yardsticks if _able(s)]
-
-
 def _check(system: Resolved) -> None:
     """Raise `UserError` where a system cannot do what its config asks for."""
     method = system.method
     method.check(system.config)
     if system.config.evaluation.gaps and not (method.gaps or method.yardstick):
-        able = ", ".join(name for name, other in registry().items() if other.gaps)
-        raise UserError(
-            f"config.evaluation.gaps with method {method.name!r}, which takes whole modalities; "
-            f"allowed: {able}"
+        problem = (
+            f"config.evaluation.gaps with method {method.name!r}, which takes whole modalities"
         )
+        able = ", ".join(name for name, other in registry().items() if other.gaps)
+        raise UserError(f"{problem}; allowed: {able}")
 
 
 def _able(system: Resolved) -> bool:
@@ -106,10 +101,9 @@ def _system(
         method = values["method"] if values["method"] != config.method else method
         own = from_dict(values | {"method": method, "comparison": {}, "systems": ()})
         for group in ("data", "task", "seeds"):
-            if getattr(own, group) != getattr(config, group):
-                raise UserError(
-                    f"system {name or method!r} changes {group}; allowed: the same for all systems"
-                )
+            same = getattr(own, group) == getattr(config, group)
+            changing = f"system {name or method!r} changes {group}"
+            require(same, changing, "the same for all systems")
     cls = registry()[own.method]
     if not name:  # a comparison says itself beside which published number a system stands
         label = f"{cls.label}, K = {own.evaluation.draws}" if cls.draws else cls.label
@@ -137,6 +131,6 @@ def changed(values: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
 
 def _replaced(values: dict, path: Sequence[str], value: Any, text: str) -> dict:
     name, *rest = path
-    if name not in values or (rest and not isinstance(values[name], dict)):
-        raise UserError(f"a system's change {text!r} names no field; allowed: 'field=value'")
+    fits = name in values and (not rest or isinstance(values[name], dict))
+    require(fits, f"a system's change {text!r} names no field", "'field=value'")
     return values | {name: _replaced(values[name], rest, value, text) if rest else value}

@@ -14,9 +14,10 @@ import numpy as np
 from mmdjax.data.conversations import positions_of
 from mmdjax.data.formats import lazy
 from mmdjax.data.formats.contents import Contents, Part, part_rows
-from mmdjax.errors import UserError
+from mmdjax.errors import UserError, require
 from mmdjax.serving import inputs
 from mmdjax.serving.imputer import Imputer
+from mmdjax.serving.rows import TRAINED_WITH
 
 BLOCK = 2**25  # bytes of all modalities that are worked on at once
 INFINITE = "holds inf; allowed: float32 numbers, NaN for a missing frame"
@@ -68,22 +69,21 @@ def keys_of(imputer: Imputer, contents: Contents, split: str) -> dict[str, str]:
     """
     where, part, keys = place_of(contents, split), contents.splits[split], {}
     for m in imputer.modalities:
-        for key in dict.fromkeys((m.key, m.name)):
+        for key in (m.name, m.key):
             with contextlib.suppress(UserError):
-                rows = part_rows(part, key)
-                keys[m.name] = key
-                break
-        else:
-            raise UserError(
-                f"{where}: no key {m.key!r} for modality {m.name!r}; allowed: a file with it, of "
-                f"zeros or NaN where it is missing (found: {lazy.one_line(list(part.features))})"
-            )
+                rows, keys[m.name] = part_rows(part, key), key
+        listed = lazy.one_line(list(part.features))
+        require(
+            m.name in keys,
+            f"{where}: no key {m.key!r} for modality {m.name!r}",
+            f"a file with it, of zeros or NaN where it is missing (found: {listed})",
+        )
         longest = int(rows.lengths.max(initial=0)) if lazy.is_ragged(rows) else rows.shape[1]
-        if rows.shape[2] != m.channels or longest > m.frames:
-            raise UserError(
-                f"{where}: key {keys[m.name]!r} has {longest} frames of {rows.shape[2]} channels; "
-                f"allowed: at most {m.frames} of {m.channels}, as the model was trained with"
-            )
+        require(
+            rows.shape[2] == m.channels and longest <= m.frames,
+            f"{where}: key {keys[m.name]!r} has {longest} frames of {rows.shape[2]} channels",
+            TRAINED_WITH.format(f"{m.frames} of {m.channels}"),
+        )
     return keys
 
 
@@ -141,27 +141,22 @@ def _given(imputer: Imputer, part: Part, keys, raw, start: int, stop: int) -> in
 
 def _whole_conversations(where: str, part: Part, cuts, longest: int) -> list[tuple[int, int]]:
     """Return `cuts` moved to where the next conversation begins; longest: utterances of one."""
-    if not part.talk:
-        raise UserError(
-            f"{where}: no conversations, by which the model works; allowed: a folder of GCNet, or "
-            "arrays 'conversation' (N,), and perhaps 'speaker' and 'position', beside the features"
-        )
+    require(
+        part.talk,
+        f"{where}: no conversations, by which the model works",
+        "a folder of GCNet, or arrays 'conversation' (N,), and perhaps 'speaker' and 'position', "
+        "beside the features",
+    )
     named = part.talk["conversation"]
     starts = np.flatnonzero(np.append(len(named) > 0, named[1:] != named[:-1]))
     ends = np.append(starts[1:], len(named)).astype(int)
     met = set()
     for name, count in zip(named[starts].tolist(), ends - starts, strict=False):
         conversation = f"{where}: conversation {lazy.one_line(name, 60)!r}"
-        if name in met:
-            raise UserError(
-                f"{conversation} is interrupted by another; allowed: its utterances after each "
-                "other"
-            )
-        if count > longest:
-            raise UserError(
-                f"{conversation} has {count} utterances; allowed: at most {longest}, as the model "
-                "was trained with"
-            )
+        problem = f"{conversation} is interrupted by another"
+        require(name not in met, problem, "its utterances after each other")
+        most = TRAINED_WITH.format(longest)
+        require(count <= longest, f"{conversation} has {count} utterances", most)
         met.add(name)
     moved = [0, *dict.fromkeys(int(ends[np.searchsorted(ends, stop)]) for _, stop in cuts)]
     return list(itertools.pairwise(moved))

@@ -16,7 +16,7 @@ import numpy as np
 
 import mmdjax
 from mmdjax import config as configs
-from mmdjax.errors import UserError
+from mmdjax.errors import UserError, require
 from mmdjax.methods.method import Method
 from mmdjax.runtime import processes
 from mmdjax.runtime.files import load_arrays, save_arrays, write_json
@@ -98,11 +98,8 @@ def load(folder: Path) -> Bundle:
     except (ValueError, KeyError, TypeError):
         allowed = "one that training wrote"
         raise UserError(f"{name} is not a model's signature; allowed: {allowed}") from None
-    if version != FORMAT:
-        raise UserError(
-            f"{name} has format {version!r}, of another version; allowed: {FORMAT}; run "
-            "--mode=train in a new workdir"
-        )
+    problem = f"{name} has format {version!r}, of another version"
+    require(version == FORMAT, problem, f"{FORMAT}; run --mode=train in a new workdir")
     try:
         flat = load_arrays(folder / NAMES[1])
     except Exception as error:  # whatever a damaged file leads to

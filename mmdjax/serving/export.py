@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
 
-from mmdjax.errors import UserError, choice
+from mmdjax.errors import choice, require
 from mmdjax.runtime.files import write_bytes
 from mmdjax.serving import bundle
 from mmdjax.serving.imputer import Imputer
@@ -53,17 +53,14 @@ def export(
         choice("platform", platform, PLATFORMS)
     of_model = imputer.signature
     draws = of_model["draws"] if draws is None else draws
-    if draws < 1:
-        raise UserError(f"draws = {draws}; allowed: 1 or more")
-    if file.exists():
-        raise UserError(f"{str(file)!r} exists; allowed: a new file")
+    require(draws >= 1, f"draws = {draws}", "1 or more")
+    require(not file.exists(), f"{str(file)!r} exists", "a new file")
     modalities, beside = of_model["modalities"], ()
     if imputer.of_conversations:
         beside, frames = BESIDE, {"frames": imputer.longest}
         for m in imputer.modalities:
-            if m.name in beside:
-                known = " and ".join(beside)
-                raise UserError(f"modality {m.name!r}; allowed: names other than {known}")
+            others = f"names other than {' and '.join(beside)}"
+            require(m.name not in beside, f"modality {m.name!r}", others)
         modalities = [m | frames for m in modalities]
         modalities += [{"name": name, "key": name} | frames | {"channels": 1} for name in beside]
     arrays = bundle.flatten(jax.tree.map(np.asarray, imputer.parameters))

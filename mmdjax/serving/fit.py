@@ -14,7 +14,7 @@ from mmdjax.config.resolve import main_system
 from mmdjax.data import pipeline
 from mmdjax.data.dataset import Dataset
 from mmdjax.data.sources.from_file import fill
-from mmdjax.errors import UserError
+from mmdjax.errors import UserError, require
 from mmdjax.methods.method import of_name, servable
 from mmdjax.methods.served import find_lengths
 from mmdjax.runtime import processes
@@ -39,8 +39,7 @@ def fit(
     """
     if not of_name(config.method).serving:
         raise UserError(f"config.method = {config.method!r}; allowed to fit: {servable()}")
-    if not 0 < validation < 1:
-        raise UserError(f"validation = {validation}; allowed: above 0 and below 1")
+    require(0 < validation < 1, f"validation = {validation}", "above 0 and below 1")
     if processes.several() and workdir is None:
         raise UserError("workdir is missing; several processes fit in a folder they share")
     label, task = _labels(labels, config.task)
@@ -75,22 +74,19 @@ def _labels(labels, settings):
     if label.dtype.kind in "UO" and kind == "classification":
         words = [str(word) for word in label.reshape(-1)]
         names = names or tuple(sorted(set(words)))
-        unknown = [word for word in words if word not in names]
-        if unknown:
-            raise UserError(f"labels: {unknown[0]!r}; allowed: {', '.join(names)}")
+        for word in words:
+            require(word in names, f"labels: {word!r}", ", ".join(names))
         label = np.array([names.index(word) for word in words])
-    if label.dtype.kind not in "iufb":
-        raise UserError(
-            f"labels of dtype {label.dtype}; allowed: a number an utterance, or names of classes "
-            "with config.task.kind='classification'"
-        )
+    require(
+        label.dtype.kind in "iufb",
+        f"labels of dtype {label.dtype}",
+        "a number an utterance, or names of classes with config.task.kind='classification'",
+    )
     if label.ndim == 2 and label.shape[1] == 1:
         label = label[:, 0]
-    if not label.size or not np.isfinite(label).all():
-        raise UserError(
-            f"labels: {label.size}, {np.isfinite(label).sum()} of them finite; allowed: finite "
-            "numbers, one or more"
-        )
+    finite, size = np.isfinite(label).sum(), label.size
+    fits = 0 < size == finite
+    require(fits, f"labels: {size}, {finite} of them finite", "finite numbers, one or more")
     low, high = (settings.low, settings.high) if settings.low < settings.high else (None, None)
     task = tasks.make(kind, low, high, names, settings.metrics, label)
     return label.astype(np.int32 if task.kind == "classification" else np.float32), task
@@ -99,22 +95,17 @@ def _labels(labels, settings):
 def _complete(features, label: np.ndarray) -> Batch:
     """Return the utterances that lack nothing; ids are their numbers."""
     given = inputs.read(_modalities(features), features)
-    if len(label) != len(given):
-        raise UserError(
-            f"labels: {len(label)}; allowed: {len(given)}, as many as there are utterances"
-        )
+    size = len(given)
+    require(len(label) == size, f"labels: {len(label)}", f"{size}, as many as there are utterances")
     valid, values, complete = {}, {}, np.ones(len(given), bool)
     for m, count in find_lengths(given.features, given.said).items():
         x, lengths = given.features[m], np.asarray(count)
         valid[m] = np.arange(x.shape[1]) < lengths[:, None]
         values[m] = np.where(valid[m][..., None], x, 0)
         complete &= (lengths > 0) & ~np.isnan(values[m]).any((1, 2))
-    if complete.sum() < SMALLEST:
-        raise UserError(
-            f"{complete.sum()} of {len(given)} utterances lack nothing; allowed: at least "
-            f"{SMALLEST}"
-        )
-    ids = np.array([str(i) for i in range(len(given))])
+    count = complete.sum()
+    require(count >= SMALLEST, f"{count} of {size} utterances lack nothing", f"at least {SMALLEST}")
+    ids = np.array([str(i) for i in range(size)])
     return Batch(values, valid, label, ids).at(np.flatnonzero(complete))
 
 
@@ -123,15 +114,13 @@ def _modalities(features) -> list[inputs.Modality]:
     modalities = []
     for name, column in dict(features).items():
         values = [] if column is None else [np.asarray(x) for x in column if x is not None]
-        if not values:
-            raise UserError(f"{name}: no utterance has it; allowed: some that lack nothing")
-        first = values[0]
-        if first.ndim not in (1, 2):
-            raise UserError(f"{name}: utterances of shape {first.shape}; allowed: (T, C) or (C,)")
+        require(values, f"{name}: no utterance has it", "some that lack nothing")
+        shape = values[0].shape
+        require(len(shape) in (1, 2), f"{name}: utterances of shape {shape}", "(T, C) or (C,)")
         frames = max(len(np.atleast_2d(x)) for x in values)
-        modalities.append(inputs.Modality(name, name, frames, first.shape[-1]))
-    if len(modalities) < 2:
-        raise UserError(f"features have {len(modalities)} modalities; allowed: at least two")
+        modalities.append(inputs.Modality(name, name, frames, shape[-1]))
+    count = len(modalities)
+    require(count >= 2, f"features have {count} modalities", "at least two")
     return modalities
 
 
@@ -145,14 +134,14 @@ def _utterances(batch: Batch, talk, validation: float, rng) -> dict[str, Batch]:
 def _conversations(batch: Batch, talk: rows.Talk, validation: float, rng) -> dict[str, Batch]:
     """Hold out conversations at random; those of a split stand one after the other."""
     for m, x in batch.features.items():
-        if x.shape[1] != 1:
-            raise UserError(f"{m}: {x.shape[1]} frames; allowed: (N, C), a vector an utterance")
+        frames = x.shape[1]
+        require(frames == 1, f"{m}: {frames} frames", "(N, C), a vector an utterance")
     complete, count = batch.id.astype(int), len(talk.names)
     conversation, position = talk.conversation[complete], talk.position[complete]
     held = rng.permutation(count)[: max(2, round(validation * count))]
     held = np.isin(conversation, held)
-    if count < FEWEST or not held.any() or held.all():
-        raise UserError(f"{count} conversations; allowed: at least {FEWEST} with whole utterances")
+    fits = count >= FEWEST and held.any() and not held.all()
+    require(fits, f"{count} conversations", f"at least {FEWEST} with whole utterances")
     where = Talk(conversation.astype(str), position, talk.speaker[complete])
     batch = dataclasses.replace(batch, talk=where)
     order = np.lexsort((position, conversation))

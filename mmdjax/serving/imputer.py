@@ -22,7 +22,7 @@ import numpy as np
 
 from mmdjax import config as configs
 from mmdjax import tasks
-from mmdjax.errors import UserError, choice
+from mmdjax.errors import UserError, choice, require
 from mmdjax.methods.method import of_name
 from mmdjax.methods.served import Route
 from mmdjax.serving import bundle, inputs, rows
@@ -175,10 +175,8 @@ class Imputer:
           UserError: names modality and utterance; the method completes no features.
         """
         given, where = self._read(features, observed, draws, seed, talk)
-        if not self.route.features:
-            raise UserError(
-                f"a model of method {self.config.method!r} completes no features; allowed: predict"
-            )
+        problem = f"a model of method {self.config.method!r} completes no features"
+        require(self.route.features, problem, "predict")
         answer = self._answers(given, where, draws, seed, LEVELS[0], whole=True)
         completed = {
             m: x[:, 0] if draws == 1 else np.moveaxis(x, 1, 0)
@@ -217,11 +215,9 @@ class Imputer:
         if self.parameters is None:
             raise UserError("the imputer is not trained; use Imputer.load(workdir) or fit")
         whole = isinstance(draws, int | np.integer) and isinstance(seed, int | np.integer)
-        if not whole or draws < 1 or not 0 <= seed < 2**32:
-            raise UserError(
-                f"draws = {draws}, seed = {seed}; allowed: whole numbers, 1 or more and 0 to "
-                f"{2**32 - 1}"
-            )
+        fits = whole and draws >= 1 and 0 <= seed < 2**32
+        allowed = f"whole numbers, 1 or more and 0 to {2**32 - 1}"
+        require(fits, f"draws = {draws}, seed = {seed}", allowed)
         given = inputs.read(self.modalities, features, observed)
         return given, self._talk(len(given), **talk)
 
@@ -229,12 +225,9 @@ class Imputer:
         if self.of_conversations:
             return rows.read_talk(size, conversation, speaker, position)
         columns = {"conversation": conversation, "speaker": speaker, "position": position}
+        model = f"a model of method {self.config.method!r} completes utterances one by one"
         for name, column in columns.items():
-            if column is not None:
-                raise UserError(
-                    f"{name} is given, and a model of method {self.config.method!r} completes "
-                    "utterances one by one; allowed: features alone"
-                )
+            require(column is None, f"{name} is given, and {model}", "features alone")
         return None
 
     def _answers(self, given: inputs.Given, talk, draws, seed, level, whole: bool) -> dict:
@@ -267,9 +260,9 @@ class Imputer:
         for m, end in lengths.items():
             x = features[m]
             gaps = np.isnan(x).any(-1) & (np.arange(x.shape[1]) < end[:, None])
-            if gaps.any():
-                raise UserError(
-                    f"{m}: utterance {np.argmax(gaps.any(1))} lacks some of its frames; this model "
-                    "was trained for whole modalities; allowed: all frames or none, or a model "
-                    "trained with config.diffusion.frame_gaps above 0"
-                )
+            require(
+                not gaps.any(),
+                f"{m}: utterance {np.argmax(gaps.any(1))} lacks some of its frames; this model was "
+                "trained for whole modalities",
+                "all frames or none, or a model trained with config.diffusion.frame_gaps above 0",
+            )

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmdjax.errors import UserError
+from mmdjax.errors import UserError, require
 
 
 class Modality(NamedTuple):
@@ -63,16 +63,13 @@ def read(modalities: Sequence[Modality], features, observed=None) -> Given:
     """
     if isinstance(features, Given):
         return features
-    features = _by_name(modalities, features)
+    features, names = _by_name(modalities, features), _names(modalities)
     sizes = {m: len(x) for m, x in features.items() if x is not None}
-    if not sizes:
-        raise UserError(f"no modality is given; allowed: one or more of {_names(modalities)}")
+    require(sizes, "no modality is given", f"one or more of {names}")
     first, rows = next(iter(sizes.items()))
-    if not rows:
-        raise UserError("0 utterances are given; allowed: at least one")
+    require(rows, "0 utterances are given", "at least one")
     for m, size in sizes.items():
-        if size != rows:
-            raise UserError(f"{m}: {size} utterances; allowed: {rows}, as {first} has")
+        require(size == rows, f"{m}: {size} utterances", f"{rows}, as {first} has")
     masks = _masks(modalities, observed, rows)
     given = padded(modalities, features, rows)
     for m, x in given.features.items():
@@ -84,12 +81,9 @@ def read(modalities: Sequence[Modality], features, observed=None) -> Given:
             )
         if m in masks:
             x[~_frames(m, masks[m], x.shape[:2])] = np.nan
-    something = np.any(list(given.shows().values()), axis=0)
-    if not something.all():
-        raise UserError(
-            f"utterance {np.argmin(something)} has nothing observed; allowed: at least one frame "
-            f"of one of {_names(modalities)}"
-        )
+    shown = np.any(list(given.shows().values()), axis=0)
+    nothing = f"utterance {np.argmin(shown)} has nothing observed"
+    require(shown.all(), nothing, f"at least one frame of one of {names}")
     return given
 
 
@@ -125,20 +119,17 @@ def _write(place: np.ndarray, values: np.ndarray, where: str, allowed: str) -> i
     return values.shape[-2]
 
 
-def _by_name(modalities, features) -> dict:
-    if not isinstance(features, Mapping):
-        raise UserError(
-            f"features are a {type(features).__name__}; allowed: a dict from modality "
-            f"({_names(modalities)}) to arrays"
-        )
+def _by_name(modalities, columns) -> dict:
+    """Return what is given by names or keys of modalities by their names."""
+    problem, known = f"features are a {type(columns).__name__}", _names(modalities)
+    require(isinstance(columns, Mapping), problem, f"a dict from modality ({known}) to arrays")
     names = {m.key: m.name for m in modalities} | {m.name: m.name for m in modalities}
     result: dict = {}
-    for key, x in features.items():
-        if key not in names:
-            raise UserError(f"modality {key!r} is unknown; allowed: {_names(modalities)}")
+    for key, column in columns.items():
+        require(key in names, f"modality {key!r} is unknown", known)
         if names[key] in result:
             raise UserError(f"modality {names[key]!r} is given twice, as {key!r} too")
-        result[names[key]] = x
+        result[names[key]] = column
     return result
 
 
@@ -150,25 +141,21 @@ def _masks(modalities, observed, rows: int) -> dict:
     """Return modality -> what is said to be observed, for some modalities."""
     if observed is None or isinstance(observed, Mapping):
         return _by_name(modalities, observed or {})
-    table = np.asarray(observed)
-    if table.shape != (rows, len(modalities)) or table.dtype != bool:
-        raise UserError(
-            f"observed has shape {table.shape} and dtype {table.dtype}; allowed: a dict by "
-            f"modality, or ({rows}, {len(modalities)}) bool"
-        )
+    table, shape = np.asarray(observed), (rows, len(modalities))
+    problem = f"observed has shape {table.shape} and dtype {table.dtype}"
+    fits = table.shape == shape and table.dtype == bool
+    require(fits, problem, f"a dict by modality, or {shape} bool")
     return {m.name: table[:, i] for i, m in enumerate(modalities)}
 
 
 def _frames(name: str, mask, shape: tuple[int, int]) -> np.ndarray:
     """Return a mask of utterances or of frames as one of frames, (N, T_m)."""
     mask, (rows, frames) = np.asarray(mask), shape
-    if mask.dtype != bool or mask.shape[:1] != (rows,) or mask.ndim > 2:
-        raise UserError(
-            f"observed, {name}: shape {mask.shape} and dtype {mask.dtype}; allowed: ({rows},) "
-            f"or ({rows}, at most {frames}) bool"
-        )
+    fits = mask.dtype == bool and mask.shape[:1] == (rows,) and mask.ndim <= 2
+    problem = f"observed, {name}: shape {mask.shape} and dtype {mask.dtype}"
+    require(fits, problem, f"({rows},) or ({rows}, at most {frames}) bool")
     if mask.ndim == 1:
         return np.repeat(mask[:, None], frames, 1)
-    if mask.shape[1] > frames:
-        raise UserError(f"observed, {name}: {mask.shape[1]} frames; allowed: at most {frames}")
-    return np.pad(mask, ((0, 0), (0, frames - mask.shape[1])))
+    count = mask.shape[1]
+    require(count <= frames, f"observed, {name}: {count} frames", f"at most {frames}")
+    return np.pad(mask, ((0, 0), (0, frames - count)))

@@ -11,11 +11,12 @@ import numpy as np
 from mmdjax.data.conversations import positions_of, speakers_of
 from mmdjax.data.formats.lazy import one_line
 from mmdjax.data.formats.values import text
-from mmdjax.errors import UserError
+from mmdjax.errors import UserError, require
 from mmdjax.methods.served import Encoded, Route
 from mmdjax.serving.inputs import Given
 
 BESIDE = ("speaker", "position")  # what conversations have beside features
+TRAINED_WITH = "at most {}, as the model was trained with"
 
 
 class Talk(NamedTuple):
@@ -41,11 +42,8 @@ class Talk(NamedTuple):
         order = np.lexsort((self.position, self.conversation))
         rows = np.split(order, np.cumsum(np.bincount(self.conversation))[:-1])
         for name, members in zip(self.names, rows, strict=True):
-            if len(members) > longest:
-                raise UserError(
-                    f"conversation {name!r} has {len(members)} utterances; allowed: at most "
-                    f"{longest}, as the model was trained with"
-                )
+            problem = f"conversation {name!r} has {len(members)} utterances"
+            require(len(members) <= longest, problem, TRAINED_WITH.format(longest))
         return rows
 
 
@@ -159,11 +157,8 @@ def read_talk(rows: int, conversation, speaker=None, position=None) -> Talk:
     Raises:
       UserError: one of them is not as described.
     """
-    if conversation is None:
-        raise UserError(
-            "conversation is missing; allowed: a name for each utterance, as the model completes "
-            "utterances from their neighbours"
-        )
+    why = "a name for each utterance, as the model completes utterances from their neighbours"
+    require(conversation is not None, "conversation is missing", why)
     named = _names("conversation", conversation, rows)
     speakers = np.full(rows, "") if speaker is None else _names("speaker", speaker, rows)
     numbers = {name: number for number, name in enumerate(dict.fromkeys(named.tolist()))}
@@ -176,13 +171,11 @@ def _names(title: str, column, rows: int) -> np.ndarray:
     """Return (N,) str of words or numbers, none of them NaN."""
     items = column.tolist() if isinstance(column, np.ndarray) else list(column)
     names = [text(item) for item in items]
-    if len(names) != rows:
-        raise UserError(f"{title}: {len(names)} of them; allowed: {rows}, one an utterance")
+    require(len(names) == rows, f"{title}: {len(names)} of them", f"{rows}, one an utterance")
     for row, (name, item) in enumerate(zip(names, items, strict=True)):
         if name is None or (name == "nan" and not isinstance(item, str)):
-            raise UserError(
-                f"{title} of utterance {row} is {one_line(item, 60)}; allowed: a name or a number"
-            )
+            problem = f"{title} of utterance {row} is {one_line(item, 60)}"
+            raise UserError(f"{problem}; allowed: a name or a number")
     return np.array(names, str)
 
 
@@ -192,15 +185,15 @@ def _positions(column, rows: int, code: np.ndarray) -> np.ndarray:
         exact = np.asarray(column, np.float64)
     except (TypeError, ValueError):
         raise UserError("position is not made of numbers; allowed: (N,) numbers") from None
-    if exact.shape != (rows,):
-        raise UserError(f"position has shape {exact.shape}; allowed: ({rows},), one an utterance")
+    shape = exact.shape
+    require(shape == (rows,), f"position has shape {shape}", f"({rows},), one an utterance")
     with np.errstate(over="ignore"):
         where = exact.astype(np.float32)
     order = np.lexsort((exact, code))
     same = (np.diff(code[order]) == 0) & (np.diff(exact[order]) != 0)
-    if not np.isfinite(where).all() or (same & (np.diff(where[order]) == 0)).any():
-        raise UserError(
-            "position holds numbers that are not finite, or differ by less than float32 tells; "
-            "allowed: finite numbers, such as from the beginning of the conversation"
-        )
+    require(
+        np.isfinite(where).all() and not (same & (np.diff(where[order]) == 0)).any(),
+        "position holds numbers that are not finite, or differ by less than float32 tells",
+        "finite numbers, such as from the beginning of the conversation",
+    )
     return where
