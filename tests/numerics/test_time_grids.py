@@ -11,7 +11,7 @@ from mmdjax.diffusion.predictions import noise_from_score
 from mmdjax.diffusion.sde import REGISTRY, log_snr
 from mmdjax.diffusion.time_grids import find_warp, spectrum
 from mmdjax.diffusion.time_grids import log_snr as log_snr_grid
-from tests.numerics import warps
+from tests.numerics import exact_laws, warps
 
 MEAN, VARIANCE = (0.5, -0.3, 0.7), (1.0, 0.3, 0.05)
 
@@ -103,11 +103,11 @@ def test_a_grid_found_from_samples_draws_better_from_the_exact_synthetic_score()
     keys = jax.random.split(jax.random.key(0), len(values))
 
     def noise_fn(x, t):
-        return noise_from_score(sde, x, conditional.score(x, *sde.marginal(t)), t)
+        return noise_from_score(sde, x, exact_laws.score(conditional, x, *sde.marginal(t)), t)
 
     def error(grid):
         x = np.asarray(jax.jit(lambda k: sample(k, (6,), noise_fn, sde, grid, "dpmpp_2m").x)(keys))
-        exact_mean, cov = conditional.moments()
+        exact_mean, cov = exact_laws.moments(conditional)
         left = np.cov((x - exact_mean).T) - cov.mean(0)
         return np.linalg.norm(left) / np.linalg.norm(cov.mean(0))
 

@@ -65,14 +65,7 @@ class Columns:
             for i, term in enumerate((known, x, x * x, y, y * y, x * y)):
                 self._joint[i] += term.sum(0)
 
-    @property
-    def deviation(self) -> np.ndarray:
-        """Return (C,) standard deviations; NaN of a column without numbers."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            mean = self._sum / self.count
-            return np.sqrt(np.maximum(self._squares / self.count - mean**2, 0))
-
-    def correlation(self) -> np.ndarray:
+    def _correlation(self) -> np.ndarray:
         """Return (C,) the largest absolute correlation of a row's mean with its label's numbers."""
         n, x, xx, y, yy, xy = self._joint
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -93,9 +86,11 @@ class Columns:
         varied = ~constant & (self.count > 0)
         first: dict[int, int] = {}
         twins = [(c, first.setdefault(int(self._content[c]), c)) for c in np.flatnonzero(varied)]
-        deviation, correlation = self.deviation, self.correlation()
-        middle = np.median(deviation[varied]) if varied.any() else 0
+        correlation = self._correlation()
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            variance = self._squares / self.count - (self._sum / self.count) ** 2
+            deviation = np.sqrt(np.maximum(variance, 0))
+            middle = np.median(deviation[varied]) if varied.any() else 0
             scale = deviation / middle if middle > 0 else np.zeros_like(deviation)
         columns = {
             "constant": np.flatnonzero(constant).tolist(),

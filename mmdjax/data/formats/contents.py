@@ -15,7 +15,6 @@ import stat
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -40,16 +39,9 @@ ALLOWED = (
 )
 _PICKLES = (".pkl", ".pickle", ".p", ".pk")
 _RANGE = re.compile(r"(.+)\[(\d{1,9}):(\d{1,9})\]", re.DOTALL)
-
-
-class Rows(Protocol):
-    """(N, T, C), or N sequences (T_i, C), where shape is (N, None, C): a numpy array, `lazy.Lazy`
-    or `lazy.Ragged`. `rows[a:b]` is an array, or a list of them, read at that moment."""
-
-    shape: tuple[int | None, ...]
-    dtype: np.dtype
-
-    def __getitem__(self, index: slice): ...
+# (N, T, C), or N sequences (T_i, C), where shape is (N, None, C); `rows[a:b]` is an array, or a
+# list of them, read at that moment.
+Rows = np.ndarray | lazy.Lazy | lazy.Ragged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,9 +242,15 @@ def _whole(contents: Contents, replaced: Changes) -> dict[tuple[str, str], Rows]
         part = _split(contents, split)
         base, first, last = column_range(part, key)
         expected = part_rows(part, key)
+        where = f"{contents.path}: split {split!r}: key {quoted(key)}"
         if isinstance(rows, list):
             rows = lazy.ragged(rows) if rows else expected
-        _check_shape(f"{contents.path}: split {split!r}: key {quoted(key)}", rows, expected)
+        if tuple(rows.shape) != tuple(expected.shape):
+            raise refused(where, f"is replaced by {tuple(rows.shape)}", f"{expected.shape}")
+        if lazy.is_ragged(expected):
+            for row in np.flatnonzero((rows.lengths != expected.lengths) & (expected.lengths > 0)):
+                problem = f"row {row} is replaced by {rows.lengths[row]} frames"
+                raise refused(where, problem, f"{expected.lengths[row]}")
         ranges.setdefault((split, base), []).append((first, last, rows))
     whole = {}
     for (split, base), columns in ranges.items():
@@ -261,12 +259,3 @@ def _whole(contents: Contents, replaced: Changes) -> dict[tuple[str, str], Rows]
         alone = len(columns) == 1 and (first, last) == (0, stored.shape[2])
         whole[split, base] = rows if alone else views.with_columns(stored, columns)
     return whole
-
-
-def _check_shape(where: str, rows, expected) -> None:
-    if tuple(rows.shape) != tuple(expected.shape):
-        raise refused(where, f"is replaced by {tuple(rows.shape)}", f"{expected.shape}")
-    if lazy.is_ragged(expected):
-        for row in np.flatnonzero((rows.lengths != expected.lengths) & (expected.lengths > 0)):
-            problem = f"row {row} is replaced by {rows.lengths[row]} frames"
-            raise refused(where, problem, f"{expected.lengths[row]}")

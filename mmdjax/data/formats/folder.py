@@ -50,13 +50,13 @@ def modality_folders(path: Path) -> list[str]:
 
 
 def part_of_files(
-    where, files: Mapping[str, Sequence[Path | None]], ids: list[str], label
+    where, files: Mapping[str, Sequence[str | Path | None]], ids: list[str], label
 ) -> tuple[Part, tuple[str, ...]]:
     """Return a part with a .npy file a row, and notes on what is missing."""
     return folders.joined(where, ids, label, files, lambda key, paths: _rows_of_files(paths))
 
 
-def _rows_of_files(paths: Sequence[Path | None]):
+def _rows_of_files(paths: Sequence[str | Path | None]):
     """Return (N, T, C) if all N files are there and have T frames, else N sequences (T_i, C).
 
     Raises:
@@ -82,7 +82,7 @@ def _rows_of_files(paths: Sequence[Path | None]):
         if names[row] is None:
             return np.zeros((0, channels), dtype)
         with lazy.reading(names[row], npy.ALLOWED):
-            array = np.asarray(npy.rows_of_file(Path(names[row]))).reshape(-1, channels)
+            array = np.asarray(npy.rows_of_file(names[row])).reshape(-1, channels)
             if len(array) != lengths[row]:
                 raise ValueError("it has changed since it was opened")
         return array.astype(dtype)

@@ -8,6 +8,7 @@ names of conversations; IEMOCAP's has no valVids. A row is an utterance.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -51,14 +52,14 @@ def open_pickle(path: Path, tree, root: Path | None = None, keys: Iterable[str] 
         if key not in known:
             raise refused(path, f"no features {quoted(key)}", listed(known))
     parts, notes = {}, ()
-    names = ("train", "valid", "test") if len(tree) == 7 else ("train", "test")
-    for split, conversations in zip(names, tree[4:], strict=True):
+    splits = ("train", "valid", "test") if len(tree) == 7 else ("train", "test")
+    for split, conversations in zip(splits, tree[4:], strict=True):
         where = f"{path}: split {split!r}"
         ids, labels, talk = _utterances(where, *tree[:3], conversations)
-        files = {}
+        files, names = {}, [folders.plain_name(where, id) for id in ids]
         for key in keys or known:
-            paths = [features / key / f"{folders.plain_name(where, id)}.npy" for id in ids]
-            files[key] = [file if file.exists() else None for file in paths]
+            paths = [f"{features}/{key}/{name}.npy" for name in names]
+            files[key] = [path if os.path.exists(path) else None for path in paths]
         label = values.label_of(f"{where}: labels", labels, len(ids))
         part, missing = folder.part_of_files(where, files, ids, label)
         parts[split] = dataclasses.replace(part, talk=talk)

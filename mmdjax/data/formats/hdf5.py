@@ -31,7 +31,7 @@ _TOGETHER = 2**12  # sequences asked for at once
 
 
 class Dataset(NamedTuple):
-    """Of a file: dtype 'text' for strings, '' for what is no plain array."""
+    """A dataset of a file: dtype 'text' for strings, '' for what is no plain array."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -56,31 +56,31 @@ class _Process:
         self._lock, self._child = threading.Lock(), None
 
     def ask(self, path, request: dict, content=b"", arrays=(), allowed: str = ALLOWED) -> dict:
-        """The answer to a request; its bytes are put into `arrays`.
+        """Return the answer to a request; its bytes are put into `arrays`.
 
         Raises:
           UserError: the file cannot be read, or the library ended or hung on it.
         """
         request = request | {"path": os.path.abspath(path)}
-        why = "the HDF5 library has ended on it: damaged"
+        problem = "the HDF5 library has ended on it: damaged"
         with self._lock:
             try:
                 child = self._running()
                 text = json.dumps(request).encode()
                 _send(child.stdin.fileno(), _HEAD.pack(len(text), len(content)) + text)
                 _send(child.stdin.fileno(), content)
-                told = _answer(child.stdout.fileno(), arrays)
-                why = told.get("error", "")
+                answer = _answer(child.stdout.fileno(), arrays)
+                problem = answer.get("error", "")
             except TimeoutError:
-                why = f"the HDF5 library has not answered for {PATIENCE:.0f} s"
+                problem = f"the HDF5 library has not answered for {PATIENCE:.0f} s"
                 self.stop(kill=True)
             except UserError:
                 raise
             except (OSError, ValueError, EOFError, MemoryError):
                 self.stop(kill=True)
-        if why:
-            raise refused(path, one_line(why), allowed)
-        return told
+        if problem:
+            raise refused(path, one_line(problem), allowed)
+        return answer
 
     def _running(self) -> subprocess.Popen:
         if self._child is None:
@@ -125,13 +125,13 @@ def _answer(pipe: int, arrays: Sequence[np.ndarray]) -> dict:
     size, more = _HEAD.unpack(head.tobytes())
     text = np.empty(size, np.uint8)
     lazy.fill(text, _Patient(pipe))
-    told = json.loads(text.tobytes())
-    if "error" not in told:
+    answer = json.loads(text.tobytes())
+    if "error" not in answer:
         if more != sum(a.nbytes for a in arrays):
             raise ValueError("other bytes than it declared")
         for array in arrays:
             lazy.fill(array, _Patient(pipe))
-    return told
+    return answer
 
 
 class _Patient:

@@ -59,14 +59,6 @@ def _close(path: str) -> None:
         _open.pop(path)[1].close()
 
 
-def _kind(dataset: h5py.Dataset) -> str:
-    """The dtype as numpy spells it, 'text' for strings, '' for what is no plain array."""
-    if h5py.check_string_dtype(dataset.dtype):
-        return "text"
-    plain = dataset.dtype.kind in "biuf" and dataset.dtype.itemsize in (1, 2, 4, 8)
-    return np.dtype(dataset.dtype.str).str if plain else ""
-
-
 def index(request, content) -> tuple[dict, list]:
     """Return name -> [shape, dtype] of every dataset; refuse links."""
     size = os.path.getsize(request["path"])
@@ -97,6 +89,7 @@ def index(request, content) -> tuple[dict, list]:
 
 
 def _described(dataset: h5py.Dataset, name: str, size: int) -> list:
+    """Return the shape and the dtype as numpy spells it, 'text' for strings, '' for no array."""
     if dataset.is_virtual or dataset.external:
         raise ValueError(f"{name[:100]!a} lies in other files")
     total = math.prod(dataset.shape) * dataset.dtype.itemsize
@@ -104,7 +97,9 @@ def _described(dataset: h5py.Dataset, name: str, size: int) -> list:
         raise ValueError(f"{name[:100]!a} declares shape {dataset.shape}, more than its file holds")
     if dataset.chunks and math.prod(dataset.chunks) * dataset.dtype.itemsize > CHUNK:
         raise ValueError(f"{name[:100]!a} has chunks of shape {dataset.chunks}, too large")
-    return [list(dataset.shape), _kind(dataset)]
+    plain = dataset.dtype.kind in "biuf" and dataset.dtype.itemsize in (1, 2, 4, 8)
+    kind = np.dtype(dataset.dtype.str).str if plain else ""
+    return [list(dataset.shape), "text" if h5py.check_string_dtype(dataset.dtype) else kind]
 
 
 def read(request, content) -> tuple[dict, list]:

@@ -62,12 +62,13 @@ def describe(path, layout: str = "", advance: Callable[[int, int], None] | None 
         columns: dict[str, Columns] = {}
         splits = {}
         for split, part in contents.splits.items():
+            counts = np.unique(part.talk.get("conversation", ()), return_counts=True)[1]
             splits[split] = {
                 "rows": len(part),
                 "keys": {key: _key(part, key, columns, read) for key in part.features},
                 "label": _label(part.label),
                 "repeated_ids": len(part) - len(set(part.id.tolist())),
-                "conversations": _conversations(part),
+                "conversations": [len(counts), *_spread(counts)] if part.talk else [],
             }
         suspicious = {key: statistics.suspicious() for key, statistics in columns.items()}
         return {
@@ -122,14 +123,6 @@ def _key(part: Part, key: str, columns: dict[str, Columns], read) -> dict:
 def _spread(counts: np.ndarray) -> list[int]:
     """Return the least, the median and the most of some counts."""
     return [int(f(counts)) for f in (np.min, np.median, np.max)] if len(counts) else [0, 0, 0]
-
-
-def _conversations(part: Part) -> list[int]:
-    """Return how many there are, and their least, median and most utterances; [] of none."""
-    if not part.talk:
-        return []
-    counts = np.unique(part.talk["conversation"], return_counts=True)[1]
-    return [len(counts), *_spread(counts)]
 
 
 def _rows(flat: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,6 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -112,7 +111,7 @@ class ArrayInFile(Lazy):
 
     def __init__(self, path: str | os.PathLike, offset: int, shape: Sequence[int], dtype):
         super().__init__(shape, dtype, self._rows)
-        self.path, self.offset = Path(path), offset
+        self.path, self.offset = path, offset
         self._state = _state(os.stat(path))
 
     def _rows(self, start: int, stop: int) -> np.ndarray:
@@ -223,8 +222,10 @@ def check_size(where, shape: Sequence[int], dtype: np.dtype, most: int) -> None:
     """Raise `UserError` if an array is larger than the bytes that hold it, `most`, or has rows
     beyond `LARGEST_ROW`."""
     padded = math.prod(max(n, 1) for n in shape) * max(dtype.itemsize, 1)
-    problem = f"declares shape {one_line(tuple(shape))} of {dtype.name}"
     if padded > (most if all(shape) else 2**40):  # numpy makes no empty array beyond 2 ** 63
-        raise refused(where, problem, f"at most its {most} bytes")
-    if math.prod(shape[1:]) * dtype.itemsize > LARGEST_ROW:
-        raise refused(where, problem, f"at most {LARGEST_ROW} bytes a row")
+        allowed = f"at most its {most} bytes"
+    elif math.prod(shape[1:]) * dtype.itemsize > LARGEST_ROW:
+        allowed = f"at most {LARGEST_ROW} bytes a row"
+    else:
+        return
+    raise refused(where, f"declares shape {one_line(tuple(shape))} of {dtype.name}", allowed)

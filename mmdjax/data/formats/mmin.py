@@ -50,9 +50,9 @@ def open_path(path: Path, fold: str = "", datasets: Mapping | None = None) -> Co
       UserError: naming the file: no utterances, other channels, labels of other rows.
     """
     if path.is_dir():
-        found = [x for x in sorted(path.glob("*/*")) if x.suffix in (".h5", ".hdf5")]
-        found = [x for x in found if not x.stem.endswith(_LEFT_OUT)]
-        files = [_File(x, f"{x.parent.name}/{x.stem}", hdf5.index(x)) for x in found]
+        paths = [x for x in sorted(path.glob("*/*")) if x.suffix in (".h5", ".hdf5")]
+        paths = [x for x in paths if not x.stem.endswith(_LEFT_OUT)]
+        files = [_File(x, f"{x.parent.name}/{x.stem}", hdf5.index(x)) for x in paths]
     else:
         files = [_File(path, path.stem, hdf5.index(path) if datasets is None else datasets)]
     by_key = {file.key: file for file in files if file.names}
@@ -97,7 +97,7 @@ def _targets(folder: Path, fold: str):
         if ids.exists():
             rows = npy.rows_of_file(ids)
             names = values.names_of(str(ids), rows, rows.shape[0] if rows.shape else 0)
-            targets[split] = (names, _label(label, len(names)) if label.exists() else None)
+            targets[split] = (names, _label(label, len(names)))
     if not targets:
         problem = "no trn_int2name.npy, val_int2name.npy or tst_int2name.npy"
         raise refused(folder, f"fold {quoted(fold, 40)} has {problem}", ALLOWED)
@@ -105,8 +105,10 @@ def _targets(folder: Path, fold: str):
     return targets, (note,) if len(folds) > 1 else ()
 
 
-def _label(path: Path, count: int) -> np.ndarray:
-    """Return (N,); the class where rows are one-hot, as IEMOCAP's."""
+def _label(path: Path, count: int) -> np.ndarray | None:
+    """Return (N,), the class where rows are one-hot, as IEMOCAP's; None without a file."""
+    if not path.exists():
+        return None
     label = values.label_of(str(path), npy.rows_of_file(path), count)
     one_hot = label.ndim == 2 and np.isin(label, (0, 1)).all() and (label.sum(1) == 1).all()
     return label.argmax(1).astype(np.float32) if one_hot else label

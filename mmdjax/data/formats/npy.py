@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import stat
 import struct
 import warnings
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -45,21 +45,25 @@ def read_header(where, file: BinaryIO) -> Header:
         (size,) = struct.unpack(sizes[start[6:]], file.read(struct.calcsize(sizes[start[6:]])))
         if size > _LONGEST:
             raise ValueError(f"a header of {size} bytes")
-        text = file.read(size).decode("latin1").strip()
-        fields = dict(_PAIR.findall(text))
-        if re.sub(r"[\s,]", "", _PAIR.sub("", text)) != "{}" or set(fields) != _KEYS:
-            raise ValueError(f"its header {quoted(text)}")
-        descr, order = fields["descr"][1:-1], fields["fortran_order"]
-        if not _DTYPE.fullmatch(descr) or order not in ("True", "False"):
-            raise ValueError(f"dtype {quoted(descr)} in order {one_line(order, 20)}")
-        numbers = fields["shape"].strip("() ").replace("L", "").split(",")  # L: python 2's
-        shape = tuple(int(number) for number in numbers if number.strip())
-        if fields["shape"][0] != "(" or len(shape) > 32 or any(n < 0 for n in shape):
-            raise ValueError(f"shape {one_line(shape, 60)}")
-        return Header(shape, np.dtype(descr), order == "True", file.tell())
+        return Header(*_parsed(file.read(size).decode("latin1").strip()), file.tell())
 
 
-def rows_of_file(path: Path) -> lazy.Lazy:
+@functools.lru_cache(64)  # a folder holds thousands of files of one shape
+def _parsed(text: str) -> tuple[tuple[int, ...], np.dtype, bool]:
+    fields = dict(_PAIR.findall(text))
+    if re.sub(r"[\s,]", "", _PAIR.sub("", text)) != "{}" or set(fields) != _KEYS:
+        raise ValueError(f"its header {quoted(text)}")
+    descr, order = fields["descr"][1:-1], fields["fortran_order"]
+    if not _DTYPE.fullmatch(descr) or order not in ("True", "False"):
+        raise ValueError(f"dtype {quoted(descr)} in order {one_line(order, 20)}")
+    numbers = fields["shape"].strip("() ").replace("L", "").split(",")  # L: python 2's
+    shape = tuple(int(number) for number in numbers if number.strip())
+    if fields["shape"][0] != "(" or len(shape) > 32 or any(n < 0 for n in shape):
+        raise ValueError(f"shape {one_line(shape, 60)}")
+    return shape, np.dtype(descr), order == "True"
+
+
+def rows_of_file(path: str | os.PathLike) -> lazy.Lazy:
     """Return the array of a `.npy` file, left there; in Fortran's order it is read whole.
 
     Raises:

@@ -1,14 +1,9 @@
-"""Gaussian mixtures: conditionals, diffused scores and label posteriors in closed form.
-
-numpy float64 throughout, but for `Conditional.score`, which is jax and can stand in for a network.
-"""
+"""Gaussian mixtures: conditionals and label posteriors in closed form, in float64."""
 
 from __future__ import annotations
 
 import dataclasses
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
@@ -27,16 +22,13 @@ class Conditional:
     mean: np.ndarray
     cov: np.ndarray
 
-    def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean (N, Q) and covariance (N, Q, Q) of each row's law."""
-        weight = np.exp(self.log_weight)
-        mean = np.einsum("ng,ngq->nq", weight, self.mean)
-        gap = self.mean - mean[:, None]
-        cov = np.einsum("ng,gpq->npq", weight, self.cov)
-        return mean, cov + np.einsum("ng,ngp,ngq->npq", weight, gap, gap)
+    def dimension(self, i: int) -> Conditional:
+        """Return the law of one dimension."""
+        one = slice(i, i + 1)
+        return Conditional(self.log_weight, self.mean[..., one], self.cov[:, one, one])
 
     def sample(self, rng: np.random.Generator) -> np.ndarray:
-        """One draw a row, (N, Q)."""
+        """Draw (N, Q), once a row."""
         rows, components = self.log_weight.shape
         weight = np.exp(self.log_weight)
         component = (rng.random((rows, 1)) > np.cumsum(weight, 1)).sum(1).clip(max=components - 1)
@@ -47,18 +39,6 @@ class Conditional:
             draw[component == g] += noise[component == g] @ factor[g].T
         return draw
 
-    def score(self, x, alpha, std):
-        """Score of the law of alpha x(0) + std z at x (N, Q): exact at every diffusion time."""
-        log_weight, mean = jnp.asarray(self.log_weight), alpha * jnp.asarray(self.mean)
-        # Eigenvectors do not depend on time: the diffused covariance is U (alpha^2 L + std^2) U'.
-        values, vectors = np.linalg.eigh(self.cov)
-        spread = alpha**2 * jnp.asarray(values) + std**2
-        vectors = jnp.asarray(vectors)
-        gap = jnp.einsum("gqe,ngq->nge", vectors, x[:, None] - mean)
-        log_density = -0.5 * (gap**2 / spread + jnp.log(spread)).sum(-1)
-        weight = jax.nn.softmax(log_weight + log_density, axis=-1)
-        return -jnp.einsum("ng,gqe,nge->nq", weight, vectors, gap / spread)
-
 
 @dataclasses.dataclass(frozen=True)
 class Mixture:
@@ -68,12 +48,8 @@ class Mixture:
     mean: np.ndarray
     cov: np.ndarray
 
-    def map(self, matrix: np.ndarray) -> Mixture:
-        """The law of matrix @ v, matrix (Q, P)."""
-        return Mixture(self.weight, self.mean @ matrix.T, matrix @ self.cov @ matrix.T)
-
     def condition(self, target, given, values) -> Conditional:
-        """The law of v[target] given v[given] = values.
+        """Return the law of v[target] given v[given] = values.
 
         Args:
           target, given: index arrays into the P dimensions; `given` may be empty.
@@ -95,7 +71,7 @@ class Mixture:
 
 
 def _log_density(gap: np.ndarray, cov: np.ndarray) -> np.ndarray:
-    """log N(gap; 0, cov) on the support of cov, (N,)."""
+    """Return log N(gap; 0, cov) on the support of cov, (N,)."""
     values, vectors = np.linalg.eigh(cov)
     keep = values > 1e-10 * values.max(initial=0.0)
     white = gap @ vectors[:, keep] / np.sqrt(values[keep])
@@ -103,7 +79,7 @@ def _log_density(gap: np.ndarray, cov: np.ndarray) -> np.ndarray:
 
 
 def median(law: Conditional) -> np.ndarray:
-    """Median (N,) of one-dimensional laws, by bisection on the exact distribution function.
+    """Return the median (N,) of one-dimensional laws, by bisection on the distribution function.
 
     The posterior median minimises the absolute error, and its sign the zero-one error of the sign:
     one prediction that is Bayes-optimal for MAE and for ACC2.
@@ -119,6 +95,6 @@ def median(law: Conditional) -> np.ndarray:
 
 
 def probability_positive(law: Conditional) -> np.ndarray:
-    """P(v > 0) (N,) of one-dimensional laws."""
+    """Return P(v > 0) (N,) of one-dimensional laws."""
     std = np.sqrt(law.cov[:, 0, 0])
     return (np.exp(law.log_weight) * special.ndtr(law.mean[..., 0] / std)).sum(1)

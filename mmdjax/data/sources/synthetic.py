@@ -105,11 +105,9 @@ class Law:
         shared = np.concatenate([r for r, _ in readout] + [LABEL_READOUT[None]])
         cov = LATENT_STD**2 * shared @ shared.T
         cov += np.diag(np.concatenate([*noise, [LABEL_NOISE**2]]))
-        start = 0
-        for m, (_, loading) in zip(modalities.values(), readout, strict=True):
-            part = slice(start, start + len(loading))
-            cov[part, part] += m.disturbance**2 * loading @ loading.T
-            start += len(loading)
+        for name, (_, loading) in zip(modalities, readout, strict=True):
+            at = self.indices([name])
+            cov[np.ix_(at, at)] += modalities[name].disturbance ** 2 * loading @ loading.T
         self.mixture = mixture.Mixture(FREQUENCY, mean, np.tile(cov, (len(FREQUENCY), 1, 1)))
         with_z = LATENT_STD**2 * shared
         cov = np.block([[cov, with_z], [with_z.T, LATENT_STD**2 * np.eye(len(LABEL_READOUT))]])
@@ -119,21 +117,19 @@ class Law:
         )
 
     def fingerprint(self) -> str:
-        """Changes with any number of the law."""
+        """Return what changes with any number of the law."""
         parts = (self.mixture.weight, self.mixture.mean, self.mixture.cov)
         return hashlib.sha256(b"".join(a.round(9).tobytes() for a in parts)).hexdigest()
 
     def indices(self, modalities: Sequence[str]) -> np.ndarray:
-        """Where the modalities stand in the joint vector; the label stands at -1."""
-        ends = np.cumsum([t * c for t, c in self.shapes.values()])
-        starts = dict(zip(self.shapes, ends, strict=True))
-        return np.concatenate(
-            [np.arange(starts[m] - np.prod(self.shapes[m]), starts[m]) for m in modalities]
-            or [np.arange(0)]
-        ).astype(int)
+        """Return where the modalities stand in the joint vector; the label stands at -1."""
+        sizes = [frames * channels for frames, channels in self.shapes.values()]
+        ends = dict(zip(self.shapes, np.cumsum(sizes), strict=True))
+        places = [np.arange(ends[m] - np.prod(self.shapes[m]), ends[m]) for m in modalities]
+        return np.concatenate([np.arange(0), *places])
 
     def flatten(self, features, modalities: Sequence[str]) -> np.ndarray:
-        """(N, sum of T_m C_m) float64."""
+        """Return (N, sum of T_m C_m) float64."""
         rows = len(next(iter(features.values())))
         parts = [np.asarray(features[m], np.float64).reshape(rows, -1) for m in modalities]
         return np.concatenate(parts or [np.zeros((rows, 0))], axis=1)
@@ -155,16 +151,15 @@ class Law:
         return np.clip(mixture.median(self.label_posterior(given, features)), -3, 3)
 
     def sample(self, count: int, seed: int, prefix: str, labels: str = "sentiment") -> Batch:
-        """`count` utterances, with labels of `synthetic_labels.TASKS`."""
+        """Draw `count` utterances, with labels of `synthetic_labels.TASKS`."""
         rng = np.random.default_rng(seed)
         everything = np.arange(self.mixture.mean.shape[1])
         law = self.mixture.condition(everything, everything[:0], np.zeros((count, 0)))
         joint = law.sample(rng)
-        features, start = {}, 0
-        for name, (frames, channels) in self.shapes.items():
-            size = frames * channels
-            part = joint[:, start : start + size].reshape(count, frames, channels)
-            features[name], start = part.astype(np.float32), start + size
+        features = {
+            name: joint[:, self.indices([name])].reshape(count, *shape).astype(np.float32)
+            for name, shape in self.shapes.items()
+        }
         valid = {name: np.ones((count, s[0]), bool) for name, s in self.shapes.items()}
         label = synthetic_labels.draw(self, labels, joint, seed)
         return Batch(features, valid, label, np.array([f"{prefix}_{i}" for i in range(count)]))
@@ -183,7 +178,7 @@ def _check(modalities: Mapping[str, Modality]) -> None:
 
 
 def _smooth_loading(rng: np.random.Generator, m: Modality) -> np.ndarray:
-    """(T_m C_m, 4): four factors, each a random channel direction with a slow course in time."""
+    """Draw (T_m C_m, 4): four factors, each a channel direction with a slow course in time."""
     time, size = np.linspace(0, 1, m.frames)[:, None], FACTORS
     speed, phase = rng.uniform(0.3, 1.0, size), rng.uniform(size=size)
     course = 1 + 0.5 * np.cos(2 * np.pi * (time * speed + phase))
@@ -199,7 +194,7 @@ def read(
     modalities: Mapping[str, Modality] = MODALITIES,
     labels: str = "sentiment",
 ) -> dict[str, Batch]:
-    """The three splits, from one law, with independent draws.
+    """Draw the three splits, from one law, with independent draws.
 
     Args:
       train, valid, test: utterances.

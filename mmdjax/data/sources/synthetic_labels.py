@@ -41,7 +41,7 @@ STREAM = 7  # of a seed's randomness: apart from the features'
 
 
 def draw(law: Law, labels: str, joint: np.ndarray, seed: int) -> np.ndarray:
-    """Returns labels of drawn utterances: float32 (N,) or (N, 3); int32 of 'emotion' and 'signs'.
+    """Return labels of drawn utterances: float32 (N,) or (N, 3); int32 of 'emotion' and 'signs'.
 
     Args:
       law: of the utterances.
@@ -63,13 +63,13 @@ def draw(law: Law, labels: str, joint: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _chosen(log_weight: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(N,), one component of each row's law (N, G)."""
+    """Draw (N,), one component of each row's law (N, G)."""
     share = np.cumsum(np.exp(log_weight), axis=1)
     return (rng.random((len(share), 1)) * share[:, -1:] > share).sum(1)
 
 
 def optimum(law: Law, labels: str, given: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Returns the best prediction of labels, as `read` of their task has it.
+    """Return the best prediction of labels, as `read` of their task has it.
 
     (N,) of 'sentiment' and 'rating', (N, 3) of 'affect' and of 'signs' (probabilities), (N, 6)
     probabilities of 'emotion'. Whole modalities and single frames alike may be missing.
@@ -86,18 +86,11 @@ def optimum(law: Law, labels: str, given: np.ndarray, values: np.ndarray) -> np.
     posterior = law.with_latents.condition(law.latents, given, values)
     if labels == "emotion":
         return np.exp(posterior.log_weight)
-    each = [_one(posterior, i) for i in range(len(AFFECT))]
+    dimensions = [posterior.dimension(i) for i in range(len(AFFECT))]
     if labels == "signs":
         # A sum of weights may pass 1 by a rounding.
-        return np.stack([mixture.probability_positive(one) for one in each], axis=1).clip(0, 1)
-    return np.clip(np.stack([mixture.median(one) for one in each], axis=1), -3, 3)
-
-
-def _one(law: mixture.Conditional, i: int) -> mixture.Conditional:
-    """The law of one dimension."""
-    return mixture.Conditional(
-        law.log_weight, law.mean[..., i : i + 1], law.cov[:, i : i + 1, i : i + 1]
-    )
+        return np.stack([mixture.probability_positive(z) for z in dimensions], 1).clip(0, 1)
+    return np.clip(np.stack([mixture.median(z) for z in dimensions], axis=1), -3, 3)
 
 
 def _scaled(labels: str, sentiment: np.ndarray) -> np.ndarray:
