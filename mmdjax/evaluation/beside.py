@@ -18,6 +18,7 @@ from mmdjax.evaluation.tables import (
     pattern_names,
     stat_of,
 )
+from mmdjax.tasks import metric
 
 LETTERS = ("l", "a", "v")
 MODALITIES = ("language", "acoustic", "vision")
@@ -98,26 +99,23 @@ def beside(results: Results, table: str, dataset: str) -> tuple[list[str], list[
     stats = _ours(results, protocol, tuple(conditions))
     theirs: dict[str, dict] = {}
     for row in printed:
-        theirs.setdefault(row["method"], {})[row["condition"]] = {
-            m: (row[m], 0.0, 1) for m in METRICS
-        }
+        of_method = theirs.setdefault(row["method"], {})
+        of_method[row["condition"]] = {m: (row[m], 0.0, 1) for m in METRICS}
     lines: list[tuple[str, dict]] = []
     for system in results.systems:
         if any(stats[system.name].values()):
             lines.append((system.label, stats[system.name]))
             if system.published in theirs:
-                pair = (f"{system.published}, published", theirs.pop(system.published))
-                lines.append(pair)
+                lines.append((f"{system.published}, published", theirs.pop(system.published)))
     ours = bool(lines)
-    lines += [(f"{method}, published", of) for method, of in theirs.items()]
+    lines += [(f"{method}, published", of_method) for method, of_method in theirs.items()]
     if len(conditions) > 1:
-        header = ["system", *conditions]
-        body = [[n, *(_triple(of.get(c)) for c in conditions)] for n, of in lines]
-        return header, body, ours
-    header = ["system", "ACC2 non-zero (%) ↑", "F1 non-zero (%) ↑", "ACC7 (%) ↑"]
-    only = next(iter(conditions))
-    body = [[n, *(cell(m, of[only].get(m)) for m in METRICS)] for n, of in lines]
-    return header, body, ours
+        heads = list(conditions)
+        body = [[name, *(_triple(line.get(c)) for c in conditions)] for name, line in lines]
+    else:
+        heads, (condition,) = [metric(m).title(arrow=True) for m in METRICS], conditions
+        body = [[name, *(cell(m, line[condition].get(m)) for m in METRICS)] for name, line in lines]
+    return ["system", *heads], body, ours
 
 
 def _ours(results: Results, protocol: str, conditions: Sequence[str]) -> dict[str, dict]:

@@ -84,7 +84,7 @@ def by_system(results: Results, printed: Mapping[str, str]) -> Figure:
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for ax, (protocol, name) in zip(axes, panels, strict=True):
         entry = metric(name)
-        tidy(ax, entry.title(arrow=True))
+        tidy(ax, entry.title(arrow=True), grid="x")
         for y, system in enumerate(names):
             seeds = results.values.get(Key(system, protocol, AVERAGE, name), {})
             values = [entry.scale * value for value in seeds.values()]
@@ -97,8 +97,6 @@ def by_system(results: Results, printed: Mapping[str, str]) -> Figure:
         ax.set_yticks(range(len(names)), [brief(n, 40) for n in names])
         ax.set_ylim(-0.6, len(names) - 0.4)
         ax.xaxis.set_major_locator(MaxNLocator(5))
-        ax.grid(axis="x", color=RULE)
-        ax.grid(visible=False, axis="y")
     return figure
 
 
@@ -148,9 +146,7 @@ def _dots_by_pattern(results: Results, name: str, conditions: Sequence[str]) -> 
     lines, hues = results.by_condition("fixed", name), colours(results.systems)
     figure = blank(9.6, 1.9 + 0.27 * len(conditions))
     ax = figure.subplots()
-    tidy(ax, metric(name).title())
-    ax.grid(axis="x", color=RULE, linewidth=0.8)
-    ax.grid(visible=False, axis="y")
+    tidy(ax, metric(name).title(), grid="x")
     line, places, size = 0.0, {}, 0
     for condition in conditions:
         modalities = 0 if condition == AVERAGE else condition.count("+") + 1

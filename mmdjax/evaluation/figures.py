@@ -67,11 +67,11 @@ def blank(width: float, height: float) -> Figure:
     return figure
 
 
-def tidy(ax: Axes, title: str) -> None:
+def tidy(ax: Axes, title: str, grid: str = "y") -> None:
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.spines["bottom"].set_color("#b5b5b5")
     ax.tick_params(colors=QUIET, labelsize=9, length=0, which="both")
-    ax.grid(axis="y", color=RULE, linewidth=0.8)
+    ax.grid(axis=grid, color=RULE, linewidth=0.8)
     ax.set_axisbelow(True)
     ax.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold", pad=8)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -28,11 +28,9 @@ RULE = "A difference counts where its mean exceeds the larger deviation over see
 def counted(results: Results) -> str:
     """Return what averages over patterns are taken over, in words."""
     patterns = 2 ** len(results.modalities) - 1
-    return (
-        f"all {patterns} patterns"
-        if results.complete
-        else f"the {patterns - 1} incomplete patterns"
-    )
+    if results.complete:
+        return f"all {patterns} patterns"
+    return f"the {patterns - 1} incomplete patterns"
 
 
 def paired(results: Results, system: str, reference: str, protocol: str, name: str) -> np.ndarray:
@@ -70,21 +68,22 @@ def lead(results: Results) -> str:
         word = words[verdict(difference, (stats[name], stats[first.name]))]
         groups.setdefault(word, []).append(text[name])
     unknown = groups.pop("", [])
-    seeds, unit = stats[first.name][2], f"{entry.unit} " if entry.unit else ""
-    says = (
+    seeds, unit = stats[first.name][2], f" {entry.unit}" if entry.unit else ""
+    sentences = [
         f"Averaged over {counted(results)}, {first.name} reaches "
-        f"{cell(entry.name, stats[first.name])} {unit}{entry.label} "
+        f"{cell(entry.name, stats[first.name])}{unit} {entry.label} "
         f"({seeds} seed{'s' * (seeds > 1)})."
-    )
+    ]
     if groups:
-        says += f" It is {'; '.join(f'{word} {_several(n)}' for word, n in groups.items())}. {RULE}"
+        comparisons = "; ".join(f"{word} {_several(names)}" for word, names in groups.items())
+        sentences += [f"It is {comparisons}. {RULE}"]
     if unknown:
-        says += f" One seed cannot tell whether that differs from {_several(unknown)}."
+        sentences += [f"One seed cannot tell whether that differs from {_several(unknown)}."]
     for system in results.systems:
         if system.method == OPTIMUM and system.name in stats:
-            says += f" {text[system.name].replace(' at ', ' on these data: ')}"
-            says += f" {entry.unit}." if entry.unit else "."
-    return says
+            optimum = cell(entry.name, stats[system.name])
+            sentences += [f"{system.name} on these data: {optimum}{unit}."]
+    return " ".join(sentences)
 
 
 def _several(names: list[str]) -> str:
@@ -94,18 +93,17 @@ def _several(names: list[str]) -> str:
     return f"{', '.join(names[:MOST_NAMES])} and {more} others"
 
 
-def averages(results: Results) -> Table:
-    """Return system by the task's main metrics, averaged over patterns."""
-    return grid(
-        results, {("fixed", AVERAGE, m): metric(m).title(arrow=True) for m in results.task.main}
-    )
+def averages(results: Results, names: Sequence[str] | None = None) -> Table:
+    """Return system by metric, the task's main ones by default, averaged over patterns."""
+    names = results.task.main if names is None else names
+    return grid(results, {("fixed", AVERAGE, m): metric(m).title(arrow=True) for m in names})
 
 
 def main_table(results: Results, costs: Mapping[str, Mapping], printed: Mapping[str, str]) -> Table:
     """Return system by metric, averaged over patterns, with costs and published numbers.
 
     Args:
-      costs: see `report.write_report`. printed: system -> its published average.
+      costs: see `report.Context`. printed: system -> its published average.
     """
     header, body = averages(results)
     if not body:
@@ -124,12 +122,6 @@ def main_table(results: Results, costs: Mapping[str, Mapping], printed: Mapping[
             header = [*header, head]
             body = [[*line, text] for line, text in zip(body, added, strict=True)]
     return header, body
-
-
-def further_table(results: Results) -> Table:
-    """Return the metrics that the main table leaves out, averaged over patterns."""
-    names = [m for m in results.task.metric_names if m not in results.task.main]
-    return grid(results, {("fixed", AVERAGE, m): metric(m).title(arrow=True) for m in names})
 
 
 def difference_table(results: Results) -> Table:

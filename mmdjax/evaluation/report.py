@@ -110,6 +110,7 @@ def _blocks(results: Results, context: Context, printed: Mapping[str, str]) -> l
     regrets = [m for m in results.task.main if m.startswith("regret_")]
     second = [m for m in results.task.main if m == "mae" and m != name]
     main = findings.main_table(results, costs, printed)
+    further = [m for m in results.task.metric_names if m not in results.task.main]
     text = json.dumps(context.config, indent=2, default=str, ensure_ascii=False)
     sections = [
         ("Results", [("table", f"Mean over {findings.counted(results)}", *main), figure("systems"),
@@ -117,7 +118,7 @@ def _blocks(results: Results, context: Context, printed: Mapping[str, str]) -> l
                       *findings.difference_table(results)),
                      figure("quality_and_time"),
                      ("table", "Further metrics, mean over patterns",
-                      *findings.further_table(results))]),
+                      *findings.averages(results, further))]),
         ("By pattern", [figure("per_pattern"), *by_condition("fixed", (name, *regrets))]),
         ("By missing rate", [figure(f"rate_{name}"), *by_condition("random", [name]),
                              *(b for m in second for b in (figure(f"rate_{m}"),

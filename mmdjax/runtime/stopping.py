@@ -26,22 +26,19 @@ class _Signals:
     checks: int = 0
 
 
-_SIGNALS = _Signals()
-
-
 def _caught(number: int, _) -> None:
-    again, _SIGNALS.caught = bool(_SIGNALS.caught), signal.Signals(number).name
+    again, _Signals.caught = bool(_Signals.caught), signal.Signals(number).name
     if again and number == signal.SIGINT:  # Ctrl-C pressed twice: the user does not want to wait
         raise KeyboardInterrupt
-    if _SIGNALS.several:
+    if _Signals.several:
         os.kill(os.getpid(), signal.SIGTERM)  # the preemption service listens to this one
-    elif not _SIGNALS.deferring:
-        raise Stopped(_SIGNALS.caught)
+    elif not _Signals.deferring:
+        raise Stopped(_Signals.caught)
 
 
 def listen(several: bool = False) -> None:
     """Handles both signals from here on; several: after the processes of a run have met."""
-    _SIGNALS.several = several
+    _Signals.several = several
     signal.signal(signal.SIGINT, _caught)
     if not several:  # their SIGTERM is JAX's
         signal.signal(signal.SIGTERM, _caught)
@@ -49,28 +46,28 @@ def listen(several: bool = False) -> None:
 
 def several() -> bool:
     """Returns whether this is one of several processes."""
-    return _SIGNALS.several
+    return _Signals.several
 
 
 @contextlib.contextmanager
 def deferred():
     """Makes signals wait for a `check`."""
-    _SIGNALS.deferring += 1
+    _Signals.deferring += 1
     try:
         yield
     finally:
-        _SIGNALS.deferring -= 1
+        _Signals.deferring -= 1
 
 
 def check() -> None:
     """Raises `Stopped` where the run is to stop; every process has to make the same checks."""
-    _SIGNALS.checks += 1
-    if _SIGNALS.several:
+    _Signals.checks += 1
+    if _Signals.several:
         from jax.experimental import (
             multihost_utils,
         )  # takes a second: a mistyped flag need not wait
 
-        if multihost_utils.reached_preemption_sync_point(_SIGNALS.checks):
+        if multihost_utils.reached_preemption_sync_point(_Signals.checks):
             raise Stopped("SIGTERM")
-    elif _SIGNALS.caught:
-        raise Stopped(_SIGNALS.caught)
+    elif _Signals.caught:
+        raise Stopped(_Signals.caught)
