@@ -18,7 +18,7 @@ SLACK = 1e-6  # the largest rate that is possible is realised up to this
 
 
 def independent_patterns(rates: np.ndarray) -> np.ndarray:
-    """The law of independent failures given that one modality is kept, with these missing rates.
+    """Return the law of independent failures, given that one modality is kept, with these rates.
 
     Given something is kept, independent failures with probability q_m are missing at the rate
     (q_m - Q) / (1 - Q), Q = prod q. So q_m = 1 - s (1 - rates[m]) with s = 1 - Q, where s solves
@@ -40,11 +40,9 @@ def independent_patterns(rates: np.ndarray) -> np.ndarray:
             f"missing rates {np.round(rates, 3).tolist()} leave less than one modality; allowed: "
             f"each from 0 to 1, their sum at most {rates.shape[-1] - 1}"
         )
+    ones = np.ones(kept.shape[:-1])
     some = bisect(
-        lambda s: 1 - s - (1 - s[..., None] * kept).prod(-1),
-        np.full(kept.shape[:-1], 1e-9),
-        np.ones(kept.shape[:-1]),
-        falling=True,
+        lambda s: 1 - s - (1 - s[..., None] * kept).prod(-1), 1e-9 * ones, ones, falling=True
     )
     fails = 1 - some[..., None, None] * kept[..., None, :]
     weight = np.where(patterns(rates.shape[-1]), 1 - fails, fails).prod(-1)
@@ -52,7 +50,7 @@ def independent_patterns(rates: np.ndarray) -> np.ndarray:
 
 
 def correlated_patterns(rate: float, rho: float, group: Sequence[int]) -> np.ndarray:
-    """The law of failures that groups share, given that one modality is kept.
+    """Return the law of failures that groups share, given that one modality is kept.
 
     A group has a state that is "missing" with probability q; each of its modalities takes the
     group's state with probability c, and one of its own, as likely "missing", otherwise. So within
@@ -76,14 +74,14 @@ def correlated_patterns(rate: float, rho: float, group: Sequence[int]) -> np.nda
     sizes = np.unique(np.asarray(group), return_counts=True)[1]
 
     def law(everything, rate):
-        """q, c of which a share `everything` is thrown away."""
+        """Return q, c of which a share `everything` is thrown away."""
         both = rate**2 + rho * rate * (1 - rate)
         q = rate + (1 - rate) * everything
         square = (both + (1 - both) * everything - q**2) / np.maximum(q * (1 - q), 1e-300)
         return q, np.sqrt(np.clip(square, 0, 1))
 
     def kept(rate):
-        """Limit of P(something is kept) / (1 - Q) as Q -> 1: above 1 there is a solution."""
+        """Return P(something is kept) / (1 - Q) as Q -> 1: above 1 there is a solution."""
         both = rate**2 + rho * rate * (1 - rate)
         c = np.sqrt(np.clip((1 - 2 * rate + both) / (1 - rate), 0, 1))
         return (1 - rate) * (1 + sizes * (1 - c) - (1 - c) ** sizes).sum()
@@ -105,14 +103,14 @@ def correlated_patterns(rate: float, rho: float, group: Sequence[int]) -> np.nda
     q, c = law(bisect(excess, 0.0, 1 - 1e-9, falling=True), rate)
     rows, weight = patterns(len(group)), 1.0
     for g in dict.fromkeys(group):
-        own = rows[:, np.asarray(group) == g]
-        alone = (1 - c) * np.where(own, 1 - q, q)
-        weight *= q * (alone + c * ~own).prod(1) + (1 - q) * (alone + c * own).prod(1)
+        observed = rows[:, np.asarray(group) == g]
+        alone = (1 - c) * np.where(observed, 1 - q, q)
+        weight *= q * (alone + c * ~observed).prod(1) + (1 - q) * (alone + c * observed).prod(1)
     return weight / weight.sum()
 
 
 def bisect(function: Callable, low, high, falling: bool = False):
-    """Where a function of arrays crosses zero between `low` and `high`, elementwise."""
+    """Return where a function of arrays crosses zero between `low` and `high`, elementwise."""
     for _ in range(80):
         middle = (np.asarray(low) + high) / 2
         below = (function(middle) < 0) != falling

@@ -15,7 +15,7 @@ OF_SAMPLE = 0  # stream of a sample's own numbers; modality m has stream m + 1
 
 
 def philox(counter: Sequence, key: Sequence) -> list[np.ndarray]:
-    """Philox4x32-10: four random words for each counter (Salmon et al., 2011).
+    """Return four random words for each counter: Philox4x32-10 (Salmon et al., 2011).
 
     numpy has it too, but one generator a sample is twenty times slower than all at once.
 
@@ -35,7 +35,7 @@ def philox(counter: Sequence, key: Sequence) -> list[np.ndarray]:
 
 
 class Samples(NamedTuple):
-    """For whom masks are drawn.
+    """The samples for which masks are drawn.
 
     Attributes:
       lengths: modality -> (N,) frames that exist.
@@ -49,7 +49,7 @@ class Samples(NamedTuple):
     label: np.ndarray | None = None
 
     def uniform(self, stream: int, count: int) -> np.ndarray:
-        """(N, count) numbers in (0, 1); the first ones are the same for any count."""
+        """Return (N, count) numbers in (0, 1); the first ones are the same for any count."""
         rows = self.rows.astype(np.uint64)[:, None]
         blocks = np.arange(-(-count // 4), dtype=np.uint64)
         counter = np.broadcast_arrays(rows & WORD, rows >> np.uint64(32), np.uint64(stream), blocks)
@@ -58,16 +58,16 @@ class Samples(NamedTuple):
         return (words + 0.5) / 2**32
 
     def frames(self) -> dict[str, np.ndarray]:
-        """modality -> (N, longest) bool, the frame exists."""
+        """Return modality -> (N, longest) bool, the frame exists."""
         return {m: np.arange(n.max(initial=0)) < n[:, None] for m, n in self.lengths.items()}
 
     def uniforms(self) -> dict[str, np.ndarray]:
-        """modality -> (N, longest), a number for each frame."""
+        """Return modality -> (N, longest), a number for each frame."""
         exists = self.frames().items()
         return {m: self.uniform(i + 1, a.shape[1]) for i, (m, a) in enumerate(exists)}
 
     def any_frame(self) -> tuple[np.ndarray, np.ndarray]:
-        """A uniform choice of each sample's frames: (N,) its modality's index, (N,) its place."""
+        """Choose one of each sample's frames: (N,) its modality's index, and (N,) its place."""
         ends = np.cumsum(np.stack([*self.lengths.values()], 1), 1)
         frame = (self.uniform(OF_SAMPLE, 2)[:, 1] * ends[:, -1]).astype(int)
         modality = (frame[:, None] >= ends).sum(1)

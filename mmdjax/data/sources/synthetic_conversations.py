@@ -33,7 +33,7 @@ SPEAKERS = 2
 
 
 class Posterior(NamedTuple):
-    """Given what is observed in one conversation.
+    """What is known given what is observed in one conversation.
 
     Attributes:
       mean: modality -> (N, C_m), where observed the values themselves.
@@ -48,10 +48,9 @@ class Posterior(NamedTuple):
 
 
 def kernel(position, speaker) -> np.ndarray:
-    """K (N, N), float64, ones on the diagonal."""
-    graph = normalised(
-        structure(np.asarray(position, float), speaker, np.ones(len(position), bool))
-    )
+    """Return K (N, N), float64, with ones on the diagonal."""
+    exists = np.ones(len(position), bool)
+    graph = normalised(structure(np.asarray(position, float), speaker, exists))
     smooth = np.linalg.inv(np.eye(len(graph)) + SMOOTHNESS * (np.eye(len(graph)) - graph))
     scale = 1 / np.sqrt(np.diag(smooth))
     return scale[:, None] * smooth * scale[None, :]
@@ -73,14 +72,14 @@ class Law:
         self.label_weights = LABEL_STD * label / np.linalg.norm(label)
 
     def conversation(self, position, speaker, rng) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Features of each modality (N, C_m), and sentiment (N,)."""
+        """Draw features of each modality (N, C_m), and sentiment (N,)."""
         root = np.linalg.cholesky(kernel(position, speaker))
         count, channels = len(position), self.weights.shape[1]
         factors = root @ rng.standard_normal((count, FACTORS))
         smooth = root @ rng.standard_normal((count, channels))
         rough = rng.standard_normal((count, channels))
-        own = np.sqrt(SMOOTH) * smooth + np.sqrt(1 - SMOOTH) * rough
-        x = factors @ self.weights + np.sqrt(OWN) * own
+        rest = np.sqrt(SMOOTH) * smooth + np.sqrt(1 - SMOOTH) * rough
+        x = factors @ self.weights + np.sqrt(OWN) * rest
         noise = LABEL_NOISE * rng.standard_normal(count)
         label = np.clip(factors @ self.label_weights + noise, -3, 3)
         return split(x), label
@@ -88,7 +87,7 @@ class Law:
     def posterior(
         self, position, speaker, features: Mapping[str, np.ndarray], observed, graph: bool = True
     ) -> Posterior:
-        """Means and variances given the observed utterances' modalities of one conversation.
+        """Return means and variances given the observed utterances' modalities of one conversation.
 
         Args:
           features: (N, C_m) each; hidden entries are never read.
@@ -100,26 +99,22 @@ class Law:
         shared = self.weights.T @ self.weights + OWN * SMOOTH * np.eye(channels)
         covariance = np.kron(k, shared) + OWN * (1 - SMOOTH) * np.eye(count * channels)
         with_label = np.kron(k, (self.label_weights @ self.weights)[None, :])
-        shown = np.repeat(observed, list(CHANNELS.values()), axis=1).reshape(-1)
+        known = np.repeat(observed, list(CHANNELS.values()), axis=1).reshape(-1)
         x = np.concatenate([features[name] for name in CHANNELS], axis=1).reshape(-1)
-        known = covariance[shown][:, shown]
-        gain = np.linalg.solve(
-            known, np.concatenate([covariance[shown], with_label[:, shown].T], 1)
-        )
-        mean = x[shown] @ gain
-        variance = np.diag(covariance) - np.sum(covariance[shown] * gain[:, : len(x)], axis=0)
-        total = LABEL_STD**2 + LABEL_NOISE**2
-        explained = np.sum(with_label[:, shown].T * gain[:, len(x) :], axis=0)
+        targets = np.concatenate([covariance[known], with_label[:, known].T], 1)
+        gain = np.linalg.solve(covariance[known][:, known], targets)
+        mean, explained = x[known] @ gain, np.sum(targets * gain, axis=0)
+        variance = np.diag(covariance) - explained[: len(x)]
         return Posterior(
-            split(np.where(shown, np.where(shown, x, 0), mean[: len(x)]).reshape(count, -1)),
-            split(np.where(shown, 0.0, variance).reshape(count, -1)),
+            split(np.where(known, x, mean[: len(x)]).reshape(count, -1)),
+            split(np.where(known, 0.0, variance).reshape(count, -1)),
             mean[len(x) :],
-            total - explained,
+            LABEL_STD**2 + LABEL_NOISE**2 - explained[len(x) :],
         )
 
 
 def split(x: np.ndarray) -> dict[str, np.ndarray]:
-    """(N, C) -> modality -> (N, C_m)."""
+    """Return (N, C) as modality -> (N, C_m)."""
     ends = np.cumsum(list(CHANNELS.values()))[:-1]
     return dict(zip(CHANNELS, np.split(x, ends, axis=-1), strict=True))
 
