@@ -122,7 +122,10 @@ def write_files(where, folder: Path, parts, replaced: Changes, added: Changes) -
                 else:
                     array = array.astype(parts[split].features[key].dtype)
                     array = array[0] if vectors and len(array) == 1 else array
-            folders.write_npy(path, np.atleast_1d(array))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)  # a link would lead elsewhere
+            with path.open("wb") as file:
+                npy.write(file, np.atleast_1d(array))
 
 
 def _labels(path: Path, ids: list[str]):

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdjax.data.formats import npy
 from mmdjax.data.formats.contents import Part
 from mmdjax.data.formats.lazy import is_ragged, one_line, quoted, refused
 
@@ -77,14 +76,6 @@ def plain_name(where, name: str) -> str:
     if not name or name in (".", "..") or "/" in name or "\0" in name or len(name) > 240:
         raise refused(where, f"{quoted(name)} is no name for a file", "names without '/'")
     return name
-
-
-def write_npy(path: Path, array: np.ndarray) -> None:
-    """Write a file, and the folder around it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)  # a link would lead elsewhere
-    with path.open("wb") as file:
-        npy.write(file, array)
 
 
 def owner(key: str, known: Iterable[str]) -> str:

@@ -271,8 +271,8 @@ def _rewritten(
         if splits.kind == "column":
             rows = np.asarray(rows) if isinstance(rows, list) else rows
             total = sum(len(index) for index in splits.rows.values())
-            base = changed.get(names, views.zeros((total, *rows.shape[1:]), rows.dtype))
-            rows = views.scattered(base, splits.rows[split], rows)
+            zeros = np.broadcast_to(np.zeros((), rows.dtype), (total, *rows.shape[1:]))
+            rows = views.scattered(changed.get(names, zeros), splits.rows[split], rows)
         changed[names] = rows
     return changed
 

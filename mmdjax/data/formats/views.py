@@ -91,8 +91,3 @@ def scattered(rows, index: np.ndarray, source) -> Lazy:
         return block
 
     return Lazy(rows.shape, rows.dtype, read)
-
-
-def zeros(shape: Sequence[int], dtype) -> Lazy:
-    """Return rows of zeros."""
-    return Lazy(shape, dtype, lambda start, stop: np.zeros((stop - start, *shape[1:]), dtype))

@@ -109,13 +109,14 @@ def _batch(where: str, arrays: Mapping, modalities: Mapping[str, str]) -> Batch:
     for key, x in features.items():
         x[~valid[key]] = 0
     label, ids = arrays["regression_labels"], arrays.get("id", list(range(rows)))
+    names = values.names_of(place("id", ids), ids, rows)
     for row in [row for row, id in enumerate(ids) if isinstance(id, (list, tuple))]:
         raise refused(f"{where}, key 'id'", f"row {row} is a list", "names, or numbers")
     return Batch(
         {name: features[key] for key, name in modalities.items()},
         {name: valid[key] for key, name in modalities.items()},
         _label(place("regression_labels", label), label),
-        np.array(values.names_of(place("id", ids), ids, rows)),
+        np.array(names),
     )
 
 
