@@ -19,7 +19,7 @@ METRICS = {"acc2": "acc2_nonzero", "f1": "f1_nonzero", "acc7": "acc7"}
 
 
 def results(table: str, dataset: str) -> list[dict]:
-    """Rows {method, protocol, condition, and the metrics by their names here, as fractions}.
+    """Return rows {method, protocol, condition, and metrics by their names here, as fractions}.
 
     Args:
       table: source and number, such as 'thesis 6.1'.
@@ -28,27 +28,25 @@ def results(table: str, dataset: str) -> list[dict]:
     Raises:
       UserError: no such table, or nothing on this dataset in it.
     """
-    rows = _read("results.csv")
-    choice(
-        "published table", table, tuple(dict.fromkeys(f"{r['source']} {r['table']}" for r in rows))
-    )
-    rows = [r for r in rows if f"{r['source']} {r['table']}" == table]
-    choice("dataset", dataset, tuple(dict.fromkeys(r["dataset"] for r in rows)))
-    kept = ("method", "protocol", "condition")
+    tables: dict[str, list[dict]] = {}
+    for row in _read("results.csv"):
+        tables.setdefault(f"{row['source']} {row['table']}", []).append(row)
+    choice("published table", table, tuple(tables))
+    choice("dataset", dataset, tuple(dict.fromkeys(row["dataset"] for row in tables[table])))
     return [
-        {name: r[name] for name in kept}
-        | {ours: float(r[theirs]) / 100 for theirs, ours in METRICS.items()}
-        for r in rows
-        if r["dataset"] == dataset
+        {name: row[name] for name in ("method", "protocol", "condition")}
+        | {ours: float(row[theirs]) / 100 for theirs, ours in METRICS.items()}
+        for row in tables[table]
+        if row["dataset"] == dataset
     ]
 
 
 def efficiency() -> list[dict]:
-    """Thesis table 6.4: {source, table, network} as text and its numbers."""
-    named = ("source", "table", "network")
+    """Return thesis table 6.4: {source, table, network} as text, and its numbers."""
+    text = ("source", "table", "network")
     return [
-        {name: value if name in named else float(value) for name, value in r.items()}
-        for r in _read("efficiency.csv")
+        {name: value if name in text else float(value) for name, value in row.items()}
+        for row in _read("efficiency.csv")
     ]
 
 
