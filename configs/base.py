@@ -1,4 +1,4 @@
-"""Every field with its default, documented in `mmdjax/config/groups.py`; others start here."""
+"""Every field with its default, documented in `mmdjax/config/__init__.py`; others start here."""
 
 import ml_collections
 

@@ -67,17 +67,12 @@ def main(_: list[str]) -> None:
 
 
 def serve() -> None:
-    """Run a mode of `SERVING`.
-
-    Raises:
-      UserError: a flag is missing or wrong, or what the mode itself refuses.
-    """
+    """Run a mode of `SERVING`."""
     mode, source = _MODE.value, _INPUT.value
-    values = {"input": source, "output": _OUTPUT.value, "workdir": _WORKDIR.value}
-    needed = {"inspect": ("input",), "export": ("workdir", "output")}
-    for name in needed.get(mode, ("workdir", "input", "output")):
-        if not values[name]:
-            raise UserError(f"--{name} is missing; --mode={mode} needs it")
+    needed = {"inspect": (_INPUT,), "export": (_WORKDIR, _OUTPUT)}
+    for flag in needed.get(mode, (_WORKDIR, _INPUT, _OUTPUT)):
+        if not flag.value:
+            raise UserError(f"--{flag.name} is missing; --mode={mode} needs it")
     logging.set_verbosity(logging.FATAL)  # JAX tells which accelerators it has not found
     from mmdjax.runtime.progress import Reporter, terminal
 
@@ -115,11 +110,7 @@ def serve() -> None:
 
 def configured() -> tuple:
     """Return the checked config and the work directory, in the processes of the run; programs made
-    from here on are kept.
-
-    Raises:
-      UserError: one of them is missing or wrong.
-    """
+    from here on are kept."""
     if _CONFIG.value is None:
         raise UserError(f"--config is missing; allowed: {known_configs()}")
     if not _WORKDIR.value:
@@ -157,7 +148,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         flag = next((a for a in argv if a.startswith("--config=")), "--config")
         raise UserError(f"{flag} is not a readable file; allowed: {known_configs()}") from None
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        from mmdjax.config.groups import refuse_renamed
+        from mmdjax.config import refuse_renamed
 
         fields = [a.lstrip("-").partition("=")[0] for a in argv if a.startswith("-")]
         refuse_renamed([f.removeprefix("config.") for f in fields if f.startswith("config.")])

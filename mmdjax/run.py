@@ -19,8 +19,7 @@ from mmdjax import config as configs
 from mmdjax import workdir
 from mmdjax.config.resolve import Resolved, systems_of
 from mmdjax.data import pipeline
-from mmdjax.data.dataset import Dataset
-from mmdjax.errors import UserError
+from mmdjax.errors import UserError, require
 from mmdjax.evaluation import published
 from mmdjax.evaluation.conditions import conditions_of
 from mmdjax.evaluation.costs import draw_costs
@@ -40,24 +39,17 @@ LIVE_PROGRAMS = 400  # some more of them exhaust a process' memory maps
 class System(NamedTuple):
     """A system of a run: what it is, the method built for it, and where its results are kept."""
 
+    name: str
     resolved: Resolved
     method: Method
     folder: Path
-
-    @property
-    def name(self) -> str:
-        return self.resolved.name
 
     def results(self, seed: int) -> Path:
         return self.folder / f"seed_{seed}.json"
 
 
 def run(
-    config: configs.Config,
-    folder: Path,
-    may_train: bool = True,
-    force: bool = False,
-    profile: bool = False,
+    config: configs.Config, folder: Path, may_train=True, force=False, profile=False
 ) -> list[dict]:
     """Train and evaluate every system for every seed; go on where an earlier run stopped.
 
@@ -70,7 +62,7 @@ def run(
       profile: leave traces of some training steps in profile/.
 
     Returns:
-      The rows of results.json; of several processes the first one has them.
+      The rows of results.json, in the first of several processes.
 
     Raises:
       UserError: bad data, another run in `folder`, a loss that is not finite, or a system that does
@@ -87,7 +79,11 @@ def run(
         names = pipeline.modality_names(config.data)
         resolved[0].method.warm(resolved[0].config, names)
         dataset = pipeline.dataset(config.data, config.task)
-        _check(resolved, dataset)
+        for system in resolved:
+            kinds, kind = system.method.tasks, dataset.task.kind
+            problem = f"method {system.method.name!r} with a task of kind {kind!r}"
+            fits = not kinds or kind in kinds
+            require(fits, f"system {system.name!r}: {problem}", ", ".join(kinds))
         with workdir.opened(folder, config, dataset.content, force) as places:
             reporter = Reporter(folder / "tensorboard", folder / "profile" if profile else None)
             return _run(config, resolved, dataset, places, may_train, reporter, counter)
@@ -95,22 +91,13 @@ def run(
         cancel_waiting()
 
 
-def _check(resolved: Sequence[Resolved], dataset: Dataset) -> None:
-    """Raise `UserError` where a system cannot do the task."""
-    for system in resolved:
-        kinds = system.method.tasks
-        if kinds and dataset.task.kind not in kinds:
-            raise UserError(
-                f"system {system.name!r}: method {system.method.name!r} with a task of kind "
-                f"{dataset.task.kind!r}; allowed: {', '.join(kinds)}"
-            )
-
-
 def _run(config, resolved, dataset, places, may_train: bool, reporter, counter) -> list[dict]:
     started, folder = time.monotonic(), places.folder
     sizes = ", ".join(f"{name} {len(batch)}" for name, batch in dataset.splits.items())
     reporter.print(f"{config.title}: {sizes} utterances; {', '.join(dataset.modalities)}")
-    systems = [System(r, r.method(r.config, dataset, reporter), places.system(r)) for r in resolved]
+    systems = [
+        System(r.name, r, r.method(r.config, dataset, reporter), places.system(r)) for r in resolved
+    ]
     groups: dict[str, list[System]] = {}
     for system in systems:  # those whose completions agree are completed once
         groups.setdefault(places.completion(system.method), []).append(system)
@@ -183,17 +170,10 @@ def _evaluate(
     rows = evaluate(members, conditions, seed)
     for system in systems:
         history = trained[system.name].history
+        cost = {"system": system.name, "method": system.method.name, "protocol": "cost"}
         costs = [
-            {
-                "system": system.name,
-                "method": system.method.name,
-                "protocol": "cost",
-                "condition": title,
-                "seed": seed,
-                "metric": "seconds",
-                "value": curves["seconds"],
-            }
-            for title, curves in history.items()
+            cost | {"condition": title, "seed": seed, "metric": "seconds", "value": each["seconds"]}
+            for title, each in history.items()
         ]
         results = {"rows": rows[system.name] + costs, "history": history}
         workdir.kept(system.results(seed), lambda results=results: results, anew=True)

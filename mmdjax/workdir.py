@@ -25,8 +25,8 @@ from mmdjax.runtime.files import load_arrays, locked, save_arrays, write_json
 HOW = ("mesh", "save_seconds", "keep_last")
 CONTENT = "data_fingerprint"
 # What depends on all of a config, made anew from checkpoints where --force changes it.
-DERIVED = ("masks", "systems", "figures", "results.json", "draw_costs.json", "model")
-DERIVED += ("report.md", "report.html", "pictures")
+DERIVED = ("masks", "systems", "figures", "pictures", "model")
+DERIVED += ("results.json", "draw_costs.json", "report.md", "report.html")
 
 
 class Places(NamedTuple):
@@ -49,30 +49,20 @@ class Places(NamedTuple):
 
         return place
 
-    def completion(self, system) -> str:
-        """Return a name of what the completions of a system depend on; see `Method.completes`.
-
-        Args:
-          system: `mmdjax.methods.method.Method`.
-        """
-        values = self._values(system.config)
-        kind, *parts = system.completes
-        trained = {phase.name: phase.reads for phase in system.phases}
-        reads = tuple(r for part in parts for r in trained.get(part, (part,)))
-        return f"{kind}-{fingerprint(values, kind, reads)}"
+    def completion(self, method) -> str:
+        """Return a name of what the completions of a `Method` depend on, see its `completes`."""
+        kind, *fields = method.completes or (method.name,)
+        trained = {phase.name: phase.reads for phase in method.phases}
+        reads = tuple(read for field in fields for read in trained.get(field, (field,)))
+        return f"{kind}-{fingerprint(self._values(method.config), kind, reads)}"
 
     def system(self, resolved) -> Path:
-        """Return the folder of a system's results, by everything that they depend on.
-
-        Args:
-          resolved: `mmdjax.config.resolve.Resolved`.
-        """
-        values = self._values(resolved.config)
+        """Return the folder of the results of a `Resolved`, by everything that they depend on."""
+        values, defaults = self._values(resolved.config), configs.to_dict(configs.Config())
         for name in (*HOW, "title", "optimise", "seeds", "systems", "comparison"):
             del values[name]
         # A group at its defaults does not count: a new method's options leave old results where
         # they are.
-        defaults = configs.to_dict(configs.Config())
         values = {name: value for name, value in values.items() if value != defaults[name]}
         return self.folder / "systems" / _digits(values)
 
@@ -114,14 +104,12 @@ def opened(
         refused = None
         if processes.is_first():
             try:
-                make(workdir)
+                _make(workdir)
                 stack.enter_context(locked(workdir / ".lock"))
                 claim(workdir, configs.to_dict(config) | {CONTENT: content}, force)
             except BlockingIOError as holder:
-                refused = UserError(
-                    f"workdir {str(workdir)!r} is in use by {holder}; wait for its end, or give "
-                    "another folder"
-                )
+                problem = f"workdir {str(workdir)!r} is in use by {holder}"
+                refused = UserError(f"{problem}; wait for its end, or give another folder")
             except (UserError, OSError) as error:  # the others have to hear of it
                 refused = error
         if processes.agreed(refused is not None):
@@ -129,7 +117,7 @@ def opened(
         yield Places(workdir, content)
 
 
-def make(workdir: Path) -> None:
+def _make(workdir: Path) -> None:
     """Make the folder; raise `UserError` where it cannot be made or written."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -149,15 +137,14 @@ def claim(workdir: Path, written: dict, force: bool = False) -> None:
     Raises:
       UserError: it holds a run of another config, or something else.
     """
-    make(workdir)
+    _make(workdir)
     path = workdir / "config.json"
     if path.exists():
         try:
             old, new = _deciding(json.loads(path.read_text())), _deciding(written)
         except (ValueError, AttributeError):
-            raise UserError(
-                f"{str(path)!r} is not the config of a run; give another folder"
-            ) from None
+            problem = f"{str(path)!r} is not the config of a run"
+            raise UserError(f"{problem}; give another folder") from None
         different = "; ".join(
             f"{name}: {old.get(name)!r} there, {new.get(name)!r} given"
             for name in sorted(old.keys() | new.keys())
@@ -202,19 +189,18 @@ def kept(path: Path, make: Callable[[], Any], anew: bool = False) -> Any:
     Args:
       make: called on every process, or on none. anew: write it even where there is one.
     """
-    if anew or not processes.agreed(path.exists()):
-        value = make()
-        if processes.is_first():
-            write_json(path, value)
-        return json.loads(json.dumps(value))  # others may not see the file yet
-    return json.loads(path.read_text())
+    if not anew and processes.agreed(path.exists()):
+        return json.loads(path.read_text())
+    value = make()
+    if processes.is_first():
+        write_json(path, value)
+    return json.loads(json.dumps(value))  # others may not see the file yet
 
 
 def keep_masks(path: Path, masks: dict) -> None:
     """Save the masks once; raise `UserError` where a later run draws other ones."""
-    if path.exists():
-        old = load_arrays(path)
-        if any(not np.array_equal(old.get(rate), mask) for rate, mask in masks.items()):
-            raise UserError(f"{path} holds other masks than this version draws; use a new workdir")
-        return
-    save_arrays(path, **masks)
+    if not path.exists():
+        return save_arrays(path, **masks)
+    saved = load_arrays(path)
+    if any(not np.array_equal(saved.get(rate), mask) for rate, mask in masks.items()):
+        raise UserError(f"{path} holds other masks than this version draws; use a new workdir")

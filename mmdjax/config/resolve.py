@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import copy
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from mmdjax.config.groups import from_dict, to_dict
+from mmdjax.config import from_dict, to_dict
 from mmdjax.errors import UserError, require
 from mmdjax.methods.method import FORMER, Method, of_name, registry
 
@@ -53,15 +54,15 @@ def systems_of(config) -> list[Resolved]:
     for text in others:
         method, *changes = text.split()
         system = _system(config, method, changes)
-        if (system.method.yardstick or not asked) and not _able(system):
+        if (system.method.yardstick or not asked) and _refusal(system):
             continue
         if system.name in {s.name for s in systems}:
             if not asked or not changes:
                 continue
             system = dataclasses.replace(system, name=f"{system.name} ({', '.join(changes)})")
         systems.append(system)
-    for system in systems:
-        _check(system)
+    for refusal in filter(None, map(_refusal, systems)):
+        raise refusal
     return systems
 
 
@@ -70,24 +71,19 @@ def main_system(config) -> Resolved:
     return _system(config, config.method)
 
 
-def _check(system: Resolved) -> None:
-    """Raise `UserError` where a system cannot do what its config asks for."""
-    method = system.method
-    method.check(system.config)
-    if system.config.evaluation.gaps and not (method.gaps or method.yardstick):
+def _refusal(system: Resolved) -> UserError | None:
+    """Return why a system cannot do what its config asks for."""
+    method, config = system.method, system.config
+    try:
+        method.check(config)
+        able = ", ".join(name for name, other in registry().items() if other.gaps)
         problem = (
             f"config.evaluation.gaps with method {method.name!r}, which takes whole modalities"
         )
-        able = ", ".join(name for name, other in registry().items() if other.gaps)
-        raise UserError(f"{problem}; allowed: {able}")
-
-
-def _able(system: Resolved) -> bool:
-    try:
-        _check(system)
-    except UserError:
-        return False
-    return True
+        require(not config.evaluation.gaps or method.gaps or method.yardstick, problem, able)
+    except UserError as error:
+        return error
+    return None
 
 
 def _system(
@@ -119,18 +115,17 @@ def changed(values: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
     Raises:
       UserError: no such field.
     """
+    values = copy.deepcopy(values)
     for text in changes:
         path, _, literal = text.partition("=")
+        *groups, name = path.split(".")
+        place: Any = values
+        for group in groups:
+            place = place.get(group) if isinstance(place, dict) else None
+        fits = isinstance(place, dict) and name in place
+        require(fits, f"a system's change {text!r} names no field", "'field=value'")
         try:
-            value = ast.literal_eval(literal)
+            place[name] = ast.literal_eval(literal)
         except (ValueError, SyntaxError):
-            value = literal
-        values = _replaced(values, path.split("."), value, text)
+            place[name] = literal
     return values
-
-
-def _replaced(values: dict, path: Sequence[str], value: Any, text: str) -> dict:
-    name, *rest = path
-    fits = name in values and (not rest or isinstance(values[name], dict))
-    require(fits, f"a system's change {text!r} names no field", "'field=value'")
-    return values | {name: _replaced(values[name], rest, value, text) if rest else value}

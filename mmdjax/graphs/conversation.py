@@ -16,7 +16,7 @@ import numpy as np
 
 
 def structure(position, speaker, valid, past=2, future=2, scale=2.0, across=0.5):
-    """Weights of what is always known: who speaks when.
+    """Return weights of what is always known: who speaks when.
 
     i and j are joined if j is within `past` utterances before or `future` after i, or the other way
     round, since edges have no direction. The weight falls as exp(-|i - j| / scale), and is
@@ -39,23 +39,17 @@ def structure(position, speaker, valid, past=2, future=2, scale=2.0, across=0.5)
     return xp.where(joined, weights, 0.0)
 
 
-def every_pair(position, speaker, valid, scale=2.0, across=0.5, **_):
-    """`structure` without its window: all pairs of a conversation are joined."""
-    everywhere = np.inf
-    return structure(position, speaker, valid, everywhere, everywhere, scale, across)
-
-
-def time_alone(position, speaker, valid, **edges):
-    """`structure` that does not tell speakers apart."""
-    return structure(position, speaker, valid, **(edges | {"across": 1.0}))
-
-
-# Graphs whose eigenvectors may serve as a basis: all are known without any features.
-BASES = {"structure": structure, "time": time_alone, "every_pair": every_pair}
+# Graphs whose eigenvectors may serve as a basis, as edges of `structure`: all of them are known
+# without any features. 'time' does not tell speakers apart, 'every_pair' has no window.
+BASES = {
+    "structure": {},
+    "time": {"across": 1.0},
+    "every_pair": {"past": np.inf, "future": np.inf},
+}
 
 
 def by_likeness(weights, x, valid):
-    """A modality's own weights: those of the structure times (1 + cosine) / 2 of its features.
+    """Return a modality's weights: those of the structure times (1 + cosine) / 2 of its features.
 
     Args:
       weights: (N, N). x: (N, D); entries that are not valid may hold anything.
@@ -68,7 +62,7 @@ def by_likeness(weights, x, valid):
 
 
 def normalised(weights):
-    """D^-1/2 W D^-1/2: symmetric, eigenvalues in [-1, 1]; rows without edges stay 0."""
+    """Return D^-1/2 W D^-1/2: symmetric, eigenvalues in [-1, 1]; rows without edges stay 0."""
     xp = jnp if isinstance(weights, jax.Array) else np
     degree = weights.sum(-1)
     root = xp.where(degree > 0, 1 / xp.sqrt(xp.where(degree > 0, degree, 1.0)), 0.0)

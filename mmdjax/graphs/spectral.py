@@ -21,7 +21,7 @@ PADDED = 2.0  # an eigenvalue beyond all those of a normalised graph
 
 
 class Basis(NamedTuple):
-    """Of one conversation, in ascending order of `values`.
+    """Eigenvectors of the graph of a conversation, in ascending order of `values`.
 
     Attributes:
       vectors: (N, N), columns; 0 in rows and columns of padding.
@@ -35,7 +35,7 @@ class Basis(NamedTuple):
 
 
 def basis(adjacency, valid) -> Basis:
-    """Eigenvectors of a normalised graph; padded nodes contribute nothing.
+    """Return the eigenvectors of a normalised graph; padded nodes contribute nothing.
 
     Args:
       adjacency: (N, N) symmetric, 0 in rows of padding. valid: (N,) bool.
@@ -48,17 +48,17 @@ def basis(adjacency, valid) -> Basis:
 
 
 def spectrum(adjacency, basis: Basis):
-    """Lambda (N,) = diag(U' A U), averaged over ties; 0 for padding."""
+    """Return Lambda (N,) = diag(U' A U), averaged over ties; 0 for padding."""
     return tied(jnp.einsum("ik,ij,jk->k", basis.vectors, adjacency, basis.vectors), basis)
 
 
 def rebuilt(spectrum, basis: Basis):
-    """A^ (N, N) = U diag(Lambda) U'."""
+    """Return A^ (N, N) = U diag(Lambda) U'."""
     return (basis.vectors * tied(spectrum, basis)) @ basis.vectors.T
 
 
 def tied(values, basis: Basis):
-    """Values (N,) averaged over eigenvalues that tie, smoothly: exp(-(difference / TIE)^2).
+    """Return values (N,) averaged over eigenvalues that tie, smoothly: exp(-(difference / TIE)^2).
 
     Within a tie only the sum of diag(U' A U) is a property of A, not its parts. After averaging,
     U diag(.) U' is the same for every choice of eigenvectors.
@@ -70,6 +70,6 @@ def tied(values, basis: Basis):
 
 
 def kept(adjacency, basis: Basis):
-    """Share of |A|^2 (Frobenius) that the spectrum holds, 0 to 1."""
+    """Return the share of |A|^2 (Frobenius) that the spectrum holds, 0 to 1."""
     lost = adjacency - rebuilt(spectrum(adjacency, basis), basis)
     return 1 - jnp.sum(lost**2) / jnp.sum(adjacency**2)

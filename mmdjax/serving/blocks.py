@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,10 +12,10 @@ import numpy as np
 
 from mmdjax.data.conversations import positions_of
 from mmdjax.data.formats import lazy
-from mmdjax.data.formats.contents import Contents, Part, part_rows
+from mmdjax.data.formats.contents import Contents, part_rows
 from mmdjax.errors import UserError, require
 from mmdjax.serving import inputs
-from mmdjax.serving.imputer import Imputer
+from mmdjax.serving.imputer import Imputed, Imputer
 from mmdjax.serving.rows import TRAINED_WITH
 
 BLOCK = 2**25  # bytes of all modalities that are worked on at once
@@ -38,6 +37,7 @@ class Block(NamedTuple):
       talk: of the rows, as `Imputer.impute` takes it; {} where the model sees utterances alone.
     """
 
+    split: Split
     start: int
     raw: dict[str, np.ndarray | list]
     given: inputs.Given
@@ -55,147 +55,171 @@ class Block(NamedTuple):
             chosen = self.some & np.isin(conversation, conversation[chosen])
         return np.flatnonzero(chosen)
 
+    def ask(self, answer: Callable, rows: np.ndarray, **settings):
+        """Return `answer`, a method of `Imputer`, for some rows; None for no rows."""
+        if not rows.size:
+            return None
+        talk = {name: a[rows] for name, a in self.talk.items()}
+        try:
+            return answer(self.given.at(rows), **settings, **talk)
+        except UserError as error:
+            raise UserError(f"{self.split.where}: {error}") from None
 
-def place_of(contents: Contents, split: str) -> str:
-    """Return a file's name and a split's, as messages begin."""
-    return f"{lazy.one_line(contents.path, 4096)}: split {lazy.one_line(split, 64)!r}"
 
+class Split:
+    """A split of a file as a model reads it.
 
-def keys_of(imputer: Imputer, contents: Contents, split: str) -> dict[str, str]:
-    """Return the model's modalities -> the file's keys.
-
-    Raises:
-      UserError: the file lacks one, or it has another number of channels or more frames.
+    Attributes:
+      where: the names of file and split, as messages begin.
+      keys: modality -> its key in the file. columns: modality -> its rows in the file.
     """
-    where, part, keys = place_of(contents, split), contents.splits[split], {}
-    for m in imputer.modalities:
-        for key in (m.name, m.key):
-            with contextlib.suppress(UserError):
-                rows, keys[m.name] = part_rows(part, key), key
-        listed = lazy.one_line(list(part.features))
+
+    def __init__(self, imputer: Imputer, contents: Contents, name: str):
+        """Raise `UserError` for a missing modality, other channels, or more frames."""
+        self.imputer, self.name, self.part = imputer, name, contents.splits[name]
+        self.where = f"{lazy.one_line(contents.path, 4096)}: split {lazy.one_line(name, 64)!r}"
+        self.keys, self.columns = {}, {}
+        for m in imputer.modalities:
+            for key in (m.name, m.key):
+                with contextlib.suppress(UserError):
+                    self.columns[m.name], self.keys[m.name] = part_rows(self.part, key), key
+            listed = lazy.one_line(list(self.part.features))
+            require(
+                m.name in self.keys,
+                f"{self.where}: no key {m.key!r} for modality {m.name!r}",
+                f"a file with it, of zeros or NaN where it is missing (found: {listed})",
+            )
+            rows, key = self.columns[m.name], self.keys[m.name]
+            longest = int(rows.lengths.max(initial=0)) if lazy.is_ragged(rows) else rows.shape[1]
+            require(
+                rows.shape[2] == m.channels and longest <= m.frames,
+                f"{self.where}: key {key!r} has {longest} frames of {rows.shape[2]} channels",
+                TRAINED_WITH.format(f"{m.frames} of {m.channels}"),
+            )
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the rows; raise `UserError`, which names the utterance, for what the model cannot
+        take."""
+        widest = max(self.columns.values(), key=lambda rows: rows.nbytes)
+        cuts, talk = lazy.blocks(widest, BLOCK // len(self.columns)), {}
+        if self.imputer.of_conversations:
+            cuts = self._whole_conversations(cuts)
+            # Before utterances with nothing observed are left out: their places stay empty.
+            talk = {"position": positions_of(self.part.talk["conversation"])} | self.part.talk
+        for start, stop in cuts:
+            raw = {m: rows[start:stop] for m, rows in self.columns.items()}
+            given = self._given(raw, start, stop)
+            shows, gaps = given.shows(), np.zeros(stop - start, bool)
+            for m, x in given.features.items():
+                lacks, infinite = np.isnan(x).any((1, 2)), np.isposinf(x).any((1, 2))
+                partly = lacks & shows[m] & (not self.imputer.signature["frame_gaps"])
+                for mistaken, mistake in ((infinite, INFINITE), (partly, PARTLY)):
+                    if mistaken.any():
+                        place = f"{self.where}, key {self.keys[m]!r}"
+                        name = lazy.one_line(self.part.id[start + np.argmax(mistaken)])
+                        raise UserError(f"{place}: utterance {name!r} {mistake}")
+                gaps |= lacks | ~shows[m]
+            some = np.any(list(shows.values()), axis=0)
+            places = {name: a[start:stop] for name, a in talk.items()}
+            yield Block(self, start, raw, given, shows, gaps, some, places)
+
+    def _given(self, raw, start: int, stop: int) -> inputs.Given:
+        """Return the frames that exist, NaN where the file says that they are not observed."""
+        given = inputs.padded(self.imputer.modalities, raw, stop - start)
+        for m, key in self.keys.items():
+            x, said = given.features[m], given.said[m]
+            base = key if key in self.part.features else key.rpartition("[")[0]
+            observed, lengths = self.part.observed.get(base), self.part.frames.get(base)
+            for row, count in enumerate(map(len, raw[m])):
+                if count and observed is not None:
+                    frames = np.broadcast_to(observed[start + row], count)
+                    x[row, :count][~frames] = np.nan
+                if lengths is not None:
+                    said[row] = min(lengths[start + row], count)
+                    x[row, said[row] :] = 0
+        return given
+
+    def _whole_conversations(self, cuts) -> list[tuple[int, int]]:
+        """Return `cuts` moved to where the next conversation begins."""
         require(
-            m.name in keys,
-            f"{where}: no key {m.key!r} for modality {m.name!r}",
-            f"a file with it, of zeros or NaN where it is missing (found: {listed})",
+            self.part.talk,
+            f"{self.where}: no conversations, by which the model works",
+            "a folder of GCNet, or arrays 'conversation' (N,), and perhaps 'speaker' and "
+            "'position', beside the features",
         )
-        longest = int(rows.lengths.max(initial=0)) if lazy.is_ragged(rows) else rows.shape[1]
-        require(
-            rows.shape[2] == m.channels and longest <= m.frames,
-            f"{where}: key {keys[m.name]!r} has {longest} frames of {rows.shape[2]} channels",
-            TRAINED_WITH.format(f"{m.frames} of {m.channels}"),
-        )
-    return keys
+        named, longest, met = self.part.talk["conversation"], self.imputer.longest, set()
+        starts = np.flatnonzero(np.append(len(named) > 0, named[1:] != named[:-1]))
+        ends = np.append(starts[1:], len(named)).astype(int)
+        for name, count in zip(named[starts].tolist(), ends - starts, strict=False):
+            conversation = f"{self.where}: conversation {lazy.one_line(name, 60)!r}"
+            problem = f"{conversation} is interrupted by another"
+            require(name not in met, problem, "its utterances after each other")
+            most = TRAINED_WITH.format(longest)
+            require(count <= longest, f"{conversation} has {count} utterances", most)
+            met.add(name)
+        moved = [0, *dict.fromkeys(int(ends[np.searchsorted(ends, stop)]) for _, stop in cuts)]
+        return list(itertools.pairwise(moved))
 
 
-def blocks(imputer: Imputer, contents: Contents, split: str, keys) -> Iterator[Block]:
-    """Yield the rows of a split; raise `UserError`, with the name of the utterance, for what the
-    model cannot take.
+class Completed:
+    """A column of a file, completed: its rows in a temporary file, the rest in memory.
 
-    Args:
-      keys: of `keys_of`.
+    Attributes:
+      drawn: of each row (T,) bool, frames that were drawn. spread: of each row, see `Imputed`.
     """
-    part, where = contents.splits[split], place_of(contents, split)
-    columns = {m: part_rows(part, key) for m, key in keys.items()}
-    widest = max(columns.values(), key=lambda rows: rows.nbytes)
-    cuts, talk = lazy.blocks(widest, BLOCK // len(columns)), {}
-    if imputer.of_conversations:
-        cuts = _whole_conversations(where, part, cuts, imputer.longest)
-        # Before utterances with nothing observed are left out: their places stay empty.
-        talk = {"position": positions_of(part.talk["conversation"])} | dict(part.talk)
-    for start, stop in cuts:
-        raw = {m: rows[start:stop] for m, rows in columns.items()}
-        given = _given(imputer, part, keys, raw, start, stop)
-        shows, gaps = given.shows(), np.zeros(stop - start, bool)
-        for m, x in given.features.items():
-            lacks, infinite = np.isnan(x).any((1, 2)), np.isposinf(x).any((1, 2))
-            partly = lacks & shows[m] & (not imputer.signature["frame_gaps"])
-            for mistaken, mistake in ((infinite, INFINITE), (partly, PARTLY)):
-                if mistaken.any():
-                    name = lazy.one_line(part.id[start + np.argmax(mistaken)])
-                    raise UserError(f"{where}, key {keys[m]!r}: utterance {name!r} {mistake}")
-            gaps |= lacks | ~shows[m]
-        some = np.any(list(shows.values()), axis=0)
-        places = {name: a[start:stop] for name, a in talk.items()}
-        yield Block(start, raw, given, shows, gaps, some, places)
 
+    def __init__(self, path: Path, like):
+        """like: the column as it is in its file, dense or ragged."""
+        self.path, self.like = path, like
+        self.drawn, self.spread = [], []
 
-def _given(imputer: Imputer, part: Part, keys, raw, start: int, stop: int) -> inputs.Given:
-    """Return the frames that exist, NaN where the file says that they are not observed."""
-    sequences = {
-        m: x if isinstance(x, np.ndarray) else [a if len(a) else None for a in x]
-        for m, x in raw.items()
-    }
-    given = inputs.padded(imputer.modalities, sequences, stop - start)
-    for m, x in given.features.items():
-        base = keys[m] if keys[m] in part.features else keys[m].rpartition("[")[0]
-        observed, lengths = part.observed.get(base), part.frames.get(base)
-        for row, sequence in enumerate(sequences[m]):
-            if sequence is not None and observed is not None:
-                frames = np.broadcast_to(observed[start + row], len(sequence))
-                x[row, : len(sequence)][~frames] = np.nan
-            if sequence is not None and lengths is not None:
-                given.said[m][row] = min(lengths[start + row], len(sequence))
-                x[row, given.said[m][row] :] = 0
-    return given
-
-
-def _whole_conversations(where: str, part: Part, cuts, longest: int) -> list[tuple[int, int]]:
-    """Return `cuts` moved to where the next conversation begins; longest: utterances of one."""
-    require(
-        part.talk,
-        f"{where}: no conversations, by which the model works",
-        "a folder of GCNet, or arrays 'conversation' (N,), and perhaps 'speaker' and 'position', "
-        "beside the features",
-    )
-    named = part.talk["conversation"]
-    starts = np.flatnonzero(np.append(len(named) > 0, named[1:] != named[:-1]))
-    ends = np.append(starts[1:], len(named)).astype(int)
-    met = set()
-    for name, count in zip(named[starts].tolist(), ends - starts, strict=False):
-        conversation = f"{where}: conversation {lazy.one_line(name, 60)!r}"
-        problem = f"{conversation} is interrupted by another"
-        require(name not in met, problem, "its utterances after each other")
-        most = TRAINED_WITH.format(longest)
-        require(count <= longest, f"{conversation} has {count} utterances", most)
-        met.add(name)
-    moved = [0, *dict.fromkeys(int(ends[np.searchsorted(ends, stop)]) for _, stop in cuts)]
-    return list(itertools.pairwise(moved))
-
-
-class Spool:
-    """Rows in a temporary file, appended in blocks and read back when they are written."""
-
-    def __init__(self, path: Path):
-        self.path, self._lengths = path, []
-
-    def append(self, block) -> None:
+    def append(self, raw, filled: Imputed | None, m: str, rows: np.ndarray) -> None:
+        """Add a block as it was read, with what was filled of its `rows`."""
+        whole, drawn = list(raw), [np.zeros(len(x), bool) for x in raw]
+        spread = np.zeros(len(whole), np.float32)
+        if filled is not None:
+            spread[rows] = filled.spread[m]
+            features = filled.features[m]
+            features = features if features.ndim == 3 else features.mean(0)
+            for place in np.flatnonzero(filled.drawn[m].any(1)):
+                row, frames = rows[place], filled.drawn[m][place]
+                if lazy.is_ragged(self.like) and not len(whole[row]):  # the file lacks it
+                    drawn[row] = frames[filled.exists[m][place]]
+                    whole[row] = np.zeros((len(drawn[row]), features.shape[2]), self.like.dtype)
+                frames = frames[: len(drawn[row])]
+                drawn[row][: len(frames)] = frames
+                completed = whole[row].copy()
+                completed[: len(frames)][frames] = self._cast(
+                    features[place, : len(frames)][frames]
+                )
+                whole[row] = completed
+        self.drawn += drawn
+        self.spread += spread.tolist()
         with self.path.open("ab") as file:
-            for x in [block] if isinstance(block, np.ndarray) else block:
-                self._lengths.append(len(x))
-                np.ascontiguousarray(x).tofile(file)
+            file.writelines(np.ascontiguousarray(x).data for x in whole if x.size)
 
-    def rows(self, like):
-        """Return the rows, dense or ragged as `like` is."""
-        if not self.path.exists():
-            return like
-        if not lazy.is_ragged(like):
-            return lazy.ArrayInFile(self.path, 0, like.shape, like.dtype)
-        starts, channels = np.cumsum([0, *self._lengths]), like.shape[2]
+    def _cast(self, x: np.ndarray) -> np.ndarray:
+        """Return x as the file's numbers are; float16 has a largest one."""
+        dtype = self.like.dtype
+        if dtype.kind != "f":
+            return np.rint(x).astype(dtype)
+        return np.clip(x, np.finfo(dtype).min, np.finfo(dtype).max).astype(dtype)
+
+    def rows(self):
+        """Return the rows, dense or ragged as in the file, of which some were drawn."""
+        shape, dtype = self.like.shape, self.like.dtype
+        if not lazy.is_ragged(self.like):
+            return lazy.ArrayInFile(self.path, 0, shape, dtype)
+        lengths = np.array([len(frames) for frames in self.drawn])
+        ends = np.cumsum(lengths)
+        flat = lazy.ArrayInFile(self.path, 0, (int(ends[-1]), shape[2]), dtype)
 
         def read(rows) -> list[np.ndarray]:
-            flat = lazy.ArrayInFile(self.path, 0, (starts[-1], channels), like.dtype)
-            return [flat[int(starts[i]) : int(starts[i + 1])] for i in rows]
+            return [flat[int(ends[row] - lengths[row]) : int(ends[row])] for row in rows]
 
-        return lazy.Ragged(np.array(self._lengths), channels, like.dtype, read)
+        return lazy.Ragged(lengths, shape[2], dtype, read)
 
-
-@contextlib.contextmanager
-def folder_beside(output: Path) -> Iterator[str]:
-    """Make a temporary folder where the output will be: renaming it is then atomic."""
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name[:50]}.")
-    except OSError as error:
-        raise UserError(f"{str(output)!r} cannot be written: {error.strerror}") from None
-    with temporary as folder:
-        yield folder
+    def mask(self):
+        """Return `drawn` as an array (N, T) or, of sequences, as a list."""
+        ragged = lazy.is_ragged(self.like)
+        return self.drawn if ragged else np.array(self.drawn, bool).reshape(self.like.shape[:2])

@@ -20,6 +20,7 @@ from mmdjax.errors import UserError, require
 from mmdjax.methods.method import Method
 from mmdjax.runtime import processes
 from mmdjax.runtime.files import load_arrays, save_arrays, write_json
+from mmdjax.serving.inputs import Modality
 
 FORMAT = 2
 NAMES = ("signature.json", "arrays.npz")
@@ -49,16 +50,10 @@ def publish(method: Method, params, seed: int, folder: Path, content: str) -> No
     config, modalities = method.config, []
     keys = {name: key for key, name in config.data.names_by_key().items()}
     for m, x in method.dataset.splits["train"].features.items():
-        explained = served.explained.get(m)
-        modality = {
-            "name": m,
-            "key": keys.get(m, m),
-            # Of a conversation one vector an utterance.
-            "frames": 1 if method.sees == "conversations" else x.shape[1],
-            "channels": x.shape[2],
-            "explained": None if explained is None else round(explained, 4),
-        }
-        modalities.append(modality)
+        # Of a conversation one vector an utterance.
+        frames = 1 if method.sees == "conversations" else x.shape[1]
+        explained = round(served.explained[m], 4) if m in served.explained else None
+        modalities.append(Modality(m, keys.get(m, m), frames, x.shape[2], explained)._asdict())
     signature = {
         "mmdjax": mmdjax.__version__,
         "title": config.title,

@@ -123,16 +123,14 @@ def _types(tree, avals):
 
 
 def _in_order(modalities: Sequence[str], features, said):
-    """Return conversations given as arrays of one kind, as `Route.encode` takes them; jax.
+    """Return features and `beside` for `Route.encode`, and (R, F) the utterance at each place; jax.
+
+    Utterances are in the order of position, those with nothing observed last, as padding.
 
     Args:
       features: modality -> (R, F, C_m); 'speaker' and 'position' (R, F, 1), NaN for a speaker who
         speaks throughout, and for the order in which utterances stand. Zeros count as missing.
       said: as `features` (R,) int32, utterances that are given; -1: as many as there are.
-
-    Returns:
-      Features and `beside` in the order of position, utterances with nothing observed last, as
-      padding; and (R, F) the utterance at each place.
     """
     x, exists = {}, False
     for m in modalities:
@@ -150,13 +148,11 @@ def _in_order(modalities: Sequence[str], features, said):
 
 
 def _as_given(answer: dict[str, Any], order, exists) -> dict[str, Any]:
-    """Return an answer about conversations in the order in which utterances were given; jax.
+    """Return an answer in the order in which utterances were given; jax. Predictions (R, F, ...)
+    are NaN or False where there is no utterance; 'features' are (R, K, F, C_m).
 
     Args:
       answer: of `Route.answer`. order: of `_in_order`. exists: (R, F) bool, in that order.
-
-    Returns:
-      Predictions (R, F, ...), NaN or False where there is no utterance; 'features' (R, K, F, C_m).
     """
     back = jnp.argsort(order)
     answer, exists = jax.tree.map(lambda a: _taken(a, back), (answer, exists))

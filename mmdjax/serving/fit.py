@@ -19,18 +19,17 @@ from mmdjax.methods.method import of_name, servable
 from mmdjax.methods.served import find_lengths
 from mmdjax.runtime import processes
 from mmdjax.runtime.progress import Reporter
-from mmdjax.serving import bundle, inputs, rows
+from mmdjax.serving import bundle, inputs
 from mmdjax.training.train import train
 from mmdjax.types import Batch, Talk
 from mmdjax.workdir import opened
 
 SMALLEST = 8  # complete utterances
 FEWEST = 4  # conversations
-WHERE = "features and labels"  # as messages begin
 
 
 def fit(
-    config, features, labels, talk: rows.Talk | None, workdir, validation=0.2, seed: int = 0
+    config, features, labels, talk: Talk | None, workdir, validation=0.2, seed: int = 0
 ) -> bundle.Bundle:
     """Train `config.method` and return its model; see `Imputer.fit`.
 
@@ -44,9 +43,8 @@ def fit(
         raise UserError("workdir is missing; several processes fit in a folder they share")
     label, task = _labels(labels, config.task)
     batch = _complete(features, label)
-    task.check(batch.label, WHERE, batch.id)
-    split = _utterances if talk is None else _conversations
-    splits = split(batch, talk, validation, np.random.default_rng([seed, 1]))
+    task.check(batch.label, "features and labels", batch.id)
+    splits = _split(batch, talk, validation, np.random.default_rng([seed, 1]))
     for m in batch.features:
         fill(splits, m)
     dataset = Dataset(splits, task, pipeline.fingerprint_of(splits))
@@ -124,25 +122,22 @@ def _modalities(features) -> list[inputs.Modality]:
     return modalities
 
 
-def _utterances(batch: Batch, talk, validation: float, rng) -> dict[str, Batch]:
-    """Hold out utterances at random."""
-    order = rng.permutation(len(batch))
-    held = max(2, round(validation * len(batch)))
-    return {"train": batch.at(order[held:]), "valid": batch.at(order[:held])}
-
-
-def _conversations(batch: Batch, talk: rows.Talk, validation: float, rng) -> dict[str, Batch]:
-    """Hold out conversations at random; those of a split stand one after the other."""
+def _split(batch: Batch, talk: Talk | None, validation: float, rng) -> dict[str, Batch]:
+    """Hold out utterances at random, or conversations, which then stand one after the other."""
+    if talk is None:
+        order, held = rng.permutation(len(batch)), max(2, round(validation * len(batch)))
+        return {"train": batch.at(order[held:]), "valid": batch.at(order[:held])}
     for m, x in batch.features.items():
         frames = x.shape[1]
         require(frames == 1, f"{m}: {frames} frames", "(N, C), a vector an utterance")
-    complete, count = batch.id.astype(int), len(talk.names)
-    conversation, position = talk.conversation[complete], talk.position[complete]
-    held = rng.permutation(count)[: max(2, round(validation * count))]
-    held = np.isin(conversation, held)
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(talk.conversation))}
+    complete, count = batch.id.astype(int), len(numbers)
+    conversation = np.array([numbers[name] for name in talk.conversation[complete]])
+    position = talk.position[complete]
+    chosen = rng.permutation(count)[: max(2, round(validation * count))]
+    held = np.isin(conversation, chosen)
     fits = count >= FEWEST and held.any() and not held.all()
     require(fits, f"{count} conversations", f"at least {FEWEST} with whole utterances")
     where = Talk(conversation.astype(str), position, talk.speaker[complete])
-    batch = dataclasses.replace(batch, talk=where)
-    order = np.lexsort((position, conversation))
+    batch, order = dataclasses.replace(batch, talk=where), np.lexsort((position, conversation))
     return {"train": batch.at(order[~held[order]]), "valid": batch.at(order[held[order]])}

@@ -27,6 +27,10 @@ from mmdjax.methods.method import of_name
 from mmdjax.methods.served import Route
 from mmdjax.serving import bundle, inputs, rows
 from mmdjax.tasks.conformal import LEVELS
+from mmdjax.types import Talk
+
+# The axis of frames; an utterance of a conversation has one.
+FRAMES = {"features": 2, "drawn": 1, "exists": 1}
 
 
 @functools.cache
@@ -36,7 +40,7 @@ def programs(route: Route) -> tuple[Callable, Callable]:
 
 
 class Imputed(NamedTuple):
-    """N utterances, completed.
+    """Completed utterances.
 
     Attributes:
       features: modality -> (N, T_m, C_m) float32, and (K, N, T_m, C_m) of K > 1 draws; observed
@@ -127,10 +131,7 @@ class Imputer:
         self.signature, parameters = model
         self.task = tasks.from_dict(self.signature["task"])
         self.lengths = tuple(self.signature["lengths"])
-        fields = inputs.Modality._fields
-        self.modalities = tuple(
-            inputs.Modality(*(m[field] for field in fields)) for m in self.signature["modalities"]
-        )
+        self.modalities = tuple(inputs.Modality(**m) for m in self.signature["modalities"])
         names = tuple(m.name for m in self.modalities)
         self.route = of_name(self.config.method).server().route(self.config, names, self.task)
         self.parameters = jax.device_put(parameters)
@@ -174,24 +175,14 @@ class Imputer:
         Raises:
           UserError: names modality and utterance; the method completes no features.
         """
-        given, where = self._read(features, observed, draws, seed, talk)
-        problem = f"a model of method {self.config.method!r} completes no features"
-        require(self.route.features, problem, "predict")
-        answer = self._answers(given, where, draws, seed, LEVELS[0], whole=True)
-        completed = {
-            m: x[:, 0] if draws == 1 else np.moveaxis(x, 1, 0)
-            for m, x in answer["features"].items()
-        }
-        return Imputed(completed, answer["drawn"], answer["exists"], answer["deviation"])
+        answer = self._answers(features, observed, draws, seed, LEVELS[0], talk, whole=True)
+        for m, x in answer["features"].items():
+            answer["features"][m] = x[:, 0] if draws == 1 else np.moveaxis(x, 1, 0)
+        names = ("features", "drawn", "exists", "deviation")
+        return Imputed(*(answer[name] for name in names))
 
     def predict(
-        self,
-        features,
-        observed=None,
-        draws: int | None = None,
-        seed: int = 0,
-        level: float = 0.9,
-        **talk,
+        self, features, observed=None, draws: int | None = None, seed=0, level=0.9, **talk
     ) -> Predicted:
         """Predict from completed utterances.
 
@@ -206,22 +197,10 @@ class Imputer:
         """
         choice("level", level, LEVELS)
         draws = self.signature.get("draws") if draws is None else draws
-        given, where = self._read(features, observed, draws, seed, talk)
-        answer = self._answers(given, where, draws, seed, level, whole=False)
+        answer = self._answers(features, observed, draws, seed, level, talk, whole=False)
         return Predicted(**answer, names=self.task.names)
 
-    def _read(self, features, observed, draws, seed, talk) -> tuple[inputs.Given, rows.Talk | None]:
-        """Return the checked request."""
-        if self.parameters is None:
-            raise UserError("the imputer is not trained; use Imputer.load(workdir) or fit")
-        whole = isinstance(draws, int | np.integer) and isinstance(seed, int | np.integer)
-        fits = whole and draws >= 1 and 0 <= seed < 2**32
-        allowed = f"whole numbers, 1 or more and 0 to {2**32 - 1}"
-        require(fits, f"draws = {draws}, seed = {seed}", allowed)
-        given = inputs.read(self.modalities, features, observed)
-        return given, self._talk(len(given), **talk)
-
-    def _talk(self, size: int, conversation=None, speaker=None, position=None) -> rows.Talk | None:
+    def _talk(self, size: int, conversation=None, speaker=None, position=None) -> Talk | None:
         if self.of_conversations:
             return rows.read_talk(size, conversation, speaker, position)
         columns = {"conversation": conversation, "speaker": speaker, "position": position}
@@ -230,39 +209,45 @@ class Imputer:
             require(column is None, f"{name} is given, and {model}", "features alone")
         return None
 
-    def _answers(self, given: inputs.Given, talk, draws, seed, level, whole: bool) -> dict:
+    def _answers(self, features, observed, draws, seed, level, talk, whole: bool) -> dict:
         """Return `Route.answer` to all utterances, (N, ...); features among it if `whole`."""
-        parts, members, size = [], [], max(1, self.batch // draws)
+        if self.parameters is None:
+            raise UserError("the imputer is not trained; use Imputer.load(workdir) or fit")
+        integers = isinstance(draws, int | np.integer) and isinstance(seed, int | np.integer)
+        fits = integers and draws >= 1 and 0 <= seed < 2**32
+        allowed = f"whole numbers, 1 or more and 0 to {2**32 - 1}"
+        require(fits, f"draws = {draws}, seed = {seed}", allowed)
+        given = inputs.read(self.modalities, features, observed)
+        where = self._talk(len(given), **talk)
+        problem = f"a model of method {self.config.method!r} completes no features"
+        require(self.route.features or not whole, problem, "predict")
         encode = functools.partial(self._encode, self.parameters)
 
-        def answer(encoded, features):
-            return self._answer(
-                self.parameters, encoded, np.uint32(seed), features, draws=draws, level=level
-            )
+        def answer(encoded, completed):
+            seeded = self.parameters, encoded, np.uint32(seed), completed
+            return self._answer(*seeded, draws=draws, level=level)
 
-        for group in rows.groups(given, talk, self.lengths):
-            encoded = rows.in_calls(encode, group[:3], np.arange(len(group.members)), size)
-            self._check_gaps(group.features, encoded.lengths)
-            exists = group.members >= 0
-            for chosen, arrays in rows.alike(
-                self.route, encoded, group.features, self.lengths, whole
-            ):
+        parts, places, size = [], [], max(1, self.batch // draws)
+        for columns, members in rows.groups(given, where, self.lengths):
+            x, exists = columns[0], members >= 0
+            encoded = rows.in_calls(encode, columns, np.arange(len(members)), size)
+            self._check_gaps(x, encoded.lengths)
+            for chosen, arrays in rows.alike(self.route, encoded, x, self.lengths, whole):
                 parts.append(rows.in_calls(answer, arrays, chosen, size, exists))
-                members.append(group.members[chosen][exists[chosen]])
-        order = np.argsort(np.concatenate(members))
+                places.append(members[chosen][exists[chosen]])
+        order = np.argsort(np.concatenate(places))
         joined = jax.tree.map(lambda *a: np.concatenate(a)[order], *parts)
-        return joined if talk is None else rows.as_frames(joined)
+        for name in joined.keys() & FRAMES.keys() if where is not None else ():
+            joined[name] = {m: np.expand_dims(a, FRAMES[name]) for m, a in joined[name].items()}
+        return joined
 
     def _check_gaps(self, features, lengths) -> None:
         """Raise `UserError` where frames are missing that this model has not learned to draw."""
         if self.signature["frame_gaps"]:
             return
+        allowed = "all frames or none, or a model trained with config.diffusion.frame_gaps above 0"
         for m, end in lengths.items():
             x = features[m]
-            gaps = np.isnan(x).any(-1) & (np.arange(x.shape[1]) < end[:, None])
-            require(
-                not gaps.any(),
-                f"{m}: utterance {np.argmax(gaps.any(1))} lacks some of its frames; this model was "
-                "trained for whole modalities",
-                "all frames or none, or a model trained with config.diffusion.frame_gaps above 0",
-            )
+            gaps = (np.isnan(x).any(-1) & (np.arange(x.shape[1]) < end[:, None])).any(1)
+            problem = f"{m}: utterance {np.argmax(gaps)} lacks some of its frames; this model was"
+            require(not gaps.any(), f"{problem} trained for whole modalities", allowed)

@@ -11,12 +11,13 @@ from mmdjax.errors import UserError, require
 
 
 class Modality(NamedTuple):
-    """name; key: its name in files; frames: the most, T_m; channels: C_m."""
+    """A modality; key: its name in files; frames: the most, T_m; channels: C_m; see `Served`."""
 
     name: str
     key: str
     frames: int
     channels: int
+    explained: float | None = None
 
 
 class Given(NamedTuple):
@@ -70,7 +71,7 @@ def read(modalities: Sequence[Modality], features, observed=None) -> Given:
     require(rows, "0 utterances are given", "at least one")
     for m, size in sizes.items():
         require(size == rows, f"{m}: {size} utterances", f"{rows}, as {first} has")
-    masks = _masks(modalities, observed, rows)
+    masks = _masks(modalities, {} if observed is None else observed, rows)
     given = padded(modalities, features, rows)
     for m, x in given.features.items():
         if np.isposinf(x).any():
@@ -80,7 +81,7 @@ def read(modalities: Sequence[Modality], features, observed=None) -> Given:
                 "allowed: float32 numbers, NaN for a missing frame"
             )
         if m in masks:
-            x[~_frames(m, masks[m], x.shape[:2])] = np.nan
+            x[~masks[m]] = np.nan
     shown = np.any(list(given.shows().values()), axis=0)
     nothing = f"utterance {np.argmin(shown)} has nothing observed"
     require(shown.all(), nothing, f"at least one frame of one of {names}")
@@ -90,7 +91,7 @@ def read(modalities: Sequence[Modality], features, observed=None) -> Given:
 def padded(modalities: Sequence[Modality], features: Mapping, rows: int) -> Given:
     """Return features by name as padded arrays; see `read`, which raises alike."""
     given = Given({}, {})
-    for name, _, frames, channels in modalities:
+    for name, _, frames, channels, _ in modalities:
         x = given.features[name] = np.full((rows, frames, channels), np.nan, np.float32)
         lengths = given.said[name] = np.full(rows, -1, np.int32)
         values, most = features.get(name), f"at most {frames}, {channels}"
@@ -137,25 +138,22 @@ def _names(modalities) -> str:
     return ", ".join(m.name if m.key == m.name else f"{m.name} ({m.key})" for m in modalities)
 
 
-def _masks(modalities, observed, rows: int) -> dict:
-    """Return modality -> what is said to be observed, for some modalities."""
-    if observed is None or isinstance(observed, Mapping):
-        return _by_name(modalities, observed or {})
-    table, shape = np.asarray(observed), (rows, len(modalities))
-    problem = f"observed has shape {table.shape} and dtype {table.dtype}"
-    fits = table.shape == shape and table.dtype == bool
-    require(fits, problem, f"a dict by modality, or {shape} bool")
-    return {m.name: table[:, i] for i, m in enumerate(modalities)}
-
-
-def _frames(name: str, mask, shape: tuple[int, int]) -> np.ndarray:
-    """Return a mask of utterances or of frames as one of frames, (N, T_m)."""
-    mask, (rows, frames) = np.asarray(mask), shape
-    fits = mask.dtype == bool and mask.shape[:1] == (rows,) and mask.ndim <= 2
-    problem = f"observed, {name}: shape {mask.shape} and dtype {mask.dtype}"
-    require(fits, problem, f"({rows},) or ({rows}, at most {frames}) bool")
-    if mask.ndim == 1:
-        return np.repeat(mask[:, None], frames, 1)
-    count = mask.shape[1]
-    require(count <= frames, f"observed, {name}: {count} frames", f"at most {frames}")
-    return np.pad(mask, ((0, 0), (0, frames - count)))
+def _masks(modalities: Sequence[Modality], observed, rows: int) -> dict[str, np.ndarray]:
+    """Return modality -> (N, T_m) bool, frames that are said to be observed, of some modalities."""
+    if not isinstance(observed, Mapping):
+        table, shape = np.asarray(observed), (rows, len(modalities))
+        problem = f"observed has shape {table.shape} and dtype {table.dtype}"
+        fits = table.shape == shape and table.dtype == bool
+        require(fits, problem, f"a dict by modality, or {shape} bool")
+        observed = {m.name: table[:, i] for i, m in enumerate(modalities)}
+    masks, most = _by_name(modalities, observed), {m.name: m.frames for m in modalities}
+    for name, column in masks.items():
+        mask, frames = np.asarray(column), most[name]
+        fits = mask.dtype == bool and mask.shape[:1] == (rows,) and mask.ndim <= 2
+        problem = f"observed, {name}: shape {mask.shape} and dtype {mask.dtype}"
+        require(fits, problem, f"({rows},) or ({rows}, at most {frames}) bool")
+        mask = mask if mask.ndim == 2 else np.repeat(mask[:, None], frames, 1)
+        count = mask.shape[1]
+        require(count <= frames, f"observed, {name}: {count} frames", f"at most {frames}")
+        masks[name] = np.pad(mask, ((0, 0), (0, frames - count)))
+    return masks

@@ -1,8 +1,8 @@
 """Answers with an exported mmdjax model; needs jax and numpy, nothing of mmdjax. Copy it freely:
 
 >>> model = load("model.mmdjax", cache="compiled")
->>> found = model({"language": x, "acoustic": None})  # x (N, T, C); frames with NaN are missing
->>> print(found["mean"], found["features"]["acoustic"].shape)
+>>> answer = model({"language": x, "acoustic": None})  # x (N, T, C); frames with NaN are missing
+>>> print(answer["mean"], answer["features"]["acoustic"].shape)
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ class Model:
         self._program = jax.jit(_exported(self, program).call)  # JAX makes one for each batch size
 
     def __call__(self, features, seed=0):
-        """Completes and predicts N utterances; `ValueError` names modality and utterance.
+        """Complete and predict N utterances; `ValueError` names modality and utterance.
 
         Args:
           features: modality -> (N, T, C) array, or N arrays (T_i, C) or None; None or no entry
@@ -34,49 +34,49 @@ class Model:
           Predictions 'draws' (N, K, ...), their 'mean', 'spread', and 'low' and 'high' or 'within';
           by modality 'features' (N, K, T, C), 'drawn', 'exists' (N, T) and 'deviation' (N,).
         """
-        (x, said, rows), parts, start = self._padded(features), [], 0
-        while start < rows:
-            size = next((b for b in self.batches if b >= rows - start), self.batches[-1])
-            at = start + np.arange(size) % (count := min(size, rows - start))  # some repeated
-            part = [{m: a[at] for m, a in tree.items()} for tree in (x, said)]
-            found = self._program(self._arrays, *part, np.uint32(seed))
-            parts.append(jax.tree.map(lambda a, n=count: np.asarray(a)[:n], found))
-            start += count
-        return jax.tree.map(lambda *a: np.concatenate(a), *parts)
+        (x, said, rows), answers, most = self._padded(features), [], self.batches[-1]
+        for start in range(0, rows, most):
+            count = min(rows - start, most)
+            size = next(b for b in self.batches if b >= count)
+            at = start + np.arange(size) % count  # some repeated
+            inputs = ({m: a[at] for m, a in tree.items()} for tree in (x, said))
+            answer = self._program(self._arrays, *inputs, np.uint32(seed))
+            answers.append(jax.tree.map(lambda a, n=count: np.asarray(a)[:n], answer))
+        return jax.tree.map(lambda *a: np.concatenate(a), *answers)
 
     def _padded(self, features):
         rows = {len(x) for x in features.values() if x is not None}
         if set(features) - set(self.shapes) or len(rows) != 1:
-            what = f"{list(features)} of {sorted(rows)} rows"
-            raise ValueError(f"{what}; allowed: {list(self.shapes)}, as many of each")
+            problem = f"{list(features)} of {sorted(rows)} rows"
+            raise ValueError(f"{problem}; allowed: {list(self.shapes)}, as many of each")
         x = {m: np.full((*rows, *shape), np.nan, np.float32) for m, shape in self.shapes.items()}
         said = {m: np.full(len(a), -1, np.int32) for m, a in x.items()}  # -1: found out
-        for m, given in features.items():
-            for row, one in enumerate([] if given is None else given):
-                if one is None:
+        for m, column in features.items():
+            for row, value in enumerate([] if column is None else column):
+                if value is None:
                     continue
-                if np.shape(one)[1:] != self.shapes[m][1:] or len(one) > self.shapes[m][0]:
-                    raise ValueError(f"{m}, {row}: {np.shape(one)}; allowed: {self.shapes[m]}")
-                one = np.asarray(one, np.float32)
-                gaps = 0 < np.isnan(one).any(-1).sum() < len(one)
-                if np.isposinf(one).any() or (gaps and not self.signature["frame_gaps"]):
+                if np.shape(value)[1:] != self.shapes[m][1:] or len(value) > self.shapes[m][0]:
+                    raise ValueError(f"{m}, {row}: {np.shape(value)}; allowed: {self.shapes[m]}")
+                value = np.asarray(value, np.float32)
+                gaps = 0 < np.isnan(value).any(-1).sum() < len(value)
+                if np.isposinf(value).any() or (gaps and not self.signature["frame_gaps"]):
                     raise ValueError(f"{m}, {row}: inf, or lacks some frames; allowed: all or none")
-                x[m][row, len(one) :] = np.nan if m in self.beside else 0
-                x[m][row, : len(one)] = one
-                said[m][row] = -1 if isinstance(given, np.ndarray) else len(one)
+                x[m][row, len(value) :] = np.nan if m in self.beside else 0
+                x[m][row, : len(value)] = value
+                said[m][row] = -1 if isinstance(column, np.ndarray) else len(value)
         if not all(sum(np.nan_to_num(x[m]).any((1, 2)) for m in x if m not in self.beside)):
             raise ValueError("an utterance has nothing observed; allowed: one modality or more")
         return x, said, *rows
 
 
 def _exported(model, program):
-    """The program with its types: those of an empty function, exported here, since
+    """Return the program with its types: those of an empty function, exported here, since
     `export.deserialize` would need flatbuffers."""
     signature, struct = model.signature, jax.ShapeDtypeStruct
 
     def typed(make, types, rows):
-        one = lambda t: make([rows if n == "batch" else n for n in t[1:]], t[0])  # noqa: E731
-        return jax.tree.map(one, types, is_leaf=lambda t: isinstance(t, list))
+        array = lambda t: make([rows if n == "batch" else n for n in t[1:]], t[0])  # noqa: E731
+        return jax.tree.map(array, types, is_leaf=lambda t: isinstance(t, list))
 
     def empty(arrays, features, said, seed):
         return typed(jax.numpy.zeros, signature["outputs"], next(iter(said.values())).shape[0])
@@ -84,13 +84,13 @@ def _exported(model, program):
     weights = jax.tree.map(lambda a: struct(a.shape, a.dtype), model._arrays)
     (batch,) = export.symbolic_shape("batch")
     inputs = (typed(struct, types, batch) for types in signature["inputs"])
-    made = export.export(jax.jit(empty), platforms=signature["platforms"])(weights, *inputs)
+    exported = export.export(jax.jit(empty), platforms=signature["platforms"])(weights, *inputs)
     called = {k: tuple(v) if isinstance(v, list) else v for k, v in signature["program"].items()}
-    return dataclasses.replace(made, mlir_module_serialized=program, **called)
+    return dataclasses.replace(exported, mlir_module_serialized=program, **called)
 
 
 def load(file, cache=None, batches=(1, 8, 64)):
-    """The model in `file`; a second start finds its compiled programs in the folder `cache`."""
+    """Return the model in `file`; compiled programs are kept in the folder `cache`."""
     if cache:
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,62 +13,24 @@ from mmdjax.data.formats.values import text
 from mmdjax.errors import UserError, require
 from mmdjax.methods.served import Encoded, Route
 from mmdjax.serving.inputs import Given
+from mmdjax.types import Talk
 
 BESIDE = ("speaker", "position")  # what conversations have beside features
 TRAINED_WITH = "at most {}, as the model was trained with"
 
 
-class Talk(NamedTuple):
-    """Where each of N utterances stands; all (N,).
+def groups(given: Given, talk: Talk | None, lengths: Sequence[int]) -> Iterator[tuple]:
+    """Yield (columns, members) of rows that are encoded with arrays of one shape: utterances, or
+    with `talk` conversations, padded to the shortest of `lengths` that holds them.
 
-    Attributes:
-      conversation: 0, 1, ... in the order of first appearance. names: of these.
-      speaker: int32, numbered within a conversation.
-      position: float32.
-    """
-
-    conversation: np.ndarray
-    names: list[str]
-    speaker: np.ndarray
-    position: np.ndarray
-
-    def table(self, longest: int) -> list[np.ndarray]:
-        """Return the utterances of each conversation, by position.
-
-        Raises:
-          UserError: one has more than `longest`.
-        """
-        order = np.lexsort((self.position, self.conversation))
-        rows = np.split(order, np.cumsum(np.bincount(self.conversation))[:-1])
-        for name, members in zip(self.names, rows, strict=True):
-            problem = f"conversation {name!r} has {len(members)} utterances"
-            require(len(members) <= longest, problem, TRAINED_WITH.format(longest))
-        return rows
-
-
-class Rows(NamedTuple):
-    """Rows that are encoded with arrays of one shape.
-
-    Attributes:
-      features, said, beside: as `Route.encode` takes them.
-      members: (R,) the utterance that a row is, or (R, F) those of a conversation, -1 for padding.
-    """
-
-    features: dict[str, np.ndarray]
-    said: dict[str, np.ndarray]
-    beside: dict[str, np.ndarray]
-    members: np.ndarray
-
-
-def groups(given: Given, talk: Talk | None, lengths: Sequence[int]) -> Iterator[Rows]:
-    """Yield all utterances; with `talk` conversations of similar length, padded to the shortest of
-    `lengths` that holds them.
+    Columns are features, said and beside, as `Route.encode` takes them; members are (R,) the
+    utterance that a row is, or (R, F) those of a conversation, -1 for padding.
 
     Raises:
       UserError: a conversation is longer than all of them.
     """
     if talk is None:
-        yield Rows(given.features, given.said, {}, np.arange(len(given)))
+        yield (given.features, given.said, {}), np.arange(len(given))
         return
     # As of sequences: an utterance of zeros is missing.
     values = {
@@ -77,15 +38,19 @@ def groups(given: Given, talk: Talk | None, lengths: Sequence[int]) -> Iterator[
         for m, x in given.features.items()
     }
     tables: dict[int, list[np.ndarray]] = {}
-    for members in talk.table(lengths[-1]):
-        tables.setdefault(lengths[np.searchsorted(lengths, len(members))], []).append(members)
-    for length, conversations in tables.items():
-        place = np.full((len(conversations), length), -1)
-        for row, members in zip(place, conversations, strict=True):
-            row[: len(members)] = members
+    names, code, counts = np.unique(talk.conversation, return_inverse=True, return_counts=True)
+    order = np.lexsort((talk.position, code))
+    conversations = np.split(order, np.cumsum(counts)[:-1])
+    for name, members in zip(names.tolist(), conversations, strict=True):
+        count, most = len(members), TRAINED_WITH.format(lengths[-1])
+        require(count <= lengths[-1], f"conversation {name!r} has {count} utterances", most)
+        length = lengths[np.searchsorted(lengths, count)]
+        padded = np.pad(members, (0, length - count), constant_values=-1)
+        tables.setdefault(length, []).append(padded)
+    for place in map(np.stack, tables.values()):
         beside = {name: _spread(place, getattr(talk, name)) for name in BESIDE}
         beside["valid"] = place >= 0
-        yield Rows({m: _spread(place, x) for m, x in values.items()}, {}, beside, place)
+        yield ({m: _spread(place, x) for m, x in values.items()}, {}, beside), place
 
 
 def _spread(place: np.ndarray, a: np.ndarray) -> np.ndarray:
@@ -97,17 +62,13 @@ def _spread(place: np.ndarray, a: np.ndarray) -> np.ndarray:
 def alike(
     route: Route, encoded: Encoded, features, lengths: Sequence[int], whole: bool
 ) -> Iterator[tuple[np.ndarray, tuple]]:
-    """Yield rows of similar length, those that lack the same next to each other.
-
-    What no row of a call misses is not drawn in it.
+    """Yield (rows, arrays) of rows of similar length, as `in_calls` takes them; arrays are the rows
+    and features of `Route.answer`, cut. Those that lack the same stand next to each other, as what
+    no row of a call misses is not drawn in it.
 
     Args:
       lengths: to which rows are cut, the longest last.
       whole: whether completed features are asked for.
-
-    Returns:
-      (rows, arrays), as `in_calls` takes them; arrays are the first and the fourth argument of
-      `Route.answer` for all rows, cut.
     """
     bucket = np.searchsorted(lengths, encoded.frames)
     for index, frames in enumerate(lengths):
@@ -136,17 +97,8 @@ def in_calls(function: Callable, arrays, chosen: np.ndarray, size: int, exists=N
     return jax.tree.map(lambda *a: np.concatenate(a), *parts)
 
 
-def as_frames(answer: dict[str, Any]) -> dict[str, Any]:
-    """Return `Route.answer` about U utterances of conversations, (U, ...) for (R, F, ...), as one
-    about utterances of one frame."""
-    for name, axis in {"features": 2, "drawn": 1, "exists": 1}.items():
-        if name in answer:
-            answer[name] = {m: np.expand_dims(a, axis) for m, a in answer[name].items()}
-    return answer
-
-
 def read_talk(rows: int, conversation, speaker=None, position=None) -> Talk:
-    """Check and number where utterances stand in conversations.
+    """Return where utterances stand in conversations; those of one may stand anywhere.
 
     Args:
       conversation: (N,) names; utterances of one name belong together, wherever they stand.
@@ -161,10 +113,8 @@ def read_talk(rows: int, conversation, speaker=None, position=None) -> Talk:
     require(conversation is not None, "conversation is missing", why)
     named = _names("conversation", conversation, rows)
     speakers = np.full(rows, "") if speaker is None else _names("speaker", speaker, rows)
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(named.tolist()))}
-    code = np.array([numbers[name] for name in named.tolist()], int)
-    where = positions_of(named) if position is None else _positions(position, rows, code)
-    return Talk(code, list(numbers), speakers_of(named, speakers), where)
+    where = positions_of(named) if position is None else _positions(position, named)
+    return Talk(named, where, speakers_of(named, speakers))
 
 
 def _names(title: str, column, rows: int) -> np.ndarray:
@@ -179,18 +129,18 @@ def _names(title: str, column, rows: int) -> np.ndarray:
     return np.array(names, str)
 
 
-def _positions(column, rows: int, code: np.ndarray) -> np.ndarray:
-    """Return (N,) float32; code: (N,) numbers of conversations."""
+def _positions(column, named: np.ndarray) -> np.ndarray:
+    """Return (N,) float32; named: (N,) names of conversations."""
     try:
         exact = np.asarray(column, np.float64)
     except (TypeError, ValueError):
         raise UserError("position is not made of numbers; allowed: (N,) numbers") from None
-    shape = exact.shape
-    require(shape == (rows,), f"position has shape {shape}", f"({rows},), one an utterance")
+    problem = f"position has shape {exact.shape}"
+    require(exact.shape == named.shape, problem, f"({len(named)},), one an utterance")
     with np.errstate(over="ignore"):
         where = exact.astype(np.float32)
-    order = np.lexsort((exact, code))
-    same = (np.diff(code[order]) == 0) & (np.diff(exact[order]) != 0)
+    order = np.lexsort((exact, named))
+    same = (named[order][1:] == named[order][:-1]) & (np.diff(exact[order]) != 0)
     require(
         np.isfinite(where).all() and not (same & (np.diff(where[order]) == 0)).any(),
         "position holds numbers that are not finite, or differ by less than float32 tells",

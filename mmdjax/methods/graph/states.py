@@ -71,9 +71,8 @@ def known_graphs(position, speaker, valid, eigenvectors="structure", **edges) ->
     choice("basis", eigenvectors, tuple(BASES))
 
     def of(*row):
-        return structure(*row, **edges), basis(
-            normalised(BASES[eigenvectors](*row, **edges)), row[2]
-        )
+        known = structure(*row, **(edges | BASES[eigenvectors]))
+        return structure(*row, **edges), basis(normalised(known), row[2])
 
     return Graphs(valid, *jax.vmap(of)(position, speaker, valid))
 
