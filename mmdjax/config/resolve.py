@@ -91,20 +91,20 @@ def _system(
 ) -> Resolved:
     """Return the system of a method and of changes of the config."""
     if not changes and method == config.method and not config.comparison.systems:
-        own = dataclasses.replace(config, systems=())
+        settings = dataclasses.replace(config, systems=())
     else:
         values = changed(to_dict(config), changes)
         method = values["method"] if values["method"] != config.method else method
-        own = from_dict(values | {"method": method, "comparison": {}, "systems": ()})
+        settings = from_dict(values | {"method": method, "comparison": {}, "systems": ()})
         for group in ("data", "task", "seeds"):
-            same = getattr(own, group) == getattr(config, group)
+            same = getattr(settings, group) == getattr(config, group)
             changing = f"system {name or method!r} changes {group}"
             require(same, changing, "the same for all systems")
-    cls = registry()[own.method]
+    cls = registry()[settings.method]
     if not name:  # a comparison says itself beside which published number a system stands
-        label = f"{cls.label}, K = {own.evaluation.draws}" if cls.draws else cls.label
-        name, published = cls.describe(own, label), cls.published
-    return Resolved(name, cls, own, published)
+        label = f"{cls.label}, K = {settings.evaluation.draws}" if cls.draws else cls.label
+        name, published = cls.describe(settings, label), cls.published
+    return Resolved(name, cls, settings, published)
 
 
 def changed(values: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:

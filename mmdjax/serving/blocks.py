@@ -179,31 +179,25 @@ class Completed:
         spread = np.zeros(len(whole), np.float32)
         if filled is not None:
             spread[rows] = filled.spread[m]
-            features = filled.features[m]
+            features, dtype = filled.features[m], self.like.dtype
             features = features if features.ndim == 3 else features.mean(0)
+            if dtype.kind == "f":  # float16 has a largest number
+                features = np.clip(features, np.finfo(dtype).min, np.finfo(dtype).max)
+            else:
+                features = np.rint(features)
             for place in np.flatnonzero(filled.drawn[m].any(1)):
                 row, frames = rows[place], filled.drawn[m][place]
                 if lazy.is_ragged(self.like) and not len(whole[row]):  # the file lacks it
                     drawn[row] = frames[filled.exists[m][place]]
-                    whole[row] = np.zeros((len(drawn[row]), features.shape[2]), self.like.dtype)
-                frames = frames[: len(drawn[row])]
-                drawn[row][: len(frames)] = frames
-                completed = whole[row].copy()
-                completed[: len(frames)][frames] = self._cast(
-                    features[place, : len(frames)][frames]
-                )
-                whole[row] = completed
+                    whole[row] = np.zeros((len(drawn[row]), features.shape[2]), dtype)
+                count = min(len(frames), len(drawn[row]))
+                drawn[row][:count] = frames[:count]
+                whole[row] = whole[row].copy()
+                whole[row][:count][frames[:count]] = features[place, :count][frames[:count]]
         self.drawn += drawn
         self.spread += spread.tolist()
         with self.path.open("ab") as file:
             file.writelines(np.ascontiguousarray(x).data for x in whole if x.size)
-
-    def _cast(self, x: np.ndarray) -> np.ndarray:
-        """Return x as the file's numbers are; float16 has a largest one."""
-        dtype = self.like.dtype
-        if dtype.kind != "f":
-            return np.rint(x).astype(dtype)
-        return np.clip(x, np.finfo(dtype).min, np.finfo(dtype).max).astype(dtype)
 
     def rows(self):
         """Return the rows, dense or ragged as in the file, of which some were drawn."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import itertools
 import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -21,32 +21,10 @@ from mmdjax.serving.imputer import Imputer
 Advance = Callable[[int, int], None]  # rows done, rows of all
 
 
-class _Work(NamedTuple):
-    """A file at work: what it holds, a folder for what is not finished, and what is done."""
-
-    contents: Contents
-    splits: list[Split]
-    folder: Path
-    counts: dict[str, int]
-
-    def blocks(self, advance: Advance | None) -> Iterator[Block]:
-        """Yield the blocks of all splits; count each when the next one is asked for."""
-        total = sum(len(split.part) for split in self.splits)
-        for split in self.splits:
-            for block in split.blocks():
-                yield block
-                self.counts["utterances"] += len(block.some)
-                self.counts["completed"] += int((block.gaps & block.some).sum())
-                self.counts["empty"] += int((~block.some).sum())
-                if advance:
-                    advance(self.counts["utterances"], total)
-
-
 @contextlib.contextmanager
-def _opened(imputer: Imputer, source, output: Path) -> Iterator[_Work]:
+def _opened(imputer: Imputer, source, output: Path) -> Iterator[tuple[Contents, list[Split], Path]]:
     """Open a file, with a temporary folder where the output will be: renaming it is then atomic."""
     _check_new(output)
-    counts = {"utterances": 0, "completed": 0, "empty": 0}
     with open_contents(source) as contents:
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +34,20 @@ def _opened(imputer: Imputer, source, output: Path) -> Iterator[_Work]:
             raise UserError(f"{str(output)!r} cannot be written: {error.strerror}") from None
         with temporary as folder:
             splits = [Split(imputer, contents, name) for name in contents.splits]
-            yield _Work(contents, splits, Path(folder), counts)
+            yield contents, splits, Path(folder)
+
+
+def _blocks(splits: list[Split], counts: dict, advance: Advance | None) -> Iterator[Block]:
+    """Yield the blocks of all splits; count each when the next one is asked for."""
+    counts |= {"utterances": 0, "completed": 0, "empty": 0}
+    total = sum(len(split.part) for split in splits)
+    for block in itertools.chain.from_iterable(split.blocks() for split in splits):
+        yield block
+        counts["utterances"] += len(block.some)
+        counts["completed"] += int((block.gaps & block.some).sum())
+        counts["empty"] += int((~block.some).sum())
+        if advance:
+            advance(counts["utterances"], total)
 
 
 def impute(
@@ -76,17 +67,17 @@ def impute(
       UserError: the file is not as its layout demands, lacks a modality of the model, or the output
         exists or cannot be written.
     """
-    with _opened(imputer, source, Path(output)) as work:
-        columns, replaced, added = {}, {}, {}
-        for split in work.splits:
+    counts, columns, replaced, added = {}, {}, {}, {}
+    with _opened(imputer, source, Path(output)) as (contents, splits, folder):
+        for split in splits:
             for m, rows in split.columns.items():
-                columns[split.name, m] = Completed(work.folder / f"{len(columns)}", rows)
-        for block in work.blocks(advance):
+                columns[split.name, m] = Completed(folder / f"{len(columns)}", rows)
+        for block in _blocks(splits, counts, advance):
             rows = block.to_complete()
             filled = block.ask(imputer.impute, rows, draws=draws, seed=seed)
             for m, raw in block.raw.items():
                 columns[block.split.name, m].append(raw, filled, m, rows)
-        for split in work.splits:
+        for split in splits:
             for m, key in split.keys.items():
                 column, name = columns[split.name, m], re.sub(r"\[(\d+):(\d+)\]$", r"_\1_\2", key)
                 if any(frames.any() for frames in column.drawn):
@@ -94,8 +85,8 @@ def impute(
                 added[split.name, f"{name}_drawn"] = column.mask()
                 if draws > 1:
                     added[split.name, f"{name}_spread"] = np.array(column.spread, np.float32)
-        write_copy(work.contents, output, replaced, added)
-    return work.counts
+        write_copy(contents, output, replaced, added)
+    return counts
 
 
 def predict(
@@ -107,14 +98,14 @@ def predict(
 
     Returns, raises: as `impute`.
     """
-    output, columns = Path(output), imputer.task.columns()
+    output, columns, counts = Path(output), imputer.task.columns(), {}
     settings = {"draws": draws, "seed": seed, "level": level}
-    with _opened(imputer, source, output) as work:
-        temporary = work.folder / "predictions.csv"
+    with _opened(imputer, source, output) as (_, splits, folder):
+        temporary = folder / "predictions.csv"
         with temporary.open("w", newline="", encoding="utf-8", errors="replace") as file:
             table = csv.writer(file)
             table.writerow(("split", "id", *columns, "observed"))
-            for block in work.blocks(advance):
+            for block in _blocks(splits, counts, advance):
                 rows = np.flatnonzero(block.some)
                 predicted = block.ask(imputer.predict, rows, **settings)
                 lines = imputer.task.lines(predicted._asdict()) if predicted else ()
@@ -126,7 +117,7 @@ def predict(
                     table.writerow((block.split.name, name, *values, observed))
         _check_new(output)
         os.replace(temporary, output)
-    return work.counts
+    return counts
 
 
 def _check_new(output: Path) -> None:
