@@ -74,7 +74,7 @@ class Study:
 
     def __init__(self, method, params, seed: int):
         """method: 'two_stage_complete', whose parameters by phase are `params`."""
-        self.space, self.task, self.seed = method.space, method.task, seed
+        self.space, self.task, self.seed = method, method.task, seed
         self.score, self.predictor = method.score(params), method.predictor(params)
         self.scale, self.z = method.scale(params), method.latents(params, "test")
         patterns = method.dataset.patterns[:-1]
@@ -100,7 +100,9 @@ class Study:
             BATCHES[-1],
         )
         drawn = drawn[:, 0]
-        prediction = self.space.predict(self.predictor, self.scale, drawn, z.valid, observed)
+        prediction = self.space.predict_latents(
+            self.predictor, self.scale, drawn, z.valid, observed
+        )
         metrics = self.task.metrics(prediction, z.label)
         distances, errors = [], []
         for m in range(observed.shape[1]):
@@ -218,7 +220,7 @@ def main(argv: list[str]) -> None:
     common.need_sentiment(dataset.task)
     method = of_name("two_stage_complete")(config, dataset, Reporter())
     trained = train(method, seed, Places(workdir, dataset.content).phase(config, seed))
-    study, modules = Study(method, trained.params, seed), method.space.modules
+    study, modules = Study(method, trained.params, seed), method.modules
     sde = modules.sde
 
     def make(**changes):

@@ -19,8 +19,8 @@ from mmdjax import config as configs
 from mmdjax.data import pipeline
 from mmdjax.data.dataset import Dataset
 from mmdjax.diffusion import time_grids
-from mmdjax.methods.latent.space import Space
 from mmdjax.methods.method import Method, registry
+from mmdjax.methods.two_stage import TwoStage
 from mmdjax.runtime.progress import Reporter
 from mmdjax.training.train import train
 from mmdjax.workdir import Places
@@ -124,9 +124,9 @@ def tiny_dataset(tiny_config, tmp_path_factory) -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def tiny_system(tiny_config, tiny_dataset) -> Space:
+def tiny_system(tiny_config, tiny_dataset) -> TwoStage:
     """The latent space of a small untrained system."""
-    return Space(tiny_config, tiny_dataset, Reporter())
+    return TwoStage(tiny_config, tiny_dataset, Reporter())
 
 
 class TinyTrained(NamedTuple):

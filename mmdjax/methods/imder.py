@@ -21,15 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.data.missing.patterns import patterns
-from mmdjax.diffusion import sample
 from mmdjax.errors import UserError
 from mmdjax.methods.latent.base import DrawingMethod
 from mmdjax.methods.latent.cover import filled_valid
-from mmdjax.methods.latent.draw import noise_given
+from mmdjax.methods.latent.draw import Drawer, draw_target
 from mmdjax.methods.latent.initial import initial_score, score_shapes
 from mmdjax.methods.latent.losses import score_loss, utterance_rows, weighted_mean
 from mmdjax.methods.latent.modules import Modules, align, others
-from mmdjax.methods.latent.space import Space
 from mmdjax.methods.method import SOLVER, Phase, register, stream
 from mmdjax.runtime.compilation import shared
 from mmdjax.runtime.settings import field
@@ -56,21 +54,26 @@ def draw_pattern(modules: Modules, diffusion, grid, score_params, x, valid, obse
     missing_first, count = jnp.argsort(observed), (~observed).sum()
     mask = filled_valid(valid, jnp.broadcast_to(observed, (batch, modalities)))
 
-    def one(target, slot):
-        own = jax.tree.map(lambda a: a[target], score_params)
+    def draw(target, slot):
         ids = jnp.asarray(others(modalities))[target]
-        shown = valid[:, ids] & observed[ids][None, :, None]
-        keys = jax.random.split(jax.random.fold_in(key, slot), (batch, 1))
-        rows = (x[:, ids], jnp.broadcast_to(ids, (batch, modalities - 1)), shown)
-        noise_fn = noise_given(modules, diffusion.conditioning, own, *rows, mask[:, target], keys)
-        solve = functools.partial(sample, **diffusion.options())
-        y, _ = solve(keys[:, 0], x.shape[2:], noise_fn, modules.sde, grid, diffusion.sampler)
-        return jnp.where(mask[:, target][..., None], y, 0.0)
+        drawn, _ = draw_target(
+            modules,
+            diffusion,
+            jax.tree.map(lambda a: a[target], score_params),
+            condition=x[:, ids],
+            condition_id=jnp.broadcast_to(ids, (batch, modalities - 1)),
+            mask=mask[:, target],
+            condition_mask=valid[:, ids] & observed[ids][None, :, None],
+            keys=jax.random.split(jax.random.fold_in(key, slot), (batch, 1)),
+            grid=grid,
+            guidance=diffusion.guidance,
+        )
+        return drawn[:, 0]
 
     def fill(drawn, slot):
         """A loop, so that the sampler is one program however many are missing."""
         target, nothing = missing_first[slot], jnp.zeros_like(x[:, 0])
-        filled = jax.lax.cond(slot < count, one, lambda *_: nothing, target, slot)
+        filled = jax.lax.cond(slot < count, draw, lambda *_: nothing, target, slot)
         here = (slot < count) & (jnp.arange(modalities) == target)
         return jnp.where(here[:, None, None], filled[:, None], drawn), None
 
@@ -174,29 +177,28 @@ class Imder(DrawingMethod):
             )
 
     @functools.cached_property
-    def space(self) -> Space:
-        """A latent space of its own; the faithful one draws on the times of IMDer's code."""
-        space = Space(self.config, self.dataset, self.reporter)
-        if self.config.imder.faithful:
-            grid = faithful_grid(space.modules.sde, len(space.drawer.grid) - 1)
-            space.drawer = space.drawer._replace(grid=grid)
-        return space
+    def drawer(self) -> Drawer:
+        """The compiled draw; the faithful one draws on the times of IMDer's code."""
+        drawer = super().drawer
+        if not self.config.imder.faithful:
+            return drawer
+        return drawer._replace(grid=faithful_grid(self.modules.sde, len(drawer.grid) - 1))
 
     @functools.cached_property
     def phases(self) -> tuple[Phase, ...]:
         """The only stage."""
-        space, config = self.space, self.config
+        config = self.config
         loss = shared_loss(
-            space.modules, space.task, config.diffusion, config.imder.weight, config.imder.faithful
+            self.modules, self.task, config.diffusion, config.imder.weight, config.imder.faithful
         )
-        rows = utterance_rows(space.splits["train"])
-        source = Source(rows, {"grid": space.drawer.grid})
+        rows = utterance_rows(self.splits["train"])
+        source = Source(rows, {"grid": self.drawer.grid})
 
         def expects():
             key = jax.eval_shape(lambda: jax.random.key(0))
             shapes = jax.eval_shape(self._initial_others, key)
-            initial_score(space.modules.score).prepare(key)
-            return shapes | {"score": score_shapes(space.modules.score)}, source
+            initial_score(self.modules.score).prepare(key)
+            return shapes | {"score": score_shapes(self.modules.score)}, source
 
         phase = Phase(
             name="imder",
@@ -206,8 +208,8 @@ class Imder(DrawingMethod):
             loss=loss,
             init=lambda key, params: self._initial(key),
             load=lambda params, seed, place: (source, self._validate),
-            bucket=space.bucket["train"],
-            buckets=space.buckets,
+            bucket=self.bucket["train"],
+            buckets=self.buckets,
             expects=expects,
         )
         return (phase,)
@@ -221,21 +223,21 @@ class Imder(DrawingMethod):
         return params["imder"]["score"]
 
     def _initial(self, key) -> dict:
-        score = self.space.initial_score(jax.random.split(key, 3)[1])
+        score = self.initial_score(jax.random.split(key, 3)[1])
         return self._initial_others(key) | {"score": score}
 
     def _initial_others(self, key) -> dict:
-        keys, space = jax.random.split(key, 3), self.space
-        decoder = {"decoder": space.initial_decoder(keys[2])} if self.config.decoder.use else {}
-        return space.initial_classifier(keys[0]) | decoder
+        keys = jax.random.split(key, 3)
+        decoder = {"decoder": self.initial_decoder(keys[2])} if self.config.decoder.use else {}
+        return self.initial_classifier(keys[0]) | decoder
 
     def _validate(self, params) -> float:
         """Mean error on validation data: utterance i under pattern i mod P, one draw."""
-        space, valid = self.space, self.space.splits["valid"]
-        latents = space.encode(params["encoders"], valid)
+        valid = self.splits["valid"]
+        latents = self.encode(params["encoders"], valid)
         ids = np.arange(len(valid.label))
-        observed = space.patterns[ids % len(space.patterns)]
-        drawn, _ = space.draw(
+        observed = self.patterns[ids % len(self.patterns)]
+        drawn, _ = self.draw_latents(
             params["score"],
             latents,
             observed,
@@ -245,7 +247,7 @@ class Imder(DrawingMethod):
             "IMDer: validation",
         )
         predictor = {k: v for k, v in params.items() if k in ("fusion", "decoder")}
-        prediction = space.predict(
-            predictor, space.identity_scale(), drawn[:, 0], latents.valid, observed
+        prediction = self.predict_latents(
+            predictor, self.identity_scale(), drawn[:, 0], latents.valid, observed
         )
-        return float(space.task.error(prediction, valid.label).mean())
+        return float(self.task.error(prediction, valid.label).mean())

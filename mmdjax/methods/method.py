@@ -123,8 +123,8 @@ class Method:
       pages: module whose `sections` adds to the report, '' for none.
       serving: module with `served(method, params, seed)` -> `Served` and `route(config, modalities,
         task)` -> `mmdjax.methods.served.Route`; '' for a method that cannot be served.
-      completes: what the completion depends on: its kind, then names of phases and config fields.
-        Systems that agree in it, and in those phases, are completed once.
+      completes: what the completion depends on: its kind, then names of phases and config fields;
+        () for its name alone. Systems that agree in it, and in those phases, are completed once.
       companions: methods that a run of this one shows beside it, each as 'name field=value ...'.
     """
 

@@ -19,9 +19,9 @@ from mmdjax.data.missing.patterns import patterns
 from mmdjax.methods import validation
 from mmdjax.methods.latent.draw import make_drawer, prepare
 from mmdjax.methods.latent.modules import build
-from mmdjax.methods.latent.space import Space
 from mmdjax.methods.latent.work_list import draw_missing
 from mmdjax.methods.method import of_name
+from mmdjax.methods.two_stage import TwoStage
 from mmdjax.runtime.compilation import AheadOfTime, Counter, cancel_waiting
 from mmdjax.runtime.progress import Reporter
 from mmdjax.tasks import Classification
@@ -95,7 +95,7 @@ def test_training_takes_the_steps_that_were_prepared(name, prepared, tiny_system
 
 def test_equal_systems_share_their_programs(tiny_system):
     config, dataset = tiny_system.config, tiny_system.dataset
-    other = Space(config, dataset, Reporter())
+    other = TwoStage(config, dataset, Reporter())
     assert other._predict is tiny_system._predict and other._align is tiny_system._align
 
     def trainers(config):
@@ -114,7 +114,7 @@ def test_another_task_has_programs_of_its_own(tiny_system):
     """Its head has another width, so nothing of it may be shared by mistake."""
     dataset = tiny_system.dataset
     other = Dataset(dataset.splits, Classification(("a", "b")), dataset.content)
-    space = Space(tiny_system.config, other, Reporter())
+    space = TwoStage(tiny_system.config, other, Reporter())
     assert space._predict is not tiny_system._predict
     assert space.drawer is tiny_system.drawer  # draws do not know the label
 

@@ -113,14 +113,14 @@ def test_the_draws_are_those_of_the_drawer(parts, rng):
 def test_it_is_evaluated_on_the_latents_that_it_was_trained_on(parts, tiny_method):
     """Raw ones: its scale is the identity."""
     method, params, task = tiny_method("imder"), parts[1], tiny_method("imder").task
-    space, test = method.space, method.dataset.splits["test"]
+    space, test = method, method.dataset.splits["test"]
     conditions = conditions_of(method.dataset, method.config.evaluation, 0)
     rows = evaluate([Member("IMDer", method, {"imder": params}, 2)], conditions, 0)["IMDer"]
     values = {(r["protocol"], r["condition"], r["metric"]): r["value"] for r in rows}
     z = space.encode(params["encoders"], space.splits["test"])
     observed, scale = np.ones(z.x.shape[:2], bool), space.identity_scale()
     predictor = {"fusion": params["fusion"], "decoder": params["decoder"]}
-    predicted = space.predict(predictor, scale, z.x, z.valid, observed)
+    predicted = space.predict_latents(predictor, scale, z.x, z.valid, observed)
     expected = task.metrics(predicted, test.label)["mae"]
     assert values["fixed", "l+a+v", "mae"] == pytest.approx(expected, rel=1e-4)
     assert values["random", "0.0", "mae"] == pytest.approx(expected, rel=1e-4)

@@ -44,7 +44,7 @@ def make(folder, frame_gaps: float, coupling: str = "chain", method="two_stage",
             label = label.reshape(len(batch), *task.label_shape)
             splits[name] = dataclasses.replace(batch, label=label)
     system = of_name(method)(config, Dataset(splits, task, "data"), Reporter())
-    space = system.space
+    space = system
     first = space.initial_classifier(jax.random.key(0))
     # With a decoder and score networks that do something.
     decoder = jax.tree.map(lambda a: a + 0.05, space.initial_decoder(jax.random.key(2)))
@@ -163,13 +163,13 @@ def test_completions_are_those_of_an_evaluation_with_the_same_keys(tmp_path, cou
     z, cover, number = route.encode(parameters, shown, said, {}).rows
     made = route.complete(parameters, z, cover, number, np.uint32(3), 2)
     expected, _ = draw_missing(
-        system.space.drawer,
+        system.drawer,
         params["score"],
         *(np.asarray(a) for a in (z, cover.valid, cover.cover)),
         ids=np.asarray(number).view(np.int32),  # int32 there: the same bits
         draw_index=np.tile(np.arange(2), (6, 1)),
         key=jax.random.key(3),
-        buckets=system.space.buckets,
+        buckets=system.buckets,
         batch=8,
     )
     np.testing.assert_allclose(

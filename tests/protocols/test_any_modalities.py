@@ -15,12 +15,13 @@ from mmdjax.data.sources import mixture, synthetic
 from mmdjax.data.sources.synthetic import FIVE, MODALITIES, Law, Modality
 from mmdjax.errors import UserError
 from mmdjax.evaluation import charts, report, tables
-from mmdjax.methods.latent.space import Space
 from mmdjax.methods.latent.work_list import draw_missing
+from mmdjax.methods.two_stage import TwoStage
 from mmdjax.run import run
 from mmdjax.runtime.progress import Reporter
 from mmdjax.tasks import SENTIMENT
 from tests.conftest import TINY
+from tests.numerics.exact_laws import moments
 from tests.protocols.report_rows import select
 
 # Two names begin with a p: patterns are spelled out.
@@ -50,8 +51,9 @@ def test_a_law_has_the_modalities_and_shapes_asked_and_samples_follow_it(modalit
     shapes = {name: x.shape for name, x in batch.features.items()}
     assert shapes == {name: (count, m.frames, m.channels) for name, m in table.items()}
     joint = law.flatten(batch.features, list(table))
-    mean, cov = (a[0] for a in law.mixture.condition(
-        law.indices(list(table)), np.arange(0), np.zeros((1, 0))).moments())  # fmt: skip
+    columns = law.indices(list(table))
+    given_nothing = law.mixture.condition(columns, np.arange(0), np.zeros((1, 0)))
+    mean, cov = (a[0] for a in moments(given_nothing))
     assert (np.abs(joint.mean(0) - mean) < 5 * np.sqrt(np.diag(cov) / count)).all()
     np.testing.assert_allclose(np.cov(joint.T), cov, atol=0.15)
 
@@ -145,7 +147,7 @@ def test_what_is_hidden_reaches_no_draw_and_no_prediction(modalities):
     """NaN in every modality that is missing, under every pattern, changes no bit."""
     config = tiny(modalities)
     splits = synthetic.read(32, 16, 16, 0, TABLES[modalities])
-    system = Space(config, Dataset(splits, SENTIMENT, ""), Reporter())
+    system = TwoStage(config, Dataset(splits, SENTIMENT, ""), Reporter())
     scale, z = system.standardised(system.init_encoders(jax.random.key(0)))
     score = system.initial_score(jax.random.key(1))
     observed = system.patterns[:-1][-14:]
@@ -157,7 +159,7 @@ def test_what_is_hidden_reaches_no_draw_and_no_prediction(modalities):
         about = (rows, draws, key, system.buckets, 16)
         filled = draw_missing(system.drawer, score, x, valid, observed, *about)[0][:, 0]
         fusion = {"fusion": system.initial_classifier(jax.random.key(2))["fusion"]}
-        return filled, system.predict(fusion, scale, filled, valid, observed)
+        return filled, system.predict_latents(fusion, scale, filled, valid, observed)
 
     with jax.debug_nans(False):
         hidden = np.where(observed[..., None, None], latents, np.nan)

@@ -43,7 +43,7 @@ def complete_and_predict(parts, z, valid, observed, rows=slice(None), batch=16):
         batch,
     )
     filled = filled[:, 0]
-    return filled, system.predict(params, scale, filled, valid[rows], observed[rows])
+    return filled, system.predict_latents(params, scale, filled, valid[rows], observed[rows])
 
 
 def test_nan_in_every_unobserved_entry_changes_no_output_bit(parts):

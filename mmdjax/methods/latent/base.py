@@ -15,25 +15,23 @@ from mmdjax.methods.latent.draw import make_drawer
 from mmdjax.methods.latent.initial import score_shapes
 from mmdjax.methods.latent.modules import Scale, build
 from mmdjax.methods.latent.space import Space
-from mmdjax.methods.method import SOLVER, Completion, Method, Phase
+from mmdjax.methods.method import SOLVER, Completion, Phase
 from mmdjax.runtime.devices import on_all_devices
 from mmdjax.types import Latents, Observed
 
 
-class LatentMethod(Method):
+class LatentMethod(Space):
     """Encodes, completes latents by `complete_latents`, and predicts with the fusion.
 
     Class attributes:
       trains: names of its phases, see `phases.of_name`.
       predicts: the phase whose parameters predict.
-      standardises: whether latents are put on a scale of unit variance.
     """
 
     gaps = True
     serving = "mmdjax.methods.latent.served"
     trains: ClassVar[tuple[str, ...]] = ()
     predicts = "classifier"
-    standardises = True
 
     @classmethod
     def check(cls, config) -> None:
@@ -46,18 +44,9 @@ class LatentMethod(Method):
             )
 
     @functools.cached_property
-    def space(self) -> Space:
-        """The latent space; systems that agree in what it reads share it."""
-        config = self.config
-        key = ("space", config.latents, config.fusion, config.score, config.diffusion)
-        key += (config.decoder, config.evaluation.batch, config.rounds, config.training_rate)
-        key += (config.classifier_training, config.score_training, config.stage2_training)
-        return self.dataset.shared(key, lambda: Space(config, self.dataset, self.reporter))
-
-    @functools.cached_property
     def phases(self) -> tuple[Phase, ...]:
         """What is trained, in the order of `trains`."""
-        return tuple(phases.of_name(self.space, name) for name in self.trains)
+        return tuple(phases.of_name(self, name) for name in self.trains)
 
     def encoders(self, params):
         """Return the encoders' parameters."""
@@ -65,11 +54,11 @@ class LatentMethod(Method):
 
     def scale(self, params) -> Scale:
         """Return the scale of the latents."""
-        return self.space.standardised(self.encoders(params), self.standardises)[0]
+        return self.standardised(self.encoders(params))[0]
 
     def latents(self, params, split: str) -> Latents:
         """Return the standardised latents of a split."""
-        return self.space.standardised(self.encoders(params), self.standardises)[1][split]
+        return self.standardised(self.encoders(params))[1][split]
 
     def score(self, params):
         """Return the score networks' parameters, stacked over M; None where nothing is drawn."""
@@ -91,8 +80,8 @@ class LatentMethod(Method):
         parts = []
         for index in range(len(observed.modalities)):
             frames = {m: v[index] for m, v in observed.frames.items()}
-            z, cover = self.space.encode_gaps(
-                self.encoders(params), self.scale(params), self.space.splits[split], frames
+            z, cover = self.encode_gaps(
+                self.encoders(params), self.scale(params), self.splits[split], frames
             )
             here = jax.random.fold_in(key, index)
             parts.append(
@@ -124,7 +113,7 @@ class LatentMethod(Method):
         known = completion.observed.modalities
         known = np.broadcast_to(known[:, :, None], (*lead, known.shape[-1]))
         x, valid, known = (a.reshape(-1, *a.shape[3:]) for a in (x, valid, known))
-        prediction = self.space.predict(predictor, self.scale(params), x, valid, known)
+        prediction = self.predict_latents(predictor, self.scale(params), x, valid, known)
         return prediction.reshape(*lead, *prediction.shape[1:])
 
     def truth(self, params, split):
@@ -176,13 +165,12 @@ class DrawingMethod(LatentMethod):
 
     def complete_latents(self, params, z, given, observed, draws, key, title) -> Completion:
         """Draw K completions; with nothing missing every draw is the utterance itself."""
-        x, nfe = draw_observed(self.space, self.score(params), z, given, draws, key, title)
+        x, nfe = draw_observed(self, self.score(params), z, given, draws, key, title)
         return Completion(x, observed, nfe)
 
     def draw_call(self):
         """Return a full batch of draws of one modality given all others."""
-        space = self.space
-        modules, config, drawer = space.modules, self.config, space.drawer
+        modules, config, drawer = self.modules, self.config, self.drawer
         batch, others = config.evaluation.batch, len(self.modalities) - 1
         frames, channels = config.latents.frames, config.latents.channels
         ids = np.tile(np.arange(1, others + 1, dtype=np.int32), (batch, 1))
@@ -213,6 +201,6 @@ class ConstantMethod(LatentMethod):
 
     def complete_latents(self, params, z, given, observed, draws, key, title) -> Completion:
         """Put the constant where nothing is observed."""
-        constant = self.space.constant(self.fill, self.scale(params))[:, None]
+        constant = self.constant(self.fill, self.scale(params))[:, None]
         seen = given[..., None, None] if given.ndim == 3 else (given > 0)[..., None]
         return Completion(np.where(seen, z.x[None], constant)[:, :, None], observed)

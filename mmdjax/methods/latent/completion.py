@@ -70,7 +70,7 @@ def training_sets(
         filled = np.where(everywhere[..., None, None], valid_sets.x, constant[:, None])
 
     def validate(params) -> float:
-        prediction = space.predict(params, scale, filled, valid_sets.valid, everywhere)
+        prediction = space.predict_latents(params, scale, filled, valid_sets.valid, everywhere)
         return float(space.task.error(prediction, valid_sets.label).mean())
 
     return Source(rows, common), validate
@@ -82,7 +82,7 @@ def _draws(space: Space, seed, train, observed, valid: Latents, score, folder):
     key = jax.random.fold_in(jax.random.key(seed), stream(NAME))
 
     def for_training():
-        drawn, _ = space.draw(
+        drawn, _ = space.draw_latents(
             score,
             Latents(*(np.repeat(a, rounds, axis=0) for a in train)),
             observed.reshape(size * rounds, -1),
@@ -134,5 +134,5 @@ def draw_observed(
     ids = np.tile(np.arange(rows), conditions)
     index = np.tile(np.arange(count), (len(ids), 1))
     flat = observed.reshape(len(ids), *observed.shape[2:])
-    drawn, nfe = space.draw(score, every, flat, ids, index, key, name)
+    drawn, nfe = space.draw_latents(score, every, flat, ids, index, key, name)
     return drawn.reshape(conditions, rows, *drawn.shape[1:]), nfe

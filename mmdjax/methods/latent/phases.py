@@ -45,7 +45,7 @@ def classifier(space: Space) -> Phase:
     def validate(params) -> float:
         latents = space.encode(params["encoders"], valid)
         complete = np.ones(latents.x.shape[:2], bool)
-        prediction = space.predict(
+        prediction = space.predict_latents(
             params, space.identity_scale(), latents.x, latents.valid, complete
         )
         return float(space.task.error(prediction, latents.label).mean())

@@ -193,7 +193,7 @@ def served(method, params, seed: int) -> Served:
         constant, its `fill`.
       params: phase -> its parameters.
     """
-    space, scale, score = method.space, method.scale(params), method.score(params)
+    scale, score = method.scale(params), method.score(params)
     candidates = {"complete": method.classifier(params), "stage2": method.predictor(params)}
     candidates = {name: weights for name, weights in candidates.items() if weights is not None}
     alone = {}  # modality -> (N, T, D), a completion of it given all others
@@ -216,13 +216,13 @@ def served(method, params, seed: int) -> Served:
         "bounds": bounds,
     }
     if score is not None:
-        arrays |= {"score": score, "grid": space.drawer.grid}
+        arrays |= {"score": score, "grid": method.drawer.grid}
     elif hasattr(method, "fill"):
-        arrays["constant"] = space.constant(method.fill, scale)
+        arrays["constant"] = method.constant(method.fill, scale)
     explained = {m: decoder.explained for m, decoder in decoders.items()}
     facts = {
         "frame_gaps": score is not None and method.config.diffusion.frame_gaps > 0,
-        "lengths": list(space.buckets),
+        "lengths": list(method.buckets),
         "predictor": name,
     }
     return Served(arrays, explained, facts)

@@ -1,7 +1,4 @@
-"""The latent space as compiled functions over whole splits: encode, draw, align, predict.
-
-One object serves every seed: parameters are arguments, so nothing compiles twice.
-"""
+"""The latent space as compiled functions over whole splits: encode, draw, align, predict."""
 
 from __future__ import annotations
 
@@ -18,6 +15,7 @@ from mmdjax.methods.latent.draw import Drawer, make_drawer
 from mmdjax.methods.latent.initial import initial, initial_decoder, initial_score
 from mmdjax.methods.latent.modules import Scale, build, encode_gaps, raw
 from mmdjax.methods.latent.work_list import bucket_of, calls, draw_missing
+from mmdjax.methods.method import Method
 from mmdjax.runtime.compilation import shared
 from mmdjax.runtime.devices import on_all_devices, over_devices
 from mmdjax.types import Batch, Latents
@@ -50,21 +48,25 @@ def compiled_predict(fusion, task):
     return jax.jit(lambda params, *rows: over_devices(rows_of, params, rows, (0, 0), 0))
 
 
-class Space:
-    """The latent space of one configuration on one data set.
+class Space(Method):
+    """A method's latent space, as compiled functions over whole splits.
+
+    Parameters are arguments, so nothing compiles twice.
+
+    Class attributes:
+      standardises: whether latents are put on a scale of unit variance.
 
     Attributes:
       splits: standardised.
-      modalities: names in the order of the modality axis.
       patterns: (P, M) availability patterns, the complete one last.
-      bucket: split -> (N,) index into `buckets` of each utterance.
     """
 
+    standardises = True
+
     def __init__(self, config, dataset, reporter):
-        """config: `mmdjax.config.Config`. dataset: `mmdjax.data.dataset.Dataset`."""
-        self.config, self.dataset, self.reporter = config, dataset, reporter
-        self.splits, self.task = dataset.standardised, dataset.task
-        self.modalities, self.patterns = dataset.modalities, dataset.patterns
+        """See `Method`."""
+        super().__init__(config, dataset, reporter)
+        self.splits, self.patterns = dataset.standardised, dataset.patterns
         self.buckets = config.data.length_buckets
         self.modules = build(config, self.modalities, self.task.outputs)
         self._encode = compiled_encode(self.modules.encoders)
@@ -81,7 +83,12 @@ class Space:
 
     @functools.cached_property
     def bucket(self) -> dict[str, np.ndarray]:
-        """Which latent frames are valid does not depend on the encoders' parameters."""
+        """Split -> (N,) index into `buckets` of each utterance."""
+        key = ("buckets", self.config.latents.frames, self.buckets)
+        return self.dataset.shared(key, self._bucket)
+
+    def _bucket(self) -> dict[str, np.ndarray]:
+        # Which latent frames are valid does not depend on the encoders' parameters.
         params = self.init_encoders(jax.random.key(0))
         return {
             name: bucket_of(self.encode(params, batch).valid, self.buckets)
@@ -148,26 +155,23 @@ class Space:
         x, cover = in_batches(call, arrays, size)
         return Latents(x, self.encode(params, batch).valid, batch.label), cover
 
-    def standardised(self, encoders, scaled: bool = True) -> tuple[Scale, dict[str, Latents]]:
+    def standardised(self, encoders) -> tuple[Scale, dict[str, Latents]]:
         """Return the scale of the training split's valid latent frames, and all splits on it.
 
         Systems that share the encoders share the answer, for as long as others do not follow.
-
-        Args:
-          scaled: False for latents as the encoders have them, on the identity.
         """
         latents = self.dataset.shared("latents", collections.OrderedDict)
-        key = (id(encoders), self.config.latents, scaled)
+        key = (id(encoders), self.config.latents, self.standardises)
         if key not in latents:
             # The encoders are kept beside it, so that their id stays theirs.
-            latents[key] = (encoders, self._standardised(encoders, scaled))
+            latents[key] = (encoders, self._standardised(encoders))
             while len(latents) > MOST_KEPT:
                 latents.popitem(last=False)
         return latents[key][1]
 
-    def _standardised(self, encoders, scaling: bool) -> tuple[Scale, dict[str, Latents]]:
+    def _standardised(self, encoders) -> tuple[Scale, dict[str, Latents]]:
         raw = {name: self.encode(encoders, batch) for name, batch in self.splits.items()}
-        if not scaling:
+        if not self.standardises:
             return self.identity_scale(), raw
         train, frames = raw["train"], []
         for m in range(len(self.modalities)):
@@ -186,7 +190,7 @@ class Space:
         """(M, D) standardised latent that stands for a missing frame: raw zero, or the mean."""
         return -scale.mean / scale.std if fill == "zero" else np.zeros_like(scale.mean)
 
-    def predict(self, params, scale: Scale, z, valid, observed) -> np.ndarray:
+    def predict_latents(self, params, scale: Scale, z, valid, observed) -> np.ndarray:
         """Return predictions (R, ...), as the task's `read` gives them.
 
         Args:
@@ -223,7 +227,7 @@ class Space:
                     )
         return result
 
-    def draw(
+    def draw_latents(
         self, score, latents: Latents, observed, ids, draw_index, key, name, drawer=None
     ) -> tuple[np.ndarray, int]:
         """`draw_missing` on standardised latents, with a progress bar called `name`.
