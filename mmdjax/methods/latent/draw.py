@@ -41,6 +41,8 @@ class Drawer(NamedTuple):
       grid: (steps + 1,) float32 times, data for `draw`.
       guidance: scale of classifier-free guidance, likewise.
       together: more than one target a call.
+      share: the K draws of a row share its encoded condition, a program of its own. Off where the
+        network encodes a condition at little cost, so that every draw has a line of K = 1.
     """
 
     draw: AheadOfTime
@@ -49,6 +51,7 @@ class Drawer(NamedTuple):
     grid: np.ndarray
     guidance: float = 1.0
     together: bool = False
+    share: bool = True
 
 
 def make_drawer(modules: Modules, diffusion, together: bool | None = None) -> Drawer:
@@ -98,7 +101,13 @@ def _drawer(modules: Modules, diffusion, together: bool) -> Drawer:
         return jax.vmap(of_rows, (0, None, None))(targets, ids, draw_index)
 
     return Drawer(
-        AheadOfTime.run_often(draw), key_of, diffusion.coupling, grid, diffusion.guidance, together
+        AheadOfTime.run_often(draw),
+        key_of,
+        diffusion.coupling,
+        grid,
+        diffusion.guidance,
+        together,
+        share=getattr(modules.score, "attention", "") != "joint",
     )
 
 
@@ -224,7 +233,9 @@ def prepare(drawer: Drawer, modules: Modules, config) -> None:
         return jax.tree.map(lambda a: shape(a.shape, a.dtype, sharding=replicated()), params)
 
     batch, draws = config.evaluation.batch, config.evaluation.draws
-    several = {(max(1, batch // draws), draws), (batch, 1)}
+    several = {(batch, 1)}
+    if drawer.share:
+        several.add((max(1, batch // draws), draws))
     for frames in config.data.length_buckets:
         for conditions in range(1, modalities):
             together = modalities - conditions if drawer.together else 1

@@ -31,7 +31,7 @@ class Item(NamedTuple):
     Attributes:
       targets: (G,) modalities to draw. frames: T of the bucket.
       rows: (R,) indices. known: (R, C) modalities each row is conditioned on.
-      shared: nothing of these was drawn, so that the draws of a row have one condition.
+      shared: the draws of a row have one condition, encoded once: nothing of these was drawn.
       gaps: some modality of each row is known in part.
     """
 
@@ -52,7 +52,14 @@ class Item(NamedTuple):
 
 
 def work_list(
-    known, missing, bucket, buckets: Sequence[int], coupling: str, together=False, draws: int = 1
+    known,
+    missing,
+    bucket,
+    buckets: Sequence[int],
+    coupling: str,
+    together=False,
+    share=True,
+    draws: int = 1,
 ) -> Iterator[Item]:
     """Every (row, modality) pair that misses something once; a row's later draws come after its
     earlier ones.
@@ -65,6 +72,7 @@ def work_list(
         modality known in part is drawn given its own frames too.
       bucket: (R,) index into `buckets`.
       together: 'independent' targets of a row in one item, where none is known in part.
+      share: see `Drawer`.
       draws: K; with one draw a row there is nothing to share, and batches are not split over it.
     """
     known, gaps = known.copy(), (known & missing).any(1)
@@ -74,7 +82,8 @@ def work_list(
         if pattern.any():
             groups.append((np.flatnonzero(pattern), ~alone & (missing == pattern).all(1)))
     for targets, rows_of_group in groups:
-        keys = np.stack([known.sum(1), ~begun | (draws == 1), bucket, gaps], axis=1)
+        one_condition = (share & ~begun) | (draws == 1)
+        keys = np.stack([known.sum(1), one_condition, bucket, gaps], axis=1)
         for size, shared, index, gappy in np.unique(keys[rows_of_group], axis=0):
             same = (keys == (size, shared, index, gappy)).all(1)
             rows = np.flatnonzero(rows_of_group & same)
@@ -109,6 +118,7 @@ def items(drawer: Drawer, cover: Cover, buckets: Sequence[int], draws: int) -> l
             buckets,
             drawer.coupling,
             drawer.together,
+            drawer.share,
             draws,
         )
     )
