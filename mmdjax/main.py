@@ -117,12 +117,14 @@ def configured() -> tuple:
         raise UserError("--workdir is missing; give a folder for checkpoints and results")
     # orbax and tensorflow-datasets log every save, and tracebacks of what is told in one line.
     logging.set_verbosity(logging.FATAL)
-    from mmdjax.runtime import processes
+    from mmdjax.runtime import devices, processes
 
     # Before anything is asked of JAX, which a check of the config may do.
     if _DISTRIBUTED.value or _COORDINATOR.value or _PROCESSES.value or _PROCESS.value >= 0:
         processes.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         stopping.listen(several=True)
+    else:
+        devices.divide_cpu()
     from mmdjax import config
     from mmdjax.runtime.compilation import keep_programs
 
