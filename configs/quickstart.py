@@ -1,7 +1,7 @@
 """The least that is worth looking at: embedded data, draws alone, gaps inside modalities.
 
 Command: python -m mmdjax.main --config=configs/quickstart.py --workdir=runs/quickstart
-Time: 1.1 minutes on two cores from an empty cache; half of it is compiling.
+Time: 0.9 minutes on two cores from an empty cache; half of it is compiling.
 Expect: diffusion, K = 8 at 88.5 % ACC2 averaged over the seven patterns, a regret to Bayes of 2.8
 points; the linear probe 84.9.
 As `synthetic.py`, with half of its data and one seed, and score networks that learn to draw frames

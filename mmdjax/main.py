@@ -124,7 +124,8 @@ def configured() -> tuple:
         processes.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         stopping.listen(several=True)
     else:
-        devices.divide_cpu()
+        count = _CONFIG.value.to_dict().get("mesh", {}).get("cpu")
+        devices.divide_cpu(count if isinstance(count, int) else 1)  # others are refused below
     from mmdjax import config
     from mmdjax.runtime.compilation import keep_programs
 

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.decomposition import PCA
 
 
 class Components(NamedTuple):
@@ -28,6 +27,8 @@ class Components(NamedTuple):
 
 def fit(features: Mapping[str, np.ndarray], width: int) -> Components:
     """Fit training features (U, C_m) of mean 0; width: D."""
+    from sklearn.decomposition import PCA  # not of a served model
+
     forward, back = [], []
     for x in features.values():
         count = min(width, *x.shape)

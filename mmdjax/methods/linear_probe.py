@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.preprocessing import StandardScaler
 
 from mmdjax.methods.method import Completion, Method, register
 
@@ -51,6 +49,9 @@ class LinearProbe(Method):
 
     def _fitted(self, pattern: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         """The model of one pattern, (R, sum of C_m) -> predictions (R, ...)."""
+        # Here and below: a model in use imports every method, but fits no probe.
+        from sklearn.preprocessing import StandardScaler
+
         x = {split: self._columns(split, pattern) for split in ("train", "valid")}
         scaler = StandardScaler().fit(x["train"])
         x = {split: scaler.transform(values) for split, values in x.items()}
@@ -69,6 +70,8 @@ class LinearProbe(Method):
 
 
 def _ridge(task, x: dict, label: dict) -> Callable:
+    from sklearn.linear_model import Ridge
+
     outputs = label["train"].reshape(len(label["train"]), -1)
     # One Gram matrix for all strengths: a column of targets each.
     targets = np.repeat(outputs[:, :, None], len(STRENGTHS), axis=2).reshape(len(outputs), -1)
@@ -87,6 +90,8 @@ def _ridge(task, x: dict, label: dict) -> Callable:
 
 def _logistic(x: dict, label: dict, classes: int) -> Callable:
     """Probabilities (R, classes); a class without training rows has none."""
+    from sklearn.linear_model import LogisticRegression
+
     train, valid = (label[split].astype(int) for split in ("train", "valid"))
     present = np.unique(train)
 

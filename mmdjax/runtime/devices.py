@@ -8,19 +8,15 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-VIRTUAL = 2  # measured with two cores
 
+def divide_cpu(count: int) -> None:
+    """Divides a CPU into devices, unless XLA_FLAGS or JAX_NUM_CPU_DEVICES say how many.
 
-def divide_cpu() -> None:
-    """Makes two devices of a CPU of several cores, unless the user has said how many.
-
-    Each takes half of every batch: on two cores a training step takes 0.6 of its time and a draw
-    0.8, since most operations are too small to be shared by two threads (docs/performance.md).
-    Accelerators are not concerned. To be called before anything is asked of JAX.
+    Accelerators are not concerned. It has to be called before anything is asked of JAX.
     """
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if not chosen and "JAX_NUM_CPU_DEVICES" not in os.environ and (os.cpu_count() or 1) > 1:
-        jax.config.update("jax_num_cpu_devices", VIRTUAL)
+    if count > 1 and not chosen and "JAX_NUM_CPU_DEVICES" not in os.environ:
+        jax.config.update("jax_num_cpu_devices", count)
 
 
 def over_devices(function: Callable, shared: tuple, arrays: tuple, axes: tuple[int, ...], out: int):

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from sklearn.metrics import average_precision_score, f1_score
 
 from mmdjax.tasks import conformal
 from mmdjax.tasks.task import SMALLEST_PROBABILITY, ProbabilityTask
@@ -68,6 +67,8 @@ class MultiLabel(ProbabilityTask):
 
         Average precision is 0 for a label that nobody has, and the mean leaves it out.
         """
+        from sklearn.metrics import average_precision_score, f1_score
+
         prediction, label = np.asarray(prediction), np.asarray(label).astype(int)
         chosen, there = (prediction > 0.5).astype(int), label.any(0)
         columns = list(zip(prediction.T, chosen.T, label.T, strict=True))

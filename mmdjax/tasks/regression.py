@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
-from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error
 
 from mmdjax.errors import UserError, choice
 from mmdjax.tasks import conformal
@@ -187,6 +186,8 @@ def sentiment_metrics(prediction, label) -> dict[str, float]:
     weighted. ACC7 and ACC5 clip to +-3 and +-2 and round half to even. `corr` is Pearson's; 0
     where either side is constant.
     """
+    from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error
+
     prediction, label = np.asarray(prediction, np.float64), np.asarray(label, np.float64)
     nonzero = label != 0
     scores = {}

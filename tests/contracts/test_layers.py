@@ -1,6 +1,8 @@
 """The order of layers: a module imports only from its own layer and from those below."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,12 @@ def test_no_method_is_named_outside_its_own_folder():
         for node in ast.walk(ast.parse(path.read_text())):
             named = isinstance(node, ast.Constant) and node.value in names
             assert not named or path.name in READ, f"{path}:{node.lineno}: {node.value!r}"
+
+
+def test_a_served_model_imports_nothing_that_only_training_needs():
+    heavy = "sklearn", "matplotlib", "orbax", "tensorflow_datasets", "h5py", "openTSNE"
+    program = "import sys, mmdjax.serving.imputer; print(*sys.modules)"
+    command = [sys.executable, "-c", program]
+    output = subprocess.run(command, cwd=ROOT.parent, capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in output.stdout.split()}
+    assert "jax" in loaded and not loaded & set(heavy)
