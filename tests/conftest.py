@@ -25,6 +25,7 @@ from mmdjax.runtime.progress import Reporter
 from mmdjax.training.train import train
 from mmdjax.workdir import Places
 
+jax.devices()  # now, so that no command that a test calls divides this process' CPU
 jax.config.update("jax_compilation_cache_dir", os.path.join(os.environ["MMDJAX_CACHE"], "compiled"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 
@@ -12,11 +13,13 @@ import numpy as np
 def divide_cpu(count: int) -> None:
     """Divides a CPU into devices, unless XLA_FLAGS or JAX_NUM_CPU_DEVICES say how many.
 
-    Accelerators are not concerned. It has to be called before anything is asked of JAX.
+    Accelerators are not concerned. Where JAX has been asked for devices already, as in a program
+    that calls `mmdjax.main` itself, they stay as they are.
     """
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if count > 1 and not chosen and "JAX_NUM_CPU_DEVICES" not in os.environ:
-        jax.config.update("jax_num_cpu_devices", count)
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", count)
 
 
 def over_devices(function: Callable, shared: tuple, arrays: tuple, axes: tuple[int, ...], out: int):
