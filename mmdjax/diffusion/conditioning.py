@@ -11,8 +11,6 @@ true correlation of 0.6 Euler-Maruyama ends at 0.36 and, with IMDer's VE, at -0.
 They are here to reproduce published systems.
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 
@@ -57,9 +55,9 @@ def in_sampling(mode: str, sde: SDE, condition, t, keys):
         return condition
     stamps = jax.lax.bitcast_convert_type(jnp.asarray(t, jnp.float32), jnp.uint32)
 
-    def one(key, stamp):
+    def normals(key, stamp):
         key = jax.random.fold_in(key, stamp)
         return jax.random.normal(key, condition.shape[1:], condition.dtype)
 
-    noise = jax.vmap(one)(keys, jnp.broadcast_to(stamps, keys.shape))
+    noise = jax.vmap(normals)(keys, jnp.broadcast_to(stamps, keys.shape))
     return perturb(sde, condition, noise, t)

@@ -7,9 +7,8 @@ covariance splits into independent directions, its eigenvectors. What it cannot 
 magnifies the errors of a network.
 """
 
-from __future__ import annotations
-
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +28,7 @@ def gaussian_noise(sde, x, mean, variance, t):
 def _propagator(method: str, sde, options: tuple):
     """Compiled (grid (N + 1,), steps, start, mean, variance) -> moments; one for every length."""
 
-    def one(grid, steps, start, mean, variance):
+    def propagate(grid, steps, start, mean, variance):
         def noise_fn(x, t):
             return gaussian_noise(sde, x, mean, variance, t)
 
@@ -57,7 +56,7 @@ def _propagator(method: str, sde, options: tuple):
         by_state = jax.jacfwd(lambda c: sampler.state(restore(c))[0])(carry)
         return sampler.state(restore(carry))[0], by_state @ spread @ by_state
 
-    return jax.jit(jax.vmap(one, (None, None, 0, 0, 0)))
+    return jax.jit(jax.vmap(propagate, (None, None, 0, 0, 0)))
 
 
 LONGEST = 4096
@@ -91,9 +90,9 @@ def exact_law(sde, t, mean, variance):
     return alpha * mean, alpha**2 * variance + std**2
 
 
-def wasserstein(one, other) -> float:
+def wasserstein(first, second) -> float:
     """2-Wasserstein distance of two Gaussians with common eigenvectors, each (mean, variance)."""
-    (mean, variance), (mean2, variance2) = one, other
+    (mean, variance), (mean2, variance2) = first, second
     gap = np.sqrt(np.maximum(variance, 0)) - np.sqrt(np.maximum(variance2, 0))
     return float(np.sqrt(((mean - mean2) ** 2 + gap**2).sum()))
 
@@ -125,14 +124,12 @@ def slope(method: str, sde, grid, mean, variance, evaluations=(256, 512, 1024), 
         discretisation_error(method, sde, grid(-(-nfe // each)), mean, variance, **options)
         for nfe in evaluations
     ]
-    slopes = [
-        np.log2(coarse / fine) / np.log2(more / less)
-        for coarse, fine, less, more in zip(
-            errors, errors[1:], evaluations, evaluations[1:], strict=False
-        )
-        if fine > ROUNDING
-    ]
-    return float(slopes[-1]) if slopes else float("nan")
+    measured = float("nan")
+    pairs = itertools.pairwise(zip(errors, evaluations, strict=True))
+    for (coarse, less), (fine, more) in pairs:
+        if fine > ROUNDING:
+            measured = float(np.log2(coarse / fine) / np.log2(more / less))
+    return measured
 
 
 def exact_conditional_noise(mode: str, sde, x, shown, correlation: float, t):
@@ -142,13 +139,11 @@ def exact_conditional_noise(mode: str, sde, x, shown, correlation: float, t):
     is its regression on them. x, shown: broadcast; t: ().
     """
     alpha, std = sde.marginal(t)
-    noisy = mode != "clean"
-    scale, spread = (alpha, std) if noisy else (1.0, 0.0)
-    var_x, var_c = alpha**2 + std**2, scale**2 + spread**2
-    shared = std * spread if mode == "shared" else 0.0
-    cov = alpha * scale * correlation + shared
+    scale, spread = (1.0, 0.0) if mode == "clean" else (alpha, std)
     # Covariances of the noise with x and with the shown condition.
     with_x, with_c = std, spread if mode == "shared" else 0.0
+    var_x, var_c = alpha**2 + std**2, scale**2 + spread**2
+    cov = alpha * scale * correlation + std * with_c
     determinant = var_x * var_c - cov**2
     gain_x = (with_x * var_c - with_c * cov) / determinant
     gain_c = (with_c * var_x - with_x * cov) / determinant

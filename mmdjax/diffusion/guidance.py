@@ -4,8 +4,6 @@ Scales are data: arrays () or (B,), so another scale never compiles again. What 
 costs stands in its attribute `evaluations`, which `sample` counts.
 """
 
-from __future__ import annotations
-
 import jax
 
 from mmdjax.diffusion.predictions import clean_from_noise
@@ -28,8 +26,8 @@ def classifier_free(conditional, unconditional, scale):
         base = unconditional(x, t)
         return base + expand(scale, x) * (conditional(x, t) - base)
 
-    both = (conditional, unconditional)
-    noise_fn.evaluations = sum(getattr(f, "evaluations", 1) for f in both)
+    predictions = (conditional, unconditional)
+    noise_fn.evaluations = sum(getattr(predict, "evaluations", 1) for predict in predictions)
     return noise_fn
 
 

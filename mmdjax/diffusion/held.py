@@ -9,8 +9,6 @@ values and their mask (mask tokens) and trained so: exact. Both end with the val
 bit: `restore`.
 """
 
-from __future__ import annotations
-
 import jax.numpy as jnp
 
 from mmdjax.diffusion.predictions import noise_from_clean

@@ -1,7 +1,5 @@
 """Exact log-density of data under the model: Song et al. (2021), section 4.3 and appendix D.2."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import jax
@@ -9,7 +7,7 @@ import jax.numpy as jnp
 
 from mmdjax.diffusion.ode import integrate
 from mmdjax.diffusion.predictions import velocity_from_noise
-from mmdjax.errors import UserError, choice
+from mmdjax.errors import choice, require
 
 
 class Likelihood(NamedTuple):
@@ -47,15 +45,13 @@ def log_likelihood(
       UserError: unknown divergence, 'hutchinson' without keys.
     """
     choice("divergence", divergence, ("exact", "hutchinson"))
-    if divergence == "hutchinson" and keys is None:
-        raise UserError("divergence 'hutchinson': no keys given; allowed: (B,) typed keys")
+    ready = divergence == "exact" or keys is not None
+    require(ready, "divergence 'hutchinson': no keys given", "(B,) typed keys")
     batch, shape = x.shape[0], x.shape[1:]
     entries = int(jnp.size(x[0]))
     if divergence == "exact":
-        directions = jnp.broadcast_to(
-            jnp.eye(entries, dtype=x.dtype).reshape(entries, 1, *shape), (entries, *x.shape)
-        )
-        scale = 1.0
+        unit = jnp.eye(entries, dtype=x.dtype).reshape(entries, 1, *shape)
+        directions, scale = jnp.broadcast_to(unit, (entries, *x.shape)), 1.0
     else:
         draw = jax.vmap(lambda key: jax.random.rademacher(key, (probes, *shape), x.dtype))
         directions, scale = jnp.moveaxis(draw(keys), 1, 0), 1 / probes
@@ -63,16 +59,11 @@ def log_likelihood(
 
     def field(state, t):
         x = state[:, :-1].reshape(batch, *shape)
-
-        def flow(x):
-            return velocity_from_noise(sde, x, noise_fn(x, t), t)
-
-        velocity, product = jax.linearize(flow, x)
-
-        def along(direction):
-            return (direction * product(direction)).sum(axes)
-
-        trace = scale * jax.lax.map(along, directions).sum(0)
+        velocity, product = jax.linearize(
+            lambda x: velocity_from_noise(sde, x, noise_fn(x, t), t), x
+        )
+        traces = jax.lax.map(lambda v: (v * product(v)).sum(axes), directions)
+        trace = scale * traces.sum(0)
         return jnp.concatenate([velocity.reshape(batch, -1), trace[:, None]], axis=1)
 
     state = jnp.concatenate([x.reshape(batch, -1), jnp.zeros((batch, 1), x.dtype)], axis=1)

@@ -1,7 +1,5 @@
 """Denoising score matching."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 
@@ -20,7 +18,6 @@ def training_times(key, batch: int, sde: SDE):
 
 def noise_weight(sde: SDE, t):
     """1: the noise is matched, every time counts alike (thesis eq. 5.10): lambda = std^2."""
-    del sde
     return jnp.ones_like(t)
 
 
@@ -35,8 +32,7 @@ def v_weight(sde: SDE, t):
     Matching the noise alone leaves E[x(0)] = (x - std noise) / alpha unguarded where alpha is
     small: an error in the noise at t = 1 comes out 1 / alpha(1) = 150 times larger.
     """
-    alpha, std = sde.marginal(t)
-    return 1 + (std / alpha) ** 2
+    return edm_weight(sde, t)
 
 
 def edm_weight(sde: SDE, t, data_std: float = 1.0):

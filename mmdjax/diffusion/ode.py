@@ -1,7 +1,5 @@
 """An adaptive ODE solver, each row with its own steps: Dormand & Prince (1980), RK5(4)7M."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import jax

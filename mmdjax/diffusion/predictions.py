@@ -10,8 +10,6 @@
 Each is linear in z given x(t), so predictions convert as their targets do. Samplers take noise.
 """
 
-from __future__ import annotations
-
 import jax.numpy as jnp
 
 from mmdjax.diffusion.sde import SDE, expand
@@ -19,12 +17,10 @@ from mmdjax.errors import choice
 
 
 def score_from_noise(sde: SDE, x, noise, t):
-    del x
     return -noise / expand(sde.marginal(t)[1], noise)
 
 
 def noise_from_score(sde: SDE, x, score, t):
-    del x
     return -expand(sde.marginal(t)[1], score) * score
 
 
@@ -71,20 +67,15 @@ def noise_from_velocity(sde: SDE, x, velocity, t):
     return (velocity - drift) / rate
 
 
-FROM_NOISE = {
-    "noise": lambda sde, x, noise, t: noise,
-    "score": score_from_noise,
-    "clean": clean_from_noise,
-    "v": v_from_noise,
-    "velocity": velocity_from_noise,
+_PAIRS = {
+    "noise": (lambda sde, x, noise, t: noise,) * 2,
+    "score": (score_from_noise, noise_from_score),
+    "clean": (clean_from_noise, noise_from_clean),
+    "v": (v_from_noise, noise_from_v),
+    "velocity": (velocity_from_noise, noise_from_velocity),
 }
-TO_NOISE = {
-    "noise": lambda sde, x, noise, t: noise,
-    "score": noise_from_score,
-    "clean": noise_from_clean,
-    "v": noise_from_v,
-    "velocity": noise_from_velocity,
-}
+FROM_NOISE = {kind: from_noise for kind, (from_noise, _) in _PAIRS.items()}
+TO_NOISE = {kind: to_noise for kind, (_, to_noise) in _PAIRS.items()}
 
 
 def convert(sde: SDE, x, prediction, t, source: str, target: str):

@@ -5,8 +5,6 @@ Times are scalars or (B,); `expand` puts a (B,) time in front of a (B, ...) stat
 is not the definition of one SDE is derived below, once, for all of them.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from typing import Protocol
@@ -43,11 +41,21 @@ class SDE(Protocol):
         """The t at which std / alpha = sigma."""
 
 
-@dataclasses.dataclass(frozen=True)
-class VP:
-    """Variance preserving SDE of Song et al. (2021), eq. 11, with linear beta; thesis eq. 5.7-5.9.
+class _Preserving:
+    """dx = -1/2 beta(t) x dt + sqrt(beta(t)) dw: a subclass defines `beta`."""
 
-    dx = -1/2 beta(t) x dt + sqrt(beta(t)) dw, beta(t) = beta_min + t (beta_max - beta_min).
+    def drift(self, x, t):
+        return -0.5 * expand(self.beta(t), x) * x
+
+    def diffusion(self, t):
+        return jnp.sqrt(self.beta(t))
+
+
+@dataclasses.dataclass(frozen=True)
+class VP(_Preserving):
+    """Variance preserving SDE of Song et al. (2021), eq. 11; thesis eq. 5.7-5.9.
+
+    Its beta is linear: beta(t) = beta_min + t (beta_max - beta_min).
     """
 
     beta_min: float = 0.1
@@ -66,12 +74,6 @@ class VP:
     def marginal(self, t):
         log_alpha = self.log_alpha(t)
         return jnp.exp(log_alpha), jnp.sqrt(-jnp.expm1(2 * log_alpha))
-
-    def drift(self, x, t):
-        return -0.5 * expand(self.beta(t), x) * x
-
-    def diffusion(self, t):
-        return jnp.sqrt(self.beta(t))
 
     def time(self, sigma):
         return self._time_of_decay(jnp.log1p(sigma**2))
@@ -99,7 +101,7 @@ class SubVP(VP):
 
 
 @dataclasses.dataclass(frozen=True)
-class VPCosine:
+class VPCosine(_Preserving):
     """VP with the cosine schedule of Nichol & Dhariwal (2021), eq. 17.
 
     alpha = cos(angle(t)) / cos(angle(0)), angle = pi/2 (t + s) / (1 + s). beta is infinite at 1, so
@@ -125,12 +127,6 @@ class VPCosine:
     def beta(self, t):
         return math.pi / (1 + self.s) * jnp.tan(self._angle(t))
 
-    def drift(self, x, t):
-        return -0.5 * expand(self.beta(t), x) * x
-
-    def diffusion(self, t):
-        return jnp.sqrt(self.beta(t))
-
     def time(self, sigma):
         # tan(angle) of cos(angle) = cos(start) / sqrt(1 + sigma^2): arccos would cancel near 0.
         start = self._angle(0.0)
@@ -138,8 +134,22 @@ class VPCosine:
         return 2 / math.pi * (1 + self.s) * angle - self.s
 
 
+class _Exploding:
+    """alpha = 1 and no drift: a subclass defines `std`, its `diffusion` and its `time`."""
+
+    @property
+    def prior_std(self) -> float:
+        return self.sigma_max
+
+    def marginal(self, t):
+        return jnp.ones_like(t), self.std(t)
+
+    def drift(self, x, t):
+        return jnp.zeros_like(x)
+
+
 @dataclasses.dataclass(frozen=True)
-class VE:
+class VE(_Exploding):
     """Variance exploding SDE of IMDer and of the thesis (eq. 5.4, 5.5): dx = 25^t dw.
 
     std^2 = (sigma^(2 t) - 1) / (2 log sigma); the prior's std is std(1) = 9.85.
@@ -152,16 +162,12 @@ class VE:
 
     @property
     def prior_std(self) -> float:
-        return math.sqrt(
-            math.expm1(2 * self.t_max * math.log(self.sigma)) / (2 * math.log(self.sigma))
-        )
-
-    def marginal(self, t):
         log = math.log(self.sigma)
-        return jnp.ones_like(t), jnp.sqrt(jnp.expm1(2 * log * t) / (2 * log))
+        return math.sqrt(math.expm1(2 * self.t_max * log) / (2 * log))
 
-    def drift(self, x, t):
-        return jnp.zeros_like(x)
+    def std(self, t):
+        log = math.log(self.sigma)
+        return jnp.sqrt(jnp.expm1(2 * log * t) / (2 * log))
 
     def diffusion(self, t):
         return jnp.exp(math.log(self.sigma) * t)
@@ -172,7 +178,7 @@ class VE:
 
 
 @dataclasses.dataclass(frozen=True)
-class VEGeometric:
+class VEGeometric(_Exploding):
     """Variance exploding SDE of Song et al. (2021), eq. 30: a geometric sequence of noise levels.
 
     std = sigma_min (sigma_max / sigma_min)^t. std(0) = sigma_min, so t_min is 0 in all but name.
@@ -185,28 +191,21 @@ class VEGeometric:
     bounded: bool = True
 
     @property
-    def prior_std(self) -> float:
-        return self.sigma_max
-
-    @property
     def _log_ratio(self) -> float:
         return math.log(self.sigma_max / self.sigma_min)
 
-    def marginal(self, t):
-        return jnp.ones_like(t), self.sigma_min * jnp.exp(self._log_ratio * t)
-
-    def drift(self, x, t):
-        return jnp.zeros_like(x)
+    def std(self, t):
+        return self.sigma_min * jnp.exp(self._log_ratio * t)
 
     def diffusion(self, t):
-        return math.sqrt(2 * self._log_ratio) * self.marginal(t)[1]
+        return math.sqrt(2 * self._log_ratio) * self.std(t)
 
     def time(self, sigma):
         return jnp.log(sigma / self.sigma_min) / self._log_ratio
 
 
 @dataclasses.dataclass(frozen=True)
-class EDM:
+class EDM(_Exploding):
     """The process of Karras et al. (2022): alpha = 1, noise levels 0.002 to 80.
 
     Their time is std itself; here it is warped to (0, 1] by their own schedule (eq. 5, rho = 7), so
@@ -221,25 +220,21 @@ class EDM:
     bounded: bool = True
 
     @property
-    def prior_std(self) -> float:
-        return self.sigma_max
-
-    @property
     def _ends(self) -> tuple[float, float]:
         return self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
 
-    def marginal(self, t):
+    def _root(self, t):
+        """std^(1 / rho), linear in t."""
         low, high = self._ends
-        return jnp.ones_like(t), (low + t * (high - low)) ** self.rho
+        return low + t * (high - low)
 
-    def drift(self, x, t):
-        return jnp.zeros_like(x)
+    def std(self, t):
+        return self._root(t) ** self.rho
 
     def diffusion(self, t):
         # g^2 = (std^2)' = 2 std std'.
         low, high = self._ends
-        root = low + t * (high - low)
-        return jnp.sqrt(2 * self.rho * (high - low) * root ** (2 * self.rho - 1))
+        return jnp.sqrt(2 * self.rho * (high - low) * self._root(t) ** (2 * self.rho - 1))
 
     def time(self, sigma):
         low, high = self._ends

@@ -1,7 +1,5 @@
 """Where a sampler evaluates the network: decreasing times from `sde.t_max` to `sde.t_min`."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 
@@ -10,7 +8,8 @@ import numpy as np
 from scipy import optimize
 
 from mmdjax.diffusion.exact import discretisation_error
-from mmdjax.errors import UserError, choice
+from mmdjax.diffusion.samplers.registry import check_options
+from mmdjax.errors import choice, require
 
 
 def uniform(sde, steps: int) -> np.ndarray:
@@ -86,13 +85,11 @@ def find_warp(
     corners = [simplex, -simplex, simplex * [1, -1, 1, -1]]
     if near:
         corners = [near + 0.2 * simplex]
-    found = [_nelder_mead(loss, corner) for corner in corners]
-    return tuple(float(c) for c in min(found, key=loss))
-
-
-def _nelder_mead(loss, simplex) -> np.ndarray:
-    search = {"initial_simplex": simplex, "maxfev": 200, "xatol": 1e-2, "fatol": 1e-3}
-    return optimize.minimize(loss, simplex[0], method="Nelder-Mead", options=search).x
+    limits, warps = {"maxfev": 200, "xatol": 1e-2, "fatol": 1e-3}, []
+    for corner in corners:
+        search = limits | {"initial_simplex": corner}
+        warps.append(optimize.minimize(loss, corner[0], method="Nelder-Mead", options=search).x)
+    return tuple(float(c) for c in min(warps, key=loss))
 
 
 def spectrum(samples: np.ndarray, count: int = 8) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -127,13 +124,11 @@ def time_grid(name: str, sde, steps: int, **options) -> np.ndarray:
       UserError: unknown grid or option, less than one step.
     """
     choice("time grid", name, REGISTRY)
-    if not isinstance(steps, int | np.integer) or steps < 1:
-        raise UserError(f"time grid of {steps} steps; allowed: 1, 2, ...")
+    positive = isinstance(steps, int | np.integer) and steps >= 1
+    require(positive, f"time grid of {steps} steps", "1, 2, ...")
     allowed = list(inspect.signature(REGISTRY[name]).parameters)[2:]
-    for option in options:
-        if option not in allowed and "options" not in allowed:
-            known = ", ".join(allowed) or "none"
-            raise UserError(f"time grid {name!r} has no option {option!r}; allowed: {known}")
+    if "options" not in allowed:
+        check_options(f"time grid {name!r}", options, allowed)
     return REGISTRY[name](sde, steps, **options)
 
 

@@ -8,8 +8,6 @@ flow), the multistep method for very few evaluations, with networks that predict
 noise prediction come into v multiplied by sqrt(alpha^2 + std^2) / alpha.
 """
 
-from __future__ import annotations
-
 import jax.numpy as jnp
 
 from mmdjax.diffusion.predictions import v_from_noise
@@ -24,19 +22,20 @@ def polar(sde, t):
     return jnp.arctan2(std, alpha), jnp.hypot(alpha, std)
 
 
+def polar_flow(sde, noise_fn, y, t):
+    """dy/dangle = v at y = x / radius."""
+    x = expand(polar(sde, t)[1], y) * y
+    return v_from_noise(sde, x, noise_fn(x, t), t)
+
+
 @register("adams_bashforth")
 def adams_bashforth(sde, noise_fn, order: int = 3) -> Sampler:
     whole("adams_bashforth", "order", order, 1, 4)
 
-    def init(x, t):
-        return x, multistep.empty(x, polar(sde, t)[0], order)
-
-    def step(carry, t, t_next, z):
-        del z
-        x, history = carry
+    def step(x, history, t, t_next, z):
         (angle, radius), (angle_next, radius_next) = polar(sde, t), polar(sde, t_next)
         history = multistep.push(history, angle, v_from_noise(sde, x, noise_fn(x, t), t))
         integral = multistep.integral(history, order, *multistep.quadrature(angle, angle_next))
         return expand(radius_next, x) * (x / expand(radius, x) + integral), history
 
-    return Sampler(init, step, nfe=1, order=order, state=lambda carry: carry[0])
+    return multistep.sampler(step, lambda t: polar(sde, t)[0], size=order, order=order)

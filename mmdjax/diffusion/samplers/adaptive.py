@@ -7,13 +7,10 @@ called with times (B,). Rows that do not arrive within 1000 steps are NaN: the f
 With a bfloat16 network the tolerances should not be below its rounding, 1e-2.
 """
 
-from __future__ import annotations
-
 import jax.numpy as jnp
 
 from mmdjax.diffusion.ode import integrate
-from mmdjax.diffusion.predictions import v_from_noise
-from mmdjax.diffusion.samplers.adams_bashforth import polar
+from mmdjax.diffusion.samplers.adams_bashforth import polar, polar_flow
 from mmdjax.diffusion.samplers.registry import Sampler, real, register
 from mmdjax.diffusion.sde import expand
 
@@ -25,20 +22,16 @@ def adaptive(sde, noise_fn, rtol: float = 1e-5, atol: float = 1e-5) -> Sampler:
 
     def field(y, angle):
         t = jnp.clip(sde.time(jnp.tan(angle)), sde.t_min, sde.t_max)
-        x = expand(polar(sde, t)[1], y) * y
-        return v_from_noise(sde, x, noise_fn(x, t), t)
+        return polar_flow(sde, noise_fn, y, t)
 
     def init(x, t):
         return x, jnp.zeros((), jnp.int32)
 
     def step(carry, t, t_next, z):
-        del z
         x, evaluations = carry
         (angle, radius), (angle_next, radius_next) = polar(sde, t), polar(sde, t_next)
-        y = x / expand(radius, x)
-        solution = integrate(field, y, angle, angle_next, rtol, atol)
-        x = expand(radius_next, x) * solution.y
-        return x, evaluations + solution.evaluations
+        solution = integrate(field, x / expand(radius, x), angle, angle_next, rtol, atol)
+        return expand(radius_next, x) * solution.y, evaluations + solution.evaluations
 
     return Sampler(
         init,

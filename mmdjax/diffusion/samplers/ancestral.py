@@ -5,8 +5,6 @@ order 1. `resample` = U > 1 goes back to t by the forward SDE and steps again, U
 RePaint (Lugmayr et al. 2022, Algorithm 1) does with held frames (`held.py`): U evaluations a step.
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 

@@ -4,8 +4,6 @@ One evaluation a step, order 1. eta = 0 is deterministic, the exponential integr
 probability flow, exact for a constant noise prediction; eta = 1 is ancestral sampling (DDPM).
 """
 
-from __future__ import annotations
-
 import jax.numpy as jnp
 
 from mmdjax.diffusion.predictions import clean_from_noise

@@ -5,8 +5,6 @@ polynomial in t through its last `order` values and integrated over sigma. One e
 Order `order` where it has its outputs; it starts with one step of order 1 (DDIM), at the noise end.
 """
 
-from __future__ import annotations
-
 from mmdjax.diffusion.samplers import multistep
 from mmdjax.diffusion.samplers.registry import Sampler, register, whole
 from mmdjax.diffusion.sde import expand
@@ -16,16 +14,11 @@ from mmdjax.diffusion.sde import expand
 def deis(sde, noise_fn, order: int = 3) -> Sampler:
     whole("deis", "order", order, 1, 4)
 
-    def init(x, t):
-        return x, multistep.empty(x, t, order)
-
-    def step(carry, t, t_next, z):
-        del z
-        x, history = carry
+    def step(x, history, t, t_next, z):
         (alpha, std), (alpha_next, std_next) = sde.marginal(t), sde.marginal(t_next)
         history = multistep.push(history, t, noise_fn(x, t))
         sigmas, weights = multistep.quadrature(std / alpha, std_next / alpha_next)
         integral = multistep.integral(history, order, sde.time(sigmas), weights)
         return expand(alpha_next, x) * (x / expand(alpha, x) + integral), history
 
-    return Sampler(init, step, nfe=1, order=order, state=lambda carry: carry[0])
+    return multistep.sampler(step, lambda t: t, size=order, order=order)

@@ -11,8 +11,6 @@ dpmpp_3m  the quadratic through the last three outputs, integrated exactly. Orde
 All multistep: one evaluation a step.
 """
 
-from __future__ import annotations
-
 import jax.numpy as jnp
 
 from mmdjax.diffusion.predictions import clean_from_noise
@@ -33,57 +31,48 @@ def advance(sde, x, t, t_next, integral):
     return expand(std_next / std, x) * x + expand(alpha_next, x) * integral
 
 
-def _first_difference(previous, now, after):
-    """1 / (2 r), r = h_last / h, and 0 at the first step (Algorithm 2, line 8)."""
-    node, count = previous.nodes[0], previous.count
-    return jnp.where(count > 0, 0.5 * (after - now) / (now - node), 0.0)
+def advance_constant(sde, x, t, t_next, clean):
+    """Eq. 8 with x0 constant over the step: the integral is (1 - exp(-h)) x0."""
+    h = log_snr(sde, t_next) - log_snr(sde, t)
+    return advance(sde, x, t, t_next, expand(-jnp.expm1(-h), x) * clean)
 
 
 def extrapolated(sde, noise_fn, x, history, t, t_next):
-    """Algorithm 2's D = (1 + 1/2r) x0 - 1/2r x0_last, and the history with x0 in it."""
+    """Algorithm 2's D = (1 + 1/2r) x0 - 1/2r x0_last, and the history with x0 in it.
+
+    r = h_last / h; the first step (line 8) has 0 for 1/2r.
+    """
     now, after = log_snr(sde, t), log_snr(sde, t_next)
     clean = clean_from_noise(sde, x, noise_fn(x, t), t)
-    c = expand(_first_difference(history, now, after), x)
+    half_ratio = 0.5 * (after - now) / (now - history.nodes[0])
+    c = expand(jnp.where(history.count > 0, half_ratio, 0.0), x)
     return (1 + c) * clean - c * history.values[0], multistep.push(history, now, clean)
 
 
 @register("dpmpp_1s")
 def dpmpp_1s(sde, noise_fn) -> Sampler:
     def step(x, t, t_next, z):
-        del z
         clean = clean_from_noise(sde, x, noise_fn(x, t), t)
-        h = log_snr(sde, t_next) - log_snr(sde, t)
-        return advance(sde, x, t, t_next, expand(-jnp.expm1(-h), x) * clean)
+        return advance_constant(sde, x, t, t_next, clean)
 
     return Sampler(init=lambda x, t: x, step=step, nfe=1, order=1)
 
 
 @register("dpmpp_2m")
 def dpmpp_2m(sde, noise_fn) -> Sampler:
-    def init(x, t):
-        return x, multistep.empty(x, log_snr(sde, t), 1)
+    def step(x, history, t, t_next, z):
+        clean, history = extrapolated(sde, noise_fn, x, history, t, t_next)
+        return advance_constant(sde, x, t, t_next, clean), history
 
-    def step(carry, t, t_next, z):
-        del z
-        x, history = carry
-        guess, history = extrapolated(sde, noise_fn, x, history, t, t_next)
-        h = log_snr(sde, t_next) - log_snr(sde, t)
-        return advance(sde, x, t, t_next, expand(-jnp.expm1(-h), x) * guess), history
-
-    return Sampler(init, step, nfe=1, order=2, state=lambda carry: carry[0])
+    return multistep.sampler(step, lambda t: log_snr(sde, t), size=1, order=2)
 
 
 @register("dpmpp_3m")
 def dpmpp_3m(sde, noise_fn) -> Sampler:
-    def init(x, t):
-        return x, multistep.empty(x, log_snr(sde, t), 3)
-
-    def step(carry, t, t_next, z):
-        del z
-        x, history = carry
+    def step(x, history, t, t_next, z):
         now, after = log_snr(sde, t), log_snr(sde, t_next)
         history = multistep.push(history, now, clean_from_noise(sde, x, noise_fn(x, t), t))
         integral = multistep.integral(history, 3, *exponential(now, after))
         return advance(sde, x, t, t_next, integral), history
 
-    return Sampler(init, step, nfe=1, order=3, state=lambda carry: carry[0])
+    return multistep.sampler(step, lambda t: log_snr(sde, t), size=3, order=3)

@@ -5,8 +5,6 @@ only). Backwards in time dt < 0, so the score's term is added: the thesis' Algor
 and drops the drift; both are mended here.
 """
 
-from __future__ import annotations
-
 import jax.numpy as jnp
 
 from mmdjax.diffusion.predictions import score_from_noise

@@ -13,12 +13,9 @@ reverse SDE of Song et al. (2021), 0 the probability flow. At most gamma = sqrt(
 Adding noise is exact, so the law keeps order 2.
 """
 
-from __future__ import annotations
-
 import jax.numpy as jnp
 
-from mmdjax.diffusion.predictions import v_from_noise
-from mmdjax.diffusion.samplers.adams_bashforth import polar
+from mmdjax.diffusion.samplers.adams_bashforth import polar, polar_flow
 from mmdjax.diffusion.samplers.registry import Sampler, real, register
 from mmdjax.diffusion.sde import expand
 
@@ -39,17 +36,13 @@ def heun(sde, noise_fn, churn: float = 0.0) -> Sampler:
         y = x / expand(alpha, x) + expand(jump, x) * z
         return expand(sde.marginal(t)[0], x) * y, t
 
-    def v(y, t):
-        x = expand(polar(sde, t)[1], y) * y
-        return v_from_noise(sde, x, noise_fn(x, t), t)
-
     def step(x, t, t_next, z):
         if churn:
             x, t = raised(x, t, t_next, z[0])
         (angle, radius), (angle_next, radius_next) = polar(sde, t), polar(sde, t_next)
         y, gap = x / expand(radius, x), expand(angle_next - angle, x)
-        first = v(y, t)
-        second = v(y + gap * first, t_next)
+        first = polar_flow(sde, noise_fn, y, t)
+        second = polar_flow(sde, noise_fn, y + gap * first, t_next)
         return expand(radius_next, x) * (y + 0.5 * gap * (first + second))
 
     return Sampler(init=lambda x, t: x, step=step, nfe=2, order=2, normals=int(churn > 0))

@@ -6,8 +6,6 @@ is met to third order by the mean of both ends' g, and the drift of the noisy pr
 covariance of drift and noise to third order too: weak order 2. Strong order 1.
 """
 
-from __future__ import annotations
-
 import jax.numpy as jnp
 
 from mmdjax.diffusion.predictions import score_from_noise

@@ -1,7 +1,5 @@
 """The only loop over diffusion time: one compiled `lax.scan`, whatever the sampler."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import jax
@@ -9,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.diffusion.samplers import registry
-from mmdjax.errors import UserError
+from mmdjax.errors import UserError, require
 
 
 class Draw(NamedTuple):
@@ -44,12 +42,10 @@ def sample(
     """
     check_grid(grid, sde)
     dtype = jnp.dtype(dtype)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise UserError(f"dtype {dtype}; allowed: bfloat16, float16, float32, float64")
-    if dtype == jnp.float64 and not jax.config.jax_enable_x64:
-        raise UserError(
-            "dtype float64 while jax_enable_x64 is off; allowed: float32, or turn it on"
-        )
+    floating = jnp.issubdtype(dtype, jnp.floating)
+    require(floating, f"dtype {dtype}", "bfloat16, float16, float32, float64")
+    supported = dtype != jnp.float64 or jax.config.jax_enable_x64
+    require(supported, "dtype float64 while jax_enable_x64 is off", "float32, or turn it on")
     precise = jnp.promote_types(dtype, jnp.float32)
 
     def network(x, t):
@@ -65,9 +61,8 @@ def sample(
         return jnp.moveaxis(jax.vmap(lambda k: jax.random.normal(k, z, precise))(keys), 1, 0)
 
     carry = solve(sampler, x, grid, keys[:, 1:].T, normals)
-    if sampler.evaluations is None:
-        nfe = sampler.nfe * (len(grid) - 1)
-    else:
+    nfe = sampler.nfe * (len(grid) - 1)
+    if sampler.evaluations:
         nfe = sampler.evaluations(carry)
     return Draw(sampler.state(carry).astype(dtype), nfe * getattr(noise_fn, "evaluations", 1))
 
@@ -93,8 +88,8 @@ def check_grid(grid, sde) -> None:
     if isinstance(grid, jax.core.Tracer):
         return
     grid = np.asarray(grid)
-    if grid.ndim != 1 or len(grid) < 2:
-        raise UserError(f"time grid of shape {grid.shape}; allowed: at least two times in one row")
+    row = grid.ndim == 1 and len(grid) >= 2
+    require(row, f"time grid of shape {grid.shape}", "at least two times in one row")
     # A float32 grid may round t_max up.
     outside = grid[~((grid > 0) & (grid <= sde.t_max * (1 + 1e-6)))]
     if outside.size:

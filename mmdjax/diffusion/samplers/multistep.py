@@ -6,13 +6,14 @@ by Gauss-Legendre quadrature, for any number of nodes at any distances: the clos
 like (exp(-h) - 1 + h) / h^2, lose their digits for small steps.
 """
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from mmdjax.diffusion.samplers.registry import Sampler
 
 _POINTS, _WEIGHTS = (a.tolist() for a in np.polynomial.legendre.leggauss(8))
 
@@ -35,6 +36,24 @@ def push(history: History, node, value) -> History:
     nodes = jnp.roll(history.nodes, 1).at[0].set(node)
     values = jnp.roll(history.values, 1, axis=0).at[0].set(value)
     return History(nodes, values, history.count + 1)
+
+
+def sampler(step: Callable, node: Callable, size: int, order: int, normals: int = 0) -> Sampler:
+    """A sampler whose steps evaluate the network once and remember its last `size` outputs.
+
+    Args:
+      step: (x, history, t, t_next, z) -> x and history at t_next.
+      node: t -> the coordinate of the outputs' polynomial.
+      order, normals: see `Sampler`.
+    """
+    return Sampler(
+        init=lambda x, t: (x, empty(x, node(t), size)),
+        step=lambda carry, *times_and_normals: step(*carry, *times_and_normals),
+        nfe=1,
+        order=order,
+        normals=normals,
+        state=lambda carry: carry[0],
+    )
 
 
 def quadrature(a, b):

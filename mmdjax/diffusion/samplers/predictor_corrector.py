@@ -10,8 +10,6 @@ own variance g^2 |dt|, which leaves practical grids as they are and makes the bi
 Langevin steps, of order epsilon, vanish with dt.
 """
 
-from __future__ import annotations
-
 import jax.numpy as jnp
 
 from mmdjax.diffusion.predictions import score_from_noise

@@ -1,15 +1,14 @@
 """The samplers by name. A new one is a new file with `@register("name")` on its constructor."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
+import math
 import pkgutil
 from collections.abc import Callable
 from typing import NamedTuple
 
 from mmdjax.diffusion import sde as sdes
-from mmdjax.errors import UserError, choice
+from mmdjax.errors import choice, require
 
 
 class Sampler(NamedTuple):
@@ -79,33 +78,33 @@ def supports(name: str, sde) -> bool:
 
 def make(name: str, sde, noise_fn, **given) -> Sampler:
     """Raises `UserError`: unknown name or option, or an SDE that the sampler does not support."""
-    allowed = options(name)
-    for option in given:
-        if option not in allowed:
-            known = ", ".join(allowed) or "none"
-            raise UserError(f"sampler {name!r} has no option {option!r}; allowed: {known}")
-    if not supports(name, sde):
-        fine = ", ".join(k for k, kind in sdes.REGISTRY.items() if kind().bounded)
-        raise UserError(
-            f"sampler {name!r} does not support the SDE {sdes.name_of(sde)!r}, whose drift is "
-            f"infinite at t = 1; allowed: {fine}"
-        )
+    check_options(f"sampler {name!r}", given, options(name))
+    require(
+        supports(name, sde),
+        f"sampler {name!r} does not support the SDE {sdes.name_of(sde)!r}, whose drift is "
+        "infinite at t = 1",
+        ", ".join(kind for kind, process in sdes.REGISTRY.items() if process().bounded),
+    )
     return _CONSTRUCTORS[name](sde, noise_fn, **given)
 
 
+def check_options(title: str, given, allowed) -> None:
+    """Raise `UserError` unless all `given` options are `allowed` ones."""
+    for option in given:
+        problem = f"{title} has no option {option!r}"
+        require(option in allowed, problem, ", ".join(allowed) or "none")
+
+
 def whole(sampler: str, option: str, value, least: int, most: int | None = None) -> None:
-    """Raises `UserError` unless value is a whole number from `least` to `most`."""
-    fine = isinstance(value, int) and not isinstance(value, bool)
-    if not (fine and value >= least and (most is None or value <= most)):
-        rule = f"{least}, {least + 1}, ..." if most is None else f"{least} to {most}"
-        raise UserError(f"{sampler}: {option} = {value}; allowed: {rule}")
+    """Raise `UserError` unless value is a whole number from `least` to `most`."""
+    rule = f"{least}, {least + 1}, ..." if most is None else f"{least} to {most}"
+    real(sampler, option, value, least, math.inf if most is None else most, rule, int)
 
 
-def real(sampler: str, option: str, value, least: float, most: float, rule: str) -> None:
-    """Raises `UserError` unless value is a number from `least` to `most`, as `rule` says."""
-    fine = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (fine and least <= value <= most):
-        raise UserError(f"{sampler}: {option} = {value}; allowed: {rule}")
+def real(sampler: str, option: str, value, least, most, rule: str, kind=int | float) -> None:
+    """Raise `UserError` unless value is a number from `least` to `most`, as `rule` says."""
+    is_number = isinstance(value, kind) and not isinstance(value, bool)
+    require(is_number and least <= value <= most, f"{sampler}: {option} = {value}", rule)
 
 
 def steps_for(name: str, nfe: int, **given) -> int:
@@ -116,12 +115,9 @@ def steps_for(name: str, nfe: int, **given) -> int:
     """
     each = make(name, sdes.VP(), None, **given).nfe
     if each == 0:
-        if nfe != 0:
-            raise UserError(
-                f"sampler {name!r} chooses its evaluations itself: NFE {nfe} given; allowed: 0"
-            )
+        require(nfe == 0, f"sampler {name!r} chooses its evaluations itself: NFE {nfe} given", "0")
         return 1
-    if nfe < 1 or nfe % each:
-        rule = "a positive number" if each == 1 else f"a positive multiple of {each}"
-        raise UserError(f"sampler {name!r} cannot spend NFE {nfe} exactly; allowed: {rule}")
+    rule = "a positive number" if each == 1 else f"a positive multiple of {each}"
+    spendable = nfe >= 1 and nfe % each == 0
+    require(spendable, f"sampler {name!r} cannot spend NFE {nfe} exactly", rule)
     return nfe // each

@@ -4,8 +4,6 @@ x' = std'/std exp(-h) x + alpha' (1 - exp(-2h)) D + std' sqrt(1 - exp(-2h)) z wi
 2. One evaluation a step.
 """
 
-from __future__ import annotations
-
 import jax.numpy as jnp
 
 from mmdjax.diffusion.samplers import multistep
@@ -16,16 +14,12 @@ from mmdjax.diffusion.sde import expand, log_snr
 
 @register("sde_dpmpp_2m")
 def sde_dpmpp_2m(sde, noise_fn) -> Sampler:
-    def init(x, t):
-        return x, multistep.empty(x, log_snr(sde, t), 1)
-
-    def step(carry, t, t_next, z):
-        x, history = carry
-        guess, history = extrapolated(sde, noise_fn, x, history, t, t_next)
+    def step(x, history, t, t_next, z):
+        clean, history = extrapolated(sde, noise_fn, x, history, t, t_next)
         h = log_snr(sde, t_next) - log_snr(sde, t)
         (_, std), (alpha_next, std_next) = sde.marginal(t), sde.marginal(t_next)
         fresh = -jnp.expm1(-2 * h)
-        x = expand(std_next / std * jnp.exp(-h), x) * x + expand(alpha_next * fresh, x) * guess
+        x = expand(std_next / std * jnp.exp(-h), x) * x + expand(alpha_next * fresh, x) * clean
         return x + expand(std_next * jnp.sqrt(fresh), x) * z[0], history
 
-    return Sampler(init, step, nfe=1, order=2, normals=1, state=lambda carry: carry[0])
+    return multistep.sampler(step, lambda t: log_snr(sde, t), size=1, order=2, normals=1)

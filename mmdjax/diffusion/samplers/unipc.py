@@ -8,8 +8,6 @@ corrected to a local error of h^3, at the noise end. The last point is not corre
 paper. Not for less than 8 evaluations: extrapolation over long steps overshoots.
 """
 
-from __future__ import annotations
-
 from mmdjax.diffusion.predictions import clean_from_noise
 from mmdjax.diffusion.samplers import multistep
 from mmdjax.diffusion.samplers.dpmpp import advance, exponential
@@ -25,7 +23,6 @@ def unipc(sde, noise_fn, order: int = 3) -> Sampler:
         return x, x, t, multistep.empty(x, log_snr(sde, t), order + 1)
 
     def step(carry, t, t_next, z):
-        del z
         x, last, t_last, history = carry
         before, now, after = (log_snr(sde, s) for s in (t_last, t, t_next))
         history = multistep.push(history, now, clean_from_noise(sde, x, noise_fn(x, t), t))
