@@ -4,12 +4,12 @@
 starts at zero, so an untrained decoder hands on the draw as it is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax.numpy as jnp
+
+from mmdjax.networks.transformer import over_layers
 
 
 class Conv3(nn.Module):
@@ -62,14 +62,7 @@ class AlignmentDecoder(nn.Module):
         x = jnp.where(valid[..., None], x, 0.0)
         mask = valid[..., None].astype(x.dtype)
         h = Conv3(self.channels, name="head")(x)
-        # One scanned block: compile time does not grow with depth.
-        body = nn.scan(
-            ChannelAttentionBlock,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=nn.broadcast,
-            length=self.blocks,
-        )
+        body = over_layers(ChannelAttentionBlock, self.blocks, in_axes=nn.broadcast)
         y, _ = body(self.reduction, name="blocks")(h, mask)
         y = h + Conv3(self.channels, name="body_out")(y * mask)
         tail = Conv3(x.shape[-1], nn.initializers.zeros, name="tail")

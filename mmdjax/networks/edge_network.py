@@ -5,8 +5,6 @@ In the spirit of GDSS' network of adjacency matrices (Jo et al. 2022, section 3.
 in DiT (adaLN-Zero). Time and memory grow with N^3 and N^2.
 """
 
-from __future__ import annotations
-
 import flax.linen as nn
 import jax.numpy as jnp
 

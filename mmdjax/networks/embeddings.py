@@ -1,7 +1,5 @@
 """Embeddings of time and of position."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,7 +1,5 @@
 """Shallow encoders: from each modality's own frames and channels to a common latent shape."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import flax.linen as nn
@@ -52,12 +50,13 @@ def coverage(valid: jax.Array, observed: jax.Array, frames: int) -> jax.Array:
     """
     weights = resampling_matrix(valid.shape[1], frames + KERNEL - 1).T
     exists, seen = (a.astype(jnp.float32) @ weights for a in (valid, valid & observed))
-    some, lacks = seen > SMALLEST_SHARE, exists - seen > SMALLEST_SHARE
+    some, lacks = (_any_under(a > SMALLEST_SHARE) for a in (seen, exists - seen))
+    return jnp.where(some, jnp.where(lacks, 1, WHOLE), 0).astype(jnp.int8)
 
-    def under(a):
-        return a[:, :-2] | a[:, 1:-1] | a[:, 2:]
 
-    return jnp.where(under(some), jnp.where(under(lacks), 1, WHOLE), 0).astype(jnp.int8)
+def _any_under(frames):
+    """(B, T + 2) bool -> (B, T), whether any of the three frames under a latent one is True."""
+    return frames[:, :-2] | frames[:, 1:-1] | frames[:, 2:]
 
 
 class ModalityEncoder(nn.Module):
@@ -77,7 +76,7 @@ class ModalityEncoder(nn.Module):
         x, valid = resample(x, valid, self.frames + KERNEL - 1)
         x = nn.Dropout(self.dropout)(x, deterministic=deterministic)
         y = nn.Conv(self.channels, (KERNEL,), padding="VALID", use_bias=False)(x)
-        covered = valid[:, :-2] | valid[:, 1:-1] | valid[:, 2:]
+        covered = _any_under(valid)
         return jnp.where(covered[..., None], y, 0.0), covered
 
 

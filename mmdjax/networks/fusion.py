@@ -5,21 +5,16 @@ thesis eq. 5.19-5.21. The transformers of all pairs have one architecture, so th
 stacked on a leading axis and run as one batched program.
 """
 
-from __future__ import annotations
-
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.networks.embeddings import sinusoidal_positions
-from mmdjax.networks.transformer import Layer, mask_bias
+from mmdjax.networks.transformer import Layer, mask_bias, over_layers
 
 
 class Stack(nn.Module):
-    """`layers` transformer layers over one source, and a final norm.
-
-    The layers are one scanned body: compile time does not grow with depth.
-    """
+    """`layers` transformer layers over one source, and a final norm."""
 
     layers: int
     heads: int
@@ -36,16 +31,10 @@ class Stack(nn.Module):
             memory = module.remember(target if source is None else source)
             return module(target, memory, bias, deterministic), None
 
-        body = nn.scan(
-            layer,
-            variable_axes={"params": 0},
-            split_rngs={"params": True, "dropout": True},
-            length=self.layers,
-        )
         width = target.shape[-1]
         sizes = (width, self.heads, 4 * width, self.attention_dropout, self.dropout)
         module = Layer(*sizes, name="layers")
-        target, _ = body(module, target, None)
+        target, _ = over_layers(layer, self.layers, ("params", "dropout"))(module, target, None)
         return nn.LayerNorm(name="norm")(target)
 
 
@@ -79,13 +68,11 @@ class MulT(nn.Module):
 
         positions = sinusoidal_positions(frames, width)
         x = drop(jnp.where(valid[..., None], x * width**0.5 + positions, 0.0))
-        targets, sources = zip(
-            *((i, j) for i in range(modalities) for j in range(modalities) if i != j), strict=True
-        )
+        targets, sources = np.nonzero(~np.eye(modalities, dtype=bool))
         x, valid = jnp.moveaxis(x, 1, 0), jnp.moveaxis(valid, 1, 0)
         sizes = (self.layers, self.heads, self.attention_dropout, self.dropout)
         cross = stacked(Stack, len(targets))(*sizes, name="cross")(
-            x[np.array(targets)], x[np.array(sources)], valid[np.array(sources)], deterministic
+            x[targets], x[sources], valid[sources], deterministic
         )
         # (pairs, B, T, D) -> (M, B, T, (M - 1) D): what each modality took from the others.
         joined = cross.reshape(modalities, modalities - 1, batch, frames, width)

@@ -6,8 +6,6 @@ whose normalised adjacency holds the utterance itself. What the paper leaves ope
 W, every layer is added to its input, and the modalities are joined by one dense layer at the end.
 """
 
-from __future__ import annotations
-
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -43,14 +41,11 @@ class GCN(nn.Module):
 
         shown = valid[..., None]
         where = sinusoids(jnp.where(valid, position, 0.0), self.width)
-        h = jnp.stack(
-            [
-                nn.Conv(self.width, (self.kernel,), name=f"in_{m}")(drop(jnp.where(shown, a, 0.0)))
-                for m, a in enumerate(x)
-            ],
-            axis=1,
-        )
-        h = jnp.where(shown[:, None], h + where[:, None], 0.0)
+        inputs = [
+            nn.Conv(self.width, (self.kernel,), name=f"in_{m}")(drop(jnp.where(shown, a, 0.0)))
+            for m, a in enumerate(x)
+        ]
+        h = jnp.where(shown[:, None], jnp.stack(inputs, axis=1) + where[:, None], 0.0)
         for layer in range(self.layers):
             h = h + drop(nn.relu(adjacency @ nn.Dense(self.width, name=f"layer_{layer}")(h)))
         h = jnp.moveaxis(h, 1, 2).reshape(*valid.shape, -1)

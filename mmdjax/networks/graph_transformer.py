@@ -7,14 +7,12 @@ being drawn themselves are added as they are, times a gate for each head and gra
 time, since their noise does. Time modulates every layer as in DiT (adaLN-Zero).
 """
 
-from __future__ import annotations
-
 import flax.linen as nn
 import jax.numpy as jnp
 
 from mmdjax.errors import choice
 from mmdjax.networks.modulation import ModulatedLayer, ModulatedOut, TimeEmbedding
-from mmdjax.networks.transformer import MASKED, Dense, attend, mask_bias
+from mmdjax.networks.transformer import MASKED, Dense, mask_bias, over_layers
 
 NO_EDGE = 1e-3
 SEES = ("graph", "all", "alone")
@@ -63,14 +61,7 @@ class GraphTransformer(nn.Module):
             bias = bias + jnp.einsum("bhe,beij->bhij", gates, edges)
         c = c[:, None]
         z = Dense(self.width, name="tokens_in")(tokens)
-
-        def layer(module, z, _):
-            query, key, value, rest = module.before(z, c)
-            return module.after(z, attend(query, key, value, bias), rest), None
-
-        scanned = nn.scan(
-            layer, variable_axes={"params": 0}, split_rngs={"params": True}, length=self.layers
-        )
+        scanned = over_layers(lambda layer, z, _: (layer(z, c, bias), None), self.layers)
         z, _ = scanned(ModulatedLayer(self.width, self.heads, self.mlp, name="layers"), z, None)
         out = ModulatedOut(self.outputs, name="out")(z, c)
         return jnp.where(valid[..., None], out, 0.0)

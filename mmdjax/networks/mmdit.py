@@ -7,28 +7,12 @@ kept between evaluations. Of the last layer the condition stream has keys and va
 of it would reach no output (0.5 million of the published 8.8 million parameters).
 """
 
-from __future__ import annotations
-
-from typing import NamedTuple
-
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
+from mmdjax.networks.base import Encoded, ScoreNetwork
 from mmdjax.networks.modulation import ModulatedLayer, ModulatedOut, TimeEmbedding
-from mmdjax.networks.transformer import Dense, attend, mask_bias
-
-
-class Encoded(NamedTuple):
-    """tokens (B, S, W) of the condition; mask (B, S) of those that may be attended."""
-
-    tokens: jax.Array
-    mask: jax.Array
-
-    def repeat(self, draws: int) -> Encoded:
-        if draws == 1:
-            return self
-        return jax.tree.map(lambda a: jnp.repeat(a, draws, axis=0), self)
+from mmdjax.networks.transformer import Dense, attend, mask_bias, over_layers
 
 
 class JointLayer(nn.Module):
@@ -59,20 +43,10 @@ class JointLayer(nn.Module):
         return x, z if also is None else self.condition.after(z, attended[:, :, frames:], also_rest)
 
 
-class MMDiT(nn.Module):
-    """Attributes, `encode` and `denoise`: see `score_transformer.py`. The time embedding is
-    `time_features` wide (128 in the thesis)."""
+class MMDiT(ScoreNetwork):
+    """Its time embedding is `time_features` wide (128 in the thesis)."""
 
-    modalities: int
-    frames: int = 48
-    channels: int = 32
-    width: int = 256
-    layers: int = 6
-    heads: int = 8
-    mlp: int = 512
     time_features: int = 128
-    fourier_scale: float = 16.0
-    dtype: jnp.dtype | None = None
 
     def setup(self):
         normal = nn.initializers.normal(0.02)
@@ -85,16 +59,14 @@ class MMDiT(nn.Module):
         self.stack, self.last = JointLayer(*sizes), JointLayer(*sizes, last=True)
         self.out = ModulatedOut(self.channels, self.dtype)
 
-    def __call__(self, x, t, condition, condition_id, mask, condition_mask):
-        return self.denoise(x, t, self.encode(condition, condition_id, condition_mask), mask)
-
     def encode(self, condition, condition_id, condition_mask) -> Encoded:
         batch, modalities, frames, _ = condition.shape
         z = jnp.where(condition_mask[..., None], condition, 0.0)
         z = self.condition_in(z) + self.position[:frames]
         z = z + self.modality[condition_id][..., None, :]
         tokens = modalities * frames
-        return Encoded(z.reshape(batch, tokens, self.width), condition_mask.reshape(batch, tokens))
+        z, shown = z.reshape(batch, tokens, self.width), condition_mask.reshape(batch, tokens)
+        return Encoded(z, mask=shown)
 
     def denoise(self, x, t, encoded: Encoded, mask):
         x = jnp.where(mask[..., None], x, 0.0)
@@ -103,11 +75,6 @@ class MMDiT(nn.Module):
         bias = mask_bias(jnp.concatenate([mask, encoded.mask], axis=1))
         streams = (x, encoded.tokens)
         if self.layers > 1:
-            scanned = nn.scan(
-                lambda module, streams, _: (module(streams, c, bias), None),
-                variable_axes={"params": 0},
-                split_rngs={"params": True},
-                length=self.layers - 1,
-            )
+            scanned = over_layers(lambda layer, s, _: (layer(s, c, bias), None), self.layers - 1)
             streams, _ = scanned(self.stack, streams, None)
         return self.out(self.last(streams, c, bias)[0], c)

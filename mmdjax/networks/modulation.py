@@ -4,13 +4,11 @@ Source: Peebles & Xie (2023), "Scalable Diffusion Models with Transformers", sec
 start at zero, so an untrained layer is the identity.
 """
 
-from __future__ import annotations
-
 import flax.linen as nn
 import jax.numpy as jnp
 
 from mmdjax.networks.embeddings import fourier_features, fourier_frequencies
-from mmdjax.networks.transformer import Dense
+from mmdjax.networks.transformer import Dense, attend, split_heads
 
 
 class TimeEmbedding(nn.Module):
@@ -73,16 +71,19 @@ class ModulatedLayer(nn.Module):
             self.mlp_norm = plain_norm()
             self.mlp_in, self.mlp_out = Dense(self.mlp, self.dtype), Dense(self.width, self.dtype)
 
-    def _heads(self, x):
-        return x.reshape(*x.shape[:-1], self.heads, self.width // self.heads).swapaxes(-2, -3)
+    def __call__(self, x, c, bias):
+        """x (B, S, W), c (B, S or 1, E), bias over S -> (B, S, W), by attention to itself."""
+        query, key, value, rest = self.before(x, c)
+        return self.after(x, attend(query, key, value, bias, dtype=self.dtype), rest)
 
     def before(self, x, c):
         """x (B, S, W), c -> query (None with `keys_only`), key, value (B, H, S, d), and what
         `after` needs."""
         shift, scale, *rest = self.modulation(c)
         y = self.attention_norm(x) * (1 + scale) + shift
-        query = None if self.keys_only else self._heads(self.query(y))
-        return query, self._heads(self.key(y)), self._heads(self.value(y)), rest
+        query = None if self.keys_only else split_heads(self.query(y), self.heads)
+        key, value = (split_heads(dense(y), self.heads) for dense in (self.key, self.value))
+        return query, key, value, rest
 
     def after(self, x, attended, rest):
         """x (B, S, W), attended (B, H, S, d) -> (B, S, W)."""

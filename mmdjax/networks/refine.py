@@ -1,7 +1,5 @@
 """Reconstruction modules D_X and D_Lambda of GSDNet (eq. 17): drawn values, corrected."""
 
-from __future__ import annotations
-
 import flax.linen as nn
 import jax.numpy as jnp
 

@@ -1,13 +1,4 @@
-"""The score networks by name. All of them take the same arguments.
-
-    encode(condition, condition_id, condition_mask) -> what every evaluation of a draw shares
-    denoise(x, t, encoded, mask) -> prediction (B, T, D)
-
-`__call__` is one after the other. Shapes: `score_transformer.py`. What a mask hides has no
-influence, whatever it holds.
-"""
-
-from __future__ import annotations
+"""The score networks by name. All of them take the arguments of `base.ScoreNetwork`."""
 
 import dataclasses
 

@@ -1,7 +1,5 @@
 """Attention and the pre-norm transformer layer that every network here shares."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -21,6 +19,11 @@ def product(a, b, dtype=None):
     if dtype is None:
         return a @ b
     return jnp.matmul(a.astype(dtype), b.astype(dtype), preferred_element_type=jnp.float32)
+
+
+def split_heads(x, heads: int):
+    """(B, S, W) -> (B, H, S, W / H)."""
+    return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads).swapaxes(-2, -3)
 
 
 def attend(query, key, value, bias, dropout=None, dtype=None):
@@ -45,6 +48,15 @@ def attend(query, key, value, bias, dropout=None, dtype=None):
     if dropout is not None:
         weights = dropout(weights)
     return product(weights, value, dtype) / total
+
+
+def over_layers(body, layers: int, rngs: tuple[str, ...] = ("params",), **options):
+    """`nn.scan` of one layer's body, so that compile time does not grow with depth.
+
+    Parameters are stacked on a leading axis; `rngs` are split between the layers.
+    """
+    split = dict.fromkeys(rngs, True)
+    return nn.scan(body, variable_axes={"params": 0}, split_rngs=split, length=layers, **options)
 
 
 class Dense(nn.Module):
@@ -92,8 +104,7 @@ class Layer(nn.Module):
         self.drop_weights = nn.Dropout(self.attention_dropout)
 
     def _heads(self, x):
-        y = x.reshape(*x.shape[:-1], self.heads, self.width // self.heads).swapaxes(-2, -3)
-        return y if self.dtype is None else y.astype(self.dtype)
+        return split_heads(x, self.heads).astype(self.dtype or x.dtype)
 
     def remember(self, source):
         """source (B, R, D) -> its keys and values (B, H, R, d)."""

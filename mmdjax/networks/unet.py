@@ -13,31 +13,15 @@ learned token that is always there, for rows without any condition; the division
 (`diffusion/predictions.py`).
 """
 
-from __future__ import annotations
-
 import math
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from mmdjax.networks.alignment import Conv3
-from mmdjax.networks.embeddings import fourier_features, fourier_frequencies
-from mmdjax.networks.transformer import Dense, Layer, mask_bias
-
-
-class Encoded(NamedTuple):
-    """memory: level -> keys and values (L, B, H, 1 + T, d) of its layers; mask (B, 1 + T)."""
-
-    memory: tuple
-    mask: jax.Array
-
-    def repeat(self, draws: int) -> Encoded:
-        if draws == 1:
-            return self
-        memory = jax.tree.map(lambda a: jnp.repeat(a, draws, axis=1), self.memory)
-        return Encoded(memory, jnp.repeat(self.mask, draws, axis=0))
+from mmdjax.networks.base import Encoded, ScoreNetwork, sum_over_modalities
+from mmdjax.networks.transformer import Dense, Layer, mask_bias, over_layers
 
 
 class MaskedGroupNorm(nn.Module):
@@ -73,50 +57,36 @@ class Level(nn.Module):
         self.norm = MaskedGroupNorm()
         self.condition_in, self.condition_out = (Dense(self.width, self.dtype) for _ in range(2))
         self.nothing = self.param("nothing", nn.initializers.normal(0.02), (1, self.width))
-        sizes = (self.width, self.heads, self.mlp, 0.0, 0.0, self.dtype)
-        self.transformer = Layer(*sizes)
+        self.transformer = Layer(self.width, self.heads, self.mlp, dtype=self.dtype)
 
     def remember(self, condition):
         """condition (B, T, D) -> keys and values (L, B, H, 1 + T, d) of every layer."""
         z = self.condition_out(nn.silu(self.condition_in(condition)))
         nothing = jnp.broadcast_to(self.nothing, (z.shape[0], 1, self.width))
         z = jnp.concatenate([nothing, z], axis=1)
-        return self._scan(lambda layer, z, _: (z, layer.remember(z)), z, None)[1]
+        body = over_layers(lambda layer, z, _: (z, layer.remember(z)), self.layers)
+        return body(self.transformer, z, None)[1]
 
     def __call__(self, x, mask, time, memory, bias):
         """x (B, T, C), mask (B, T, 1), time (B, E) -> (B, T / stride, width), zero off the mask."""
         h = self.conv(x * mask) + self.time(time)[:, None]
         mask = mask[:, :: self.stride]
         h = nn.silu(self.norm(h, mask))
-        h, _ = self._scan(lambda layer, h, known: (layer(h, known, bias), None), h, memory)
-        return h * mask
-
-    def _scan(self, body, carry, memory):
-        """All layers of the level as one scanned body, for quicker compiling."""
-        return nn.scan(
-            body, variable_axes={"params": 0}, split_rngs={"params": True}, length=self.layers
-        )(self.transformer, carry, memory)
+        body = over_layers(lambda layer, h, known: (layer(h, known, bias), None), self.layers)
+        return body(self.transformer, h, memory)[0] * mask
 
 
-class UNet(nn.Module):
-    """`encode` and `denoise`: see `score_transformer.py`.
+class UNet(ScoreNetwork):
+    """Its encoded memory is that of every level, with the learned token in front: 1 + T keys.
 
     Attributes:
       width: channels of the deepest of four levels; the others have 1/2, 1/4 and 1/8.
       layers, heads: of the transformer at each level. mlp: its hidden size at the deepest.
-      time_features, fourier_scale: number of Fourier features of t, deviation of frequencies.
     """
 
-    modalities: int
-    frames: int = 48
-    channels: int = 32
-    width: int = 256
     layers: int = 2
-    heads: int = 8
     mlp: int = 1024
-    time_features: int = 256
     fourier_scale: float = 30.0
-    dtype: jnp.dtype | None = None
 
     def setup(self):
         def level(divisor: int, stride: int = 1):
@@ -130,23 +100,16 @@ class UNet(nn.Module):
         self.condition_in = self.param("condition_in", nn.initializers.lecun_normal(), shape)
         self.out = Dense(self.channels, self.dtype)
 
-    def __call__(self, x, t, condition, condition_id, mask, condition_mask):
-        return self.denoise(x, t, self.encode(condition, condition_id, condition_mask), mask)
-
     def encode(self, condition, condition_id, condition_mask) -> Encoded:
         z = jnp.where(condition_mask[..., None], condition, 0.0)
-        kernels = jnp.broadcast_to(
-            self.condition_in[condition_id], (*condition.shape[:2], *self.condition_in.shape[1:])
-        )
-        z = jnp.einsum("bctd,bcde->bte", z, kernels)
+        z = sum_over_modalities(self.condition_in, z, condition_id)
         memory = tuple(level.remember(z) for level in (*self.down, *self.up))
         always = jnp.ones((z.shape[0], 1), bool)
-        return Encoded(memory, jnp.concatenate([always, condition_mask.any(1)], axis=1))
+        shown = jnp.concatenate([always, condition_mask.any(1)], axis=1)
+        return Encoded(memory=memory, mask=shown)
 
     def denoise(self, x, t, encoded: Encoded, mask):
-        frequencies = fourier_frequencies(self.time_features, self.fourier_scale)
-        time = nn.silu(self.time(fourier_features(t, frequencies)))
-        bias, memory = mask_bias(encoded.mask), encoded.memory
+        time, bias, memory = self.embedded_time(t), mask_bias(encoded.mask), encoded.memory
         h, shown, kept = jnp.where(mask[..., None], x, 0.0), mask[..., None].astype(x.dtype), []
         for level, known in zip(self.down, memory[:4], strict=True):
             h = level(h, shown, time, known, bias)
