@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from mmdjax.runtime.settings import field
+from mmdjax.tasks.regression import METRIC_SETS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Labels:
       kind: 'regression', 'classification', 'multi_label', or '' to tell from the labels.
       low, high: range of a regression; equal to read it from the labels of all splits.
       names: of the classes, of several labels, or of several outputs.
-      metrics: 'sentiment' or 'plain' metrics of a regression; 'auto' is 'sentiment' for one output
+      metrics: of a regression, see `mmdjax.tasks.Regression`; 'auto' is 'sentiment' for one output
         in [-3, 3].
     """
 
@@ -57,4 +58,4 @@ class Labels:
     low: float = 0.0
     high: float = 0.0
     names: tuple[str, ...] = ()
-    metrics: str = field("auto", names=("auto", "sentiment", "plain"))
+    metrics: str = field("auto", names=METRIC_SETS)

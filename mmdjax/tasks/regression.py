@@ -9,14 +9,17 @@ from typing import ClassVar
 import jax.numpy as jnp
 import numpy as np
 
-from mmdjax.errors import UserError, choice
+from mmdjax.errors import UserError, choice, require
 from mmdjax.tasks import conformal
 from mmdjax.tasks.task import Task, checked_names, plain_number
 
-METRIC_SETS = ("auto", "sentiment", "plain")
+METRIC_SETS = ("auto", "sentiment", "ch_sims", "plain")
 SENTIMENT = (
     "acc2_nonzero", "f1_nonzero", "acc2_with_zero", "f1_with_zero", "acc7", "acc5", "mae", "corr"
 )  # fmt: skip
+CH_SIMS = ("acc2", "f1", "acc3", "acc5", "mae", "corr")
+# Upper ends of the classes of ACC2, ACC3 and ACC5 but the last (Yu et al. 2020).
+ENDS = {"acc2": (0.0,), "acc3": (-0.1, 0.1), "acc5": (-0.7, -0.1, 0.1, 0.7)}
 PLAIN = ("mae", "corr", "rmse_label", "ccc")
 EACH = ("mae", "corr", "ccc")  # of several outputs, and their means
 CONSTANT = 1e-12  # a standard deviation below which nothing varies
@@ -33,8 +36,9 @@ class Regression(Task):
     Attributes:
       low, high: the range of every output.
       names: of several outputs, such as valence, arousal, dominance.
-      metric_set: 'sentiment' (ACC2, F1, ACC7, ACC5, MAE, correlation), 'plain' (MAE, correlation,
-        RMSE, CCC), or 'auto': 'sentiment' for one output in [-3, 3], otherwise 'plain'.
+      metric_set: 'sentiment' (ACC2, F1, ACC7, ACC5, MAE, correlation), 'ch_sims' (ACC2, F1, ACC3,
+        ACC5, MAE, correlation; labels in [-1, 1]), 'plain' (MAE, correlation, RMSE, CCC), or
+        'auto': 'sentiment' for one output in [-3, 3], otherwise 'plain'.
     """
 
     low: float
@@ -53,10 +57,11 @@ class Regression(Task):
             )
         object.__setattr__(self, "names", checked_names(self.kind, self.names, 0))
         choice("metric set", self.metric_set, METRIC_SETS)
-        if self.metric_set == "sentiment" and self.label_shape:
-            raise UserError(
-                f"metric set 'sentiment' of {self.outputs} outputs; allowed: auto, plain"
-            )
+        title = f"metric set {self.metric_set!r}"
+        alone = self.metric_set in ("auto", "plain") or not self.label_shape
+        require(alone, f"{title} of {self.outputs} outputs", "auto, plain")
+        fits = self.metric_set != "ch_sims" or (self.low, self.high) == (-1, 1)
+        require(fits, f"{title} of labels from {self.low:g} to {self.high:g}", "from -1 to 1")
 
     @property
     def label_shape(self) -> tuple[int, ...]:
@@ -74,39 +79,40 @@ class Regression(Task):
         return (self.high - self.low) / 6
 
     @property
-    def sentiment(self) -> bool:
-        """Whether metrics are those of sentiment."""
+    def convention(self) -> str:
+        """The metric set that 'auto' stands for: 'sentiment', 'ch_sims' or 'plain'."""
         if self.metric_set != "auto":
-            return self.metric_set == "sentiment"
-        return (self.low, self.high) == (-3, 3) and not self.label_shape
+            return self.metric_set
+        return "sentiment" if (self.low, self.high) == (-3, 3) and not self.label_shape else "plain"
 
     @property
     def headline(self) -> str:
-        """ACC2 of sentiment, otherwise MAE: the median is optimal for both, so that there is an
-        optimum to compare with."""
-        return "acc2_nonzero" if self.sentiment else "mae"
+        """ACC2 of the conventions of sentiment, otherwise MAE: the median is optimal for both, so
+        that there is an optimum to compare with."""
+        return {"sentiment": "acc2_nonzero", "ch_sims": "acc2"}.get(self.convention, "mae")
 
     @property
     def regret_of(self) -> Mapping[str, str]:
-        """The regret of MAE, and of sentiment that of ACC2."""
-        acc2 = {"regret_acc2": "acc2_nonzero"} if self.sentiment else {}
+        """The regret of MAE, and that of ACC2 where there is one."""
+        acc2 = {} if self.convention == "plain" else {"regret_acc2": self.headline}
         return acc2 | {"regret_mae": "mae"}
 
     @property
     def main(self) -> tuple[str, ...]:
         """Without metrics that nearly repeat others, and without those of single outputs."""
-        if self.sentiment:
+        if self.convention == "sentiment":
             return ("acc2_nonzero", "f1_nonzero", "acc7", "mae", "corr", "regret_acc2")
+        if self.convention == "ch_sims":
+            return (*CH_SIMS, "regret_acc2")
         return (*(EACH if self.label_shape else PLAIN), "regret_mae")
 
     @property
     def metric_names(self) -> tuple[str, ...]:
         """Those of the metric set, single outputs' after the means, and the regrets."""
-        if self.sentiment:
-            return (*SENTIMENT, "regret_acc2", "regret_mae")
-        if not self.label_shape:
-            return (*PLAIN, "regret_mae")
-        return (*EACH, *(f"{m}_{name}" for name in self.names for m in EACH), "regret_mae")
+        if self.label_shape:
+            return (*EACH, *(f"{m}_{name}" for name in self.names for m in EACH), "regret_mae")
+        names = {"sentiment": SENTIMENT, "ch_sims": CH_SIMS, "plain": PLAIN}[self.convention]
+        return (*names, *self.regret_of)
 
     def loss(self, output, label):
         """Returns L1 in the head's units, (...) of outputs (..., outputs); of several the mean."""
@@ -134,10 +140,9 @@ class Regression(Task):
 
     def metrics(self, prediction, label) -> dict[str, float]:
         """Returns the metrics of predictions against labels, (N,) or (N, outputs) both."""
-        if self.sentiment:
-            return sentiment_metrics(prediction, label)
         if not self.label_shape:
-            return plain_metrics(prediction, label)
+            of_set = {"sentiment": sentiment_metrics, "ch_sims": ch_sims_metrics}
+            return of_set.get(self.convention, plain_metrics)(prediction, label)
         columns = zip(np.asarray(prediction).T, np.asarray(label).T, strict=True)
         each = [plain_metrics(*pair) for pair in columns]
         scores = {m: float(np.mean([values[m] for values in each])) for m in EACH}
@@ -202,6 +207,27 @@ def sentiment_metrics(prediction, label) -> dict[str, float]:
         scores[f"acc{classes}"] = float(accuracy_score(*rounded))
     scores["mae"] = float(mean_absolute_error(label, prediction))
     return scores | {"corr": correlation(prediction, label)}
+
+
+def ch_sims_metrics(prediction, label) -> dict[str, float]:
+    """Returns all metrics of predictions (N,) against labels (N,) in [-1, 1]; fractions.
+
+    Classes are those of Yu et al. (2020), "CH-SIMS", as its toolkit has them: a number belongs to
+    the first class whose upper end it does not exceed, of `ENDS`. F1 is that of the two classes,
+    weighted; predictions are clipped to the range.
+    """
+    from sklearn.metrics import accuracy_score, f1_score
+
+    prediction, label = (np.clip(np.asarray(a, np.float64), -1, 1) for a in (prediction, label))
+    # A label of 0.1 in float32 lies above that of float64.
+    classes = {
+        name: [np.searchsorted(np.float32(ends), np.float32(a)) for a in (label, prediction)]
+        for name, ends in ENDS.items()
+    }
+    scores = {name: float(accuracy_score(*pair)) for name, pair in classes.items()}
+    scores["f1"] = float(f1_score(*classes["acc2"], average="weighted"))
+    scores |= plain_metrics(prediction, label)
+    return {name: scores[name] for name in CH_SIMS}
 
 
 def plain_metrics(prediction, label) -> dict[str, float]:

@@ -63,6 +63,8 @@ _FRACTIONS = {
     "f1_nonzero": "F1 non-zero",
     "acc2_with_zero": "ACC2 with zero",
     "f1_with_zero": "F1 with zero",
+    "acc2": "ACC2",
+    "acc3": "ACC3",
     "acc7": "ACC7",
     "acc5": "ACC5",
     "acc": "accuracy",

@@ -8,6 +8,7 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from mmdjax import tasks
+from mmdjax.errors import UserError
 from mmdjax.tasks import SENTIMENT, Classification, MultiLabel, Regression, conformal, metric
 
 AFFECT = Regression(0, 10, ("valence", "arousal", "dominance"))
@@ -15,6 +16,7 @@ EMOTION = Classification(("joy", "anger", "calm", "fear", "awe"))
 SIGNS = MultiLabel(("joy", "anger", "calm"))
 RATING = Regression(0, 100)
 ALL = [SENTIMENT, RATING, AFFECT, EMOTION, SIGNS, Regression(-1, 1, metric_set="sentiment")]
+ALL.append(Regression(-1, 1, metric_set="ch_sims"))
 
 
 def labels_of(task, rng, size):
@@ -62,9 +64,25 @@ def test_sentiment_has_the_metrics_of_its_field_and_a_range_of_its_own_the_plain
     assert found["acc2_nonzero"] == sk.accuracy_score(y[kept] > 0, p[kept] > 0)
     assert found["f1_with_zero"] == sk.f1_score(y >= 0, p >= 0, average="weighted")
     assert found["acc5"] == (np.round(np.clip(p, -2, 2)) == np.clip(y, -2, 2)).mean()
-    assert not Regression(-1, 1).sentiment and not Regression(-3, 3, ("a", "b")).sentiment
+    assert Regression(-1, 1).convention == Regression(-3, 3, ("a", "b")).convention == "plain"
     assert Regression(-1, 1, metric_set="sentiment").headline == "acc2_nonzero"
     assert "acc7" not in Regression(-3, 3, metric_set="plain").metrics(p, y)
+
+
+def test_ch_sims_has_its_own_classes():
+    """Their ends belong to the class below, and float32 labels to that of their decimals."""
+    task = Regression(-1, 1, metric_set="ch_sims")
+    label = np.array([-1.0, -0.7, -0.6, -0.1, 0.0, 0.1, 0.2, 0.7, 0.8], np.float32)
+    classes = {"acc2": [0] * 5 + [1] * 4, "acc3": [0] * 4 + [1] * 2 + [2] * 3}
+    classes["acc5"] = [0, 0, 1, 1, 2, 2, 3, 3, 4]
+    scores = task.metrics(np.full(len(label), -2.0), label)  # all in the first class
+    for name, expected in classes.items():
+        assert scores[name] == pytest.approx(np.mean(np.array(expected) == 0))
+    perfect = task.metrics(label, label)
+    assert perfect["f1"] == perfect["acc2"] == perfect["acc3"] == perfect["acc5"] == 1
+    assert task.headline == "acc2" and set(task.metric_names) > set(perfect)
+    with pytest.raises(UserError, match=r"'ch_sims' of labels from -3 to 3; allowed: from -1 to 1"):
+        Regression(-3, 3, metric_set="ch_sims")
 
 
 def test_classes_are_judged_as_scikit_learn_judges_them(rng):
