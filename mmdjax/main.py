@@ -58,7 +58,8 @@ _STOPPED = flags.DEFINE_integer(
 def main(_: list[str]) -> None:
     choice("mode", _MODE.value, MODES)
     if _MODE.value in SERVING:
-        return serve()
+        serve()
+        return
     stopping.listen()
     config, folder = configured()
     from mmdjax.run import run
@@ -79,7 +80,8 @@ def serve() -> None:
     if mode == "inspect":
         from mmdjax.data.formats.inspect_file import inspect
 
-        return inspect(source, terminal(), _LAYOUT.value)
+        inspect(source, terminal(), _LAYOUT.value)
+        return
     from mmdjax.runtime.compilation import keep_programs
     from mmdjax.serving.imputer import Imputer
 
@@ -91,10 +93,11 @@ def serve() -> None:
 
         signature = export(imputer, output, draws, _LEVEL.value)
         platforms, size = ", ".join(signature["platforms"]), output.stat().st_size / 2**20
-        return reporter.print(
+        reporter.print(
             f"{output}: {size:.1f} MiB for {platforms}, {signature['draws']} draws an answer; "
             "loader.py inside needs jax and numpy"
         )
+        return
     from mmdjax.serving import files
 
     with reporter.phase("utterances", 0) as phase:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from absl import flags, logging
 
@@ -183,3 +184,10 @@ def test_a_config_survives_the_way_to_json_and_back():
         {"seeds": (3, 4), "data": {"name": "mmsa", "modalities": ("a:b", "c:d", "e:f")}}
     )
     assert configs.from_dict(configs.to_dict(config)) == config
+
+
+def test_what_went_well_ends_with_status_0(command, tmp_path):
+    source = tmp_path / "rows.npz"
+    np.savez(source, language=np.ones((4, 3, 2), np.float32), label=np.zeros(4, np.float32))
+    status, message = command("--mode=inspect", f"--input={source}")
+    assert not status and not message
