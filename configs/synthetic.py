@@ -1,7 +1,7 @@
 """The whole job on the embedded synthetic data: exact answers to compare with.
 
 Command: python -m mmdjax.main --config=configs/synthetic.py --workdir=runs/synthetic
-Time: 1.3 minutes on two cores from an empty cache, two seeds.
+Time: 1.5 minutes on two cores from an empty cache, two seeds.
 Expect: diffusion, K = 8 at 89.1 ± 0.0 % ACC2 averaged over the seven patterns, a regret to Bayes of
 1.2 ± 0.0 points; `zero` and `mean` 81.1; `zero_trained` 88.4 ± 0.2.
 Everything is small so that the job is quick: score networks 64 wide with 2 layers on 4 latent

@@ -41,17 +41,17 @@ class Mesh:
         one process: as many of them as divide the batch).
       fsdp: devices that share one copy of the parameters, the average and the optimiser's state.
         Each takes a part of the batch, too.
+      shard_from: bytes from which the vector of a phase's parameters is shared rather than copied.
       cpu: devices that `mmdjax.main` divides a CPU into, each of which takes a part of every batch.
         Operations on small networks are too small to be shared by threads: on two idle cores, 2
         trains the score networks of configs/synthetic.py 1.7 times faster. Where other programs
         compete for the cores, 1 is faster.
-      shard_from: bytes from which the vector of a phase's parameters is shared rather than copied.
     """
 
     data: int = field(0, low=0)
     fsdp: int = field(1, low=1)
-    cpu: int = field(1, low=1)
     shard_from: int = field(65536, low=1)
+    cpu: int = field(1, low=1)
 
 
 TRAINING, MESH = Training(), Mesh()
