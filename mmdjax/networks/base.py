@@ -55,6 +55,11 @@ class ScoreNetwork(nn.Module):
     fourier_scale: float = 16.0
     dtype: jnp.dtype | None = None
 
+    @property
+    def shares_condition(self) -> bool:
+        """Whether encoding a condition costs enough for all draws of a row to share one."""
+        return True
+
     def __call__(self, x, t, condition, condition_id, mask, condition_mask):
         """Prediction (B, T, D): `denoise` given `encode`; see there."""
         return self.denoise(x, t, self.encode(condition, condition_id, condition_mask), mask)

@@ -49,6 +49,11 @@ class ScoreTransformer1D(ScoreNetwork):
         self.norm = nn.LayerNorm()
         self.out = Dense(self.patch * self.channels, self.dtype)
 
+    @property
+    def shares_condition(self) -> bool:
+        """Joint attention reads the condition at every evaluation; its encoding is one product."""
+        return self.attention != "joint"
+
     def encode(self, condition, condition_id, condition_mask) -> Encoded | None:
         """See `ScoreNetwork.encode`; None where there is no condition (C = 0).
 

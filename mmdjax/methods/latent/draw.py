@@ -107,7 +107,7 @@ def _drawer(modules: Modules, diffusion, together: bool) -> Drawer:
         grid,
         diffusion.guidance,
         together,
-        share=getattr(modules.score, "attention", "") != "joint",
+        share=getattr(modules.score, "shares_condition", True),
     )
 
 
