@@ -122,7 +122,7 @@ def test_another_task_has_programs_of_its_own(tiny_system):
 def test_draws_are_optimised_where_nothing_else_is():
     """Code of the highest level unrolls and vectorises: it is longer."""
     x = jax.ShapeDtypeStruct((64, 64), jnp.float32)
-    scale = time.time()  # in no cache, which would keep less of a program
+    scale = 1 + time.time() % 1  # of float32, and in no cache, which keeps less of a program
 
     def length(make):
         program = make(lambda x: jnp.sin(x @ x * scale).sum()).jitted.lower(x).compile()
