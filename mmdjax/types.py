@@ -39,10 +39,13 @@ class Batch:
 
     Attributes:
       features: modality -> (N, T_m, C_m) float32, channel last.
-      valid: modality -> (N, T_m) bool; True where the frame exists (is not padding).
-      label: (N,) float32, (N,) int class or (N, outputs) float32, as `mmdjax.tasks` reads it.
+      valid: modality -> (N, T_m) bool; True where the frame exists (is not padding) and is known.
+        An utterance without such a frame lacks the modality.
+      label: (N,) float32, (N,) int class or (N, outputs) float32, as `mmdjax.tasks` reads it; NaN
+        where an utterance has none.
       id: (N,) str, the utterance's name in its file.
       talk: the conversations that the utterances belong to; None where they stand alone.
+      classes: the names of the classes that labels number, where the source knows them.
     """
 
     features: Mapping[str, np.ndarray]
@@ -50,6 +53,7 @@ class Batch:
     label: np.ndarray
     id: np.ndarray
     talk: Talk | None = None
+    classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.label)
@@ -58,11 +62,34 @@ class Batch:
     def modalities(self) -> tuple[str, ...]:
         return tuple(self.features)
 
+    @property
+    def present(self) -> np.ndarray:
+        """(N, M) bool: the utterance has something of the modality."""
+        return np.stack([v.any(1) for v in self.valid.values()], axis=1)
+
     def at(self, rows: np.ndarray) -> Batch:
         """Return the utterances at `rows`."""
         features, valid = ({m: a[rows] for m, a in t.items()} for t in (self.features, self.valid))
         talk = self.talk and Talk(*(a[rows] for a in self.talk))
-        return Batch(features, valid, self.label[rows], self.id[rows], talk)
+        return Batch(features, valid, self.label[rows], self.id[rows], talk, self.classes)
+
+
+def hidden(pattern: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """Return what a pattern shows of utterances, (..., M) bool: it hides more, and adds nothing.
+
+    An utterance that has nothing of what the pattern shows stays as it is; whoever measures leaves
+    it out.
+
+    Args:
+      pattern, present: (..., M) bool, numpy or jax, broadcast against each other.
+    """
+    shown = pattern & present
+    return present.__array_namespace__().where(shown.any(-1, keepdims=True), shown, present)
+
+
+def known_labels(label: np.ndarray) -> np.ndarray:
+    """Return (N,) bool: the label (N, ...) is known; of several numbers, all are."""
+    return ~np.isnan(label).reshape(len(label), -1).any(1)
 
 
 class Observed(NamedTuple):
@@ -89,9 +116,12 @@ class Observed(NamedTuple):
         return {m: valid[m][None] & self.modalities[:, :, i, None] for i, m in enumerate(valid)}
 
     @classmethod
-    def of_patterns(cls, patterns: np.ndarray, rows: int) -> Observed:
-        """Return every pattern of (Q, M) as a condition on all N utterances."""
-        return cls(np.repeat(patterns[:, None], rows, axis=1))
+    def of_patterns(cls, patterns: np.ndarray, present: np.ndarray) -> Observed:
+        """Return availability patterns (Q, M) as conditions on utterances of which (N, M) is there.
+
+        See `hidden`.
+        """
+        return cls(hidden(patterns[:, None], present))
 
 
 class Latents(NamedTuple):
@@ -106,3 +136,8 @@ class Latents(NamedTuple):
     x: np.ndarray
     valid: np.ndarray
     label: np.ndarray
+
+    @property
+    def present(self) -> np.ndarray:
+        """(N, M) bool: the utterance has something of the modality."""
+        return self.valid.any(-1)

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from mmdjax.runtime.files import locked
-from mmdjax.types import Batch
+from mmdjax.types import Batch, Talk
 
 
 class Utterances(tfds.core.GeneratorBasedBuilder):
@@ -41,10 +41,17 @@ class Utterances(tfds.core.GeneratorBasedBuilder):
             "id": tfds.features.Text(),
             "row": tfds.features.Tensor(shape=(), dtype=np.int32),
         }
+        if train.talk:
+            features |= {
+                "conversation": tfds.features.Text(),
+                "position": of_row(train.talk.position),
+                "speaker": of_row(train.talk.speaker),
+            }
+        facts = {"modalities": list(train.modalities), "classes": list(train.classes)}
         return tfds.core.DatasetInfo(
             builder=self,
             # tfds sorts the keys of a dict; the order of the modalities is ours to keep.
-            metadata=tfds.core.MetadataDict(modalities=list(train.modalities)),
+            metadata=tfds.core.MetadataDict(**facts),
             features=tfds.features.FeaturesDict(features),
         )
 
@@ -63,6 +70,9 @@ class Utterances(tfds.core.GeneratorBasedBuilder):
                 "id": str(batch.id[row]),
                 "row": row,
             }
+            if batch.talk:
+                example |= {name: a[row] for name, a in batch.talk._asdict().items()}
+                example["conversation"] = str(example["conversation"])
             yield row, example
 
 
@@ -111,12 +121,22 @@ def read_split(builder, split: str) -> Batch:
     def join(pick):
         return np.concatenate([pick(batch) for batch in batches])[order]
 
-    names = builder.info.metadata["modalities"]
-    # Scalars come back as Python's, which numpy would widen.
-    kind = builder.info.features["label"].np_dtype
+    def texts(name: str) -> np.ndarray:
+        return np.array([text.decode() for text in join(lambda batch: batch[name])])
+
+    def numbers(name: str) -> np.ndarray:
+        # Scalars come back as Python's, which numpy would widen.
+        return join(lambda batch: batch[name]).astype(builder.info.features[name].np_dtype)
+
+    facts, talk = builder.info.metadata, None
+    if "conversation" in builder.info.features:
+        talk = Talk(texts("conversation"), numbers("position"), numbers("speaker"))
+    names = facts["modalities"]
     return Batch(
         {name: join(lambda batch, name=name: batch["features"][name]) for name in names},
         {name: join(lambda batch, name=name: batch["valid"][name]) for name in names},
-        join(lambda batch: batch["label"]).astype(kind),
-        np.array([text.decode() for text in join(lambda batch: batch["id"])]),
+        numbers("label"),
+        texts("id"),
+        talk,
+        tuple(facts["classes"]),
     )

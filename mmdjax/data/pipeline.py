@@ -6,6 +6,7 @@ Each source becomes a tensorflow-datasets builder with array_record files, read 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import operator
@@ -18,12 +19,13 @@ import numpy as np
 
 from mmdjax import tasks
 from mmdjax.data.dataset import Dataset
+from mmdjax.data.missing import natural
 from mmdjax.data.sources import from_file, gcnet, mmsa, synthetic, synthetic_conversations
 from mmdjax.data.sources.synthetic_labels import TASKS
-from mmdjax.errors import UserError, choice
+from mmdjax.errors import UserError, choice, require
 from mmdjax.runtime.files import cache_folder, write_bytes
 from mmdjax.runtime.progress import Reporter
-from mmdjax.types import Batch
+from mmdjax.types import Batch, known_labels
 
 SPLITS = ("train", "valid", "test")
 # Of what a folder's layouts read.
@@ -88,7 +90,7 @@ def fingerprint(data) -> str:
     Raises:
       UserError: `data.path` is not a file, nor, for 'file', a folder.
     """
-    facts = {"name": data.name, "modalities": data.modalities, "format": 2}
+    facts = {"name": data.name, "modalities": data.modalities, "format": 3}
     if SOURCES[data.name].synthetic:
         facts["law"] = synthetic.Law(data.seed, synthetic.LAWS[data.name]).fingerprint()
         facts |= {key: getattr(data, key) for key in ("train", "valid", "test", "seed", "labels")}
@@ -167,31 +169,82 @@ def dataset(data, labels, folder: Path | None = None) -> Dataset:
     Raises:
       UserError: unknown source, what the source itself refuses, or labels that do not fit the task.
     """
-    splits = load(data, folder)
-    task = task_of(data, labels, splits)
-    source = SOURCES[data.name]
+    splits, source = load(data, folder), SOURCES[data.name]
     content = fingerprint(data) if source.kept else fingerprint_of(splits)
+    if data.complete < 1:
+        splits["train"] = natural.incomplete(splits["train"], data.complete, data.seed)
+    if data.labelled < 1:
+        splits["train"] = natural.partly_labelled(splits["train"], data.labelled, data.seed)
+    splits, task = labelled(data, labels, splits)
     optimum = source.optimum and not labels.kind and source.optimum(data)
     return Dataset(splits, task, content, optimum or None)
 
 
-def task_of(data, labels, splits: Mapping[str, Batch]):
-    """Return the task of `mmdjax.tasks` that the settings name, or that the labels tell.
+def labelled(data, labels, splits: Mapping[str, Batch]) -> tuple[dict[str, Batch], tasks.Task]:
+    """Return the splits with the labels of a task, and the task of `mmdjax.tasks` that the settings
+    name, or that the labels tell.
 
     Raises:
-      UserError: labels of a split that do not fit it.
+      UserError: labels of a split that do not fit it, or too few of them.
     """
+    place = f"{data.path}: " if data.path else ""
+    splits = {name: _with_labels(place, batch, labels) for name, batch in splits.items()}
     if SOURCES[data.name].synthetic and not labels.kind:
         task = TASKS[data.labels]
     else:
         # The range of all splits: a test label outside the training labels' is no mistake.
         label = np.concatenate([batch.label for batch in splits.values()])
         low, high = (labels.low, labels.high) if labels.low < labels.high else (None, None)
-        task = tasks.make(labels.kind, low, high, labels.names, labels.metrics, label)
-    place = f"{data.path}: " if data.path else ""
+        classes = splits["train"].classes
+        kind = labels.kind or ("classification" if classes else "")
+        words = f"{place}labels are words, {', '.join(classes[:5])}"
+        require(not classes or kind == "classification", words, f"numbers for {kind}")
+        names = labels.names or classes
+        task = tasks.make(kind, low, high, names, labels.metrics, label)
     for split, batch in splits.items():
         task.check(batch.label, f"{place}split {split!r}", batch.id)
-    return task
+        _check_labels(f"{place}split {split!r}", task, batch.label, splits["train"].label)
+    return splits, task
+
+
+def _with_labels(place: str, batch: Batch, labels) -> Batch:
+    """Return a split with the numbers of its labels that the settings ask for."""
+    label = batch.label
+    several = labels.kind == "multi_label" or (labels.kind == "regression" and labels.names)
+    if label.ndim > 1 and (labels.columns or not several):
+        columns = labels.columns or (0,)
+        problem = f"{place}config.task.columns = {labels.columns}"
+        require(max(columns) < label.shape[1], problem, f"numbers from 0 to {label.shape[1] - 1}")
+        label = label[:, columns]
+        label = label if several else label[:, 0]
+    if labels.kind == "classification" and label.dtype.kind == "i" and (label == -1).any():
+        label = np.where(label == -1, np.nan, label).astype(np.float32)  # as scikit-learn marks it
+    if labels.kind == "multi_label" and labels.strengths:
+        label = np.where(np.isnan(label), np.nan, label > 0).astype(np.float32)
+    return dataclasses.replace(batch, label=label)
+
+
+def _check_labels(where: str, task, label: np.ndarray, train: np.ndarray) -> None:
+    """Raise `UserError` where a split's labels cannot be learned from, or measured with."""
+    known = known_labels(label)
+    count = f"{known.sum()} of {len(label)} utterances have a label"
+    require(known.sum() >= 2, f"{where}: {count}", "at least two")
+    label = label[known]
+    differ = (label != label[0]).any() or np.any(label[0] != 0)
+    require(differ, f"{where}: all labels are 0", "at least two different ones")
+    if task.kind != "classification":
+        return
+    counts, learned = (
+        np.bincount(a.astype(int), minlength=task.outputs)
+        for a in (label, train[known_labels(train)])
+    )
+    for problem, wrong in (
+        ("classes that training lacks", (counts > 0) & (learned == 0)),
+        ("classes of which training has a single utterance", learned == 1),
+    ):
+        listed = ", ".join(f"{task.names[i]} ({counts[i]} here)" for i in np.flatnonzero(wrong))
+        allowed = "at least two training utterances of each class; merge rare ones or drop them"
+        require(not wrong.any(), f"{where}: {problem}: {listed}", allowed)
 
 
 def load(data, folder: Path | None = None) -> dict[str, Batch]:
@@ -202,12 +255,7 @@ def load(data, folder: Path | None = None) -> dict[str, Batch]:
         raise UserError("data.path is empty; give your file: --config.data.path=aligned_50.pkl")
     splits = _kept(data, folder) if source.kept else source.read(data, Reporter().print)
     for split, batch in splits.items():
-        if len(batch) < 2 or not batch.label.any():
-            labels = f"{(batch.label != 0).sum()} labels other than 0"
-            raise UserError(
-                f"split {split!r} has {len(batch)} utterances and {labels}; allowed: at least two "
-                "utterances, one of them with another label"
-            )
+        require(len(batch) >= 2, f"split {split!r} has {len(batch)} utterances", "at least two")
     return splits
 
 

@@ -23,6 +23,8 @@ class Data:
         'emotion' (six classes), 'affect' (valence, arousal, dominance) or 'signs' (their signs).
       train, valid, test, seed: sizes and law of the synthetic sets; seed also of the splits of a
         file without any (file).
+      complete, labelled: shares of the training utterances that keep all they have, and their
+        label; below 1 for studies of what incomplete and unlabelled data give.
       length_buckets: latents are cut to the shortest of these lengths that holds the utterance.
     """
 
@@ -35,6 +37,8 @@ class Data:
     valid: int = field(512, low=1)
     test: int = field(1024, low=1)
     seed: int = field(0, low=0)
+    complete: float = field(1.0, low=0, high=1)
+    labelled: float = field(1.0, above=0, high=1)
     length_buckets: tuple[int, ...] = (48,)
 
     def names_by_key(self) -> dict[str, str]:
@@ -50,6 +54,10 @@ class Labels:
       kind: 'regression', 'classification', 'multi_label', or '' to tell from the labels.
       low, high: range of a regression; equal to read it from the labels of all splits.
       names: of the classes, of several labels, or of several outputs.
+      columns: of labels with several numbers, those that count; () for the first, or for all where
+        the task has several.
+      strengths: several labels are given by strength, as the emotions of CMU-MOSEI: one is there
+        where its number is above 0.
       metrics: of a regression, see `mmdjax.tasks.Regression`; 'auto' is 'sentiment' for one output
         in [-3, 3].
     """
@@ -58,4 +66,6 @@ class Labels:
     low: float = 0.0
     high: float = 0.0
     names: tuple[str, ...] = ()
+    columns: tuple[int, ...] = ()
+    strengths: bool = False
     metrics: str = field("auto", names=METRIC_SETS)

@@ -8,7 +8,7 @@ import numpy as np
 
 from mmdjax.data.missing.gaps import observed_frames
 from mmdjax.data.missing.patterns import pattern_name, random_mask
-from mmdjax.types import Observed
+from mmdjax.types import Observed, hidden
 
 
 class Condition(NamedTuple):
@@ -19,16 +19,20 @@ class Condition(NamedTuple):
         'gaps' (a generator of `data/missing/gaps.py`).
       name: 'l+a', '0.3' or 'burst 0.3'.
       observed: with Q = 1.
+      counted: (N,) bool, the utterances that have something of what it shows; others, which stay
+        as they are, are not measured.
     """
 
     protocol: str
     name: str
     observed: Observed
+    counted: np.ndarray
 
     def missing_rate(self, valid) -> float:
-        """Return the share that is really hidden: of modalities, or of frames that exist."""
+        """Return the share that is really hidden: of modalities that are there, or of frames."""
         if self.observed.frames is None:
-            return float(1 - self.observed.modalities.mean())
+            present = np.stack([v.any(1) for v in valid.values()], axis=1)
+            return float(1 - self.observed.modalities.sum() / present.sum())
         exists = sum(v.sum() for v in valid.values())
         return float(1 - sum(o.sum() for o in self.observed.frames.values()) / exists)
 
@@ -53,19 +57,20 @@ def conditions_of(dataset, evaluation, seed: int, split: str = "test") -> list[C
       dataset: `mmdjax.data.dataset.Dataset`. evaluation: `mmdjax.config.Evaluation`.
     """
     batch, names = dataset.splits[split], dataset.modalities
-    rows, count = len(batch), len(names)
-    result = [
-        Condition("fixed", pattern_name(p, names), Observed.of_patterns(p[None], rows))
-        for p in dataset.patterns
-    ]
+    (rows, count), present = batch.present.shape, batch.present
+    result = []
+    for pattern in dataset.patterns:
+        observed, counted = Observed.of_patterns(pattern[None], present), (pattern & present).any(1)
+        result.append(Condition("fixed", pattern_name(pattern, names), observed, counted))
+    everything = np.ones(rows, bool)
     for rate in evaluation.rates:
-        mask = random_mask(rows, count, rate, seed)
-        result.append(Condition("random", rate_name(rate), Observed(mask[None])))
+        mask = hidden(random_mask(rows, count, rate, seed), present)
+        result.append(Condition("random", rate_name(rate), Observed(mask[None]), everything))
     for name, rate in evaluation.generators():
         # Generators that depend on the label take one number an utterance.
         label = np.asarray(batch.label, np.float32).reshape(rows, -1)[:, 0]
         frames = observed_frames(name, batch.valid, rate, seed, label=label)
         some = np.stack([frames[m].any(1) for m in names], axis=1)
         observed = Observed(some[None], {m: f[None] for m, f in frames.items()})
-        result.append(Condition("gaps", f"{name} {rate:g}", observed))
+        result.append(Condition("gaps", f"{name} {rate:g}", observed, some.any(1)))
     return result

@@ -69,13 +69,14 @@ def embedded(
     truth = method.truth(params, "test")
     if truth is None:
         return {}
-    total, names = len(truth[0][0]), method.modalities
-    count = min(comparison.pictures, total)
+    names, present = method.modalities, method.dataset.splits["test"].present
+    whole = np.flatnonzero(present.all(1))  # what is drawn stands beside its truth
+    count = min(comparison.pictures, len(whole))
     rng = np.random.default_rng([seed, PICTURE_STREAM])
-    rows = np.sort(rng.choice(total, count, replace=False))
+    rows = np.sort(rng.choice(whole, count, replace=False))
     patterns = np.eye(len(names), dtype=bool)
     key = jax.random.fold_in(jax.random.key(seed), PICTURE_STREAM)
-    observed = Observed.of_patterns(patterns, total)
+    observed = Observed.of_patterns(patterns, present)
     completion = method.complete(params, "test", observed, 1, key, "draws for pictures")
     true, completed = [], []  # of each modality: (N, T C), and (Q, N, T C)
     for m, (x, frames) in enumerate(truth):

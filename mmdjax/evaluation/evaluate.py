@@ -18,7 +18,7 @@ from mmdjax.evaluation.conditions import Condition
 from mmdjax.methods.method import Completion, Method
 from mmdjax.metrics import energy_distance, rmse
 from mmdjax.training.streams import stream
-from mmdjax.types import Observed
+from mmdjax.types import Observed, known_labels
 
 SETS = 8192  # completed utterances in memory at once
 
@@ -75,6 +75,7 @@ def evaluate(
     """
     started, method = time.monotonic(), members[0].method
     label = method.dataset.splits[split].label
+    labelled = known_labels(label)
     rows: dict[str, list[dict]] = {member.name: [] for member in members}
 
     def add(member: Member, protocol: str, condition: str, scores: Mapping[str, float]) -> None:
@@ -89,7 +90,9 @@ def evaluate(
     answered = _by_pattern if method.sees == "utterances" else _one_by_one
     for condition, answers in answered(members, able, seed, split):
         for member, answer in zip(members, answers, strict=True):
-            scores, imputed = method.task.metrics(answer.prediction, label), answer.imputed
+            measured, imputed, scores = condition.counted & labelled, answer.imputed, {}
+            if measured.any():
+                scores = method.task.metrics(answer.prediction[measured], label[measured])
             if condition.protocol == "random" and imputed and np.isfinite(imputed.first).any():
                 # Every missing item, an utterance's modality, counts alike.
                 scores["rmse"] = np.sqrt(np.nanmean(imputed.first))
@@ -110,25 +113,26 @@ def _by_pattern(
 ) -> Iterator[tuple[Condition, list[Answer]]]:
     """Yield answers of methods that see utterances: every pattern once, then looked up."""
     method, draws = members[0].method, max(m.draws for m in members)
-    patterns, rows = method.dataset.patterns, len(method.dataset.splits[split])
+    patterns, present = method.dataset.patterns, method.dataset.splits[split].present
     answers: list[list[Answer]] = []  # of each pattern
     by_modality = any(c.observed.frames is None for c in conditions)
-    for group in in_groups(patterns, rows * draws) if by_modality else ():
+    for group in in_groups(patterns, len(present) * draws) if by_modality else ():
+        observed = Observed.of_patterns(group, present)
         # With nothing missing every draw is the utterance itself.
-        count = 1 if group.all() else draws
-        observed = Observed.of_patterns(group, rows)
-        answers += _answers(members, observed, count, "fixed", seed, split)
+        count = 1 if observed.everything else draws
+        answers += _answers(members, observed, count, "fixed", seed, split, group)
     code = 1 << np.arange(patterns.shape[1])
     place = {int(p @ code): index for index, p in enumerate(patterns)}
+    named = {pattern_name(p, method.modalities): index for index, p in enumerate(patterns)}
     for condition in conditions:
         if condition.observed.frames is not None:
             observed = condition.observed
             yield condition, _answers(members, observed, draws, condition.name, seed, split)[0]
             continue
-        index = np.array([place[int(m @ code)] for m in condition.observed.modalities[0]])
         if condition.protocol == "fixed":
-            yield condition, answers[index[0]]
+            yield condition, answers[named[condition.name]]
         else:
+            index = np.array([place[int(m @ code)] for m in condition.observed.modalities[0]])
             yield condition, [_looked_up(own, index) for own in zip(*answers, strict=True)]
 
 
@@ -151,16 +155,29 @@ def _one_by_one(
 ) -> Iterator[tuple[Condition, list[Answer]]]:
     """Yield answers of methods that see conversations."""
     draws = max(m.draws for m in members)
+    dataset = members[0].method.dataset
+    named = {pattern_name(p, dataset.modalities): p[None] for p in dataset.patterns}
     for condition in conditions:
         count = 1 if condition.observed.everything else draws
         name = f"{condition.protocol} {condition.name}"
-        yield condition, _answers(members, condition.observed, count, name, seed, split)[0]
+        pattern = named[condition.name] if condition.protocol == "fixed" else None
+        yield condition, _answers(members, condition.observed, count, name, seed, split, pattern)[0]
 
 
 def _answers(
-    members: Sequence[Member], observed: Observed, draws: int, name: str, seed: int, split: str
+    members: Sequence[Member],
+    observed: Observed,
+    draws: int,
+    name: str,
+    seed: int,
+    split: str,
+    patterns: np.ndarray | None = None,
 ) -> list[list[Answer]]:
-    """Return the answer of every member for each condition of `observed`."""
+    """Return the answer of every member for each condition of `observed`.
+
+    Args:
+      patterns: (Q, M) bool, where each condition is an availability pattern.
+    """
     method, params = members[0].method, members[0].params
     key = jax.random.fold_in(jax.random.key(seed), stream("test"))
     if observed.frames is not None:
@@ -173,7 +190,7 @@ def _answers(
     for member in members:
         averaged = completion.first(member.draws)
         if member.draws not in imputed:
-            imputed[member.draws] = _imputed(method, params, averaged, split)
+            imputed[member.draws] = _imputed(method, params, averaged, split, patterns)
         prediction = np.asarray(member.method.predict(member.params, split, averaged)).mean(2)
         for index, answers in enumerate(result):
             scores = imputed[member.draws] and imputed[member.draws][index]
@@ -182,9 +199,16 @@ def _answers(
 
 
 def _imputed(
-    method: Method, params: Mapping, completion: Completion, split: str
+    method: Method,
+    params: Mapping,
+    completion: Completion,
+    split: str,
+    patterns: np.ndarray | None = None,
 ) -> list[Imputed] | None:
-    """Return the errors of completions for each condition; None without a truth."""
+    """Return the errors of completions for each condition; None without a truth.
+
+    What an utterance lacks by nature has no truth, and does not count.
+    """
     truth = method.truth(params, split)
     masks = completion.observed.modalities
     if truth is None or completion.observed.frames is not None:
@@ -196,19 +220,21 @@ def _imputed(
         x = method.compared(params, completion, m)
         size = np.maximum(frames.sum(1) * true.shape[-1], 1)
         for q, mask in enumerate(masks):
-            if mask[:, m].all():
+            rows = ~mask[:, m] & frames.any(1)
+            if not rows.any():
                 continue
             first, average = x[q, :, 0], x[q].mean(1)
             for squares, filled in ((result[q].first, first), (result[q].mean, average)):
                 square = np.where(frames[..., None], (filled - true) ** 2, 0.0).sum((1, 2)) / size
-                squares[:, m] = np.where(mask[:, m], np.nan, square)
-            if (mask == mask[0]).all():
-                observed = pattern_name(mask[0], method.modalities)
+                squares[:, m] = np.where(rows, square, np.nan)
+            if patterns is not None:
+                observed = pattern_name(patterns[q], method.modalities)
                 completed = pattern_name(np.arange(masks.shape[-1]) == m, method.modalities)
+                first, average, target, known = (a[rows] for a in (first, average, true, frames))
                 result[q].scores[f"{observed}>{completed}"] = {
-                    "energy_distance": energy_distance(*(_flat(a, frames) for a in (first, true))),
-                    "rmse": rmse(first, true, frames),
-                    "rmse_mean": rmse(average, true, frames),
+                    "energy_distance": energy_distance(_flat(first, known), _flat(target, known)),
+                    "rmse": rmse(first, target, known),
+                    "rmse_mean": rmse(average, target, known),
                 }
     return result
 

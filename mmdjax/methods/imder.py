@@ -3,7 +3,8 @@
 Source: Wang et al. (2023), "Incomplete Multimodality-Diffused Emotion Recognition". Loss: L1 of the
 prediction + lambda (score matching + squared error of what was drawn and decoded), lambda 0.1. As
 in its code a whole batch has one pattern, here drawn uniformly; every missing modality is drawn
-given the observed ones; no gradient passes through sampling. Latents are not standardised.
+given the observed ones; no gradient passes through sampling. Latents are not standardised. A row
+that lacks what the batch's pattern shows has zeros there.
 
 `faithful` keeps what its code does and its equations do not say: conditions are noised with the
 target's own noise in training and with fresh noise in sampling (`diffusion/conditioning.py`); N
@@ -32,6 +33,7 @@ from mmdjax.methods.method import SOLVER, Phase, register, stream
 from mmdjax.runtime.compilation import shared
 from mmdjax.runtime.settings import field
 from mmdjax.training.step import Source
+from mmdjax.types import hidden
 
 READS = ("latents", "fusion", "score", "diffusion", "decoder", "imder", "imder_training")
 
@@ -122,7 +124,7 @@ def imder_loss(modules: Modules, task, diffusion, weight: float, faithful: bool)
             observed,
             keys[3],
         )
-        observed = jnp.broadcast_to(observed, x.shape[:2])
+        observed = hidden(observed, valid.any(-1))
         filled = jnp.where(observed[..., None, None], x, jax.lax.stop_gradient(drawn))
         mask = filled_valid(valid, observed)
         filled = align(modules.decoder, params.get("decoder"), filled, mask, observed)
@@ -133,7 +135,7 @@ def imder_loss(modules: Modules, task, diffusion, weight: float, faithful: bool)
             deterministic=False,
             rngs={"dropout": keys[4]},
         )
-        total = weighted_mean(task.loss(output, data["label"]), weight_of_row)
+        total = task.mean_loss(output, data["label"], weight_of_row)
         counted = (mask & valid & ~observed[..., None])[..., None]
         error = jnp.where(counted, (filled - fixed) ** 2, 0.0).sum((1, 2, 3))
         rebuilt = error / jnp.maximum(counted.sum((1, 2, 3)) * x.shape[-1], 1)
@@ -162,7 +164,7 @@ class Settings:
 class Imder(DrawingMethod):
     """Encoders, score networks, decoder and classifier learned at once."""
 
-    gaps = standardises = False
+    gaps = standardises = reconstructs = False
     predicts = "imder"
     completes = ("imder", *SOLVER)
 
@@ -236,7 +238,7 @@ class Imder(DrawingMethod):
         valid = self.splits["valid"]
         latents = self.encode(params["encoders"], valid)
         ids = np.arange(len(valid.label))
-        observed = self.patterns[ids % len(self.patterns)]
+        observed = hidden(self.patterns[ids % len(self.patterns)], latents.present)
         drawn, _ = self.draw_latents(
             params["score"],
             latents,
@@ -250,4 +252,4 @@ class Imder(DrawingMethod):
         prediction = self.predict_latents(
             predictor, self.identity_scale(), drawn[:, 0], latents.valid, observed
         )
-        return float(self.task.error(prediction, valid.label).mean())
+        return self.task.mean_error(prediction, valid.label)

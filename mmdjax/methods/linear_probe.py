@@ -11,8 +11,10 @@ from collections.abc import Callable
 import numpy as np
 
 from mmdjax.methods.method import Completion, Method, register
+from mmdjax.types import known_labels
 
 STRENGTHS = 10.0 ** np.arange(-1, 5.5, 0.5)  # of the ridge, 13 of them
+FEWEST = 10  # rows that a model of a pattern is fitted to
 INVERSE = 10.0 ** np.arange(-4, 2.0, 1.0)  # of the logistic penalty
 
 
@@ -47,15 +49,26 @@ class LinearProbe(Method):
         names = [m for m, kept in zip(self.modalities, pattern, strict=True) if kept]
         return np.concatenate([features[m][rows, 0] for m in names], axis=1)
 
+    def _rows(self, split: str, pattern: np.ndarray) -> np.ndarray:
+        """Labelled rows that have all that the pattern shows; where hardly any do, those that have
+        some of it, with the mean in place of the rest."""
+        batch = self.dataset.splits[split]
+        labelled, shown = known_labels(batch.label), batch.present[:, pattern]
+        rows = np.flatnonzero(labelled & shown.all(1))
+        if len(rows) < FEWEST:
+            rows = np.flatnonzero(labelled & shown.any(1))
+        return rows if len(rows) else np.flatnonzero(labelled)
+
     def _fitted(self, pattern: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         """The model of one pattern, (R, sum of C_m) -> predictions (R, ...)."""
         # Here and below: a model in use imports every method, but fits no probe.
         from sklearn.preprocessing import StandardScaler
 
-        x = {split: self._columns(split, pattern) for split in ("train", "valid")}
+        rows = {split: self._rows(split, pattern) for split in ("train", "valid")}
+        x = {split: self._columns(split, pattern, rows[split]) for split in rows}
         scaler = StandardScaler().fit(x["train"])
         x = {split: scaler.transform(values) for split, values in x.items()}
-        label = {split: self.dataset.splits[split].label for split in x}
+        label = {split: self.dataset.splits[split].label[rows[split]] for split in rows}
         if self.task.kind == "regression":
             predict = _ridge(self.task, x, label)
         elif not self.task.label_shape:

@@ -155,12 +155,12 @@ class Student(nn.Module):
 
 @shared
 def teacher_loss(teacher: Teacher, task):
-    """Return the task's loss on complete utterances."""
+    """Return the task's loss on whole utterances."""
 
     def loss(params, data, weight, key, frames):
-        complete = jnp.ones((len(weight), len(data["x"])), bool)
-        outputs, _ = teacher.apply(params, data["x"], complete, False, rngs={"dropout": key})
-        return weighted_mean(task.loss(outputs, data["label"]), weight)
+        x, present = data["x"], data["present"]
+        outputs, _ = teacher.apply(params, x, present, False, rngs={"dropout": key})
+        return task.mean_loss(outputs, data["label"], weight)
 
     return loss
 
@@ -175,19 +175,18 @@ def student_loss(teacher: Teacher, student: Student, task, forward: float, cycle
 
     def loss(params, data, weight, key, frames):
         key_pattern, key_dropout = jax.random.split(key)
-        x, batch = data["x"], len(weight)
-        observed = random_patterns(key_pattern, np.array(pats), batch)
-        complete = jnp.ones_like(observed)
-        _, target = teacher.apply(jax.lax.stop_gradient(data["teacher"]), x, complete)
+        x, present = data["x"], data["present"]
+        observed = random_patterns(key_pattern, np.array(pats), present)
+        _, target = teacher.apply(jax.lax.stop_gradient(data["teacher"]), x, present)
         outputs, imagined, back, seen = student.apply(
             params, x, observed, False, method="everything", rngs={"dropout": key_dropout}
         )
-        missing = ~observed[..., None]
+        missing = (present & ~observed)[..., None]  # what is to be imagined has to be known
         count = jnp.maximum(missing.sum((1, 2)), 1) * target.shape[-1]
         imagination = jnp.where(missing, (imagined - target) ** 2, 0.0).sum((1, 2)) / count
         way_back = ((back - jax.lax.stop_gradient(seen)) ** 2).mean((1, 2))
-        each = task.loss(outputs, data["label"]) + forward * imagination + cycle * way_back
-        return weighted_mean(each, weight)
+        rebuilt = weighted_mean(forward * imagination + cycle * way_back, weight)
+        return task.mean_loss(outputs, data["label"], weight) + rebuilt
 
     return loss
 
@@ -206,12 +205,11 @@ class Imagination(VectorMethod):
 
     @functools.cached_property
     def phases(self):
-        """The teacher on complete data, then the student."""
+        """The teacher on whole utterances, then the student."""
         options = self.config.mmin
         teacher = Teacher(self.task.outputs, options.width, options.dropout)
         patterns = tuple(map(tuple, self.dataset.patterns.tolist()))
-        rows = len(self.dataset.splits["valid"])
-        complete = np.ones((1, rows, len(self.modalities)), bool)
+        whole = self.dataset.splits["valid"].present[None]
         every = self.every_pattern("valid")
 
         def start(key, params):
@@ -226,7 +224,7 @@ class Imagination(VectorMethod):
                 options.teacher,
                 teacher_loss(teacher, self.task),
                 lambda key, params: self.initial(teacher, key),
-                lambda params: self.error(teacher, params, complete),
+                lambda params: self.error(teacher, params, whole),
             ),
             self.phase(
                 "mmin",
@@ -245,8 +243,7 @@ class Imagination(VectorMethod):
         """Return the teacher's embeddings of complete utterances, of each modality."""
         options = self.config.mmin
         teacher = Teacher(self.task.outputs, options.width, options.dropout)
-        rows = len(self.dataset.splits[split])
-        complete = np.ones((1, rows, len(self.modalities)), bool)
-        _, embedding = self.outputs(teacher, params["mmin_teacher"], split, complete)
-        exists = np.ones((rows, 1), bool)
-        return tuple((embedding[0, :, m, None], exists) for m in range(len(self.modalities)))
+        present = self.dataset.splits[split].present
+        _, embedding = self.outputs(teacher, params["mmin_teacher"], split, present[None])
+        pairs = enumerate(present.T)
+        return tuple((embedding[0, :, m, None], there[:, None]) for m, there in pairs)

@@ -17,7 +17,7 @@ import numpy as np
 
 from mmdjax.data.dataset import LARGEST_DEVIATION
 from mmdjax.training.streams import stream
-from mmdjax.types import Observed
+from mmdjax.types import Observed, known_labels
 
 STREAM = "bounds"  # random stream of the completions that bounds are calibrated with
 SETS = 8192  # completed at once while publishing: bounds memory
@@ -255,6 +255,7 @@ def choose(method, params, seed: int, masks, candidates: Mapping, see=lambda mas
       see: called with the masks and the completions of each group of conditions.
     """
     task, label = method.task, method.dataset.splits["valid"].label
+    labelled = np.tile(known_labels(label), len(masks))
     draws = method.config.evaluation.draws if method.draws else 1
     key = jax.random.fold_in(jax.random.key(seed), stream(STREAM))
     whole = masks.all((1, 2))
@@ -276,7 +277,8 @@ def choose(method, params, seed: int, masks, candidates: Mapping, see=lambda mas
             predictions[name].append(each.reshape(-1, *each.shape[2:]))
     every = np.concatenate([label] * len(masks))
     known = np.concatenate(groups).reshape(-1, masks.shape[-1])
-    joined = {name: np.concatenate(each) for name, each in predictions.items()}
+    every, known = every[labelled], known[labelled]
+    joined = {name: np.concatenate(each)[labelled] for name, each in predictions.items()}
     errors = {name: task.error(each.mean(1), every).mean() for name, each in joined.items()}
     best = min(errors, key=errors.get)
     code = known @ (1 << np.arange(known.shape[1]))

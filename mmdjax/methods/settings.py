@@ -15,11 +15,20 @@ from mmdjax.runtime.settings import field
 
 @dataclasses.dataclass(frozen=True)
 class Latents:
-    """frames T and channels D of the encoders' output; dropout on their input features."""
+    """The encoders.
+
+    Attributes:
+      frames, channels: T and D of their output.
+      dropout: on their input features.
+      reconstruction: weight of the loss by which they learn from utterances without a label, too:
+        the mean square of what a linear map makes of latents, against the features. It is off
+        where all training utterances have a label.
+    """
 
     frames: int = field(48, low=1)
     channels: int = field(32, low=1)
     dropout: float = field(0.0, low=0, below=1)
+    reconstruction: float = field(0.1, low=0)
 
 
 @dataclasses.dataclass(frozen=True)

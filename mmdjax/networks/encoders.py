@@ -80,6 +80,25 @@ class ModalityEncoder(nn.Module):
         return jnp.where(covered[..., None], y, 0.0), covered
 
 
+class Reconstruction(nn.Module):
+    """The error of features that a linear map makes of latents, frame by frame."""
+
+    modalities: tuple[str, ...]
+
+    @nn.compact
+    def __call__(self, x, features: Mapping, valid: Mapping):
+        """x (B, M, T, D); features, valid: as of `Encoders` -> (B,), the mean square over channels,
+        frames that exist and modalities that are there."""
+        total, count = jnp.zeros(len(x)), jnp.zeros(len(x))
+        for i, name in enumerate(self.modalities):
+            target, known = resample(features[name], valid[name], x.shape[2])
+            made = nn.Dense(target.shape[-1], name=name)(x[:, i])
+            square = jnp.where(known, ((made - target) ** 2).mean(-1), 0.0).sum(1)
+            total += square / jnp.maximum(known.sum(1), 1)
+            count += known.any(1)
+        return total / jnp.maximum(count, 1)
+
+
 class Encoders(nn.Module):
     """All modalities side by side.
 

@@ -13,6 +13,7 @@ from mmdjax.errors import UserError, choice
 def field(
     default: Any,
     low: float | None = None,
+    high: float | None = None,
     above: float | None = None,
     below: float | None = None,
     names: Sequence[str] | Callable[[], Sequence[str]] | None = None,
@@ -21,10 +22,10 @@ def field(
 
     Args:
       default: its value where the config says nothing.
-      low: smallest value. above, below: exclusive bounds.
+      low, high: smallest and largest value. above, below: exclusive bounds.
       names: allowed names, or a function that returns them, such as a registry's.
     """
-    bounds = {"low": low, "above": above, "below": below, "names": names}
+    bounds = {"low": low, "high": high, "above": above, "below": below, "names": names}
     return dataclasses.field(
         default=default, metadata={k: b for k, b in bounds.items() if b is not None}
     )
@@ -54,12 +55,13 @@ def _check_bounds(name: str, value, bounds: Mapping[str, Any]) -> None:
     if "names" in bounds:
         names = bounds["names"]
         choice(name, value, tuple(names() if callable(names) else names))
-    low, above, below = (bounds.get(key) for key in ("low", "above", "below"))
+    low, high, above, below = (bounds.get(key) for key in ("low", "high", "above", "below"))
     fits = (low is None or value >= low) and (above is None or value > above)
-    if fits and (below is None or value < below):
+    if fits and (high is None or value <= high) and (below is None or value < below):
         return
     words = [f"at least {low:g}"] if low is not None else []
     words += [f"a number above {above:g}"] if above is not None else []
+    words += [f"at most {high:g}"] if high is not None else []
     words += [f"below {below:g}"] if below is not None else []
     raise UserError(f"{name} = {value}; allowed: {' and '.join(words)}")
 

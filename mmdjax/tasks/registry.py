@@ -48,8 +48,9 @@ def make(
 
     Args:
       kind: of `KINDS`; '' for what the labels look like. Fractions, and all labels with a range,
-        are regression, and so are labels below 0; others of an integer dtype, or (N,) labels with
-        names, are classes; of an integer dtype and (N, outputs), multi label.
+        are regression, and so are whole numbers that do not begin with 0, such as ratings; others
+        of an integer dtype, or (N,) labels with names, are classes; of an integer dtype and (N,
+        outputs), multi label.
       low, high: the range of regression. By default [-3, 3] if the labels lie within it, some
         beyond 1, and some are negative or fractional, as sentiment is; otherwise the labels',
         rounded outwards.
@@ -88,7 +89,7 @@ def _looks_like(label: np.ndarray | None, ranged: bool, named: bool) -> str:
         raise UserError("no task and no labels; allowed: " + ", ".join(KINDS))
     if ranged:
         return "regression"
-    if label.dtype.kind in "iub" and not (label < 0).any():
+    if label.dtype.kind in "iub" and label.size and label.min() == 0:
         return "classification" if label.ndim == 1 else "multi_label"
     return "classification" if named and label.ndim == 1 else "regression"
 

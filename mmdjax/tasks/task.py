@@ -12,10 +12,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
+import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.errors import UserError
 from mmdjax.tasks import conformal
+from mmdjax.types import known_labels
 
 SMALLEST_PROBABILITY = 1e-12
 
@@ -145,6 +147,24 @@ class Task:
         """Returns the training loss (...) of outputs (..., outputs); jax."""
         raise NotImplementedError
 
+    def mean_loss(self, output, label, weight):
+        """Returns the weighted sum of losses over the batch's size, of outputs (B, outputs); a row
+        weighs the same in a short last batch. A row without a label adds nothing, not even a
+        gradient.
+
+        Args:
+          label: (B, ...), NaN where there is none. weight: (B,), 0 of padding.
+        """
+        unknown = jnp.isnan(label.astype(jnp.float32))
+        losses = self.loss(output, jnp.where(unknown, 0, label).astype(label.dtype))
+        unknown = unknown.reshape(len(label), -1).any(1)
+        return (jnp.where(unknown, 0.0, losses) * weight).sum() / weight.size
+
+    def mean_error(self, prediction, label) -> float:
+        """Returns the mean of `error` over the rows of (N, ...) that have a label."""
+        known = known_labels(label)
+        return float(self.error(prediction[known], label[known]).mean())
+
     def read(self, output):
         """Returns the prediction of outputs (..., outputs); numpy or jax. Not clipped."""
         raise NotImplementedError
@@ -202,7 +222,7 @@ class Task:
         raise NotImplementedError
 
     def check(self, label, where: str, ids: Sequence[str] | None = None) -> None:
-        """Refuses labels that do not belong to this task.
+        """Refuses labels that do not belong to this task; NaN is no label.
 
         Args:
           label: (N, ...).
@@ -218,7 +238,7 @@ class Task:
             raise UserError(f"{where}: labels of shape {label.shape}; allowed: {shape}")
         if label.dtype.kind not in "fiub":
             raise UserError(f"{where}: labels of dtype {label.dtype}; allowed: {self.allowed}")
-        wrong = np.argwhere(~self._fits(label.astype(np.float32)))
+        wrong = np.argwhere(~self._fits(label.astype(np.float32)) & ~np.isnan(label))
         if len(wrong):
             row, value = wrong[0][0], label[tuple(wrong[0])]
             name = f"row {row}" if ids is None else f"utterance {str(ids[row])!r}"

@@ -50,12 +50,13 @@ class Part:
 
     Attributes:
       features: key in the file -> rows (N, T, C), or N sequences (T_i, C).
-      label: (N,) or (N, L) float32; NaN where a row has none; None without labels.
+      label: (N,) or (N, L) float32, NaN where a row has none, or int32; None without labels.
       id: (N,) str; numbers where the file has no names.
       frames: key -> (N,) int frames that exist, where the file says so.
       observed: key -> (N,) or (N, T) bool, where the file says so, or lacks a modality of a row.
       talk: where rows are utterances of conversations 'conversation' (N,) str, perhaps 'speaker'
         (N,) str and 'position' (N,) float32.
+      classes: names of the classes that labels number, the same in all splits.
     """
 
     features: Mapping[str, Rows]
@@ -64,6 +65,7 @@ class Part:
     frames: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     observed: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     talk: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.id)

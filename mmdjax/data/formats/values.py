@@ -58,13 +58,14 @@ def _array(where: str, value, count: int, allowed: str) -> np.ndarray:
 
 
 def label_of(where: str, value, count: int) -> np.ndarray:
-    """Return labels (N,) or (N, L) float32.
+    """Return labels (N,) or (N, L), float32, or int32 where the file has whole numbers by type.
 
     Files hold (N,), (N, 1), (N, L), (N, 1, L), or pairs (N, L, 2) as IEMOCAP's, of which the larger
     counts.
     """
     allowed = f"{count} numbers, or (N, L), (N, 1, L) or (N, L, 2) of them"
     label = _array(where, value, count, allowed)
+    whole = np.asarray(value).dtype.kind in "iub" and np.abs(label).max(initial=0) < 2**31
     if label.ndim == 3 and label.shape[2] == 2 and label.shape[1] > 1:
         label = label.argmax(2)
     elif label.ndim == 3 and label.shape[1] == 1:
@@ -72,7 +73,7 @@ def label_of(where: str, value, count: int) -> np.ndarray:
     if label.ndim not in (1, 2) or 0 in label.shape[1:]:
         raise refused(where, described(value), allowed)
     with np.errstate(over="ignore"):
-        label = label.astype(np.float32)
+        label = label.astype(np.int32 if whole else np.float32)
     return label[:, 0] if label.shape[1:] == (1,) else label
 
 

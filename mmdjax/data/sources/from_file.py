@@ -1,26 +1,27 @@
 """Training data from a file or folder of any layout that `contents.open_contents` knows.
 
-Utterances that lack something are left out: what a model is trained on and tested with has to be
-whole, gaps being drawn at random. Where a file has no splits they are drawn at random, and where it
-has no validation split, a tenth of the training utterances makes one; utterances of one recording
-stay together in both.
+Utterances that lack modalities, frames or the label are kept: what they have is learned from and
+measured. Where a file has no splits they are drawn at random, and where it has no validation split,
+a tenth of the training utterances makes one; utterances of one recording stay together in both.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from mmdjax.data.conversations import positions_of, speakers_of
 from mmdjax.data.formats import lazy
 from mmdjax.data.formats.contents import Contents, Part, column_range, open_contents, part_rows
 from mmdjax.data.formats.lazy import listed, one_line, quoted, refused
-from mmdjax.data.formats.values import by_rows, last_frames, looks_like_classes
+from mmdjax.data.formats.values import last_frames
 from mmdjax.errors import UserError
-from mmdjax.types import Batch
+from mmdjax.types import Batch, Talk, known_labels
 
 NAMES = {
     "train": ("train", "training", "trn"),
@@ -46,7 +47,7 @@ def read(
 
     Of an array without lengths, frames up to the last that is not zero exist, and as many as in any
     other such modality of as many frames. Entries of -inf become the mean of their column over the
-    training split. Of labels of several numbers the first counts.
+    training split.
 
     Args:
       modalities: key in the file, or range of channels 'X[0:20]' -> our name; order is kept.
@@ -55,7 +56,7 @@ def read(
 
     Raises:
       UserError: naming file, split and key: no such key, no labels, numbers that are not finite,
-        or a split without utterances that lack nothing.
+        or a split in which no utterance has a modality.
     """
     with open_contents(path, layout) as contents:
         where, batches, recordings = one_line(contents.path, 4096), {}, {}
@@ -69,6 +70,10 @@ def read(
             example = quoted(shared[0])
             tell(f"{where}: {len(shared)} ids are in train and {split}, such as {example}: leakage")
     rng = np.random.default_rng([seed, 2])
+    kind = np.result_type(*(batch.label.dtype for batch in batches.values()))
+    kind = kind if kind == np.int32 else np.dtype(np.float32)
+    for split, batch in batches.items():
+        batches[split] = dataclasses.replace(batch, label=batch.label.astype(kind))
     batches = _padded(where, _three(where, batches, recordings, rng, tell))
     for modality in modalities.values():
         fill(batches, modality)
@@ -93,19 +98,14 @@ def _named(where: str, contents: Contents, tell) -> dict[str, Part]:
 
 
 def _batch(where: str, part: Part, modalities: Mapping[str, str], tell) -> tuple:
-    """Return the utterances that lack nothing, -inf still in them, and their recordings (N,)."""
+    """Return the utterances that have something, -inf still in them, and their recordings (N,)."""
     if part.label is None:
-        raise refused(where, "no labels", "a file with them, a number an utterance")
-    labels = by_rows(part.label)
-    label, known = labels[:, 0], labels[np.isfinite(labels[:, 0]), 0]
-    if labels.shape[1] > 1:
-        tell(f"{where}: labels of {labels.shape[1]} numbers: the first counts")
-    if len(known) and looks_like_classes(known):
-        tell(
-            f"{where}: labels look like classes and are taken as numbers; for classes give "
-            "config.task.kind=classification"
-        )
-    features, lengths, whole = {}, {}, np.isfinite(label)
+        raise refused(where, "no labels", "a file with them, NaN where an utterance has none")
+    label = part.label
+    if label.dtype.kind == "f":
+        label = np.where(np.isinf(label), np.float32(np.nan), label)
+    label = label[:, 0] if label.ndim > 1 and label.shape[1] == 1 else label
+    features, lengths = {}, {}
     alike: dict[int, list[str]] = {}  # modalities of as many frames whose lengths the file lacks
     for key, name in modalities.items():
         try:
@@ -126,19 +126,47 @@ def _batch(where: str, part: Part, modalities: Mapping[str, str], tell) -> tuple
         gaps = np.isnan(x).any(-1)
         if observed is not None:
             gaps |= ~np.broadcast_to(observed.reshape(len(x), -1), gaps.shape)
+        valid[name] &= ~gaps
         x[~valid[name]] = 0
-        whole &= ~(gaps & valid[name]).any(1) & (x != 0).any((1, 2))
+        valid[name] &= (x != 0).any((1, 2))[:, None]
+        if not valid[name].any():
+            problem = f"no utterance of {len(x)} has {quoted(key)}"
+            raise refused(where, problem, "keys of which some have something")
     # An id of odd bytes or half a character is written as what stands for them.
     names = [name.encode(errors="backslashreplace").decode() for name in part.id.tolist()]
-    id, rows = np.array(names, str), np.flatnonzero(whole)
-    if not len(rows):
-        problem = f"all of {len(id)} utterances lack something"
-        allowed = "some with all modalities and a label (--mode=inspect says what is missing)"
-        raise refused(where, problem, allowed)
-    if len(rows) < len(id):
-        tell(f"{where}: {len(id) - len(rows)} of {len(id)} utterances lack something: left out")
+    id = np.array(names, str)
     recording = part.talk.get("conversation", recordings_of(id)).astype(str)
-    return Batch(features, valid, label.astype(np.float32), id).at(rows), recording[rows]
+    talk, order = None, np.arange(len(id))
+    if part.talk:
+        position = np.asarray(part.talk.get("position", positions_of(recording)), np.float32)
+        speaker = speakers_of(recording, part.talk.get("speaker", np.zeros(len(id))))
+        talk, order = Talk(recording, position, speaker), np.lexsort((position, recording))
+    batch = Batch(features, valid, label, id, talk, part.classes)
+    some = batch.present.any(1)
+    if not some.all():
+        tell(f"{where}: {(~some).sum()} of {len(id)} utterances have no modality: left out")
+    rows = order[some[order]]
+    batch = batch.at(rows)
+    _tell_gaps(where, batch, tell)
+    return batch, recording[rows]
+
+
+def _tell_gaps(where: str, batch: Batch, tell) -> None:
+    """Tell what utterances lack, where some lack something."""
+    size, present = len(batch), batch.present
+    lacking = [
+        f"{size - count} lack {name}"
+        for name, count in zip(batch.modalities, present.sum(0), strict=True)
+        if count < size
+    ]
+    if unlabelled := int((~known_labels(batch.label)).sum()):
+        lacking.append(f"{unlabelled} have no label")
+    if lacking:
+        tell(f"{where}: of {size} utterances {', '.join(lacking)}; all are used")
+    for i, j in itertools.combinations(range(present.shape[1]), 2):
+        if not (present[:, i] & present[:, j]).any():
+            pair = f"{batch.modalities[i]} and {batch.modalities[j]}"
+            tell(f"{where}: no utterance has {pair} together: how they depend cannot be learned")
 
 
 def _column(where: str, part: Part, rows) -> np.ndarray:

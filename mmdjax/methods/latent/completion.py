@@ -15,28 +15,36 @@ from mmdjax.methods.method import stream
 from mmdjax.runtime import processes
 from mmdjax.runtime.files import load_arrays, save_arrays
 from mmdjax.training.step import Source
-from mmdjax.types import Latents, Observed
+from mmdjax.types import Latents, Observed, hidden, known_labels
 
 NAME = "completions"  # of their folder, and of their random stream
 
 
 def incomplete_sets(
-    patterns: np.ndarray, size: int, rounds: int, seed: int, rate: float = 0.0
+    patterns: np.ndarray, present: np.ndarray, rounds: int, seed: int, rate: float = 0.0
 ) -> np.ndarray:
     """Return what is observed in each round of training, (N, R, M) bool.
 
     Each utterance meets every incomplete pattern once before any again; or, with a missing rate,
-    sets of the random protocol, complete ones among them.
+    sets of the random protocol, complete ones among them. Either hides more of what is present
+    (N, M), see `mmdjax.types.hidden`.
     """
+    size = len(present)
     if rate:
         mask = random_mask(size * rounds, patterns.shape[1], rate, seed + stream(NAME))
-        return mask.reshape(size, rounds, -1)
+        return hidden(mask.reshape(size, rounds, -1), present[:, None])
     incomplete, rng = patterns[:-1], np.random.default_rng([seed, stream(NAME)])
     repeats = -(-rounds // len(incomplete))
     order = [
         rng.permuted(np.tile(np.arange(len(incomplete)), (size, 1)), axis=1) for _ in range(repeats)
     ]
-    return incomplete[np.concatenate(order, axis=1)[:, :rounds]]
+    return hidden(incomplete[np.concatenate(order, axis=1)[:, :rounds]], present[:, None])
+
+
+def labelled_rows(z: Latents) -> Latents:
+    """Return the utterances that have a label."""
+    rows = np.flatnonzero(known_labels(z.label))
+    return Latents(*(a[rows] for a in z))
 
 
 def training_sets(
@@ -50,15 +58,18 @@ def training_sets(
 ) -> tuple[Source, Callable]:
     """Return the data of `losses.completion_loss`, and the validation error of parameters.
 
+    Utterances without a label are left out: what is to be learned here is the label.
+
     Args:
       z: split -> standardised latents.
       score: parameters of the score networks, where missing latents are drawn.
       constant: (M, D) latent that takes their place otherwise.
       folder: where draws are kept.
     """
-    train, valid, config = z["train"], z["valid"], space.config
+    train, valid = (labelled_rows(z[split]) for split in ("train", "valid"))
+    config = space.config
     observed = incomplete_sets(
-        space.patterns, len(train.label), config.rounds, seed, config.training_rate
+        space.patterns, train.present, config.rounds, seed, config.training_rate
     )
     valid_sets, everywhere = under(space.patterns, valid)
     rows = {"z": train.x, "valid": train.valid, "label": train.label, "observed": observed}
@@ -71,7 +82,7 @@ def training_sets(
 
     def validate(params) -> float:
         prediction = space.predict_latents(params, scale, filled, valid_sets.valid, everywhere)
-        return float(space.task.error(prediction, valid_sets.label).mean())
+        return space.task.mean_error(prediction, valid_sets.label)
 
     return Source(rows, common), validate
 
@@ -94,7 +105,7 @@ def _draws(space: Space, seed, train, observed, valid: Latents, score, folder):
         return drawn.reshape(size, rounds, *drawn.shape[2:])
 
     def for_validation():
-        patterns = Observed.of_patterns(space.patterns, len(valid.label)).modalities
+        patterns = Observed.of_patterns(space.patterns, valid.present).modalities
         title = f"seed {seed}: draws for validation"
         key_valid = jax.random.fold_in(key, 1)
         filled, _ = draw_observed(space, score, valid, patterns, 1, key_valid, title)
@@ -117,7 +128,7 @@ def under(patterns, z: Latents) -> tuple[Latents, np.ndarray]:
     """Return every utterance under every pattern, patterns outermost: latents (P N, ...), and what
     is observed (P N, M)."""
     every = Latents(*(np.tile(a, (len(patterns),) + (1,) * (a.ndim - 1)) for a in z))
-    return every, np.repeat(patterns, len(z.label), axis=0)
+    return every, Observed.of_patterns(patterns, z.present).modalities.reshape(len(every.label), -1)
 
 
 def draw_observed(

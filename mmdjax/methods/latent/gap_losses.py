@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtri
 
 from mmdjax.methods.latent.cover import filled_valid
-from mmdjax.methods.latent.losses import matching, weighted_mean
+from mmdjax.methods.latent.losses import holes, matching, weighted_mean
 from mmdjax.methods.latent.modules import Modules, encode_gaps
 from mmdjax.networks.encoders import WHOLE
 from mmdjax.runtime.compilation import shared
@@ -67,6 +67,7 @@ def gap_score_loss(modules: Modules, weighting="v", unconditional=0.0, gaps=0.5)
         }
         part, rests_on = (a[:, :, :frames] for a in encode_gaps(modules, *rows, observed))
         valid = whole == WHOLE
+        present = valid.any(-1)
 
         def of_target(params, target, key):
             keys = jax.random.split(key, 6)
@@ -77,7 +78,7 @@ def gap_score_loss(modules: Modules, weighting="v", unconditional=0.0, gaps=0.5)
             kept = jnp.where(itself, gappy, subset)
             fallback = jax.random.randint(keys[5], (batch,), 1, modalities) + target
             one = jnp.arange(modalities) == (fallback % modalities)[:, None]
-            kept = jnp.where(kept.any(1, keepdims=True), kept, one)
+            kept = jnp.where((kept & present).any(1, keepdims=True), kept, one)
             cover = jnp.where(gappy[..., None], rests_on, whole)
             cover = jnp.where(kept[..., None], cover, 0)
             condition = jnp.where((cover == WHOLE)[..., None], z, part)
@@ -85,10 +86,11 @@ def gap_score_loss(modules: Modules, weighting="v", unconditional=0.0, gaps=0.5)
             condition_id = jnp.arange(modalities)[:, None] + modalities * partial
             known = (cover > 0).any(-1)
             mask = filled_valid(valid, known)[:, target] & (cover[:, target] < WHOLE)
+            mask = mask & ~holes(valid[:, target])
             shown = (condition, condition_id, cover > 0)
             settings = (weighting, "clean", unconditional)
             error = matching(modules, params, z[:, target], mask, *shown, keys[:3], *settings)
-            return weighted_mean(error, weight)
+            return weighted_mean(error, weight * present[:, target])
 
         keys = jax.random.split(key_targets, modalities)
         return jax.vmap(of_target)(params, jnp.arange(modalities), keys).mean()

@@ -24,7 +24,7 @@ from mmdjax.methods.latent.modules import (
     raw,
 )
 from mmdjax.runtime.compilation import shared
-from mmdjax.types import Batch
+from mmdjax.types import Batch, hidden
 
 
 def weighted_mean(values, weight):
@@ -39,13 +39,18 @@ def utterance_rows(batch: Batch) -> dict:
 
 
 @shared
-def classifier_loss(encoders, fusion, task):
-    """Return the loss of stage 1a: encoders and fusion on complete data (thesis eq. 5.22).
+def classifier_loss(encoders, fusion, task, reconstruction=None):
+    """Return the loss of stage 1a: encoders and fusion on what there is (thesis eq. 5.22).
+
+    What an utterance lacks by nature is zero, with the frames of the modalities that it has.
 
     Args:
       task: of `mmdjax.tasks`, whose loss it is.
+      reconstruction: `networks.encoders.Reconstruction`, by which the encoders learn from
+        utterances without a label, too; None for labels alone.
 
-    data: {'features': {m: (B, T_m, C_m)}, 'valid': {m: (B, T_m)}, 'label': (B,)}.
+    data: {'features': {m: (B, T_m, C_m)}, 'valid': {m: (B, T_m)}, 'label': (B,)}; with
+    `reconstruction` for all rows 'labelled', the share of rows with a label, and 'weight'.
     """
 
     def loss(params, data, weight, key, frames):
@@ -57,22 +62,30 @@ def classifier_loss(encoders, fusion, task):
             deterministic=False,
             rngs={"dropout": key_encoder},
         )
+        seen, valid = x[:, :, :frames], valid[:, :, :frames]
         output = fusion.apply(
             params["fusion"],
-            x[:, :, :frames],
-            valid[:, :, :frames],
+            seen,
+            filled_valid(valid, valid.any(-1)),
             deterministic=False,
             rngs={"dropout": key_fusion},
         )
-        return weighted_mean(task.loss(output, data["label"]), weight)
+        total = task.mean_loss(output, data["label"], weight)
+        if reconstruction is None:
+            return total
+        whole = x, data["features"], data["valid"]
+        error = reconstruction.apply(params["reconstruction"], *whole)
+        return total / data["labelled"] + data["weight"] * weighted_mean(error, weight)
 
     return loss
 
 
-def random_conditions(key, batch: int, conditions: int):
-    """(B, C) bool: uniform over the non-empty subsets of C conditions."""
+def random_conditions(key, present):
+    """(B, C) bool: uniform over the non-empty subsets of C conditions, of what is present (B, C);
+    all of it where the subset has none, and nothing where nothing is."""
+    batch, conditions = present.shape
     subset = jax.random.randint(key, (batch,), 1, 2**conditions)
-    return (subset[:, None] >> jnp.arange(conditions)) % 2 == 1
+    return hidden((subset[:, None] >> jnp.arange(conditions)) % 2 == 1, present)
 
 
 @shared
@@ -85,24 +98,28 @@ def score_loss(modules: Modules, weighting="v", conditions="clean", unconditiona
         training with the target's noise; the default leaves them clean.
       unconditional: probability that a row has no condition at all, for guidance.
 
-    data: {'z': (B, M, T, D), 'valid': (B, M, T)}. Parameters are stacked over M.
+    data: {'z': (B, M, T, D), 'valid': (B, M, T)}. Parameters are stacked over M. A network learns
+    from rows that have its modality, given any of what else they have.
     """
 
     def loss(params, data, weight, key, frames):
         z, valid = data["z"][:, :, :frames], data["valid"][:, :, :frames]
-        modalities, batch = z.shape[1], z.shape[0]
+        modalities, present = z.shape[1], valid.any(-1)
 
         def of_target(params, target, condition_id, key):
             keys = jax.random.split(key, 3)
-            kept = random_conditions(keys[0], batch, modalities - 1)
+            kept = random_conditions(keys[0], present[:, condition_id])
             condition_mask = valid[:, condition_id] & kept[..., None]
-            # As in sampling: the target's frames are those of what it is conditioned on.
-            mask = condition_mask.any(1)
+            # As in sampling: the target's frames are those of what it is conditioned on; its own
+            # where it stands alone, and then the network learns its marginal.
+            alone = ~kept.any(1)[:, None]
+            mask = jnp.where(alone, valid[:, target], condition_mask.any(1))
+            mask = mask & ~holes(valid[:, target])
             x0, condition = z[:, target], z[:, condition_id]
             shown = (condition, condition_id, condition_mask)
             settings = (weighting, conditions, unconditional)
             error = matching(modules, params, x0, mask, *shown, keys, *settings)
-            return weighted_mean(error, weight)
+            return weighted_mean(error, weight * present[:, target])
 
         return jax.vmap(of_target)(
             params, jnp.arange(modalities), others(modalities), jax.random.split(key, modalities)
@@ -153,11 +170,17 @@ def matching(
     return denoising_score_matching(noise_fn, modules.sde, x0, mask, t, noise, WEIGHTS[weighting])
 
 
+def holes(valid):
+    """Return the frames that are not known but come before one that is, (..., T) bool."""
+    later = jax.lax.cummax(valid.astype(jnp.int8), valid.ndim - 1, reverse=True) > 0
+    return later & ~valid
+
+
 def completion_loss(decoder, fusion, task, fill: str, align_weight: float):
     """Stage 2: fusion, and the decoder where there are draws, under missing modalities.
 
     L_task + lambda L_align (thesis eq. 5.23). Each row takes one of its R incomplete sets, or with
-    probability 1 / P the complete one, P the number of availability patterns.
+    probability 1 / P the complete one where it has all, P the number of availability patterns.
 
     Args:
       task: of `mmdjax.tasks`, whose loss L_task is.
@@ -181,6 +204,7 @@ def _completion_loss(decoder, fusion, task, drawn: bool, align_weight: float):
         round_ = jax.random.randint(keys[0], (batch,), 0, data["observed"].shape[1])
         complete = jax.random.bernoulli(keys[1], 1 / (2**modalities - 1), (batch,))
         of_round = jax.vmap(lambda a, r: a[r])  # row by row: no device asks for another's rows
+        complete = complete & valid.any(-1).all(-1)
         observed = of_round(data["observed"], round_) | complete[:, None]
         if drawn:
             filler = of_round(data["fill"][:, :, :, :frames], round_)
@@ -197,7 +221,7 @@ def _completion_loss(decoder, fusion, task, drawn: bool, align_weight: float):
             deterministic=False,
             rngs={"dropout": keys[2]},
         )
-        total = weighted_mean(task.loss(output, data["label"]), weight)
+        total = task.mean_loss(output, data["label"], weight)
         if not drawn:
             return total
         counted = (mask & valid & ~observed[..., None])[..., None]

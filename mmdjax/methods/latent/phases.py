@@ -17,6 +17,7 @@ from mmdjax.methods.latent.modules import Scale
 from mmdjax.methods.latent.space import Space
 from mmdjax.methods.method import LEARNED, SOLVER, Phase
 from mmdjax.methods.validation import prepare, score_validation
+from mmdjax.networks.encoders import Reconstruction
 from mmdjax.runtime.compilation import shapes_of
 from mmdjax.training.step import Source
 from mmdjax.types import Latents
@@ -38,27 +39,36 @@ def of_name(space: Space, name: str) -> Phase:
 
 
 def classifier(space: Space) -> Phase:
-    """Stage 1a: encoders and fusion on complete data."""
-    valid = space.splits["valid"]
-    source = Source(losses.utterance_rows(space.splits["train"]))
+    """Stage 1a: encoders and fusion on what labelled utterances have; where some have no label,
+    encoders on all."""
+    valid, rows = space.splits["valid"], space.labelled
+    common, reconstruction = {}, None
+    if space.reconstructs:
+        reconstruction = Reconstruction(space.modalities)
+        weight = space.config.latents.reconstruction
+        share = len(rows) / len(space.splits["train"])
+        common = {"labelled": np.float32(share), "weight": np.float32(weight)}
+        rows = np.arange(len(space.splits["train"]))
+    source = Source(losses.utterance_rows(space.splits["train"].at(rows)), common)
 
     def validate(params) -> float:
         latents = space.encode(params["encoders"], valid)
-        complete = np.ones(latents.x.shape[:2], bool)
         prediction = space.predict_latents(
-            params, space.identity_scale(), latents.x, latents.valid, complete
+            params, space.identity_scale(), latents.x, latents.valid, latents.present
         )
-        return float(space.task.error(prediction, latents.label).mean())
+        return space.task.mean_error(prediction, latents.label)
 
     return Phase(
         name="classifier",
         title="classifier on complete data",
         reads=CLASSIFIER,
         settings=space.config.classifier_training,
-        loss=losses.classifier_loss(space.modules.encoders, space.modules.fusion, space.task),
+        loss=losses.classifier_loss(
+            space.modules.encoders, space.modules.fusion, space.task, reconstruction
+        ),
         init=lambda key, params: space.initial_classifier(key),
         load=lambda params, seed, place: (source, validate),
-        bucket=space.bucket["train"],
+        bucket=space.bucket["train"][rows],
         buckets=space.buckets,
     )
 
@@ -144,12 +154,12 @@ def stage_2(space: Space, fill: str) -> Phase:
         params = {"fusion": jax.eval_shape(space.initial_classifier, key)["fusion"]}
         if draws and config.decoder.use:
             params["decoder"] = jax.eval_shape(space.initial_decoder, key)
-        rows, (m, t, d) = len(space.splits["train"]), _sizes(space)
+        rows, (m, t, d) = len(space.labelled), _sizes(space)
         label = space.splits["train"].label
         columns = {
             "z": shape((rows, m, t, d), jnp.float32),
             "valid": shape((rows, m, t), bool),
-            "label": shape(label.shape, label.dtype),
+            "label": shape((rows, *label.shape[1:]), label.dtype),
             "observed": shape((rows, config.rounds, m), bool),
         }
         common = {"scale": shapes_of(space.identity_scale())}
@@ -167,7 +177,7 @@ def stage_2(space: Space, fill: str) -> Phase:
         loss=loss,
         init=init,
         load=load,
-        bucket=space.bucket["train"],
+        bucket=space.bucket["train"][space.labelled],
         buckets=space.buckets,
         expects=expects,
     )

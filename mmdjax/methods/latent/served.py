@@ -198,14 +198,14 @@ def served(method, params, seed: int) -> Served:
     candidates = {name: weights for name, weights in candidates.items() if weights is not None}
     alone = {}  # modality -> (N, T, D), a completion of it given all others
 
-    def see(masks, x) -> None:
-        for mask, completions in zip(masks[:, 0], x, strict=True):
-            if (~mask).sum() == 1:
-                m = int(np.argmin(mask))
+    def see(shown, x) -> None:
+        for mask, completions in zip(shown, x, strict=True):
+            for m in np.flatnonzero((~mask & valid.present).any(0)):
+                # Of several patterns, that which hides it where all else is shown comes last.
                 alone[m] = completions[:, 0, m]
 
-    valid = len(method.dataset.splits["valid"])
-    masks = Observed.of_patterns(method.dataset.patterns, valid).modalities
+    valid = method.dataset.splits["valid"]
+    masks = Observed.of_patterns(method.dataset.patterns, valid.present).modalities
     name, bounds = shared.choose(method, params, seed, masks, candidates, see)
     decoders = _feature_decoders(method, params, alone)
     arrays = shared.scaling(method.dataset) | {

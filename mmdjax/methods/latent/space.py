@@ -16,9 +16,10 @@ from mmdjax.methods.latent.initial import initial, initial_decoder, initial_scor
 from mmdjax.methods.latent.modules import Scale, build, encode_gaps, raw
 from mmdjax.methods.latent.work_list import bucket_of, calls, draw_missing
 from mmdjax.methods.method import Method
+from mmdjax.networks.encoders import Reconstruction
 from mmdjax.runtime.compilation import shared
 from mmdjax.runtime.devices import on_all_devices, over_devices
-from mmdjax.types import Batch, Latents
+from mmdjax.types import Batch, Latents, known_labels
 
 MOST_KEPT = 2  # encoders whose latents of all splits stay in memory
 
@@ -87,6 +88,17 @@ class Space(Method):
         key = ("buckets", self.config.latents.frames, self.buckets)
         return self.dataset.shared(key, self._bucket)
 
+    @property
+    def labelled(self) -> np.ndarray:
+        """Rows of the training split that have a label."""
+        return np.flatnonzero(known_labels(self.splits["train"].label))
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether encoders learn from utterances without a label."""
+        some = len(self.labelled) < len(self.splits["train"])
+        return some and self.config.latents.reconstruction > 0
+
     def _bucket(self) -> dict[str, np.ndarray]:
         # Which latent frames are valid does not depend on the encoders' parameters.
         params = self.init_encoders(jax.random.key(0))
@@ -96,18 +108,26 @@ class Space(Method):
         }
 
     def init_encoders(self, key):
+        return initial(self.modules.encoders)(key, *self._one())
+
+    def _one(self) -> list[dict]:
+        """Features and their frames of one utterance, for their shapes."""
         train = self.splits["train"]
-        one = [{m: x[:1] for m, x in part.items()} for part in (train.features, train.valid)]
-        return initial(self.modules.encoders)(key, *one)
+        return [{m: x[:1] for m, x in part.items()} for part in (train.features, train.valid)]
 
     def initial_classifier(self, key) -> dict:
         """{'encoders', 'fusion'}."""
         key_encoders, key_fusion = jax.random.split(key)
         x, valid = self._zeros()
-        return {
+        params = {
             "encoders": self.init_encoders(key_encoders),
             "fusion": initial(self.modules.fusion)(key_fusion, x, valid),
         }
+        if self.reconstructs:
+            key = jax.random.fold_in(key, 1)
+            init = initial(Reconstruction(self.modalities))
+            params["reconstruction"] = init(key, x, *self._one())
+        return params
 
     def initial_score(self, key):
         """Parameters of the score networks, stacked over M."""

@@ -22,16 +22,18 @@ from mmdjax.methods.method import Completion, Method, Phase, options_group
 from mmdjax.runtime.compilation import shared
 from mmdjax.training.settings import Training
 from mmdjax.training.step import Source
-from mmdjax.types import Observed
+from mmdjax.types import Observed, hidden
 
 __all__ = ["VectorMethod", "Vectors", "random_patterns", "weighted_mean"]
 
 Vectors = tuple[jax.Array, ...]  # M arrays (B, C_m), zero where a modality is missing
 
 
-def random_patterns(key, patterns: np.ndarray, batch: int):
-    """Return (B, M) bool: availability patterns, each as likely as any other."""
-    return jnp.asarray(patterns)[jax.random.randint(key, (batch,), 0, len(patterns))]
+def random_patterns(key, patterns: np.ndarray, present):
+    """Return (B, M) bool: availability patterns, each as likely as any other, of what is present
+    (B, M); see `mmdjax.types.hidden`."""
+    index = jax.random.randint(key, (len(present),), 0, len(patterns))
+    return hidden(jnp.asarray(patterns)[index], present)
 
 
 @shared
@@ -87,13 +89,14 @@ class VectorMethod(Method):
         """Return a phase over the training split's vectors.
 
         Args:
-          loss: (params, data, weight, key, frames) -> scalar. data: 'x' (`Vectors`), 'label' (B,
-            ...), and what `common` returns.
+          loss: (params, data, weight, key, frames) -> scalar. data: 'x' (`Vectors`), 'present'
+            (B, M), 'label' (B, ...), and what `common` returns.
           init: (key, parameters of earlier phases) -> params.
           validate: params -> float.
           common: parameters of earlier phases -> what all rows share.
         """
-        rows = {"x": self.vectors["train"], "label": self.dataset.splits["train"].label}
+        train = self.dataset.splits["train"]
+        rows = {"x": self.vectors["train"], "present": train.present, "label": train.label}
         return Phase(
             name=name,
             title=title,
@@ -126,13 +129,12 @@ class VectorMethod(Method):
         """Return the mean error on validation data under observed (Q, N, M)."""
         outputs, _ = self.outputs(network, params, "valid", observed)
         label = self.dataset.splits["valid"].label
-        return float(np.mean([self.task.error(self.task.read(o), label).mean() for o in outputs]))
+        return float(np.mean([self.task.mean_error(self.task.read(o), label) for o in outputs]))
 
     def every_pattern(self, split: str) -> np.ndarray:
         """Return every availability pattern for every utterance, (P, N, M) bool."""
-        return Observed.of_patterns(
-            self.dataset.patterns, len(self.dataset.splits[split])
-        ).modalities
+        present = self.dataset.splits[split].present
+        return Observed.of_patterns(self.dataset.patterns, present).modalities
 
     @property
     def completes(self) -> tuple[str, ...]:
