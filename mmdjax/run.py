@@ -6,6 +6,7 @@ each other's work and an interrupted run goes on.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import itertools
 import time
@@ -18,6 +19,7 @@ import jax
 from mmdjax import config as configs
 from mmdjax import workdir
 from mmdjax.config.resolve import Resolved, systems_of
+from mmdjax.config.sizes import automatic, sized
 from mmdjax.data import pipeline
 from mmdjax.errors import UserError, require
 from mmdjax.evaluation import published
@@ -77,14 +79,19 @@ def run(
         # Its imports replace Python's own import for a while, which breaks tracing in a thread.
         importlib.import_module("mmdjax.data.builder")
         names = pipeline.modality_names(config.data)
-        resolved[0].method.warm(resolved[0].config, names)
+        if not automatic(resolved[0].config):
+            resolved[0].method.warm(resolved[0].config, names)
         dataset = pipeline.dataset(config.data, config.task)
         for system in resolved:
             kinds, kind = system.method.tasks, dataset.task.kind
             problem = f"method {system.method.name!r} with a task of kind {kind!r}"
             fits = not kinds or kind in kinds
             require(fits, f"system {system.name!r}: {problem}", ", ".join(kinds))
+        resolved = [dataclasses.replace(r, config=sized(r.config, dataset)) for r in resolved]
+        for system in resolved:
+            system.method.check(system.config)
         with workdir.opened(folder, config, dataset.content, force) as places:
+            config = sized(config, dataset)
             reporter = Reporter(folder / "tensorboard", folder / "profile" if profile else None)
             return _run(config, resolved, dataset, places, may_train, reporter, counter)
     finally:

@@ -13,6 +13,7 @@ from mmdjax.diffusion.samplers import registry
 from mmdjax.errors import UserError, choice, require
 from mmdjax.methods.settings import Diffusion, Score
 from mmdjax.networks import score_networks
+from mmdjax.runtime.settings import is_auto
 
 
 def check(config) -> None:
@@ -59,7 +60,7 @@ def _check_data(data, task) -> None:
         f"with 'file', {', '.join(LAYOUTS)}, mmin:FOLD",
     )
     buckets = data.length_buckets
-    increasing = buckets and list(buckets) == sorted(set(buckets)) and buckets[0] >= 1
+    increasing = list(buckets) == sorted(set(buckets)) and min(buckets, default=1) >= 1
     require(increasing, f"config.data.length_buckets = {buckets}", "increasing lengths")
     choice(f"config.data.labels of {data.name!r}", data.labels, source.labels)
     allowed = "low below high, or both 0 to read the range from the training labels"
@@ -71,6 +72,8 @@ def _check_data(data, task) -> None:
 def _check_networks(config) -> None:
     score, buckets = config.score, config.data.length_buckets
     unet = score.network == "unet"
+    if not buckets or is_auto(score) or is_auto(config.latents) or is_auto(config.fusion):
+        return  # checked with the sizes that the data ask for
     eighths = score.width % 8 == 0 == score.mlp % 8
     sizes = f"config.score: width {score.width}, mlp {score.mlp}"
     require(eighths or not unet, sizes, "for unet: multiples of 8")

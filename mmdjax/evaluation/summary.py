@@ -7,7 +7,7 @@ import json
 
 from mmdjax import config as configs
 from mmdjax import workdir
-from mmdjax.evaluation import findings, report, tables
+from mmdjax.evaluation import availability, findings, report, tables
 from mmdjax.evaluation.conditions import conditions_of
 from mmdjax.evaluation.evaluate import with_regrets
 from mmdjax.runtime.machine import machine
@@ -54,7 +54,7 @@ def report_run(
         history=history,
         machine=machine(),
         notes=[f"The command that wrote this report took {minutes:.1f} minutes."],
-        sections=extra[0],
+        sections=[*availability.sections(dataset), *extra[0]],
         figures=extra[1],
     )
     report.write_report(places.folder, results, context)

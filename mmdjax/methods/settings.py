@@ -25,8 +25,8 @@ class Latents:
         where all training utterances have a label.
     """
 
-    frames: int = field(48, low=1)
-    channels: int = field(32, low=1)
+    frames: int = field(48, low=1, auto=True)
+    channels: int = field(32, low=1, auto=True)
     dropout: float = field(0.0, low=0, below=1)
     reconstruction: float = field(0.1, low=0)
 
@@ -35,8 +35,8 @@ class Latents:
 class Fusion:
     """MulT: layers and heads of each transformer, dropout on attention and elsewhere."""
 
-    layers: int = field(4, low=1)
-    heads: int = field(8, low=1)
+    layers: int = field(4, low=1, auto=True)
+    heads: int = field(8, low=1, auto=True)
     attention_dropout: float = field(0.2, low=0, below=1)
     dropout: float = field(0.1, low=0, below=1)
 
@@ -57,11 +57,11 @@ class Score:
     """
 
     network: str = field("score_transformer", names=lambda: tuple(score_networks.REGISTRY))
-    width: int = field(256, low=1)
-    layers: int = field(6, low=1)
-    heads: int = field(8, low=1)
-    mlp: int = field(512, low=1)
-    time_features: int = field(256, low=1)
+    width: int = field(256, low=1, auto=True)
+    layers: int = field(6, low=1, auto=True)
+    heads: int = field(8, low=1, auto=True)
+    mlp: int = field(512, low=1, auto=True)
+    time_features: int = field(256, low=1, auto=True)
     fourier_scale: float = field(16.0, above=0)
     attention: str = field("joint", names=ATTENTION)
     patch: int = field(1, low=1)
@@ -73,9 +73,9 @@ class Decoder:
     channel attention, and the weight lambda of its loss (thesis eq. 5.23). use=False: none, draws
     go to the fusion as they are."""
 
-    channels: int = field(64, low=1)
-    blocks: int = field(20, low=1)
-    reduction: int = field(16, low=1)
+    channels: int = field(64, low=1, auto=True)
+    blocks: int = field(20, low=1, auto=True)
+    reduction: int = field(16, low=1, auto=True)
     weight: float = field(0.2, low=0)
     use: bool = True
 

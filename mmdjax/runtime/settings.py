@@ -17,6 +17,7 @@ def field(
     above: float | None = None,
     below: float | None = None,
     names: Sequence[str] | Callable[[], Sequence[str]] | None = None,
+    auto: bool = False,
 ):
     """Declare a field with its bounds.
 
@@ -24,11 +25,19 @@ def field(
       default: its value where the config says nothing.
       low, high: smallest and largest value. above, below: exclusive bounds.
       names: allowed names, or a function that returns them, such as a registry's.
+      auto: 0 leaves the value to the data, see `mmdjax.config.sizes`.
     """
     bounds = {"low": low, "high": high, "above": above, "below": below, "names": names}
+    bounds["auto"] = auto or None
     return dataclasses.field(
         default=default, metadata={k: b for k, b in bounds.items() if b is not None}
     )
+
+
+def is_auto(settings) -> bool:
+    """Return whether a dataclass of settings leaves some field to the data."""
+    fields = dataclasses.fields(settings)
+    return any(f.metadata.get("auto") and getattr(settings, f.name) == 0 for f in fields)
 
 
 def dataclass_from(cls, values: Mapping[str, Any], where: str):
@@ -55,11 +64,14 @@ def _check_bounds(name: str, value, bounds: Mapping[str, Any]) -> None:
     if "names" in bounds:
         names = bounds["names"]
         choice(name, value, tuple(names() if callable(names) else names))
+    if bounds.get("auto") and value == 0:
+        return
     low, high, above, below = (bounds.get(key) for key in ("low", "high", "above", "below"))
     fits = (low is None or value >= low) and (above is None or value > above)
     if fits and (high is None or value <= high) and (below is None or value < below):
         return
-    words = [f"at least {low:g}"] if low is not None else []
+    words = ["0 for a size that fits the data"] if bounds.get("auto") else []
+    words += [f"at least {low:g}"] if low is not None else []
     words += [f"a number above {above:g}"] if above is not None else []
     words += [f"at most {high:g}"] if high is not None else []
     words += [f"below {below:g}"] if below is not None else []

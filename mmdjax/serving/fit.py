@@ -11,6 +11,7 @@ import numpy as np
 
 from mmdjax import tasks
 from mmdjax.config.resolve import main_system
+from mmdjax.config.sizes import sized
 from mmdjax.data import pipeline
 from mmdjax.data.dataset import Dataset
 from mmdjax.data.sources.from_file import fill
@@ -48,6 +49,7 @@ def fit(
     for m in batch.features:
         fill(splits, m)
     dataset = Dataset(splits, task, pipeline.fingerprint_of(splits))
+    config = sized(config, dataset)
     system = main_system(config)
     system.method.check(system.config)
     with contextlib.ExitStack() as stack:

@@ -24,7 +24,7 @@ class Training:
 
     epochs: int = field(50, low=1)
     patience: int = field(10, low=1)
-    batch: int = field(32, low=1)
+    batch: int = field(32, low=1, auto=True)
     learning_rate: float = field(1e-3, above=0)
     warmup: int = field(100, low=0)
     weight_decay: float = field(5e-3, low=0)

@@ -36,8 +36,8 @@ class LatentMethod(Space):
     @classmethod
     def check(cls, config) -> None:
         """Raise `UserError` where lengths do not end with the latents' frames."""
-        buckets = config.data.length_buckets
-        if buckets[-1] != config.latents.frames:
+        buckets, frames = config.data.length_buckets, config.latents.frames
+        if buckets and frames and buckets[-1] != frames:
             raise UserError(
                 f"config.data.length_buckets = {buckets}; allowed: increasing lengths that end "
                 f"with latents.frames = {config.latents.frames}"
