@@ -33,7 +33,7 @@ def sections(dataset) -> list[tuple[str, list[Block]]]:
         for pattern in dataset.patterns:
             counted = (pattern & present["test"]).any(1) & labelled["test"]
             lines.append([pattern_name(pattern, dataset.modalities), str(counted.sum())])
-        title = "Test utterances that a pattern is measured on: labelled, with some of what it shows"
+        title = "Test utterances that a pattern counts: labelled, with some of what it shows"
         blocks.append(("table", title, ["pattern", "utterances"], lines))
     return [("What the data lack", blocks)]
 
