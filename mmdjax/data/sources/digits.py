@@ -20,7 +20,7 @@ from mmdjax.errors import UserError, choice
 from mmdjax.types import Batch
 
 VIEWS = ("fou", "fac", "kar", "pix", "zer", "mor")
-OF_CLASS = 200  # digits of each class, one class after the other
+OF_CLASS = 200  # digits of each class
 SHARES = {"train": 0.5, "valid": 0.1, "test": 0.4}  # of each class
 
 
@@ -38,11 +38,11 @@ def read(modalities: Mapping[str, str], seed: int) -> dict[str, Batch]:
     features = {}
     for view, name in modalities.items():
         choice("digits: feature set", view, VIEWS)
-        x = np.loadtxt(folder / f"mfeat-{view}.csv", np.float32, delimiter=",", skiprows=1)
-        features[name] = x[:, None]
-    size = len(next(iter(features.values())))
+        table = np.loadtxt(folder / f"mfeat-{view}.csv", np.float32, delimiter=",", skiprows=1)
+        # The last column of every file is the class.
+        features[name], label = table[:, None, :-1], table[:, -1].astype(np.int32)
+    size = len(label)
     valid = {name: np.ones((size, 1), bool) for name in features}
-    label = (np.arange(size) // OF_CLASS).astype(np.int32)
     ids = np.array([f"digit{row:04}" for row in range(size)])
     whole = Batch(features, valid, label, ids)
     rng = np.random.default_rng([seed, 10])
