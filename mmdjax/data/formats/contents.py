@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdjax.data.formats import lazy, views
+from mmdjax.data.formats import foreign, lazy, views
 from mmdjax.data.formats.lazy import listed, one_line, quoted, refused
 from mmdjax.errors import UserError
 
@@ -26,6 +26,8 @@ from mmdjax.errors import UserError
 LAYOUTS = {
     "pickle": "pickles",
     "npz": "npz",
+    "npy": "npy_object",
+    "csv": "csv_table",
     "h5": "h5_tables",
     "pypots": "",  # whichever of the three above holds it
     "csd": "csd",
@@ -34,8 +36,8 @@ LAYOUTS = {
     "gcnet": "gcnet_folder",
 }
 ALLOWED = (
-    "a pickle, .npz or HDF5 file of arrays (N, T, C), .csd files, a folder of MMIN or GCNet, or "
-    "FOLDER/<modality>/<id>.npy"
+    "a pickle, .npz or HDF5 file of arrays (N, T, C), a .csv table, .csd files, a folder of MMIN "
+    "or GCNet, or FOLDER/<modality>/<id>.npy"
 )
 _PICKLES = (".pkl", ".pickle", ".p", ".pk")
 _RANGE = re.compile(r"(.+)\[(\d{1,9}):(\d{1,9})\]", re.DOTALL)
@@ -56,6 +58,8 @@ class Part:
       observed: key -> (N,) or (N, T) bool, where the file says so, or lacks a modality of a row.
       talk: where rows are utterances of conversations 'conversation' (N,) str, perhaps 'speaker'
         (N,) str and 'position' (N,) float32.
+      classes: names of classes where the file's labels are words; a label is then a number in
+        them. The same in all splits.
     """
 
     features: Mapping[str, Rows]
@@ -64,6 +68,7 @@ class Part:
     frames: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     observed: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     talk: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.id)
@@ -131,12 +136,18 @@ def _layout(path: Path) -> str:
         raise refused(path, "not a regular file", ALLOWED)
     with path.open("rb") as file:
         start = file.read(8)
+    if error := foreign.of_start(path, start):
+        raise error
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return "npz"
+    if start.startswith(b"\x93NUMPY"):
+        return "npy"
     if start == b"\x89HDF\r\n\x1a\n":
         return "h5"
     if start.startswith(b"\x80") or path.suffix.lower() in _PICKLES:
         return "pickle"
+    if path.suffix.lower() in (".csv", ".tsv") and start:
+        return "csv"
     raise refused(path, "unknown" if start else "an empty file", ALLOWED)
 
 

@@ -87,17 +87,7 @@ def _rows_of_files(paths: Sequence[str | Path | None]):
                 raise ValueError("it has changed since it was opened")
         return array.astype(dtype)
 
-    if lengths.min() == lengths.max() > 0:
-        shape = (int(lengths[0]), channels)
-
-        def read(start, stop):
-            block = np.empty((stop - start, *shape), dtype)
-            for row in range(start, stop):
-                block[row - start] = row_of(row)
-            return block
-
-        return lazy.Lazy((len(paths), *shape), dtype, read)
-    return lazy.Ragged(lengths, channels, dtype, lambda rows: [row_of(row) for row in rows])
+    return lazy.row_by_row(lengths, channels, dtype, row_of)
 
 
 def write_files(where, folder: Path, parts, replaced: Changes, added: Changes) -> None:
