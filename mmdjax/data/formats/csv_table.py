@@ -24,7 +24,6 @@ ALLOWED = (
 )
 _FEATURE = re.compile(r"(.+)[_./](\d{1,9})", re.DOTALL)
 _NAMES = ("id", "split", "label", "conversation", "video", "speaker", "position")
-_MISSING = ("", "nan", "NaN", "NA", "null")
 
 
 def open_path(path: Path) -> Contents:
@@ -98,7 +97,7 @@ def _numbers(path: Path, lines, columns: Sequence[int], header: Sequence[str]) -
     for row, line in enumerate(lines):
         for place, column in enumerate(columns):
             cell = line[column].strip()
-            if cell in _MISSING:
+            if cell in values.MISSING:
                 continue
             try:
                 array[row, place] = float(cell)

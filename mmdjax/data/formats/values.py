@@ -11,7 +11,7 @@ from mmdjax.data.formats.lazy import reading, refused
 
 _LONGEST_NAME = 256  # characters: numpy pads every name to the longest
 _MOST_CLASSES = 256  # more of them are sentences
-_MISSING = {"", "nan", "NaN"}  # words of a label that is not there
+MISSING = {"", "nan", "NaN", "NA", "null"}  # words of what is not there
 
 
 def shape_of(value) -> tuple[int, ...]:
@@ -63,7 +63,7 @@ def _array(where: str, value, count: int, allowed: str) -> np.ndarray:
 def class_names(columns: Iterable) -> tuple[str, ...]:
     """Return the names of classes in columns of labels, sorted; () unless all hold words.
 
-    Words that spell numbers are numbers, and '' and 'nan' are labels that are missing.
+    Words of `MISSING` are labels that are missing. Where one spells a number all have to.
     """
     names: set[str] = set()
     for column in columns:
@@ -71,8 +71,8 @@ def class_names(columns: Iterable) -> tuple[str, ...]:
         if words is None:
             return ()
         names.update(words)
-    names -= _MISSING
-    if all(_is_number(name) for name in names) or len(names) > _MOST_CLASSES:
+    names -= MISSING
+    if any(_is_number(name) for name in names) or len(names) > _MOST_CLASSES:
         return ()
     return tuple(sorted(names))
 
