@@ -182,6 +182,25 @@ def misa(folder: Path) -> Path:
     return python3(folder / "mosei.pkl", tree)
 
 
+def misa_folder(folder: Path) -> Path:
+    """As MISA keeps it: train.pkl, dev.pkl and test.pkl."""
+    tree = pickle.loads(misa(folder).read_bytes())
+    (path := folder / "MOSEI").mkdir()
+    for split, rows in tree.items():
+        python3(path / f"{split}.pkl", rows)
+    return path
+
+
+def modality_folder(folder: Path) -> Path:
+    """A pickle {id: array} for each modality, of which each lacks an id."""
+    (path := folder / "ur_funny").mkdir()
+    python3(path / "language.p", {i: DRAW.normal(size=(i + 1, 4)) for i in range(1, 6)})
+    python3(path / "acoustic.p", {i: DRAW.normal(size=(3, i + 1)) for i in range(2, 7)})
+    lines = [f"{i},{i % 3},{'test' if i > 4 else 'train'}" for i in range(1, 7)]
+    (path / "labels.csv").write_text("\n".join(["id,label,split", *lines]))
+    return path
+
+
 def mustard(folder: Path) -> Path:
     """audio_features.p: id -> (channels, frames)."""
     tree = {f"1_{i}": DRAW.normal(size=(4, i + 2)).astype("f4") for i in range(5)}
@@ -259,6 +278,8 @@ LAYOUTS = {
     "bc-LSTM": bc_lstm,
     "MAG-BERT": mag,
     "MISA": misa,
+    "folder of MISA": misa_folder,
+    "folder of modalities": modality_folder,
     "MUStARD": mustard,
     "ids": by_id,
     "ids by split": by_split_and_id,

@@ -101,6 +101,48 @@ def test_a_modality_that_an_id_lacks_is_missing_and_may_be_given(tmp_path):
         assert list(copied.splits["all"].features) == ["text", "audio"]
 
 
+def test_pickles_of_modalities_are_joined_by_id(tmp_path):
+    path = field_files.modality_folder(tmp_path)
+    audio = pickle.loads((path / "acoustic.p").read_bytes())
+    with open_contents(path) as opened:
+        part = opened.splits["train"]
+        assert part.id.tolist() == ["1", "2", "3", "4"] and part.label.tolist() == [1, 2, 0, 1]
+        assert part.observed["acoustic"].tolist() == [False, True, True, True]
+        assert part.features["acoustic"].shape == (4, None, 3)  # its arrays are (channels, frames)
+        np.testing.assert_array_equal(part.features["acoustic"][1], audio[2].T)
+        new = {("train", "acoustic"): [np.ones((n, 3)) for n in (4, 3, 4, 5)]}
+        added = {("train", "acoustic_drawn"): [np.ones(n, bool) for n in (4, 3, 4, 5)]}
+        write_copy(opened, tmp_path / "made", new, added)
+    made = pickle.loads((tmp_path / "made" / "acoustic.p").read_bytes())
+    assert made["1"].shape == (3, 4) and made[2].shape == (3, 3) and made[2].all()
+    np.testing.assert_array_equal(made[5], audio[5])
+    assert (tmp_path / "made/language.p").read_bytes() == (path / "language.p").read_bytes()
+    assert (tmp_path / "made/acoustic_drawn.pkl").exists()
+    with open_contents(tmp_path / "made") as copied:
+        assert "acoustic" not in copied.splits["train"].observed
+
+
+BAD_FOLDERS = {
+    "no arrays": ({"a": {"x": np.ones(3)}, "b": {"x": "word"}}, ["'b.pkl'", "{id: array}"]),
+    "no id in common": ({"a": {"x": np.ones(3)}, "b": {"y": np.ones(3)}}, ["no id", "'a', 'b'"]),
+    "a split of another kind": (
+        {"train": [1, 2], "test": [3]},
+        ["no features among 'train', 'test'"],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD_FOLDERS)
+def test_folders_of_other_pickles_are_refused_by_name(what, tmp_path):
+    files, pieces = BAD_FOLDERS[what]
+    (folder := tmp_path / "set").mkdir()
+    for name, content in files.items():
+        python3(folder / f"{name}.pkl", content)
+    message = refusal(folder, open_contents)
+    for piece in pieces:
+        assert piece in message
+
+
 def test_a_dict_in_a_npy_file_is_read_without_running_anything(tmp_path):
     path = field_files.npy_dict(tmp_path)
     with open_contents(path) as opened:

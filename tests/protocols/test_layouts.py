@@ -53,6 +53,8 @@ EXPECTED = {
     "bc-LSTM": ("pickle", {"train": 9, "test": 4}, "text audio video", True),
     "MAG-BERT": ("pickle", {"train": 4, "dev": 2, "test": 3}, "visual acoustic", True),
     "MISA": ("pickle", {"train": 3, "dev": 2, "test": 2}, "visual acoustic", True),
+    "folder of MISA": ("pickles", {"train": 3, "dev": 2, "test": 2}, "visual acoustic", True),
+    "folder of modalities": ("pickles", {"train": 4, "test": 2}, "acoustic language", True),
     "MUStARD": ("pickle", {"all": 5}, "features", False),
     "ids": ("pickle", {"all": 5}, "text audio", True),
     "ids by split": ("pickle", {"train": 4, "valid": 2, "test": 3}, "text audio", True),

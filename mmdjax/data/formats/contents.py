@@ -33,13 +33,14 @@ LAYOUTS = {
     "csd": "csd",
     "mmin": "mmin",
     "folder": "folder",
+    "pickles": "pickle_folder",
     "gcnet": "gcnet_folder",
 }
 ALLOWED = (
     "a pickle, .npz or HDF5 file of arrays (N, T, C), a .csv table, .csd files, a folder of MMIN "
     "or GCNet, or FOLDER/<modality>/<id>.npy"
 )
-_PICKLES = (".pkl", ".pickle", ".p", ".pk")
+PICKLES = (".pkl", ".pickle", ".p", ".pk")
 _RANGE = re.compile(r"(.+)\[(\d{1,9}):(\d{1,9})\]", re.DOTALL)
 # (N, T, C), or N sequences (T_i, C), where shape is (N, None, C); `rows[a:b]` is an array, or a
 # list of them, read at that moment.
@@ -144,7 +145,7 @@ def _layout(path: Path) -> str:
         return "npy"
     if start == b"\x89HDF\r\n\x1a\n":
         return "h5"
-    if start.startswith(b"\x80") or path.suffix.lower() in _PICKLES:
+    if start.startswith(b"\x80") or path.suffix.lower() in PICKLES:
         return "pickle"
     if path.suffix.lower() in (".csv", ".tsv") and start:
         return "csv"
@@ -157,13 +158,15 @@ def _layout_of_folder(path: Path) -> str:
     suffixes = {x.suffix for x in inside}
     if ".csd" in suffixes:
         return "csd"
-    if suffixes & set(_PICKLES) and any(folder.name == "features" for folder in folders):
+    if suffixes & set(PICKLES) and any(folder.name == "features" for folder in folders):
         return "gcnet"
     suffixes = {file.suffix for folder in folders for file in folder.iterdir()}
     if suffixes & {".h5", ".hdf5"}:
         return "mmin"
     if ".npy" in suffixes:
         return "folder"
+    if {x.suffix.lower() for x in inside} & set(PICKLES):
+        return "pickles"
     raise refused(path, "a folder without features", ALLOWED)
 
 

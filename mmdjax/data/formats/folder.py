@@ -27,7 +27,7 @@ def open_path(path: Path) -> Contents:
     if not files:
         raise refused(path, "no folder of .npy files in it", "FOLDER/<modality>/<id>.npy")
     ids = sorted({id for by_id in files.values() for id in by_id})
-    labels, splits, notes = _labels(path / "labels.csv", ids)
+    labels, splits, notes = labels_of(path / "labels.csv", ids)
     parts = {}
     for split in dict.fromkeys(splits):
         rows = [id for id, its_split in zip(ids, splits, strict=True) if its_split == split]
@@ -118,8 +118,8 @@ def write_files(where, folder: Path, parts, replaced: Changes, added: Changes) -
                 npy.write(file, np.atleast_1d(array))
 
 
-def _labels(path: Path, ids: list[str]):
-    """Return id -> label or None, the split of each id, and notes."""
+def labels_of(path: Path, ids: list[str]):
+    """Return of a labels.csv id -> label or None, the split of each id, and notes."""
     if not path.is_file():
         return None, ["all"] * len(ids), ()
     known, labels, splits, extra = set(ids), {}, {}, 0

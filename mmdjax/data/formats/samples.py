@@ -106,13 +106,24 @@ def _alone(tree: Mapping) -> bool:
     arrays = [tree[id] for id in _ids(tree)]
     if {"id", "split", "X", *tables.LABELS} & set(tree):
         return False
-    if any(numbers(x) is None or isinstance(x, (list, tuple)) for x in arrays):
+    if not arrays or not are_rows(tree):
         return False
     shapes = {x.shape for x in arrays}
-    if len({len(shape) for shape in shapes}) != 1 or not arrays:
+    if len({len(shape) for shape in shapes}) != 1:
         return False
     alike = any(len({shape[axis] for shape in shapes}) == 1 for axis in (0, -1))
     return alike and (arrays[0].ndim == 1 or len(shapes) > 1 or len(arrays) > _MOST)
+
+
+def are_rows(tree: Mapping) -> bool:
+    """Return whether each id has an array, (C,) or (T, C) or (C, T)."""
+    arrays = [tree[id] for id in _ids(tree)]
+    return all(numbers(x) is not None and not isinstance(x, (list, tuple)) for x in arrays)
+
+
+def channels_first(tree: Mapping) -> bool:
+    """Return whether the arrays of ids are (C, T), as MUStARD's are: what differs is frames."""
+    return len({tree[id].shape[-1] for id in _ids(tree)}) > 1
 
 
 def open_ids(path: Path, layout: str, tree, dump: Callable[[Path, object], None]) -> Contents:
@@ -136,8 +147,7 @@ def open_ids(path: Path, layout: str, tree, dump: Callable[[Path, object], None]
             places = {key: [(*place, id, key) for id in ids] for key in keys}
             splits[split] = Rows(names, _label(where, [part[id] for id in ids]), places)
             continue
-        shapes = {part[id].shape for id in ids}
-        turned = len({shape[-1] for shape in shapes}) > 1
+        turned = channels_first(part)
         notes += (_one_modality(len(ids), turned),)
         places = {ALONE: [(*place, id) for id in ids]}
         splits[split] = Rows(names, None, places, {}, frozenset({ALONE} if turned else ()))
