@@ -6,15 +6,16 @@ import pickle
 import numpy as np
 import pytest
 
+from mmdjax.data.formats import conversations
 from mmdjax.data.formats.contents import open_contents, write_copy
 from mmdjax.data.formats.conversations import names_of_tuple
 from mmdjax.data.sources import from_file
 from tests.protocols import field_files, layout_files
-from tests.protocols.field_files import LAYOUTS, NAMES
+from tests.protocols.field_files import LAYOUTS, NAMES, python3
 from tests.protocols.layout_files import whole
 from tests.protocols.test_safe_pickle import refusal
 
-TUPLES = [name for name in LAYOUTS if " of " in name and name != "npz of words"]
+TUPLES = [name for name in LAYOUTS if name.startswith(("IEMOCAP", "MELD", "MOSEI"))]
 KEYS = {"text": "language", "audio": "acoustic", "visual": "vision"}
 
 
@@ -48,7 +49,7 @@ def test_meld_has_speakers_ids_and_labels_of_its_own(tmp_path):
         assert part.talk["conversation"].tolist()[:3] == ["0", "0", "1"]
         assert part.talk["speaker"].tolist()[:3] == ["0", "1", "1"]
         assert part.label.tolist()[:3] == [0, 1, 1]
-        assert opened.notes == ("element 10 of 10 is left out: labels of another kind",)
+        assert opened.notes == ("element 10 of 10 is left out (of MELD, its sentiment)",)
 
 
 def test_labels_are_told_from_layers_of_roberta(tmp_path):
@@ -61,6 +62,19 @@ def test_labels_are_told_from_layers_of_roberta(tmp_path):
         assert part.label.tolist() == [-1.5, -0.5, -1.5, -0.5, 0.5]
         assert part.frames["audio"].tolist() == [1, 2, 1, 2, 3]
         assert opened.notes == ("text holds no numbers: left out",)
+
+
+@pytest.mark.parametrize("order", conversations.TUPLES)
+def test_each_order_of_a_tuple_is_told_from_the_others(order, tmp_path):
+    parts = field_files.iemocap_parts() | {"valid": NAMES[2:3], "train": NAMES[:2]}
+    parts |= {f"roberta{i}": field_files.vectors(NAMES, 1024, "f4") for i in range(1, 5)}
+    parts["other"] = parts["labels"]
+    tree = field_files.ordered(parts, order)
+    assert names_of_tuple(tree) == tuple(order.split())
+    with open_contents(python3(tmp_path / "file.pkl", tree)) as opened:
+        for split, part in opened.splits.items():
+            expected = [x for name in sorted(parts[split]) for x in parts["labels"][name]]
+            assert part.label.tolist() == expected
 
 
 def test_gcnets_tuple_is_not_one_of_these(tmp_path):
@@ -129,7 +143,7 @@ def test_lists_of_numbers_stay_lists(tmp_path):
 def test_a_conversation_that_a_modality_lacks_is_missing_and_may_be_given(tmp_path):
     parts = field_files.iemocap_parts()
     del parts["visual"][NAMES[1]]
-    path = field_files.python3(tmp_path / "lacking.pkl", tuple(parts.values()))
+    path = python3(tmp_path / "lacking.pkl", tuple(parts.values()))
     with open_contents(path) as opened:
         part = opened.splits["train"]
         lacking = part.talk["conversation"] == NAMES[1]
@@ -143,11 +157,11 @@ def test_a_conversation_that_a_modality_lacks_is_missing_and_may_be_given(tmp_pa
 def test_training_takes_validation_by_conversation(tmp_path):
     told = []
     found = from_file.read(str(field_files.iemocap(tmp_path)), KEYS, tell=told.append)
-    conversations = {
+    found = {
         split: {id.rsplit("_", 1)[0] for id in batch.id.tolist()} for split, batch in found.items()
     }
-    assert conversations["train"] | conversations["valid"] == set(NAMES[:3])
-    assert not conversations["train"] & conversations["valid"]
+    assert found["train"] | found["valid"] == set(NAMES[:3])
+    assert not found["train"] & found["valid"]
     assert any("no validation split" in line for line in told)
 
 
@@ -205,6 +219,6 @@ BAD = {
 @pytest.mark.parametrize("what", BAD)
 def test_what_does_not_fit_is_refused_by_name(what, tmp_path):
     tree, pieces = BAD[what]
-    message = refusal(field_files.python3(tmp_path / "bad.pkl", tree), open_contents)
+    message = refusal(python3(tmp_path / "bad.pkl", tree), open_contents)
     for piece in pieces:
         assert piece in message

@@ -70,6 +70,9 @@ def test_a_dict_from_ids_to_one_array_is_one_modality(tmp_path):
     made = pickle.loads((tmp_path / "made.p").read_bytes())
     for name, x in tree.items():
         np.testing.assert_array_equal(made[name], x + 1)
+    same = {f"u{i}": np.ones((2, 3)) for i in range(9)}  # more than there are modalities
+    with open_contents(python3(tmp_path / "same.pkl", same)) as opened:
+        assert opened.splits["all"].features["features"].shape == (9, 2, 3)
     vectors = {f"u{i}": np.full(3, float(i)) for i in range(4)}
     with open_contents(python3(tmp_path / "vectors.pkl", vectors)) as opened:
         assert opened.splits["all"].features["features"].shape == (4, 1, 3)
@@ -81,6 +84,7 @@ def test_a_few_arrays_of_as_many_rows_are_modalities(rows, tmp_path):
     with open_contents(python3(tmp_path / "flat.pkl", tree)) as opened:
         assert list(opened.splits["all"].features) == ["text", "audio"]
     del tree["id"]
+    tree["mean"] = np.ones((1, 4))  # no row an utterance
     with open_contents(python3(tmp_path / "flat.pkl", tree)) as opened:
         assert list(opened.splits["all"].features) == ["text", "audio"]
 

@@ -74,7 +74,7 @@ def open_tuple(
     keys, notes = _features(columns)
     if "other" in place:
         number = place["other"] + 1
-        notes += (f"element {number} of {len(names)} is left out: labels of another kind",)
+        notes += (f"element {number} of {len(names)} is left out (of MELD, its sentiment)",)
     ids = _ids(columns)
     speakers = {name: _words(rows) for name, rows in columns["speakers"].items()}
     splits = {}
@@ -187,6 +187,6 @@ def open_videos(path: Path, layout: str, tree: Mapping, dump) -> Contents:
         splits[split] = Rows(id, label, places, talk)
 
     def beside(split: str, key: str, rows) -> dict[Place, object]:
-        return {(f"{key}_of_{split}",): np.stack([np.asarray(row) for row in rows])}
+        return {(f"{split}_{key}",): np.stack([np.asarray(row) for row in rows])}
 
     return open_rows(path, layout, tree, splits, beside, dump)

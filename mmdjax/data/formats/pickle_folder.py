@@ -25,6 +25,8 @@ def open_path(path: Path) -> Contents:
         for file in sorted(path.iterdir())
         if file.suffix.lower() in PICKLES and not file.stem.endswith(tables.MARKS)
     }
+    of_splits = {name: file for name, file in files.items() if tables.names_splits([name])}
+    files = of_splits or files
     tree = {name: safe_pickle.load(file) for name, file in files.items()}
 
     def dump(output: Path, made: Mapping[str, object]) -> None:
@@ -35,7 +37,7 @@ def open_path(path: Path) -> Contents:
                 file.unlink(missing_ok=True)  # a link would lead elsewhere
                 pickles.dump(file, content)
 
-    if tables.names_splits(tree):
+    if of_splits:
         order = ("train", "valid", "val", "dev", "test")
         splits = {name: tree[name] for name in sorted(tree, key=[*order, *tree].index)}
         return pickles.open_tree(path, "pickles", splits, dump)

@@ -25,7 +25,7 @@ class Rows:
     """Where a split has its rows.
 
     Attributes:
-      id, label, talk, classes: as in `Part`.
+      id, label, talk: as in `Part`.
       places: key -> for each row its place, where there may be nothing.
       channels_first: keys whose arrays are (C, T).
     """
@@ -156,8 +156,11 @@ def _replaced(tree, split: Rows, key: str, rows, dtype) -> dict[Place, object]:
         value, new = numbers(old[row]), np.asarray(rows[row])
         given = len(new) > 0
         new = new.astype(dtype if value is None else value.dtype)
-        new = new[0] if vectors and len(new) == 1 else new
+        if vectors and len(new) == 1:
+            new = new[0]
         new = new.T if channels_first else new
+        if value is not None and given and 0 not in value.shape:
+            new = new.reshape(value.shape)
         if find(tree, place[:-1]) is None:  # a list for all rows of a conversation
             changes.setdefault(place[:-1], []).append(new if given else None)
         elif given or value is not None:

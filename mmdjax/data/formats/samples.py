@@ -18,6 +18,9 @@ from mmdjax.data.formats.places import Place, Rows, find, numbers, open_rows
 
 KEYS = ("words", "visual", "acoustic")  # of a sample, by position
 ALONE = "features"  # the key of a dict from an id to one array
+# Names of what a dict of arrays has, each of all rows.
+_NO_IDS = {"id", "split", "x", *tables.LABELS, "text", "audio", "video", "visual", "vision"}
+_NO_IDS |= {"language", "acoustic", "l", "a", "v", "t"}
 _MOST = 6  # modalities: a dict of more arrays of as many channels has a row each
 
 
@@ -26,11 +29,12 @@ def of_lists(tree) -> dict[str, tuple]:
     if isinstance(tree, list):
         lists = {"all": ()}
     elif isinstance(tree, dict) and tables.names_splits(tree):
-        lists = {key: (key,) for key, rows in tree.items() if isinstance(rows, list)}
+        lists = {key: (key,) for key in tree if tables.names_splits([key])}
     else:
         return {}
-    fits = all(_is_sample(sample) for place in lists.values() for sample in find(tree, place))
-    return lists if fits and any(len(find(tree, place)) for place in lists.values()) else {}
+    rows = [find(tree, place) for place in lists.values()]
+    fits = all(isinstance(x, list) and all(map(_is_sample, x)) for x in rows)
+    return lists if fits and any(rows) else {}
 
 
 def _is_sample(sample) -> bool:
@@ -95,7 +99,7 @@ def _ids(tree: Mapping) -> list:
 def _by_name(tree: Mapping) -> bool:
     """Return whether each id has a dict, and each dict an array."""
     dicts = [tree[id] for id in _ids(tree)]
-    return all(
+    return bool(dicts) and all(
         isinstance(part, dict) and any(numbers(x) is not None for x in part.values())
         for part in dicts
     )
@@ -104,9 +108,7 @@ def _by_name(tree: Mapping) -> bool:
 def _alone(tree: Mapping) -> bool:
     """Return whether each id has an array of as many channels, (C,) or (T, C), or (C, T)."""
     arrays = [tree[id] for id in _ids(tree)]
-    if {"id", "split", "X", *tables.LABELS} & set(tree):
-        return False
-    if not arrays or not are_rows(tree):
+    if _NO_IDS & {str(id).lower() for id in tree} or not arrays or not are_rows(tree):
         return False
     shapes = {x.shape for x in arrays}
     if len({len(shape) for shape in shapes}) != 1:
@@ -123,7 +125,9 @@ def are_rows(tree: Mapping) -> bool:
 
 def channels_first(tree: Mapping) -> bool:
     """Return whether the arrays of ids are (C, T), as MUStARD's are: what differs is frames."""
-    return len({tree[id].shape[-1] for id in _ids(tree)}) > 1
+    shapes = {tree[id].shape for id in _ids(tree)}
+    planes = all(len(shape) == 2 for shape in shapes)
+    return planes and len({c for _, c in shapes}) > 1 == len({c for c, _ in shapes})
 
 
 def open_ids(path: Path, layout: str, tree, dump: Callable[[Path, object], None]) -> Contents:
