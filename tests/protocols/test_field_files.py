@@ -6,6 +6,7 @@ import io
 import pickle
 import zipfile
 
+import h5py
 import numpy as np
 import pytest
 from rich.console import Console
@@ -230,6 +231,26 @@ def test_classes_are_shown_and_lead_to_a_classification(tmp_path):
     assert found["classes"] == ["happy", "neutral", "sad"]
     assert "classes: 0 happy, 1 neutral, 2 sad" in out.getvalue()
     assert "--config.task.kind=classification" in found["source"]
+
+
+def test_words_are_classes_in_every_layout_that_has_labels(tmp_path):
+    words = ["sad", "happy", "sad", ""]
+    rows = {f"u{i}": {"text": np.ones(2), "label": word} for i, word in enumerate(words)}
+    del rows["u3"]["label"]
+    python3(tmp_path / "ids.pkl", rows)
+    (folder := tmp_path / "folder").mkdir()
+    (folder / "text").mkdir()
+    for name in rows:
+        np.save(folder / "text" / f"{name}.npy", np.ones(2))
+    lines = [f"{name},{word}" for name, word in zip(rows, words, strict=True)]
+    (folder / "labels.csv").write_text("\n".join(["id,label", *lines]))
+    with h5py.File(tmp_path / "file.h5", "w") as file:
+        file["text"], file["label"] = np.ones((4, 2)), words
+    for path in (tmp_path / "ids.pkl", folder, tmp_path / "file.h5"):
+        with open_contents(path) as opened:
+            part = opened.splits["all"]
+            assert part.classes == ("happy", "sad"), path
+            np.testing.assert_array_equal(part.label, [1, 0, 1, np.nan])
 
 
 def torch_archive(path):

@@ -94,7 +94,7 @@ BAD_FILES = {
     ),
     "cube in a folder": (with_file("folder", "acoustic/u2.npy", cube), ["u2.npy", "(3, 4, 2)"]),
     "label that is a word": (
-        with_text("folder", "labels.csv", "id,label\nu0,good\n"),
+        with_text("folder", "labels.csv", "id,label\nu0,good\nu1,1\n"),
         ["labels.csv", "'u0'", "'good'"],
     ),
     "labels without a head": (

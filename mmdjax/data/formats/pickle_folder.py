@@ -55,14 +55,14 @@ def _open_modalities(path: Path, tree: Mapping[str, dict], dump) -> Contents:
     common = [id for id in ids if all(id in known for known in by_name.values())]
     if not common:
         raise refused(path, f"no id is in all of {listed(tree)}", "as many ids as possible in all")
-    labels, split_of, notes = folder.labels_of(path / "labels.csv", ids)
+    labels, split_of, classes, notes = folder.labels_of(path / "labels.csv", ids)
     turned = frozenset(key for key, content in tree.items() if samples.channels_first(content))
     splits = {}
     for split in dict.fromkeys(split_of):
         rows = [id for id, its_split in zip(ids, split_of, strict=True) if its_split == split]
         label = None if labels is None else np.array([labels.get(id, np.nan) for id in rows], "f4")
         places = {key: [(key, known.get(id, id)) for id in rows] for key, known in by_name.items()}
-        splits[split] = Rows(rows, label, places, {}, turned)
+        splits[split] = Rows(rows, label, places, {}, turned, classes)
 
     def beside(split: str, key: str, rows) -> dict[Place, object]:
         return {(key, id): np.asarray(row) for id, row in zip(splits[split].id, rows, strict=True)}

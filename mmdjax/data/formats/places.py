@@ -25,7 +25,7 @@ class Rows:
     """Where a split has its rows.
 
     Attributes:
-      id, label, talk: as in `Part`.
+      id, label, talk, classes: as in `Part`.
       places: key -> for each row its place, where there may be nothing.
       channels_first: keys whose arrays are (C, T).
     """
@@ -35,6 +35,7 @@ class Rows:
     places: Mapping[str, Sequence[Place]]
     talk: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     channels_first: frozenset = frozenset()
+    classes: tuple[str, ...] = ()
 
 
 def open_rows(
@@ -67,7 +68,7 @@ def open_rows(
             for key, places in rows.places.items()
         }
         part, missing = folders.joined(where, rows.id, rows.label, there, read)
-        parts[split] = dataclasses.replace(part, talk=rows.talk)
+        parts[split] = dataclasses.replace(part, talk=rows.talk, classes=rows.classes)
         notes += missing
 
     def write(output: Path, replaced: Changes, added: Changes) -> None:

@@ -137,6 +137,8 @@ def open_ids(path: Path, layout: str, tree, dump: Callable[[Path, object], None]
       UserError: naming split and key: labels or features that are no numbers.
     """
     dicts, splits, notes = of_ids(tree), {}, ()
+    columns = {split: _labels(find(tree, place)) for split, place in dicts.items()}
+    classes = values.class_names(column for column in columns.values() if column)
     for split, place in dicts.items():
         part = find(tree, place)
         ids = _ids(part)
@@ -149,7 +151,10 @@ def open_ids(path: Path, layout: str, tree, dump: Callable[[Path, object], None]
                 if isinstance(key, str) and _is_modality(key, [part[id].get(key) for id in ids])
             ]
             places = {key: [(*place, id, key) for id in ids] for key in keys}
-            splits[split] = Rows(names, _label(where, [part[id] for id in ids]), places)
+            label = None
+            if column := columns.get(split):
+                label = values.label_of(f"{where}: labels", column, len(ids), classes)
+            splits[split] = Rows(names, label, places, classes=classes)
             continue
         turned = channels_first(part)
         notes += (_one_modality(len(ids), turned),)
@@ -171,14 +176,15 @@ def _is_modality(key: str, arrays: Sequence) -> bool:
     return not marked and any(numbers(x) is not None for x in there)
 
 
-def _label(where: str, rows: Sequence[Mapping]) -> np.ndarray | None:
+def _labels(tree: Mapping) -> list:
+    """Return a label for each id that has a dict, missing where it has none; [] without labels."""
+    rows = [tree[id] for id in _ids(tree) if isinstance(tree[id], dict)]
     key = next((key for key in tables.LABELS if any(key in row for row in rows)), None)
     if key is None:
-        return None
+        return []
     known = next(row[key] for row in rows if key in row)
-    missing = np.full(np.shape(known), np.nan)
-    labels = [row.get(key, missing) for row in rows]
-    return values.label_of(f"{where}: key {key!r}", labels, len(rows))
+    missing = "" if isinstance(known, str) else np.full(np.shape(known), np.nan)
+    return [row.get(key, missing) for row in rows]
 
 
 def _one_modality(count: int, turned: bool) -> str:
