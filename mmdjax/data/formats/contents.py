@@ -37,8 +37,8 @@ LAYOUTS = {
     "gcnet": "gcnet_folder",
 }
 ALLOWED = (
-    "a pickle, .npz or HDF5 file of arrays (N, T, C), a .csv table, .csd files, a folder of MMIN "
-    "or GCNet, or FOLDER/<modality>/<id>.npy"
+    "a pickle, .npz, .npy or HDF5 file of arrays (N, T, C), a .csv table, .csd files, a folder of "
+    "MMIN, of GCNet or of pickles, or FOLDER/<modality>/<id>.npy"
 )
 PICKLES = (".pkl", ".pickle", ".p", ".pk")
 _RANGE = re.compile(r"(.+)\[(\d{1,9}):(\d{1,9})\]", re.DOTALL)
