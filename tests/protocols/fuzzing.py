@@ -75,7 +75,7 @@ def survives(path: Path, layout: str = "") -> str:
     def train():
         made = from_file.read(str(path), {key: f"m{i}" for i, key in enumerate(keys)}, layout)
         for batch in made.values():
-            assert len(batch) and (np.abs(batch.label) <= 3).all()
+            assert len(batch) and np.isfinite(batch.label).all()
             assert all(np.isfinite(x).all() for x in batch.features.values())
 
     message = told(path, use)

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 
 from mmdjax.data.formats import lazy
+from tests.protocols import field_files
 
 SPLITS = {"train": 5, "valid": 3, "test": 4}
 FRAMES = 6
@@ -241,6 +242,7 @@ LAYOUTS = {
     "MMIN file": mmin_file,
     "folder": folder_of_npy,
     "GCNet": gcnet,
+    **field_files.LAYOUTS,
 }
 
 

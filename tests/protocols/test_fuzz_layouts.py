@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmdjax.data.formats import hdf5
+from mmdjax.data.formats.conversations import TUPLES
 from tests.protocols.fuzzing import SIZES, fuzz, no_longer_than, npy, place, survives
 
 
@@ -57,12 +58,29 @@ value = st.one_of(
     st.dictionaries(st.text(max_size=2), st.integers(), max_size=2),
 )
 table = st.dictionaries(st.sampled_from(KEYS), value, max_size=8)
+names = st.one_of(st.just(["c"]), st.just({"c", 1}), value)
+row = st.one_of(*[st.just(x) for x in (1, "word", [1.5, 2.0], None, np.ones(3), np.ones((2, 3)))])
+rows = st.one_of(st.lists(row, min_size=1, max_size=2), value)
+by_conversation = st.dictionaries(st.sampled_from(["c", 1, b"c"]), rows, min_size=1, max_size=2)
+sample = st.tuples(st.tuples(value, array(), array()), value, st.text(max_size=3))
+
+
+def in_order(order: str):
+    """A tuple of dicts and names, as one of `TUPLES` has them."""
+    splits = ("train", "valid", "test")
+    return st.tuples(*[names if name in splits else by_conversation for name in order.split()])
+
+
 tree = st.one_of(
     table,
     st.dictionaries(
         st.sampled_from(["train", "valid", "test", "other", 3, None]), table, max_size=3
     ),
     st.tuples(*[st.dictionaries(st.sampled_from(["c", 1]), value, max_size=2)] * 4, value, value),
+    st.sampled_from(TUPLES).flatmap(in_order),
+    st.lists(sample, max_size=3),
+    st.fixed_dictionaries({"train": st.lists(sample, min_size=1, max_size=3)}),
+    st.dictionaries(st.sampled_from(["u", "v", 1, b"w", None]), table, max_size=3),
     value,
 )
 
@@ -123,6 +141,33 @@ def test_any_labels_csv_is_read_or_refused(share):
             )
             start = "id,label,split\nu0,1,train\n" if head else ""
             (path / "labels.csv").write_bytes((start + lines).encode(errors="surrogatepass"))
+            survives(path)
+
+    run()
+
+
+@SIZES
+def test_any_table_is_read_or_refused(share):
+    cell = st.sampled_from(["", "1", "-0.5", "nan", "inf", "1e999", "word", '"', "a;b", "\0", "é"])
+    column = st.sampled_from(
+        ["id", "split", "label", "label_a", "text_0", "text.1", "audio/7", "position", "video", ""]
+    )
+
+    @fuzz(100 * share)
+    @given(
+        header=st.lists(column, max_size=6),
+        lines=st.lists(st.lists(cell, max_size=6), max_size=4),
+        separator=st.sampled_from(",;\t"),
+        whole=st.booleans(),
+    )
+    def run(header, lines, separator, whole):
+        if whole:
+            header = list(dict.fromkeys(header))
+            lines = [(line * 6)[: len(header)] for line in lines if line]
+        text = "\n".join(separator.join(line) for line in [header, *lines])
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "table.csv"
+            path.write_text(text)
             survives(path)
 
     run()

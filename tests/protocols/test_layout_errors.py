@@ -54,7 +54,7 @@ BAD_FILES = {
     "rows differ": (npz(text=cube, audio=cube[:2]), ["'audio'", "2 rows", "allowed: 3", "'text'"]),
     "no features": (npz(label=np.ones(3)), ["no features", "'label'", "3 rows"]),
     "labels of other rows": (npz(text=cube, labels=np.ones(2)), ["'text'", "3 rows", "allowed: 2"]),
-    "labels are words": (npz(text=cube, label=np.array(list("abc"))), ["'label'", "float"]),
+    "labels are words": (npz(text=cube, label=np.array([["a", "b"]] * 3)), ["'label'", "float"]),
     "labels of rank 4": (npz(text=cube, label=np.ones((3, 1, 1, 2))), ["'label'", "(N, L, 2)"]),
     "length beyond T": (npz(text=cube, text_lengths=[1, 5, 2]), ["'text'", "row 1 is 5;", "4"]),
     "lengths of rank 3": (npz(text=cube[:0], text_lengths=cube[:0]), ["'text'", "(0, 4, 2)"]),
@@ -94,7 +94,7 @@ BAD_FILES = {
     ),
     "cube in a folder": (with_file("folder", "acoustic/u2.npy", cube), ["u2.npy", "(3, 4, 2)"]),
     "label that is a word": (
-        with_text("folder", "labels.csv", "id,label\nu0,good\n"),
+        with_text("folder", "labels.csv", "id,label\nu0,good\nu1,1\n"),
         ["labels.csv", "'u0'", "'good'"],
     ),
     "labels without a head": (
@@ -132,5 +132,5 @@ def test_bad_file_is_refused_by_name(name, tmp_path):
 
 def test_unknown_layout_is_refused(tmp_path):
     path = layout_files.npz_one(tmp_path)
-    assert "'csv'" in refusal(path, open_contents, "csv")
+    assert "'xml'" in refusal(path, open_contents, "xml")
     assert "npz:2" in refusal(path, open_contents, "npz:2")

@@ -34,6 +34,33 @@ EXPECTED = {
     "MMIN file": ("mmin", {"trn": 3, "val": 2}, "comparE", False),
     "folder": ("folder", {"train": 3, "test": 2}, "acoustic language", True),
     "GCNet": ("gcnet", {"train": 3, "valid": 1, "test": 2}, "deberta manet", True),
+    "IEMOCAP of DialogueRNN": ("pickle", {"train": 9, "test": 2}, "text audio visual", True),
+    "MELD of MMGCN": ("pickle", {"train": 9, "test": 5}, "text audio visual", True),
+    "MELD of DialogueRNN": ("pickle", {"train": 9, "test": 5}, "text audio", True),
+    "MOSEI of COGMEN": ("pickle", {"train": 5, "valid": 4, "test": 2}, "audio visual", True),
+    "IEMOCAP of COSMIC": (
+        "pickle",
+        {"train": 5, "valid": 2, "test": 4},
+        "roberta1 roberta2 roberta3 roberta4",
+        True,
+    ),
+    "IEMOCAP of SDT": (
+        "pickle",
+        {"train": 9, "test": 2},
+        "text roberta2 roberta3 roberta4 audio visual",
+        True,
+    ),
+    "bc-LSTM": ("pickle", {"train": 9, "test": 4}, "text audio video", True),
+    "MAG-BERT": ("pickle", {"train": 4, "dev": 2, "test": 3}, "visual acoustic", True),
+    "MISA": ("pickle", {"train": 3, "dev": 2, "test": 2}, "visual acoustic", True),
+    "folder of MISA": ("pickles", {"train": 3, "dev": 2, "test": 2}, "visual acoustic", True),
+    "folder of modalities": ("pickles", {"train": 4, "test": 2}, "acoustic language", True),
+    "MUStARD": ("pickle", {"all": 5}, "features", False),
+    "ids": ("pickle", {"all": 5}, "text audio", True),
+    "ids by split": ("pickle", {"train": 4, "valid": 2, "test": 3}, "text audio", True),
+    "npy": ("npy", {"train": 4, "valid": 2, "test": 3}, "text audio", True),
+    "csv": ("csv", {"train": 3, "valid": 1, "test": 2}, "text audio", True),
+    "npz of words": ("npz", {"train": 3, "valid": 1, "test": 2}, "text audio", True),
 }
 
 

@@ -66,7 +66,7 @@ def test_copy_with_nothing_changed_holds_the_same(name, tmp_path):
             assert one.files == other.files
             assert all(np.array_equal(one[k], other[k], equal_nan=k == "X") for k in one.files)
     elif path.suffix == ".pkl":
-        tree, other = (pickle.loads(p.read_bytes()) for p in (path, output))
+        tree, other = (pickle.loads(p.read_bytes(), encoding="latin1") for p in (path, output))
         assert repr(other) == repr(tree)
 
 

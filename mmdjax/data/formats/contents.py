@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdjax.data.formats import lazy, views
+from mmdjax.data.formats import foreign, lazy, views
 from mmdjax.data.formats.lazy import listed, one_line, quoted, refused
 from mmdjax.errors import UserError
 
@@ -26,18 +26,21 @@ from mmdjax.errors import UserError
 LAYOUTS = {
     "pickle": "pickles",
     "npz": "npz",
+    "npy": "npy_object",
+    "csv": "csv_table",
     "h5": "h5_tables",
     "pypots": "",  # whichever of the three above holds it
     "csd": "csd",
     "mmin": "mmin",
     "folder": "folder",
+    "pickles": "pickle_folder",
     "gcnet": "gcnet_folder",
 }
 ALLOWED = (
-    "a pickle, .npz or HDF5 file of arrays (N, T, C), .csd files, a folder of MMIN or GCNet, or "
-    "FOLDER/<modality>/<id>.npy"
+    "a pickle, .npz, .npy or HDF5 file of arrays (N, T, C), a .csv table, .csd files, a folder of "
+    "MMIN, of GCNet or of pickles, or FOLDER/<modality>/<id>.npy"
 )
-_PICKLES = (".pkl", ".pickle", ".p", ".pk")
+PICKLES = (".pkl", ".pickle", ".p", ".pk")
 _RANGE = re.compile(r"(.+)\[(\d{1,9}):(\d{1,9})\]", re.DOTALL)
 # (N, T, C), or N sequences (T_i, C), where shape is (N, None, C); `rows[a:b]` is an array, or a
 # list of them, read at that moment.
@@ -56,7 +59,8 @@ class Part:
       observed: key -> (N,) or (N, T) bool, where the file says so, or lacks a modality of a row.
       talk: where rows are utterances of conversations 'conversation' (N,) str, perhaps 'speaker'
         (N,) str and 'position' (N,) float32.
-      classes: names of the classes that labels number, the same in all splits.
+      classes: names of classes where the file's labels are words; a label is then a number in
+        them. The same in all splits.
     """
 
     features: Mapping[str, Rows]
@@ -133,12 +137,18 @@ def _layout(path: Path) -> str:
         raise refused(path, "not a regular file", ALLOWED)
     with path.open("rb") as file:
         start = file.read(8)
+    if error := foreign.of_start(path, start):
+        raise error
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return "npz"
+    if start.startswith(b"\x93NUMPY"):
+        return "npy"
     if start == b"\x89HDF\r\n\x1a\n":
         return "h5"
-    if start.startswith(b"\x80") or path.suffix.lower() in _PICKLES:
+    if start.startswith(b"\x80") or path.suffix.lower() in PICKLES:
         return "pickle"
+    if path.suffix.lower() in (".csv", ".tsv") and start:
+        return "csv"
     raise refused(path, "unknown" if start else "an empty file", ALLOWED)
 
 
@@ -148,13 +158,15 @@ def _layout_of_folder(path: Path) -> str:
     suffixes = {x.suffix for x in inside}
     if ".csd" in suffixes:
         return "csd"
-    if suffixes & set(_PICKLES) and any(folder.name == "features" for folder in folders):
+    if suffixes & set(PICKLES) and any(folder.name == "features" for folder in folders):
         return "gcnet"
     suffixes = {file.suffix for folder in folders for file in folder.iterdir()}
     if suffixes & {".h5", ".hdf5"}:
         return "mmin"
     if ".npy" in suffixes:
         return "folder"
+    if {x.suffix.lower() for x in inside} & set(PICKLES):
+        return "pickles"
     raise refused(path, "a folder without features", ALLOWED)
 
 

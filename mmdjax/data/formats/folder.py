@@ -6,12 +6,13 @@ An id that some modality lacks is a row all the same: it has no frames there, an
 from __future__ import annotations
 
 import csv
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from mmdjax.data.formats import folders, lazy, npy, tables
+from mmdjax.data.formats import folders, lazy, npy, tables, values
 from mmdjax.data.formats.contents import Changes, Contents, Part
 from mmdjax.data.formats.lazy import one_line, quoted, refused
 
@@ -27,13 +28,14 @@ def open_path(path: Path) -> Contents:
     if not files:
         raise refused(path, "no folder of .npy files in it", "FOLDER/<modality>/<id>.npy")
     ids = sorted({id for by_id in files.values() for id in by_id})
-    labels, splits, notes = _labels(path / "labels.csv", ids)
+    labels, splits, classes, notes = labels_of(path / "labels.csv", ids)
     parts = {}
     for split in dict.fromkeys(splits):
         rows = [id for id, its_split in zip(ids, splits, strict=True) if its_split == split]
         paths = {key: [by_id.get(id) for id in rows] for key, by_id in files.items()}
         label = None if labels is None else np.array([labels.get(id, np.nan) for id in rows], "f4")
-        parts[split], missing = part_of_files(path, paths, rows, label)
+        part, missing = part_of_files(path, paths, rows, label)
+        parts[split] = dataclasses.replace(part, classes=classes)
         notes += missing
 
     def write(output: Path, replaced: Changes, added: Changes) -> None:
@@ -87,17 +89,7 @@ def _rows_of_files(paths: Sequence[str | Path | None]):
                 raise ValueError("it has changed since it was opened")
         return array.astype(dtype)
 
-    if lengths.min() == lengths.max() > 0:
-        shape = (int(lengths[0]), channels)
-
-        def read(start, stop):
-            block = np.empty((stop - start, *shape), dtype)
-            for row in range(start, stop):
-                block[row - start] = row_of(row)
-            return block
-
-        return lazy.Lazy((len(paths), *shape), dtype, read)
-    return lazy.Ragged(lengths, channels, dtype, lambda rows: [row_of(row) for row in rows])
+    return lazy.row_by_row(lengths, channels, dtype, row_of)
 
 
 def write_files(where, folder: Path, parts, replaced: Changes, added: Changes) -> None:
@@ -128,10 +120,10 @@ def write_files(where, folder: Path, parts, replaced: Changes, added: Changes) -
                 npy.write(file, np.atleast_1d(array))
 
 
-def _labels(path: Path, ids: list[str]):
-    """Return id -> label or None, the split of each id, and notes."""
+def labels_of(path: Path, ids: list[str]):
+    """Return of a labels.csv id -> label or None, splits of ids, `Part.classes`, and notes."""
     if not path.is_file():
-        return None, ["all"] * len(ids), ()
+        return None, ["all"] * len(ids), (), ()
     known, labels, splits, extra = set(ids), {}, {}, 0
     with lazy.reading(path, _CSV), path.open(newline="", encoding="utf-8-sig") as file:
         try:
@@ -146,17 +138,23 @@ def _labels(path: Path, ids: list[str]):
                 if id not in known:
                     extra += 1
                     continue
-                labels[id] = _number(id, line["label"] or "nan")
+                labels[id] = line["label"] or "nan"
                 splits[id] = line.get("split") or ""
         except csv.Error as error:
             raise ValueError(str(error)) from None
+        classes = values.class_names([list(labels.values())])
+        number = {name: float(place) for place, name in enumerate(classes)}
+        labels = {
+            id: number.get(word, np.nan) if classes else _number(id, word)
+            for id, word in labels.items()
+        }
     notes = (f"labels.csv has {extra} ids without features: left out",) if extra else ()
     if "split" not in header:
-        return labels, ["all"] * len(ids), notes
+        return labels, ["all"] * len(ids), classes, notes
     for id in ids:
         if not splits.get(id):
             raise refused(path, f"id {quoted(id)} has no split", _CSV)
-    return labels, [splits[id] for id in ids], notes
+    return labels, [splits[id] for id in ids], classes, notes
 
 
 def _number(id: str, text: str) -> float:

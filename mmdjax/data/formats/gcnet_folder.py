@@ -41,8 +41,7 @@ def open_path(path: Path, keys: Iterable[str] = ()) -> Contents:
 
 def open_pickle(path: Path, tree, root: Path | None = None, keys: Iterable[str] = ()) -> Contents:
     """Open the pickle, whose content is `tree`, or the folder `root` that holds it."""
-    fits = isinstance(tree, (tuple, list)) and len(tree) in (6, 7)
-    if not (fits and all(isinstance(by_conversation, dict) for by_conversation in tree[:4])):
+    if not fits(tree):
         raise refused(path, "not the layout of GCNet", ALLOWED)
     features = path.parent / "features"
     known = folder.modality_folders(features) if features.is_dir() else []
@@ -55,7 +54,7 @@ def open_pickle(path: Path, tree, root: Path | None = None, keys: Iterable[str] 
     splits = ("train", "valid", "test") if len(tree) == 7 else ("train", "test")
     for split, conversations in zip(splits, tree[4:], strict=True):
         where = f"{path}: split {split!r}"
-        ids, labels, talk = _utterances(where, *tree[:3], conversations)
+        ids, labels, talk = utterances(where, *tree[:3], conversations)
         files, names = {}, [folders.plain_name(where, id) for id in ids]
         for key in keys or known:
             paths = [f"{features}/{key}/{name}.npy" for name in names]
@@ -79,7 +78,16 @@ def open_pickle(path: Path, tree, root: Path | None = None, keys: Iterable[str] 
     return Contents(root or path, "gcnet", parts, write, notes)
 
 
-def _utterances(where: str, ids: dict, labels: dict, speakers: dict, conversations):
+def fits(tree) -> bool:
+    """Return whether a pickle's content is GCNet's tuple."""
+    return (
+        isinstance(tree, (tuple, list))
+        and len(tree) in (6, 7)
+        and all(isinstance(by_conversation, dict) for by_conversation in tree[:4])
+    )
+
+
+def utterances(where: str, ids: dict, labels: dict, speakers: dict, conversations):
     """Return names and labels of a split's utterances, conversation by conversation in order, and
     `Part.talk`."""
     if not isinstance(conversations, (set, frozenset, dict)) and not _is_sequence(conversations):

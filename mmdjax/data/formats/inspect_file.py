@@ -40,9 +40,10 @@ def describe(path, layout: str = "", advance: Callable[[int, int], None] | None 
       path, layout, notes; splits: name -> {rows, keys, label, repeated_ids, conversations: their
       number, least, median and most utterances, [] where there are none}, where a key has shape,
       dtype, frames (min, median, max), nan_frames, nan_share, zero_rows and missing_rows, and a
-      label has labelled, and min, max, and counts by value or by bin; columns: key -> what is
-      suspicious -> columns; shared_ids: of each two splits that share some; source: flags
-      that name the data; suggestion: the flag that names the modalities.
+      label has labelled, and min, max, and counts by value or by bin; classes: their names, where
+      labels are words; columns: key -> what is suspicious -> columns; shared_ids: of each two
+      splits that share some; source: flags that name the data; suggestion: the flag that names
+      the modalities.
 
     Raises:
       UserError: the file cannot be read.
@@ -76,6 +77,7 @@ def describe(path, layout: str = "", advance: Callable[[int, int], None] | None 
             "layout": contents.layout,
             "notes": list(contents.notes),
             "splits": splits,
+            "classes": list(next(iter(contents.splits.values())).classes),
             "columns": {key: kinds for key, kinds in suspicious.items() if kinds},
             "shared_ids": _shared(contents),
             "source": _source(contents, layout),
@@ -180,7 +182,9 @@ def _source(contents: Contents, layout: str) -> str:
     path = f"--config.data.path={shlex.quote(str(contents.path))}"
     if contents.layout != "gcnet":
         flags = f"--config.data.name=file {path}"
-        return flags + (f" --config.data.layout={shlex.quote(layout)}" if layout else "")
+        flags += f" --config.data.layout={shlex.quote(layout)}" if layout else ""
+        named = any(part.classes for part in contents.splits.values())
+        return flags + (" --config.task.kind=classification" if named else "")
     label = np.concatenate([by_rows(label)[:, 0] for label in labels])
     flags = f"--config.method=gsdnet --config.data.name=gcnet {path}"
     return flags + (" --config.task.kind=classification" if looks_like_classes(label) else "")

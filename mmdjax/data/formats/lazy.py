@@ -188,6 +188,25 @@ def ragged(sequences: Sequence) -> Ragged:
     return Ragged(lengths, first.shape[1], first.dtype, read)
 
 
+def row_by_row(lengths: np.ndarray, channels: int, dtype, row_of: Callable[[int], np.ndarray]):
+    """Return (N, T, C) if all N rows have T frames, else N sequences (T_i, C).
+
+    Args:
+      row_of: number -> array (T_i, C) of `dtype`.
+    """
+    if not lengths.min() == lengths.max() > 0:
+        return Ragged(lengths, channels, dtype, lambda rows: [row_of(row) for row in rows])
+    shape = (int(lengths[0]), channels)
+
+    def read(start, stop):
+        block = np.empty((stop - start, *shape), dtype)
+        for row in range(start, stop):
+            block[row - start] = row_of(row)
+        return block
+
+    return Lazy((len(lengths), *shape), dtype, read)
+
+
 def is_ragged(rows) -> bool:
     return None in rows.shape
 

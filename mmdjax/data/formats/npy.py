@@ -38,14 +38,23 @@ def read_header(where, file: BinaryIO) -> Header:
       UserError: no header, or one of objects or fields.
     """
     with lazy.reading(where, ALLOWED):
-        start = file.read(8)
-        sizes = {b"\1\0": "<H", b"\2\0": "<I", b"\3\0": "<I"}
-        if not start.startswith(b"\x93NUMPY") or start[6:] not in sizes:
-            raise ValueError("not a .npy header")
-        (size,) = struct.unpack(sizes[start[6:]], file.read(struct.calcsize(sizes[start[6:]])))
-        if size > _LONGEST:
-            raise ValueError(f"a header of {size} bytes")
-        return Header(*_parsed(file.read(size).decode("latin1").strip()), file.tell())
+        return Header(*_parsed(header_text(file)), file.tell())
+
+
+def header_text(file: BinaryIO) -> str:
+    """Read the start of a file, and leave it at its first array byte.
+
+    Raises:
+      ValueError, struct.error: no header.
+    """
+    start = file.read(8)
+    sizes = {b"\1\0": "<H", b"\2\0": "<I", b"\3\0": "<I"}
+    if not start.startswith(b"\x93NUMPY") or start[6:] not in sizes:
+        raise ValueError("not a .npy header")
+    (size,) = struct.unpack(sizes[start[6:]], file.read(struct.calcsize(sizes[start[6:]])))
+    if size > _LONGEST:
+        raise ValueError(f"a header of {size} bytes")
+    return file.read(size).decode("latin1").strip()
 
 
 @functools.lru_cache(64)  # a folder holds thousands of files of one shape

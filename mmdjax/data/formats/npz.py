@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdjax.data.formats import lazy, npy, tables
+from mmdjax.data.formats import foreign, lazy, npy, tables
 from mmdjax.data.formats.contents import Contents
 from mmdjax.data.formats.lazy import quoted, refused
 from mmdjax.errors import UserError
@@ -49,6 +49,8 @@ def open_path(path: Path) -> Contents:
 def _members(path: Path, archive: zipfile.ZipFile) -> dict[tuple[str, ...], zipfile.ZipInfo]:
     """Return names -> member, for those that are arrays."""
     infos, size = archive.infolist(), path.stat().st_size
+    if error := foreign.of_members(path, (info.filename for info in infos)):
+        raise error
     if len(infos) > _MEMBERS:
         raise refused(path, f"{len(infos)} members", f"at most {_MEMBERS}")
     infos = [info for info in infos if info.filename.endswith(".npy")]

@@ -1,4 +1,5 @@
-"""Pickles: MMSA's `{train, valid, test}`, MulT's `*_data.pkl`, a flat dict, PyPOTS; GCNet's tuple.
+"""Pickles: MMSA's `{train, valid, test}`, MulT's `*_data.pkl`, a flat dict, PyPOTS; and those that
+`conversations`, `samples` and `gcnet_folder` describe.
 
 Large arrays stay in the file when it is opened, and are streamed when it is written.
 """
@@ -7,39 +8,65 @@ from __future__ import annotations
 
 import pickle
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from mmdjax.data.formats import gcnet_folder, lazy, safe_pickle, tables
+from mmdjax.data.formats import (
+    conversations,
+    foreign,
+    gcnet_folder,
+    lazy,
+    places,
+    safe_pickle,
+    samples,
+    tables,
+)
 from mmdjax.data.formats.contents import Contents
 from mmdjax.data.formats.lazy import listed, refused
 
 PROTOCOL = 4  # python 3.4 and later
+ALLOWED = (
+    "a dict of arrays, of dicts of arrays ('train', 'valid', 'test') or from ids to arrays, lists "
+    "of ((words, visual, acoustic), label, id), or a tuple of conversations as DialogueRNN, MMGCN, "
+    "COSMIC or GCNet unpack it"
+)
 
 
 def open_path(path: Path) -> Contents:
     """Open a pickle; raise `UserError` unless it holds plain arrays in one of these layouts."""
-    tree = safe_pickle.load(path)
-    if isinstance(tree, (tuple, list)):
+    return open_tree(path, "pickle", safe_pickle.load(path), dump)
+
+
+def open_tree(
+    path: Path, layout: str, tree: object, dump: Callable[[Path, object], None]
+) -> Contents:
+    """Open what a pickle holds.
+
+    Args:
+      layout: of the file. dump: (output, tree) writes such a file.
+
+    Raises:
+      UserError: it holds no plain arrays in one of these layouts.
+    """
+    if isinstance(tree, (tuple, list)) and conversations.names_of_tuple(tree):
+        return conversations.open_tuple(path, layout, tree, dump)
+    if samples.of_lists(tree):
+        return samples.open_lists(path, layout, tree, dump)
+    if isinstance(tree, (tuple, list)) and gcnet_folder.fits(tree):
         return gcnet_folder.open_pickle(path, tree)
     if not isinstance(tree, dict) or not tree:
-        problem = "an empty dict" if isinstance(tree, dict) else f"a {type(tree).__name__}"
-        allowed = (
-            "a dict of arrays, of dicts of arrays ('train', 'valid', 'test'), or GCNet's tuple"
-        )
-        raise refused(path, f"holds {problem}", allowed)
+        raise foreign.of_object(path, tree, ALLOWED)
+    if conversations.modalities_of_videos(tree):
+        return conversations.open_videos(path, layout, tree, dump)
+    if samples.of_ids(tree):
+        return samples.open_ids(path, layout, tree, dump)
 
     def write(output: Path, changed: dict) -> None:
-        copy = dict(tree)
-        for names, value in changed.items():
-            if len(names) == 1:
-                copy[names[0]] = value
-            else:
-                copy[names[0]] = dict(copy[names[0]]) | {names[1]: value}
-        dump(output, copy)
+        dump(output, places.with_changes(tree, changed))
 
-    return tables.open_table(path, "pickle", _table(path, tree), write, sequences=True)
+    return tables.open_table(path, layout, _table(path, tree), write, sequences=True)
 
 
 def _table(path: Path, tree: dict) -> tables.Table:
@@ -55,7 +82,7 @@ def _table(path: Path, tree: dict) -> tables.Table:
     return {(split, key): nested[split][key] for split, key in pairs}
 
 
-def dump(path: Path, tree: object) -> None:
+def dump(path: Path, tree: object, header: bytes = b"") -> None:
     """Pickle plain containers of arrays, for numpy 1 and 2; `Lazy` rows become arrays, a block in
     memory at a time.
 
@@ -63,6 +90,7 @@ def dump(path: Path, tree: object) -> None:
       OSError: the disk is full, or the like.
     """
     with path.open("wb") as file:
+        file.write(header)
         _Pickler(file).dump(tree)
 
 

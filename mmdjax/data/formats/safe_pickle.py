@@ -165,8 +165,10 @@ class _Unpickler(pickle._Unpickler):
     dispatch[pickle.BUILD[0]] = load_build
 
 
-def load(path: str | os.PathLike) -> object:
+def load(path: str | os.PathLike, start: int = 0) -> object:
     """Return the object in a pickle of any protocol, by python 2 or 3, numpy 1 or 2.
+
+    The pickle begins at byte `start` of the file.
 
     Buffers of a MiB and more stay in the file: an array in C order becomes a `lazy.ArrayInFile`,
     plain bytes a `BytesInFile`. Arrays of strings, in Fortran's order, or of protocol 2 and below
@@ -177,6 +179,7 @@ def load(path: str | os.PathLike) -> object:
     """
     try:
         with open(path, "rb") as file:
+            file.seek(start)
             return _Unpickler(file, path).load()
     except OSError as error:
         problem = error.strerror

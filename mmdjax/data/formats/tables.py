@@ -75,11 +75,16 @@ def open_table(
         or a column of splits that does not fit.
     """
     splits = _find_splits(path, table)
-    parts = {
-        split: _part(
-            path, {key: table[name] for key, name in keys.items()}, split, splits.rows.get(split)
-        )
+    columns = {
+        split: {key: table[name] for key, name in keys.items()}
         for split, keys in splits.columns.items()
+    }
+    classes = values.class_names(
+        part[key] for part in columns.values() if (key := _label_key(part))
+    )
+    parts = {
+        split: _part(path, part, split, splits.rows.get(split), classes)
+        for split, part in columns.items()
     }
 
     def write_changed(output: Path, replaced: Changes, added: Changes) -> None:
@@ -143,7 +148,11 @@ def _rows_of_splits(where: str, value) -> dict[str, np.ndarray]:
     return {name: np.flatnonzero(np.array(names) == name) for name in order}
 
 
-def _part(path: Path, columns: Mapping[str, object], split: str, rows=None) -> Part:
+def _label_key(columns: Mapping[str, object]) -> str:
+    return next((key for key in LABELS if columns.get(key) is not None), "")
+
+
+def _part(path: Path, columns: Mapping[str, object], split: str, rows, classes) -> Part:
     """Return a split of a table, of all rows or of some.
 
     Features are arrays (N, T, C) of numbers, (N, C), which become (N, 1, C), and lists of N
@@ -168,10 +177,10 @@ def _part(path: Path, columns: Mapping[str, object], split: str, rows=None) -> P
             frames[key] = of_rows(values.lengths_of(at, lengths, count, x.shape[1]))
         if mask is not None:
             observed[key] = of_rows(values.observed_of(at, mask, x))
-    label_key = next((key for key in LABELS if key in columns), "")
-    label = columns.get(label_key)
-    if label is not None:
-        label = of_rows(values.label_of(f"{where}: key {label_key!r}", label, count))
+    label = None
+    if label_key := _label_key(columns):
+        at = f"{where}: key {label_key!r}"
+        label = of_rows(values.label_of(at, columns[label_key], count, classes))
     prefix = "" if split == "all" else f"{one_line(split, 64)}/"
     ids = [f"{prefix}{row}" for row in range(count)]
     if columns.get("id") is not None:
@@ -179,7 +188,7 @@ def _part(path: Path, columns: Mapping[str, object], split: str, rows=None) -> P
     if rows is not None:
         features = {key: views.chosen(x, rows) for key, x in features.items()}
     talk = {name: of_rows(a) for name, a in _talk(where, columns, count).items()}
-    return Part(features, label, of_rows(np.array(ids, str)), frames, observed, talk)
+    return Part(features, label, of_rows(np.array(ids, str)), frames, observed, talk, classes)
 
 
 def _features(where: str, columns: Mapping[str, object]) -> tuple[dict, int]:
@@ -258,7 +267,7 @@ def _rewritten(
         names = splits.columns[split][key]
         value = table[names]
         if lazy.is_ragged(rows):
-            changed[names] = _sequences(value, rows)
+            changed[names] = views.sequences_like(value, rows)
             continue
         rows = rows if len(value.shape) == 3 else views.reshaped(rows, value.shape[1:])
         if splits.kind == "column":
@@ -275,23 +284,3 @@ def _rewritten(
             rows = views.scattered(changed.get(names, zeros), splits.rows[split], rows)
         changed[names] = rows
     return changed
-
-
-def _sequences(value, rows: lazy.Ragged) -> list | np.ndarray:
-    """Return sequences as `value` holds them, in a list or in an array of objects; each is read
-    when it is written."""
-
-    def sequence(row: int) -> lazy.Lazy:
-        dtype = value[row].dtype
-
-        def read(start, stop):
-            return rows.read([row])[0][start:stop].astype(dtype)
-
-        return lazy.Lazy((rows.lengths[row].item(), rows.shape[2]), dtype, read)
-
-    sequences = [sequence(row) for row in range(len(rows))]
-    if isinstance(value, list):
-        return sequences
-    array = np.empty(len(sequences), object)
-    array[:] = sequences
-    return array

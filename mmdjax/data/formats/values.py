@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from mmdjax.data.formats.lazy import reading, refused
 
 _LONGEST_NAME = 256  # characters: numpy pads every name to the longest
+_MOST_CLASSES = 256  # more of them are sentences
+MISSING = {"", "nan", "NaN", "NA", "null"}  # words of what is not there
 
 
 def shape_of(value) -> tuple[int, ...]:
@@ -57,12 +60,54 @@ def _array(where: str, value, count: int, allowed: str) -> np.ndarray:
             raise ValueError(str(error)) from None
 
 
-def label_of(where: str, value, count: int) -> np.ndarray:
+def class_names(columns: Iterable) -> tuple[str, ...]:
+    """Return the names of classes in columns of labels, sorted; () unless all hold words.
+
+    Words of `MISSING` are labels that are missing. Where one spells a number all have to.
+    """
+    names: set[str] = set()
+    for column in columns:
+        words = _words(column)
+        if words is None:
+            return ()
+        names.update(words)
+    names -= MISSING
+    if any(_is_number(name) for name in names) or len(names) > _MOST_CLASSES:
+        return ()
+    return tuple(sorted(names))
+
+
+def _words(value) -> list[str] | None:
+    """Return a column (N,) or (N, 1) of str or bytes as a list; None of anything else."""
+    shape = shape_of(value)
+    kind = getattr(getattr(value, "dtype", None), "kind", "O")
+    if kind not in "USO" or shape[1:] not in ((), (1,)) or not shape:
+        return None
+    items = value if isinstance(value, (list, tuple)) else by_rows(np.asarray(value))[:, 0].tolist()
+    if not all(isinstance(x, (str, bytes)) and len(x) <= _LONGEST_NAME for x in items):
+        return None
+    return [text(x) or "" for x in items]
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return float(word) is not None
+    except ValueError:
+        return False
+
+
+def label_of(where: str, value, count: int, classes: Sequence[str] = ()) -> np.ndarray:
     """Return labels (N,) or (N, L), float32, or int32 where the file has whole numbers by type.
 
     Files hold (N,), (N, 1), (N, L), (N, 1, L), or pairs (N, L, 2) as IEMOCAP's, of which the larger
     counts.
+
+    Args:
+      classes: the names of which `value` holds one a row, if they are words; see `class_names`.
     """
+    if classes:
+        number = {name: place for place, name in enumerate(classes)}
+        value = [number.get(name, np.nan) for name in _words(value) or ()]
     allowed = f"{count} numbers, or (N, L), (N, 1, L) or (N, L, 2) of them"
     label = _array(where, value, count, allowed)
     whole = np.asarray(value).dtype.kind in "iub" and np.abs(label).max(initial=0) < 2**31

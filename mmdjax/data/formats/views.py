@@ -91,3 +91,23 @@ def scattered(rows, index: np.ndarray, source) -> Lazy:
         return block
 
     return Lazy(rows.shape, rows.dtype, read)
+
+
+def sequences_like(value, rows: Ragged) -> list | np.ndarray:
+    """Return sequences as `value` holds them, in a list or in an array of objects; each is read
+    when it is written."""
+
+    def sequence(row: int) -> Lazy:
+        dtype = value[row].dtype
+
+        def read(start, stop):
+            return rows.read([row])[0][start:stop].astype(dtype)
+
+        return Lazy((rows.lengths[row].item(), rows.shape[2]), dtype, read)
+
+    sequences = [sequence(row) for row in range(len(rows))]
+    if isinstance(value, list):
+        return sequences
+    array = np.empty(len(sequences), object)
+    array[:] = sequences
+    return array
