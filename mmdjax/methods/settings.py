@@ -20,6 +20,8 @@ class Latents:
     Attributes:
       frames, channels: T and D of their output.
       dropout: on their input features.
+      noise: deviation of the Gaussian noise that training adds to standardised features, and in
+        stage 2 to standardised latents.
       reconstruction: weight of the loss by which they learn from utterances without a label, too:
         the mean square of what a linear map makes of latents, against the features. It is off
         where all training utterances have a label.
@@ -28,15 +30,27 @@ class Latents:
     frames: int = field(48, low=1, auto=True)
     channels: int = field(32, low=1, auto=True)
     dropout: float = field(0.0, low=0, below=1)
+    noise: float = field(0.0, low=0)
     reconstruction: float = field(0.1, low=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Fusion:
-    """MulT: layers and heads of each transformer, dropout on attention and elsewhere."""
+    """The network that predicts from completed latents.
 
+    Attributes:
+      network: 'mult' (the published one), 'pooled' (a multilayer perceptron on means over time,
+        for sets of hundreds or a few thousand utterances), or '' for what fits the data.
+      layers: of each transformer, or hidden ones.
+      heads, attention_dropout: of the transformers.
+      width: of the hidden layers of 'pooled'.
+      dropout: everywhere else.
+    """
+
+    network: str = field("mult", names=("mult", "pooled", ""))
     layers: int = field(4, low=1, auto=True)
     heads: int = field(8, low=1, auto=True)
+    width: int = field(256, low=1, auto=True)
     attention_dropout: float = field(0.2, low=0, below=1)
     dropout: float = field(0.1, low=0, below=1)
 

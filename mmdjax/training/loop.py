@@ -101,7 +101,8 @@ def fit(
         common, own = place.copied(source.common), place.own_rows(settings.batch)
 
         def taken(state: State, epoch: int, index: int, rows: Rows) -> State:
-            batch = jax.tree.map(lambda a: a[rows.rows[own]], source.rows)
+            here = rows.rows[own]  # of an epoch that goes through the data several times
+            batch = jax.tree.map(lambda a: a[here % len(a)], source.rows)
             batch, weight = place.batch((batch, rows.weight[own]))
             where = np.array([*words, epoch, index], np.uint32)
             made = trainer.step(state, batch, common, weight, where, frames=rows.frames)

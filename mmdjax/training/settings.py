@@ -13,6 +13,8 @@ class Training:
 
     Attributes:
       epochs: at most.
+      passes: times that an epoch goes through the data; more than once for small sets, so that
+        validation takes its share of the time and no more.
       patience: epochs without a better validation loss before it stops.
       batch: samples a step, over all devices.
       learning_rate: at its peak.
@@ -23,6 +25,7 @@ class Training:
     """
 
     epochs: int = field(50, low=1)
+    passes: int = field(1, low=1, auto=True)
     patience: int = field(10, low=1)
     batch: int = field(32, low=1, auto=True)
     learning_rate: float = field(1e-3, above=0)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mmdjax.training.checkpoints import PhaseStore
 from mmdjax.training.loop import Schedule, fit
 from mmdjax.training.step import make_trainer, prepare_step, steps_per_epoch
@@ -49,8 +51,14 @@ def trainer_of(phase, config):
     Args:
       phase: `mmdjax.methods.method.Phase`. config: `mmdjax.config.Config`.
     """
-    steps = steps_per_epoch(phase.bucket, phase.settings.batch) * phase.settings.epochs
+    settings = phase.settings
+    steps = steps_per_epoch(passed(phase), settings.batch) * settings.epochs
     return make_trainer(phase.loss, phase.settings, steps, config.mesh)
+
+
+def passed(phase) -> np.ndarray:
+    """Return the bucket of each sample of an epoch: the data as often as it goes through them."""
+    return np.tile(phase.bucket, phase.settings.passes)
 
 
 def prepare(phase, config) -> None:
@@ -98,7 +106,7 @@ def _fit(method, phase, params, seed: int, place, may_train: bool):
     init, key = phase_keys(seed, phase.name)
     schedule = Schedule(
         name=f"seed {seed}: {phase.title}",
-        bucket=phase.bucket,
+        bucket=passed(phase),
         buckets=phase.buckets,
         key=key,
         # The order of batches: a function of the seed, the phase's name and the epoch.

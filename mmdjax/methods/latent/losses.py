@@ -39,7 +39,7 @@ def utterance_rows(batch: Batch) -> dict:
 
 
 @shared
-def classifier_loss(encoders, fusion, task, reconstruction=None):
+def classifier_loss(encoders, fusion, task, reconstruction=None, noise: float = 0.0):
     """Return the loss of stage 1a: encoders and fusion on what there is (thesis eq. 5.22).
 
     What an utterance lacks by nature is zero, with the frames of the modalities that it has.
@@ -48,6 +48,7 @@ def classifier_loss(encoders, fusion, task, reconstruction=None):
       task: of `mmdjax.tasks`, whose loss it is.
       reconstruction: `networks.encoders.Reconstruction`, by which the encoders learn from
         utterances without a label, too; None for labels alone.
+      noise: deviation of what is added to features.
 
     data: {'features': {m: (B, T_m, C_m)}, 'valid': {m: (B, T_m)}, 'label': (B,)}; with
     `reconstruction` for all rows 'labelled', the share of rows with a label, and 'weight'.
@@ -55,9 +56,16 @@ def classifier_loss(encoders, fusion, task, reconstruction=None):
 
     def loss(params, data, weight, key, frames):
         key_encoder, key_fusion = jax.random.split(key)
+        features = data["features"]
+        if noise:
+            key_noise = jax.random.fold_in(key, 2)
+            features = {
+                m: x + noise * jax.random.normal(jax.random.fold_in(key_noise, i), x.shape)
+                for i, (m, x) in enumerate(features.items())
+            }
         x, valid = encoders.apply(
             params["encoders"],
-            data["features"],
+            features,
             data["valid"],
             deterministic=False,
             rngs={"dropout": key_encoder},
@@ -176,7 +184,7 @@ def holes(valid):
     return later & ~valid
 
 
-def completion_loss(decoder, fusion, task, fill: str, align_weight: float):
+def completion_loss(decoder, fusion, task, fill: str, align_weight: float, noise: float = 0.0):
     """Stage 2: fusion, and the decoder where there are draws, under missing modalities.
 
     L_task + lambda L_align (thesis eq. 5.23). Each row takes one of its R incomplete sets, or with
@@ -185,18 +193,19 @@ def completion_loss(decoder, fusion, task, fill: str, align_weight: float):
     Args:
       task: of `mmdjax.tasks`, whose loss L_task is.
       fill: 'draws' (with the decoder), or 'constant'.
+      noise: deviation of what is added to latents.
 
     data: {'z', 'valid', 'label', 'observed' (B, R, M), 'fill' (B, R, M, T, D) of draws}; for all
     rows 'scale', and a constant 'fill' (M, D), which is all that 'zero' and 'mean' differ in: they
     get one loss.
     """
     if fill == "draws":
-        return _completion_loss(decoder, fusion, task, True, align_weight)
-    return _completion_loss(None, fusion, task, False, 0.0)
+        return _completion_loss(decoder, fusion, task, True, align_weight, noise)
+    return _completion_loss(None, fusion, task, False, 0.0, noise)
 
 
 @shared
-def _completion_loss(decoder, fusion, task, drawn: bool, align_weight: float):
+def _completion_loss(decoder, fusion, task, drawn: bool, align_weight: float, noise: float):
     def loss(params, data, weight, key, frames):
         z, valid = data["z"][:, :, :frames], data["valid"][:, :, :frames]
         batch, modalities = z.shape[:2]
@@ -214,9 +223,12 @@ def _completion_loss(decoder, fusion, task, drawn: bool, align_weight: float):
         mask = filled_valid(valid, observed)
         if drawn:
             filled = align(decoder, params.get("decoder"), filled, mask, observed)
+        given = filled
+        if noise:
+            given = filled + noise * jax.random.normal(jax.random.fold_in(key, 2), filled.shape)
         output = fusion.apply(
             params["fusion"],
-            raw(filled, mask, data["scale"]),
+            raw(given, mask, data["scale"]),
             mask,
             deterministic=False,
             rngs={"dropout": keys[2]},

@@ -20,6 +20,7 @@ from mmdjax.networks import score_networks
 from mmdjax.networks.alignment import AlignmentDecoder
 from mmdjax.networks.encoders import Encoders, coverage
 from mmdjax.networks.fusion import MulT
+from mmdjax.networks.pooled import PooledMLP
 
 
 class Scale(NamedTuple):
@@ -31,7 +32,7 @@ class Scale(NamedTuple):
 
 class Modules(NamedTuple):
     encoders: Encoders
-    fusion: MulT
+    fusion: nn.Module
     score: nn.Module
     decoder: AlignmentDecoder
     sde: sdes.SDE
@@ -50,7 +51,7 @@ def build(config, modalities: tuple[str, ...], outputs: int = 1) -> Modules:
         Encoders(
             modalities, config.latents.frames, config.latents.channels, config.latents.dropout
         ),
-        MulT(fusion.layers, fusion.heads, fusion.attention_dropout, fusion.dropout, outputs),
+        fusion_of(fusion, outputs),
         score_networks.REGISTRY[score.network](
             len(modalities),
             config.latents.frames,
@@ -60,6 +61,14 @@ def build(config, modalities: tuple[str, ...], outputs: int = 1) -> Modules:
         AlignmentDecoder(decoder.channels, decoder.blocks, decoder.reduction),
         sdes.REGISTRY[config.diffusion.sde](),
     )
+
+
+def fusion_of(fusion, outputs: int) -> nn.Module:
+    """Return the network of `methods.settings.Fusion`: (x (B, M, T, D), valid (B, M, T),
+    deterministic) -> (B, outputs)."""
+    if fusion.network == "pooled":
+        return PooledMLP(fusion.layers, fusion.width, fusion.dropout, outputs)
+    return MulT(fusion.layers, fusion.heads, fusion.attention_dropout, fusion.dropout, outputs)
 
 
 def encode_gaps(modules: Modules, encoders, scale, features, valid, observed):

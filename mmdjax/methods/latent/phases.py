@@ -64,7 +64,11 @@ def classifier(space: Space) -> Phase:
         reads=CLASSIFIER,
         settings=space.config.classifier_training,
         loss=losses.classifier_loss(
-            space.modules.encoders, space.modules.fusion, space.task, reconstruction
+            space.modules.encoders,
+            space.modules.fusion,
+            space.task,
+            reconstruction,
+            space.config.latents.noise,
         ),
         init=lambda key, params: space.initial_classifier(key),
         load=lambda params, seed, place: (source, validate),
@@ -128,6 +132,7 @@ def stage_2(space: Space, fill: str) -> Phase:
         space.task,
         "draws" if draws else "constant",
         config.decoder.weight if draws else 0.0,
+        config.latents.noise,
     )
 
     def init(key, params):
