@@ -101,7 +101,8 @@ def run(
 def _run(config, resolved, dataset, places, may_train: bool, reporter, counter) -> list[dict]:
     started, folder = time.monotonic(), places.folder
     sizes = ", ".join(f"{name} {len(batch)}" for name, batch in dataset.splits.items())
-    reporter.print(f"{config.title}: {sizes} utterances; {', '.join(dataset.modalities)}")
+    names = ", ".join(dataset.modalities)
+    reporter.print(f"{config.title}: {sizes} utterances; {names}; {dataset.task.summary}")
     systems = [
         System(r.name, r, r.method(r.config, dataset, reporter), places.system(r)) for r in resolved
     ]

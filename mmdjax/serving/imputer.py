@@ -22,6 +22,7 @@ import numpy as np
 
 from mmdjax import config as configs
 from mmdjax import tasks
+from mmdjax.config.sizes import auto
 from mmdjax.errors import UserError, choice, require
 from mmdjax.methods.method import of_name
 from mmdjax.methods.served import Route
@@ -89,14 +90,16 @@ class Imputer:
       signature: how the model was made, plain values.
     """
 
-    def __init__(self, config, batch: int = 64):
+    def __init__(self, config=None, batch: int = 64):
         """Make an untrained one.
 
         Args:
-          config: as a config file's `get_config()` returns, or its plain values.
+          config: as a config file's `get_config()` returns, or its plain values; by default one
+            whose sizes follow from the data that it is fitted to.
           batch: rows times draws of a compiled call. The first call compiles; later ones, of any
             number of utterances, do not.
         """
+        config = auto() if config is None else config
         values = config.to_dict() if hasattr(config, "to_dict") else config
         ready = isinstance(values, configs.Config)
         self.config = values if ready else configs.from_dict(values)

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from mmdjax.tasks import conformal
-from mmdjax.tasks.task import SMALLEST_PROBABILITY, ProbabilityTask
+from mmdjax.tasks.task import SMALLEST_PROBABILITY, ProbabilityTask, listed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +80,11 @@ class Classification(ProbabilityTask):
     def _members(self, answers: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
         most_probable = np.eye(self.outputs, dtype=bool)[answers["mean"].argmax(-1)]
         return most_probable, answers["within"]
+
+    @property
+    def summary(self) -> str:
+        """The number of classes, and their names."""
+        return f"{self.outputs} classes: {listed(self.names)}"
 
     @property
     def allowed(self) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from mmdjax.tasks import conformal
-from mmdjax.tasks.task import SMALLEST_PROBABILITY, ProbabilityTask
+from mmdjax.tasks.task import SMALLEST_PROBABILITY, ProbabilityTask, listed
 
 EACH = ("f1", "ap")
 
@@ -35,6 +35,11 @@ class MultiLabel(ProbabilityTask):
     # regret may fall a little below 0.
     regret_of: ClassVar[Mapping[str, str]] = {"regret_f1": "f1"}
     allowed: ClassVar[str] = "0 or 1"
+
+    @property
+    def summary(self) -> str:
+        """The number of labels, and their names."""
+        return f"{self.outputs} labels, any of them at once: {listed(self.names)}"
 
     @property
     def label_shape(self) -> tuple[int, ...]:

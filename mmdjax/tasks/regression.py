@@ -11,7 +11,7 @@ import numpy as np
 
 from mmdjax.errors import UserError, choice, require
 from mmdjax.tasks import conformal
-from mmdjax.tasks.task import Task, checked_names, plain_number
+from mmdjax.tasks.task import Task, checked_names, listed, plain_number
 
 METRIC_SETS = ("auto", "sentiment", "ch_sims", "plain")
 SENTIMENT = (
@@ -173,6 +173,12 @@ class Regression(Task):
         columns = [answers[name] for name in ("mean", "low", "high", "spread")]
         for values in np.stack(columns, -1).reshape(len(columns[0]), -1):
             yield tuple(plain_number(v) for v in values)
+
+    @property
+    def summary(self) -> str:
+        """The range, the metric set, and names of several outputs."""
+        what = f"{self.outputs} numbers ({listed(self.names)})" if self.label_shape else "numbers"
+        return f"{what} from {self.low:g} to {self.high:g}, metrics {self.convention}"
 
     @property
     def allowed(self) -> str:

@@ -127,6 +127,7 @@ class Task:
       metric_names: names of all that `metrics` and `regrets` return, in order.
       regret_of: name of a regret -> the metric whose distance to the optimum's it is.
       allowed: the labels that are allowed, in words.
+      summary: what a label is, in words.
     """
 
     kind: ClassVar[str]
@@ -137,6 +138,7 @@ class Task:
     metric_names: tuple[str, ...]
     regret_of: Mapping[str, str]
     allowed: str
+    summary: str
 
     @property
     def outputs(self) -> int:
@@ -289,6 +291,11 @@ class ProbabilityTask(Task):
     def _members(self, answers: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
         """Returns (N, names) bool for each of `sets`, of the arguments of `lines`."""
         raise NotImplementedError
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """Returns names with commas, the first ones of many."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def checked_names(kind: str, names, least: int) -> tuple[str, ...]:

@@ -12,11 +12,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mmdjax import tasks
 from mmdjax.data.formats import lazy
 from mmdjax.data.formats.column_statistics import Columns
 from mmdjax.data.formats.contents import Contents, Part, open_contents
 from mmdjax.data.formats.inspect_tables import show
 from mmdjax.data.formats.values import by_rows, last_frames, looks_like_classes
+from mmdjax.errors import UserError
 
 _BLOCK = 2**22  # bytes: statistics take some ten times that
 _PATIENCE = 2.0  # seconds before there is a bar
@@ -80,6 +82,7 @@ def describe(path, layout: str = "", advance: Callable[[int, int], None] | None 
             "classes": list(next(iter(contents.splits.values())).classes),
             "columns": {key: kinds for key, kinds in suspicious.items() if kinds},
             "shared_ids": _shared(contents),
+            "task": _task(contents),
             "source": _source(contents, layout),
             "suggestion": suggestion(contents),
         }
@@ -161,6 +164,29 @@ def _label(label: np.ndarray | None) -> list[dict]:
             table["counts"] = counts.tolist()
         tables.append(table)
     return tables
+
+
+def _task(contents: Contents) -> str:
+    """Return the task that the labels tell, and the flag for another; '' without labels."""
+    labels = [part.label for part in contents.splits.values()]
+    if not labels or any(label is None or not len(label) for label in labels):
+        return ""
+    several = {by_rows(label).shape[1] for label in labels}
+    if several != {1}:
+        return (
+            f"labels of {max(several)} numbers, of which the first counts; for others "
+            "--config.task.columns, for all --config.task.kind=multi_label, or =regression with "
+            "--config.task.names"
+        )
+    classes = next(iter(contents.splits.values())).classes
+    label = np.concatenate([by_rows(label)[:, 0] for label in labels])
+    try:
+        task = tasks.make("classification" if classes else "", names=classes, label=label)
+    except UserError as error:
+        return f"labels that tell no task: {error}"
+    other = "regression" if task.kind == "classification" else "classification"
+    can = not classes and (other == "regression" or looks_like_classes(label[~np.isnan(label)]))
+    return task.summary + (f"; for another --config.task.kind={other}" if can else "")
 
 
 def _shared(contents: Contents) -> list[dict]:

@@ -41,6 +41,8 @@ def show(description: Mapping, console: Console) -> None:
         for number, label in enumerate(content["label"] or [None]):
             which = f" {number}" if len(content["label"]) > 1 else ""
             line(f"{split}: label{which}: {_spread(label)}")
+    if description["task"]:
+        line(f"task: {one_line(description['task'], 2000)}")
     if description["classes"]:
         names = ", ".join(f"{n} {one_line(x, 40)}" for n, x in enumerate(description["classes"]))
         line(f"classes: {names}")
