@@ -13,7 +13,7 @@ import pytest
 from mmdjax.config import Data, Labels
 from mmdjax.data import pipeline
 from mmdjax.data.dataset import Dataset
-from mmdjax.data.sources import gcnet
+from mmdjax.data.sources import from_file, gcnet
 from mmdjax.errors import UserError
 from mmdjax.methods.graph.conversations import Grouped
 from mmdjax.methods.graph.settings import Graph
@@ -168,6 +168,23 @@ def test_speakers_of_an_npz_are_numbered_within_their_conversation(tmp_path):
     assert "'conversation', 'id'" not in str(error.value)
 
 
+def test_conversations_are_named_in_every_split_or_in_none(tmp_path, rng):
+    def split(**more):
+        return {key: rng.standard_normal((4, width)) for key, width in WIDTHS.items()} | {
+            "labels": np.arange(4.0) - 1,
+            **more,
+        }
+
+    talk = {"video": np.array(["x", "x", "y", "y"])}
+    path = tmp_path / "some.pkl"
+    path.write_bytes(pickle.dumps({"train": split(**talk), "test": split()}))
+    with pytest.raises(UserError, match="split 'test' has no column of conversations; allowed: "):
+        from_file.read(str(path), NAMES)
+    path.write_bytes(pickle.dumps({"train": split(**talk), "test": split(**talk)}))
+    with pytest.raises(UserError, match="conversation 'x' in splits 'train' and 'test'"):
+        from_file.read(str(path), NAMES)
+
+
 def other_width(files):
     files.features["audio"]["d1_1"] = np.zeros(5, np.float32)
 
@@ -247,7 +264,7 @@ def test_classes_are_whole_numbers_in_range(files):
     named = dataset(path, kind="classification", names=("calm", "angry")).task
     assert named.names == ("calm", "angry") and named.outputs == 2
     files.labels["d1"][1] = 2
-    said = "split 'train': utterance 'd1_1': label 2.0; allowed: a whole number from 0 to 1"
+    said = "split 'train': utterance 'd1_1': label 2; allowed: a whole number from 0 to 1"
     with pytest.raises(UserError, match=said):
         dataset(files.write(), kind="classification", names=("calm", "angry"))
 
