@@ -2,7 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+
+from mmdjax.data.formats.lazy import quoted, refused
+from mmdjax.types import Batch
+
+
+def check_apart(where: str, splits: Mapping[str, Batch]) -> None:
+    """Raise `UserError` where a conversation stands in two splits, or where some splits have none.
+
+    Args:
+      where: of the data, for messages.
+    """
+    without = [split for split, batch in splits.items() if batch.talk is None]
+    if 0 < len(without) < len(splits):
+        problem = f"split {quoted(without[0], 64)} has no column of conversations"
+        raise refused(where, problem, "one in every split, or in none")
+    seen: dict[str, str] = {}
+    for split, batch in splits.items():
+        for name in dict.fromkeys(batch.talk.conversation.tolist()) if batch.talk else ():
+            if name in seen:
+                problem = f"conversation {quoted(name)} in splits {seen[name]!r} and {split!r}"
+                raise refused(where, problem, "once")
+            seen[name] = split
 
 
 def speakers_of(conversation: np.ndarray, names: np.ndarray) -> np.ndarray:

@@ -78,7 +78,7 @@ SOURCES = {
         lambda data, tell: digits.read(data.names_by_key(), data.seed), path=False, kept=False
     ),
     "gcnet": Source(
-        lambda data, tell: gcnet.read(data.path, data.names_by_key(), tell), kept=False
+        lambda data, tell: gcnet.read(data.path, data.names_by_key(), data.seed, tell), kept=False
     ),
 }
 

@@ -46,9 +46,10 @@ def sections(
       params, seed: of a trained run, as every method's pages are given; not read here.
     """
     grouped = method.system.grouped
-    train = grouped.of_split["train"][:PICTURED]
-    if grouped.exists["train"][:PICTURED].sum(1).max() < SMALLEST:
+    rows = np.flatnonzero(grouped.known("train")[:, 0])[:PICTURED]
+    if grouped.exists["train"][rows].sum(1).max(initial=0) < SMALLEST:
         return [], {}
+    train = grouped.of_split["train"][rows]
     graphs = jax.tree.map(lambda a: a[train], grouped.data.graphs)
     x, sde = grouped.data.x[train], method.system.modules.sde
     diffused = {kind: np.asarray(_diffused(kind, graphs, x, 0, sde)) for kind in KINDS}
@@ -139,8 +140,10 @@ def picture(diffused: Mapping[str, np.ndarray], valid: np.ndarray) -> Figure:
 
 
 def _kept_table(method) -> Table:
-    """Return shares of the squared Frobenius norm in each basis, means over the test split."""
-    data, test = method.system.grouped.data, method.system.grouped.of_split["test"]
+    """Return shares of the squared Frobenius norm in each basis, means over the conversations of
+    the test split whose graph is known."""
+    grouped = method.system.grouped
+    data, test, known = grouped.data, grouped.of_split["test"], grouped.known("test")
     graphs = jax.tree.map(lambda a: a[test], data.graphs)
     everything = jnp.broadcast_to(graphs.valid[..., None], data.x[test].shape[:3])
     matrices = jax.jit(adjacencies)(graphs, data.x[test], everything)
@@ -150,8 +153,9 @@ def _kept_table(method) -> Table:
         basis = compiled_graphs(name, edges)(*places).basis
         shares.append(np.asarray(_shares(matrices, basis)))
     body = [
-        [modality, *(f"{100 * share[:, m].mean():.1f}" for share in shares)]
+        [modality, *(f"{100 * share[known[:, m], m].mean():.1f}" for share in shares)]
         for m, modality in enumerate(method.modalities)
+        if known[:, m].any()
     ]
     return ["modality", *(f"{name} (%)" for name in BASES)], body
 

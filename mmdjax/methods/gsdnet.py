@@ -15,6 +15,7 @@ from typing import ClassVar, NamedTuple
 import jax
 import numpy as np
 
+from mmdjax.data.formats.lazy import listed
 from mmdjax.errors import UserError
 from mmdjax.methods.graph import phases
 from mmdjax.methods.graph.initial import initial_score
@@ -172,8 +173,20 @@ class DrawingMethod(GraphMethod):
 
     @functools.cached_property
     def system(self) -> System:
-        """The system of `config.graph.variant`."""
-        return system_of(self.config, self.dataset, self.reporter)
+        """The system of `config.graph.variant`.
+
+        Raises:
+          UserError: it draws graphs, of which training has not one to learn from.
+        """
+        system = system_of(self.config, self.dataset, self.reporter)
+        known = system.grouped.known("train").any(0)
+        if system.modules.graph is not None and not known.all():
+            names = listed(m for m, some in zip(self.modalities, known, strict=True) if not some)
+            raise UserError(
+                f"no training conversation has {names} in every utterance, so that graphs of it "
+                f"cannot be learned; allowed: config.graph.variant = 'structure', which draws none"
+            )
+        return system
 
     def complete_sets(self, params, conversation, observed, draws, key, title):
         """Draw what is missing."""

@@ -149,18 +149,20 @@ class Task:
         """Returns the training loss (...) of outputs (..., outputs); jax."""
         raise NotImplementedError
 
+    def losses(self, output, label):
+        """Returns `loss` (...), 0 and without a gradient where there is no label (NaN)."""
+        unknown = jnp.isnan(label.astype(jnp.float32))
+        losses = self.loss(output, jnp.where(unknown, 0, label).astype(label.dtype))
+        return jnp.where(unknown.reshape(*losses.shape, -1).any(-1), 0.0, losses)
+
     def mean_loss(self, output, label, weight):
-        """Returns the weighted sum of losses over the batch's size, of outputs (B, outputs); a row
-        weighs the same in a short last batch. A row without a label adds nothing, not even a
-        gradient.
+        """Returns the weighted sum of `losses` over the batch's size, of outputs (B, outputs); a
+        row weighs the same in a short last batch.
 
         Args:
           label: (B, ...), NaN where there is none. weight: (B,), 0 of padding.
         """
-        unknown = jnp.isnan(label.astype(jnp.float32))
-        losses = self.loss(output, jnp.where(unknown, 0, label).astype(label.dtype))
-        unknown = unknown.reshape(len(label), -1).any(1)
-        return (jnp.where(unknown, 0.0, losses) * weight).sum() / weight.size
+        return (self.losses(output, label) * weight).sum() / weight.size
 
     def mean_error(self, prediction, label) -> float:
         """Returns the mean of `error` over the rows of (N, ...) that have a label."""

@@ -34,13 +34,24 @@ def nan_says_missing():
 
 @pytest.fixture(scope="module")
 def of_classes(tmp_path_factory):
-    """(folder of GCNet, workdir of a run on it, rows of its results)."""
+    """(folder of GCNet, workdir of a run on it, rows of its results).
+
+    Training, validation and test lack some files and labels that the folder has.
+    """
     folder = tmp_path_factory.mktemp("iemocap")
     (folder / "data").mkdir()
-    path = write_iemocap(folder / "data", np.random.default_rng(0))
+    complete = Path(write_iemocap(folder / "data", np.random.default_rng(0)))
+    lacking = shutil.copytree(folder / "data", folder / "lacking")
+    for key, taken in (("text", 0), ("audio", 1)):
+        for path in sorted((lacking / "features" / key).iterdir())[taken::5]:
+            path.unlink()
+    path = str(lacking / complete.name)
+    ids, labels, *others = pickle.loads(complete.read_bytes())
+    labels = {d: [np.nan, *its[1:]] if len(its) > 3 else its for d, its in labels.items()}
+    Path(path).write_bytes(pickle.dumps((ids, labels, *others)))
     modalities = ("text:language", "audio:acoustic")
     changes = {
-        "data": {"name": "gcnet", "path": path, "modalities": modalities},
+        "data": {"name": "gcnet", "path": path, "seed": 4, "modalities": modalities},
         "task": {"kind": "classification", "names": NAMES},
         "graph": SMALL["graph"] | {"lengths": (8,)},
         "evaluation": SMALL["evaluation"] | {"rates": (0.0, 0.5)},

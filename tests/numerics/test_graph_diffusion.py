@@ -17,7 +17,6 @@ from mmdjax.methods.graph.diffusion import (
     GraphModules,
     draw,
     features_noise,
-    hidden,
     score_losses,
     shown,
 )
@@ -178,7 +177,7 @@ def test_padding_changes_no_noise_prediction_and_no_loss(kind, rng):
         state = jnp.full((2, n, modules.state.columns(n, M)), 0.2)
         state = modules.state.resized(state, valid.shape[1])
         noise = call(x, state, jnp.full(len(x), 0.5))
-        return np.where(hidden(graphs, given)[..., None], noise, 0)
+        return np.where(given.drawn[..., None], noise, 0)
 
     position, speaker, valid, x, observed = arguments
     same = (position, speaker, valid, np.where(observed[..., None], x, 0.3), observed)
@@ -281,13 +280,13 @@ def test_losses_count_what_is_hidden_only(kind, rng):
     modules, params = networks(rng, kind, x.shape[1])
     key = jax.random.key(1)
     everything = np.ones_like(observed)
-    for loss in score_losses(modules, params, graphs, x, everything, SCALE, key, "v"):
+    for loss in score_losses(modules, params, graphs, x, everything, everything, SCALE, key, "v"):
         np.testing.assert_array_equal(loss, 0)
-    losses = score_losses(modules, params, graphs, x, observed, SCALE, key, "v")
+    losses = score_losses(modules, params, graphs, x, observed, everything, SCALE, key, "v")
     assert all((loss > 0).all() and np.isfinite(loss).all() for loss in losses)
     given = shown(modules.state, graphs, x, observed, SCALE)
-    assert (hidden(graphs, given) == ~observed).all()
-    assert given.whole[0, 1] and not given.whole[1, 1]
+    assert (given.drawn == ~observed).all()
+    assert given.kept[0, 1] and not given.kept[1, 1]
 
 
 def test_the_loss_at_the_exact_score_is_its_floor(rng):
@@ -300,6 +299,7 @@ def test_the_loss_at_the_exact_score_is_its_floor(rng):
     zero = type("Zero", (), {"apply": lambda self, p, tokens, *_: jnp.zeros((batch, n, M * D))})()
     modules = GraphModules(zero, None, graph_states.REGISTRY["spectral"], VP)
     params = {"features": None}
-    losses = score_losses(modules, params, graphs, x, observed, SCALE, jax.random.key(0), "v")
+    about = (graphs, x, observed, np.ones_like(observed), SCALE)
+    losses = score_losses(modules, params, *about, jax.random.key(0), "v")
     assert float(losses[0].mean()) == pytest.approx(1, abs=0.02)
     np.testing.assert_array_equal(losses[1], 0)

@@ -6,13 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from mmdjax.config import Data, Labels
 from mmdjax.data import pipeline
 from mmdjax.data.dataset import Dataset
-from mmdjax.data.sources import gcnet
+from mmdjax.data.sources import from_file, gcnet
 from mmdjax.errors import UserError
 from mmdjax.methods.graph.conversations import Grouped
 from mmdjax.methods.graph.settings import Graph
@@ -58,16 +59,32 @@ def files(tmp_path, rng):
     return Files(tmp_path, rng)
 
 
-def test_utterances_with_a_vector_of_zeros_are_left_out_and_the_others_keep_their_places(files):
+@pytest.mark.parametrize("gap", ["zeros", "NaN", "no file"])
+def test_utterances_that_lack_something_are_kept_and_what_they_lack_is_told(files, gap):
     told = []
-    files.features["audio"]["d1_1"][:] = 0
+    if gap == "no file":
+        del files.features["audio"]["d1_1"]
+    else:
+        files.features["audio"]["d1_1"][:] = {"zeros": 0, "NaN": np.nan}[gap]
+    files.labels["d1"][2] = float("nan")
     train = gcnet.read(files.write(), NAMES, tell=told.append)["train"]
-    assert train.id.tolist() == ["d1_0", "d1_2", "d2_0"] and train.talk.position.tolist() == [
-        0,
-        2,
-        0,
-    ]
-    assert len(told) == 1 and "split 'train': 1 of 4 utterances lack something" in told[0]
+    assert train.id.tolist() == ["d1_0", "d1_1", "d1_2", "d2_0"]
+    assert train.present.tolist() == [[True, True], [True, False], [True, True], [True, True]]
+    assert (train.features["acoustic"][1] == 0).all()
+    assert np.isnan(train.label).tolist() == [False, False, True, False]
+    said = "split 'train': of 4 utterances 1 lack acoustic, 1 have no label; all are used"
+    assert said in told[-1] and sum("split 'train'" in line for line in told) == 1
+
+
+def test_utterances_without_any_modality_are_left_out_and_the_others_keep_their_places(files):
+    told = []
+    for vectors in files.features.values():
+        vectors["d1_1"][:] = 0
+    train = gcnet.read(files.write(), NAMES, tell=told.append)["train"]
+    assert train.id.tolist() == ["d1_0", "d1_2", "d2_0"]
+    assert train.talk.position.tolist() == [0, 2, 0]
+    assert len(told) == 1
+    assert "split 'train': 1 of 4 utterances have no modality: left out" in told[0]
 
 
 def test_utterances_keep_their_order_features_speakers_and_positions(files):
@@ -86,11 +103,11 @@ def test_utterances_keep_their_order_features_speakers_and_positions(files):
 def test_iemocaps_layout_holds_out_training_conversations(files):
     files.splits = [["d1", "d2", "d3"], ["d4"]]
     splits = gcnet.read(files.write(), NAMES)
-    assert set(splits["valid"].talk.conversation) == {"d1"}
-    assert set(splits["train"].talk.conversation) == {"d2", "d3"}
+    parts = [set(splits[name].talk.conversation.tolist()) for name in ("train", "valid")]
+    assert set.union(*parts) == {"d1", "d2", "d3"} and list(map(len, parts)) == [2, 1]
 
 
-def test_an_npz_says_the_same(files, tmp_path):
+def test_an_npz_says_the_same(files, tmp_path, monkeypatch):
     splits = gcnet.read(files.write(), NAMES)
     parts = list(splits.values())
     shuffled = np.random.default_rng(0).permutation(sum(map(len, parts)))
@@ -109,6 +126,15 @@ def test_an_npz_says_the_same(files, tmp_path):
         assert again[name].id.tolist() == part.id.tolist()
         np.testing.assert_array_equal(again[name].label, part.label)
         np.testing.assert_array_equal(again[name].features["language"], part.features["language"])
+    # A file of conversations is one whatever it is called.
+    monkeypatch.setenv("MMDJAX_CACHE", str(tmp_path / "cache"))
+    pairs = tuple(f"{key}:{name}" for key, name in NAMES.items())
+    data = Data(name="file", path=str(tmp_path / "all.npz"), modalities=pairs)
+    found = pipeline.dataset(data, Labels())
+    expected = Dataset(splits, found.task, "")
+    a, b = (Grouped(one, Graph(components=2)).data for one in (found, expected))
+    for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(left, right)
 
 
 def test_padding_is_zero_and_every_utterance_stands_once(files):
@@ -142,8 +168,21 @@ def test_speakers_of_an_npz_are_numbered_within_their_conversation(tmp_path):
     assert "'conversation', 'id'" not in str(error.value)
 
 
-def without_file(files):
-    del files.features["audio"]["d1_1"]
+def test_conversations_are_named_in_every_split_or_in_none(tmp_path, rng):
+    def split(**more):
+        return {key: rng.standard_normal((4, width)) for key, width in WIDTHS.items()} | {
+            "labels": np.arange(4.0) - 1,
+            **more,
+        }
+
+    talk = {"video": np.array(["x", "x", "y", "y"])}
+    path = tmp_path / "some.pkl"
+    path.write_bytes(pickle.dumps({"train": split(**talk), "test": split()}))
+    with pytest.raises(UserError, match="split 'test' has no column of conversations; allowed: "):
+        from_file.read(str(path), NAMES)
+    path.write_bytes(pickle.dumps({"train": split(**talk), "test": split(**talk)}))
+    with pytest.raises(UserError, match="conversation 'x' in splits 'train' and 'test'"):
+        from_file.read(str(path), NAMES)
 
 
 def other_width(files):
@@ -151,7 +190,7 @@ def other_width(files):
 
 
 def not_finite(files):
-    files.features["text"]["d1_1"][2] = np.nan
+    files.features["text"]["d1_1"][2] = np.inf
 
 
 def two_splits(files):
@@ -181,9 +220,8 @@ def fewer_labels(files):
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (without_file, r"features/audio/d1_1\.npy: utterance 'd1_1' has no acoustic features"),
         (other_width, r"audio/d1_1\.npy: 5 channels; allowed: 3, as in the first file"),
-        (not_finite, r"data\.pkl: utterance 'd1_1', language: a number that is not finite"),
+        (not_finite, r"data\.pkl: split 'train': key 'text': utterance 'd1_1' holds inf"),
         (two_splits, r"data\.pkl: conversation 'd1' in splits 'train' and 'valid'"),
         (same_utterance, r"data\.pkl: utterance 'd1_1' in splits 'train' and 'valid'"),
         (twice, r"data\.pkl: utterance 'd1_1' in splits 'train' and 'train'; allowed: once"),
@@ -215,21 +253,18 @@ def test_labels_out_of_range_are_refused_with_the_utterance(files):
     with pytest.raises(UserError, match=said) as error:
         dataset(path, low=-3.0, high=3.0)
     assert "\n" not in str(error.value)
-    files.labels["d1"][1] = float("nan")
-    with pytest.raises(UserError, match="utterance 'd1_1': label nan; allowed: "):
-        dataset(files.write())
 
 
 def test_classes_are_whole_numbers_in_range(files):
-    files.labels = {c: [i % 2 for i in range(n)] for c, n in LENGTHS.items()}
+    files.labels = {c: [(i + (c == "d2")) % 2 for i in range(n)] for c, n in LENGTHS.items()}
     path = files.write()
     whole = dataset(path, kind="classification")
-    assert whole.splits["train"].label.tolist() == [0, 1, 0, 0]
+    assert whole.splits["train"].label.tolist() == [0, 1, 0, 1]
     assert whole.task.names == ("0", "1")
     named = dataset(path, kind="classification", names=("calm", "angry")).task
     assert named.names == ("calm", "angry") and named.outputs == 2
     files.labels["d1"][1] = 2
-    said = "split 'train': utterance 'd1_1': label 2.0; allowed: a whole number from 0 to 1"
+    said = "split 'train': utterance 'd1_1': label 2; allowed: a whole number from 0 to 1"
     with pytest.raises(UserError, match=said):
         dataset(files.write(), kind="classification", names=("calm", "angry"))
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from mmdjax.data.conversations import positions_of, speakers_of
+from mmdjax.data.conversations import check_apart, positions_of, speakers_of
 from mmdjax.data.formats import lazy
 from mmdjax.data.formats.contents import Contents, Part, column_range, open_contents, part_rows
 from mmdjax.data.formats.lazy import listed, one_line, quoted, refused
@@ -56,7 +56,7 @@ def read(
 
     Raises:
       UserError: naming file, split and key: no such key, no labels, numbers that are not finite,
-        or a split in which no utterance has a modality.
+        a split in which no utterance has a modality, or a conversation in two splits.
     """
     with open_contents(path, layout) as contents:
         where, batches, recordings = one_line(contents.path, 4096), {}, {}
@@ -65,6 +65,7 @@ def read(
         for split, part in _named(where, contents, tell).items():
             at = f"{where}: split {quoted(split, 64)}"
             batches[split], recordings[split] = _batch(at, part, modalities, tell)
+    check_apart(where, batches)
     for split in sorted(batches.keys() - {"all", "train"}):
         if shared := sorted(set(batches[split].id.tolist()) & set(batches["train"].id.tolist())):
             example = quoted(shared[0])

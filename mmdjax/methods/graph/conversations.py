@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -46,8 +47,9 @@ class Grouped:
         self.of_split = {name: np.arange(a, b, dtype=np.int32) for name, a, b in starts}
         self.number = np.concatenate([np.arange(len(s), dtype=np.int32) for s in sizes.values()])
         self.bucket = np.searchsorted(self.lengths, np.concatenate(list(sizes.values())))
-        train = {m: x[:, 0] for m, x in self.splits["train"].features.items()}
-        self.components = components.fit(train, graph.components)
+        train = self.splits["train"]
+        known = {m: x[train.valid[m]] for m, x in train.features.items()}
+        self.components = components.fit(known, graph.components)
         self.back = tuple(map(jnp.asarray, self.components.back))
         self.data = self._data(graph)
 
@@ -55,7 +57,7 @@ class Grouped:
         def joined(column):
             """(N, ...) of each split -> (G, N, ...) of all of them, 0 where nothing exists."""
             parts = [self.placed(name, column(batch), 0) for name, batch in self.splits.items()]
-            return jnp.asarray(np.concatenate(parts))
+            return jax.device_put(np.concatenate(parts))  # labels may be NaN, and are no mistake
 
         def talk(name, dtype):
             return lambda batch: (
@@ -68,9 +70,11 @@ class Grouped:
         position, speaker = joined(talk("position", np.float32)), joined(talk("speaker", np.int32))
         known = compiled_graphs(graph.basis, tuple(graph.edges().items()))
         valid = jnp.asarray(np.concatenate(list(self.exists.values())))
+        present = [self.placed(name, batch.present, True) for name, batch in self.splits.items()]
         return Prepared(
             x=joined(lambda b: self.components.of([x[:, 0] for x in b.features.values()])),
             features=features,
+            present=jnp.asarray(np.concatenate(present)),
             label=joined(lambda b: np.asarray(b.label)),
             position=position,
             speaker=speaker,
@@ -81,6 +85,10 @@ class Grouped:
     def modalities(self) -> tuple[str, ...]:
         """Names in the order of the modality axis."""
         return self.splits["train"].modalities
+
+    def known(self, split: str) -> np.ndarray:
+        """Return (G, M) bool: every utterance has the modality, so that its graph is known."""
+        return np.asarray(self.data.present)[self.of_split[split]].all(1)
 
     def placed(self, split: str, values: np.ndarray, padding) -> np.ndarray:
         """Return (G, N, ...) of a split's utterances (N, ...), `padding` where there are none."""

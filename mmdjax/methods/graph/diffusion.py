@@ -39,39 +39,44 @@ class Shown(NamedTuple):
 
     Attributes:
       x: (B, N, M, D), 0 where hidden. observed: (B, N, M) bool.
-      partial: (B, N, S) graphs of what is observed. whole: (B, M) bool, nothing is hidden.
+      drawn: (B, N, M) bool, the features that are to be drawn.
+      partial: (B, N, S) graphs of what is observed.
+      kept: (B, M) bool, a modality's graph is not to be drawn, but `partial` as it is.
     """
 
     x: jax.Array
     observed: jax.Array
+    drawn: jax.Array
     partial: jax.Array
-    whole: jax.Array
+    kept: jax.Array
 
 
-def shown(state: GraphState, graphs: Graphs, x, observed, scale: float) -> Shown:
+def shown(state: GraphState, graphs: Graphs, x, observed, scale: float, present=None) -> Shown:
     """What may be known of x (B, N, M, D), of which only observed entries are read.
 
     Args:
       scale: one unit of the graphs' state.
+      present: (B, N, M) bool, what there is to learn from; nothing else is drawn then. By default
+        all that is hidden is drawn.
     """
-    observed = observed & graphs.valid[..., None]
+    valid = graphs.valid[..., None]
+    observed = observed & valid
     x = jnp.where(observed[..., None], x, 0.0)
-    whole = (observed | ~graphs.valid[..., None]).all(1)
-    return Shown(x, observed, state.of(graphs, x, observed) / scale, whole)
-
-
-def hidden(graphs: Graphs, given: Shown):
-    """(B, N, M) bool: the features that are to be drawn."""
-    return graphs.valid[..., None] & ~given.observed
+    drawn, kept = valid & ~observed, (observed | ~valid).all(1)
+    if present is not None:
+        drawn = drawn & present
+        # One utterance without the modality leaves the true graph unknown: it is no target.
+        kept = kept | ~(present | ~valid).all(1)
+    return Shown(x, observed, drawn, state.of(graphs, x, observed) / scale, kept)
 
 
 def features_noise(modules: GraphModules, params, graphs: Graphs, given: Shown):
     """(x (B, N, M, D), state (B, N, S), t (B,)) -> noise of x."""
     flat = (*given.x.shape[:2], -1)
-    show = given.observed[..., None]
 
     def noise_fn(x, state, t):
-        noisy = jnp.where(show, 0.0, scaled(modules.sde, x, t)[0])
+        # What is neither observed nor drawn, since no truth is known, is 0 in both parts.
+        noisy = jnp.where(given.drawn[..., None], scaled(modules.sde, x, t)[0], 0.0)
         parts = (noisy.reshape(flat), given.x.reshape(flat), given.observed)
         tokens = jnp.concatenate([part.astype(x.dtype) for part in parts], -1)
         edges = None
@@ -97,24 +102,29 @@ def graph_noise(modules: GraphModules, params, graphs: Graphs, given: Shown):
 
 def _mixed(modules: GraphModules, graphs: Graphs, given: Shown, state, t):
     """Noisy where it is drawn, at unit variance; the known graph elsewhere."""
-    entries = modules.state.entries(graphs, given.whole)
+    entries = modules.state.entries(graphs, given.kept)
     return jnp.where(entries, scaled(modules.sde, state, t)[0], given.partial)
 
 
-def score_losses(modules: GraphModules, params, graphs: Graphs, x, observed, scale, key, weight):
+def score_losses(
+    modules: GraphModules, params, graphs: Graphs, x, observed, present, scale, key, weight
+):
     """L_s of features and of graphs (eq. 11), (B,) each, at the same times.
 
     Args:
       params: {'features', 'graph'}.
-      x: (B, N, M, D), complete on valid utterances. observed: (B, N, M), what is given.
+      x: (B, N, M, D), read where present. observed: (B, N, M), what is given of it.
+      present: (B, N, M), see `shown`.
       weight: of `diffusion.losses.WEIGHTS`.
     """
     key_time, key_x, key_graph = jax.random.split(key, 3)
     sde, state = modules.sde, modules.state
-    given, t = shown(state, graphs, x, observed, scale), training_times(key_time, len(x), sde)
-    everything = jnp.broadcast_to(graphs.valid[..., None], observed.shape)
-    whole = shown(state, graphs, x, everything, scale)
-    x, complete = whole.x, whole.partial
+    given, t = (
+        shown(state, graphs, x, observed, scale, present),
+        training_times(key_time, len(x), sde),
+    )
+    true = shown(state, graphs, x, present, scale)
+    x, complete = true.x, true.partial
     noise = jax.random.normal(key_graph, complete.shape)
     noisy_graph = perturb(sde, complete, noise, t)
     of_features = features_noise(modules, params["features"], graphs, given)
@@ -129,14 +139,14 @@ def score_losses(modules: GraphModules, params, graphs: Graphs, x, observed, sca
     loss_x = loss(
         lambda a, t: of_features(a, noisy_graph, t),
         x,
-        hidden(graphs, given),
+        given.drawn,
         jax.random.normal(key_x, x.shape),
     )
     if modules.graph is None:
         return loss_x, jnp.zeros_like(loss_x)
     of_graph = graph_noise(modules, params["graph"], graphs, given)
     one = lambda a, t: of_graph(a[..., 0], t)[..., None]  # noqa: E731
-    entries = state.entries(graphs, given.whole)
+    entries = state.entries(graphs, given.kept)
     return loss_x, loss(one, complete[..., None], entries, noise[..., None])
 
 
@@ -172,8 +182,8 @@ def draw(
     shape = (count, size + columns)
     both, nfe = sample(keys, shape, noise_fn, modules.sde, grid, method, **options)
     x, state = parted(both)
-    x = jnp.where(hidden(graphs, given)[..., None], x, given.x)
+    x = jnp.where(given.drawn[..., None], x, given.x)
     if not drawn_graph:
         return x, given.partial, nfe
-    entries = modules.state.entries(graphs, given.whole)
+    entries = modules.state.entries(graphs, given.kept)
     return x, jnp.where(entries, state, given.partial), nfe

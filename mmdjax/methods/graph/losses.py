@@ -6,18 +6,20 @@ import jax
 import jax.numpy as jnp
 
 from mmdjax.data.missing.patterns import patterns
-from mmdjax.methods.graph.diffusion import GraphModules, hidden, score_losses, shown
+from mmdjax.methods.graph.diffusion import GraphModules, score_losses, shown
 from mmdjax.methods.graph.modules import Completed, Predictor, Prepared, completed
 from mmdjax.methods.latent.losses import weighted_mean
 from mmdjax.runtime.compilation import shared
+from mmdjax.types import hidden
 
 
-def training_mask(key, conversations: int, count: int, modalities: int):
-    """Return (B, N, M) bool, what is given in training.
+def training_mask(key, present):
+    """Return (B, N, M) bool, what is given in training of what is present.
 
     Half of the conversations miss the same modalities in every utterance, half miss them by
     utterance at a rate of their own. At least one is always kept.
     """
+    conversations, count, modalities = present.shape
     key_kind, key_pattern, key_rate, key_entry, key_kept = jax.random.split(key, 5)
     incomplete = jnp.asarray(patterns(modalities)[:-1])
     chosen = jax.random.randint(key_pattern, (conversations,), 0, len(incomplete))
@@ -26,7 +28,7 @@ def training_mask(key, conversations: int, count: int, modalities: int):
     kept = jax.random.randint(key_kept, (conversations, count), 0, modalities)
     entries = entries | (jnp.arange(modalities) == kept[..., None])
     alike = jax.random.bernoulli(key_kind, 0.5, (conversations, 1, 1))
-    return jnp.where(alike, incomplete[chosen][:, None], entries)
+    return hidden(jnp.where(alike, incomplete[chosen][:, None], entries), present)
 
 
 @shared
@@ -39,10 +41,9 @@ def score_loss(modules: GraphModules, weighting: str):
     def loss(params, data, weight, key, frames):
         key_mask, key = jax.random.split(key)
         batch = data["all"].at(data["row"], frames)
-        observed = training_mask(key_mask, *batch.x.shape[:3])
-        losses = score_losses(
-            modules, params, batch.graphs, batch.x, observed, data["scale"], key, weighting
-        )
+        observed = training_mask(key_mask, batch.present)
+        about = (batch.graphs, batch.x, observed, batch.present, data["scale"])
+        losses = score_losses(modules, params, *about, key, weighting)
         return weighted_mean(sum(losses), weight)
 
     return loss
@@ -57,8 +58,8 @@ def completion_loss(predictor: Predictor, task, fill: str, beta: float = 0.0):
       fill: 'complete', 'mean', or 'draws', whose sets `data` then holds.
       beta: of draws.
 
-    data: {'row' (B,) of 'all' (`Prepared`), 'back', 'scale', 'utterances' (mean of a conversation),
-    and of draws 'sets' (`Sets`) in place of 'row'}.
+    data: {'row' (B,) of 'all' (`Prepared`), 'back', 'scale', 'labelled' (mean number of a
+    conversation's utterances with a label), and of draws 'sets' (`Sets`) in place of 'row'}.
     """
 
     def loss(params, data, weight, key, frames):
@@ -71,9 +72,9 @@ def completion_loss(predictor: Predictor, task, fill: str, beta: float = 0.0):
             graphs = predictor.state.resized(sets.graphs, frames)
         else:
             batch = data["all"].at(data["row"], frames)
-            observed = jnp.ones(batch.x.shape[:3], bool)
+            observed = batch.present
             if fill == "mean":
-                observed = training_mask(key_mask, *batch.x.shape[:3])
+                observed = training_mask(key_mask, batch.present)
             given = shown(predictor.state, batch.graphs, batch.x, observed, scale)
             x, graphs = given.x, given.partial
         result = completed(
@@ -88,9 +89,9 @@ def completion_loss(predictor: Predictor, task, fill: str, beta: float = 0.0):
             deterministic=False,
             rngs={"dropout": key_drop},
         )
-        error = jnp.where(batch.graphs.valid, task.loss(result.output, batch.label), 0.0)
+        error = jnp.where(batch.graphs.valid, task.losses(result.output, batch.label), 0.0)
         # Utterances count alike, in long conversations and in short ones.
-        total = error.sum(1) / data["utterances"]
+        total = error.sum(1) / data["labelled"]
         if fill == "draws":
             total = total + beta * reconstruction_error(predictor, batch, observed, result, scale)
         return weighted_mean(total, weight)
@@ -100,14 +101,14 @@ def completion_loss(predictor: Predictor, task, fill: str, beta: float = 0.0):
 
 def reconstruction_error(predictor: Predictor, batch: Prepared, observed, result: Completed, scale):
     """Return L_rec (eq. 17), (B,): mean squares over what is hidden of features and of graphs."""
-    state, everything = predictor.state, jnp.ones_like(observed)
-    given = shown(state, batch.graphs, batch.x, observed, scale)
-    true = shown(state, batch.graphs, batch.x, everything, scale)
+    state = predictor.state
+    given = shown(state, batch.graphs, batch.x, observed, scale, batch.present)
+    true = shown(state, batch.graphs, batch.x, batch.present, scale)
 
     def mean(square, mask):
         axes = tuple(range(1, mask.ndim))
         return jnp.where(mask, square, 0.0).sum(axes) / jnp.maximum(mask.sum(axes), 1)
 
-    of_features = mean(((result.x - true.x) ** 2).mean(-1), hidden(batch.graphs, given))
-    entries = state.entries(batch.graphs, given.whole)
+    of_features = mean(((result.x - true.x) ** 2).mean(-1), given.drawn)
+    entries = state.entries(batch.graphs, given.kept)
     return of_features + mean((result.graphs - true.partial) ** 2, entries)

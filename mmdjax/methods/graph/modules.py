@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from mmdjax.diffusion import sde as sdes
 from mmdjax.methods.graph import states
-from mmdjax.methods.graph.diffusion import GraphModules, hidden, shown
+from mmdjax.methods.graph.diffusion import GraphModules, shown
 from mmdjax.methods.graph.states import Graphs, GraphState, shortened
 from mmdjax.methods.graph.variants import VARIANTS
 from mmdjax.networks.edge_network import EdgeNetwork
@@ -27,11 +27,14 @@ class Prepared(NamedTuple):
 
     Attributes:
       x: (G, N, M, D) principal components. features: M arrays (G, N, C_m).
-      label: (G, N, ...). position, speaker: (G, N). graphs: what is known of them without features.
+      present: (G, N, M) bool, False where an utterance lacks the modality; padding lacks nothing.
+      label: (G, N, ...), NaN where there is none. position, speaker: (G, N).
+      graphs: what is known of them without features.
     """
 
     x: jax.Array
     features: tuple[jax.Array, ...]
+    present: jax.Array
     label: jax.Array
     position: jax.Array
     speaker: jax.Array
@@ -107,15 +110,14 @@ def completed(
     """
     state = predictor.state
     given = shown(state, batch.graphs, batch.x, observed, scale)
-    gaps = hidden(batch.graphs, given)
     if "features" in params:  # eq. 17
         flat = x.reshape(*x.shape[:2], -1)
         flat = predictor.features.apply(params["features"], flat, given.observed.astype(x.dtype))
-        x = jnp.where(gaps[..., None], flat.reshape(x.shape), given.x)
+        x = jnp.where(given.drawn[..., None], flat.reshape(x.shape), given.x)
         tokens = state.tokens(batch.graphs, graphs, given.partial, given.observed)
         drawn = graphs.reshape(*tokens.shape[:-1], -1)
         drawn = predictor.graph.apply(params["graph"], drawn, tokens).reshape(graphs.shape)
-        graphs = jnp.where(state.entries(batch.graphs, given.whole), drawn, given.partial)
+        graphs = jnp.where(state.entries(batch.graphs, given.kept), drawn, given.partial)
     # Classifiers read the features themselves where they are observed: components lose some.
     features = tuple(
         jnp.where(given.observed[:, :, m, None], as_given, x[:, :, m] @ back[m])

@@ -21,6 +21,7 @@ from mmdjax.methods.method import SOLVER, Phase, stream
 from mmdjax.methods.validation import prepare, score_validation
 from mmdjax.runtime.compilation import AheadOfTime
 from mmdjax.training.step import Source
+from mmdjax.types import known_labels
 
 CLASSIFIER_NAME, SCORE_NAME = "gsdnet_classifier", "gsdnet_score"
 STAGE_2_NAME, MEAN_NAME = "gsdnet_stage2", "gsdnet_mean"
@@ -177,12 +178,12 @@ def training_sets(system: System, score_params, seed: int, rounds: int) -> Sets:
     """Draw `rounds` completed sets of each training conversation, under masks of their own."""
     train = system.grouped.of_split["train"]
     key_mask, key = jax.random.split(_key(seed, f"{STAGE_2_NAME} training"))
-    shape = (rounds * len(train), *system.grouped.data.x.shape[1:3])
-    mask = AheadOfTime.run_once(lambda key: training_mask(key, *shape))
+    conversation, mask = np.tile(train, rounds), AheadOfTime.run_once(training_mask)
+    present = np.asarray(system.grouped.data.present)[conversation]
     return system.draw_sets(
         score_params,
-        np.tile(train, rounds),
-        np.asarray(mask(key_mask)),
+        conversation,
+        np.asarray(mask(key_mask, present)),
         np.repeat(np.arange(rounds, dtype=np.int32), len(train)),
         key,
         f"seed {seed}: {rounds} draws of {system.config.graph.variant} for training",
@@ -223,9 +224,10 @@ def _rows(system: System, split: str = "train") -> Source:
 def _common(system: System) -> dict:
     """What the losses read of all conversations."""
     grouped = system.grouped
+    labelled = known_labels(grouped.splits["train"].label)
     return {
         "all": grouped.data,
         "scale": system.scale,
         "back": grouped.back,
-        "utterances": np.float32(grouped.exists["train"].sum(1).mean()),
+        "labelled": np.float32(labelled.sum() / len(grouped.of_split["train"])),
     }

@@ -92,13 +92,12 @@ def compiled_shown(state: GraphState):
 
 @shared
 def compiled_square(state: GraphState):
-    """Return (data, rows) -> mean square of the state."""
+    """Return (data, rows) -> mean square of the state of graphs that are known."""
 
     def of_rows(data, rows):
         batch = data.at(rows, data.x.shape[1])
-        everything = jnp.ones(batch.x.shape[:3], bool)
-        given = shown(state, batch.graphs, batch.x, everything, 1.0)
-        entries = state.entries(batch.graphs, jnp.zeros_like(given.whole))
+        given = shown(state, batch.graphs, batch.x, batch.present, 1.0)
+        entries = state.entries(batch.graphs, ~given.kept)
         square = jnp.where(entries, given.partial**2, 0.0)
         return square.sum() / jnp.maximum(entries.sum(), 1)
 

@@ -79,9 +79,10 @@ class GraphRoute(Route):
         position, speaker, valid = (rows[name] for name in ("position", "speaker", "valid"))
         graphs = known_graphs(position, speaker, valid, self.basis, **dict(self.edges))
         features = tuple(rows["features"][m] for m in self.modalities)
+        observed = rows["observed"]
         # No label is known, and none is read.
-        batch = Prepared(rows["x"], features, position, position, speaker, graphs)
-        batch, observed = shared.repeated((batch, rows["observed"]), draws)
+        batch = Prepared(rows["x"], features, observed, position, position, speaker, graphs)
+        batch, observed = shared.repeated((batch, observed), draws)
         x, state = self.complete(parameters, batch, observed, seed, rows["number"], draws)
         back = tuple(parameters["back"][m] for m in self.modalities)
         output = completed(
@@ -192,9 +193,9 @@ def served(method, params, seed: int) -> Served:
     if method.draws:
         grid = grid_of(system.modules.sde, method.config.diffusion)
         arrays |= {"score": params[SCORE_NAME], "grid": grid}
-    valid = dataset.standardised["valid"].features
+    valid = dataset.standardised["valid"]
     explained = {
-        m: _explained(valid[m][:, 0], forward, back)
+        m: _explained(valid.features[m][valid.valid[m]], forward, back)
         for m, forward, back in zip(modalities, *components, strict=True)
     }
     lengths = [int(n) for n in system.grouped.lengths]

@@ -40,8 +40,8 @@ class GraphState(NamedTuple):
     Attributes:
       columns: (N, M) -> S.
       of: (graphs, x (B, N, M, D), observed (B, N, M)) -> (B, N, S); x is read where observed.
-      entries: (graphs, whole (B, M)) -> (B, N, S) bool, what is to be drawn: nothing of a modality
-        that shows every utterance.
+      entries: (graphs, kept (B, M)) -> (B, N, S) bool, what is to be drawn: nothing of a modality
+        whose graph is kept as it is.
       matrices: (graphs, state) -> (B, M, N, N), linear in the state.
       origin: graphs -> (B, N, N), the normalised graph whose state is 0.
       tokens: (graphs, state, partial, observed) -> (B, ..., F) inputs of a network.
@@ -100,8 +100,8 @@ def _spectra(graphs: Graphs, x, observed):
     return jax.vmap(jax.vmap(spectrum, (0, None), 1))(deviation, graphs.basis)
 
 
-def _eigenvalues(graphs: Graphs, whole):
-    return graphs.basis.present[..., None] & ~whole[:, None]
+def _eigenvalues(graphs: Graphs, kept):
+    return graphs.basis.present[..., None] & ~kept[:, None]
 
 
 def _rebuilt(graphs: Graphs, state):
@@ -138,9 +138,9 @@ def _resized_pairs(state, count: int):
     return pairs.reshape(state.shape[0], count, -1)
 
 
-def _upper(graphs: Graphs, whole):
+def _upper(graphs: Graphs, kept):
     pairs = jnp.triu(graphs.valid[:, :, None] & graphs.valid[:, None, :])
-    return (pairs[..., None] & ~whole[:, None, None]).reshape(*graphs.valid.shape, -1)
+    return (pairs[..., None] & ~kept[:, None, None]).reshape(*graphs.valid.shape, -1)
 
 
 def _symmetric(graphs: Graphs, state):

@@ -30,6 +30,7 @@ from mmdjax.methods.graph.programs import (
     compiled_square,
 )
 from mmdjax.runtime.compilation import shapes_of
+from mmdjax.types import hidden
 
 VALIDATION_RATES = (0.3, 0.5, 0.7)
 
@@ -64,7 +65,7 @@ class System:
 
     @functools.cached_property
     def scale(self) -> np.float32:
-        """Root mean square of the graphs' state over the training split."""
+        """Root mean square of the state of the training split's graphs, of those that are known."""
         train = self.grouped.of_split["train"]
         square = compiled_square(self.modules.state)(self.grouped.data, train)
         return np.float32(max(float(np.sqrt(square)), 1e-6))
@@ -128,11 +129,11 @@ class System:
         return self._in_batches(sets.conversation, call)
 
     def error(self, params, sets: Sets) -> float:
-        """Return the mean prediction error over the utterances of sets."""
+        """Return the mean prediction error over the utterances of sets that have a label."""
         prediction, data = self.predict(params, sets), self.grouped.data
         exists = np.asarray(data.graphs.valid)[sets.conversation]
         label = np.asarray(data.label)[sets.conversation]
-        return float(np.asarray(self.task.error(prediction[exists], label[exists])).mean())
+        return self.task.mean_error(prediction[exists], label[exists])
 
     def _in_batches(self, conversation, call, title: str = ""):
         """Return `call` (utterances, rows (B,)) over all sets, in batches of one length each."""
@@ -146,25 +147,26 @@ class System:
 
     def validation_masks(self) -> np.ndarray:
         """Return what is observed (Q, N, M) of the validation split's utterances: every pattern,
-        and some rates of the random protocol."""
-        utterances, modalities = len(self.grouped.splits["valid"]), len(self.modalities)
+        and some rates of the random protocol, of what is there."""
+        present = self.grouped.splits["valid"].present
+        utterances, modalities = present.shape
         masks = [np.tile(pattern, (utterances, 1)) for pattern in self.patterns]
         for rate in VALIDATION_RATES:
             largest = (modalities - 1) / modalities
             masks.append(random_mask(utterances, modalities, min(rate, largest), 0))
-        return np.stack(masks)
+        return hidden(np.stack(masks), present)
 
     def under(self, split: str, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return a split's conversations under masks (Q, N, M): their rows (Q G,), and what is
-        observed (Q G, N, M)."""
-        observed = self.grouped.observed(split, masks)
+        observed (Q G, N, M) of what is there."""
+        observed = self.grouped.observed(split, masks & self.grouped.splits[split].present)
         conversation = np.tile(self.grouped.of_split[split], len(masks))
         return conversation, observed.reshape(-1, *observed.shape[2:])
 
     def everything(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the conversations of a split and what is observed, nothing being hidden."""
+        """Return the conversations of a split and all that is there, nothing being hidden."""
         conversation = self.grouped.of_split[split]
-        return conversation, np.ones((len(conversation), *self.grouped.data.x.shape[1:3]), bool)
+        return conversation, np.asarray(self.grouped.data.present)[conversation]
 
     def prepare_draw(self, params) -> None:
         """Start compiling the draws in the background; params: their shapes."""
