@@ -122,7 +122,8 @@ def check(part) -> None:
     """What a part promises, whatever the file was."""
     assert part.id.shape == (len(part),) and part.id.dtype.kind == "U" and part.features
     assert part.label is None or len(part.label) == len(part)
-    assert part.label is None or (part.label.ndim in (1, 2) and part.label.dtype == np.float32)
+    if part.label is not None:
+        assert part.label.ndim in (1, 2) and part.label.dtype in (np.float32, np.int32)
     assert "conversation" in part.talk or not part.talk
     assert all(column.shape == (len(part),) for column in part.talk.values())
     for key, rows in part.features.items():

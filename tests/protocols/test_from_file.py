@@ -1,4 +1,4 @@
-"""Training data from files of every layout: what is kept, left out, divided and refused."""
+"""Training data from files of every layout: what is kept, said, divided and refused."""
 
 import pickle
 
@@ -74,44 +74,85 @@ def test_layouts_with_splits_become_batches(name, tmp_path):
             assert (x[~batch.valid[m]] == 0).all() and batch.valid[m].any(1).all()
 
 
-def test_utterances_of_folders_that_lack_a_file_are_left_out(tmp_path):
+def test_utterances_of_folders_that_lack_a_file_are_kept_without_the_modality(tmp_path):
     path, told = layout_files.mmin(tmp_path), []
     keys = {"A/comparE": "a", "L/bert_large": "l", "V/denseface": "v"}
     found = from_file.read(str(path), keys, tell=told.append)
-    assert [len(batch) for batch in found.values()] == [2, 1, 2]
-    assert f"{path}: split 'train': 1 of 3 utterances lack something: left out" in told
+    assert [len(batch) for batch in found.values()] == [3, 1, 2]
+    present = found["train"].present
+    assert (~present).sum() == 1 and not present[1, 2] and not found["train"].features["v"][1].any()
+    assert f"{path}: split 'train': of 3 utterances 1 lack v; all are used" in told
 
 
-GAPS = {
-    "PyPOTS npz": (["X[0:2]", "X[2:5]"], "all of 8 utterances lack something"),
+def test_frames_with_gaps_are_unknown_and_the_others_are_used(tmp_path):
+    """A frame of which any channel of the modality is missing; other modalities keep theirs."""
+    path = LAYOUTS["PyPOTS npz"](tmp_path)
+    x = np.load(path)["X"]
+    found = from_file.read(str(path), {"X[0:2]": "a", "X[2:5]": "b"})
+    assert sum(map(len, found.values())) == len(x)
+    for batch in found.values():
+        rows = batch.id.astype(int)
+        for m, known in (("a", x[rows][:, :, :2]), ("b", x[rows][:, :, 2:])):
+            gaps = np.isnan(known).any(-1)
+            np.testing.assert_array_equal(batch.valid[m], ~gaps)
+            expected = np.where(gaps[..., None], 0, known)
+            np.testing.assert_allclose(batch.features[m], expected, rtol=1e-6)
+
+
+REFUSED = {
     "PyPOTS pickle": (["X[0:2]", "X[2:5]"], "splits 'train', 'val'; allowed: train and test"),
     "csd alone": (["covarep"], "no labels"),
 }
 
 
-@pytest.mark.parametrize("name", GAPS)
-def test_files_of_nothing_but_gaps_are_refused_in_one_line(name, tmp_path):
-    path, (keys, said) = LAYOUTS[name](tmp_path), GAPS[name]
+@pytest.mark.parametrize("name", REFUSED)
+def test_files_without_all_splits_or_labels_are_refused_in_one_line(name, tmp_path):
+    path, (keys, said) = LAYOUTS[name](tmp_path), REFUSED[name]
     with pytest.raises(UserError, match=said) as error:
         from_file.read(str(path), {key: f"m{i}" for i, key in enumerate(keys)})
     assert "\n" not in str(error.value) and path.name in str(error.value)
 
 
-def test_utterances_that_lack_something_are_left_out_and_counted(write):
+def test_utterances_that_lack_something_are_kept_and_what_they_lack_is_counted(write):
     content = tree()
     train = content["train"]
     train["text"][0] = 0  # missing
     train["audio"][1, 3] = np.nan  # a gap
-    train["regression_labels"][2] = np.nan
+    train["regression_labels"][2:4] = np.nan, np.inf
     train["text_observed"] = np.arange(40) != 3
     train["audio_observed"] = np.ones((40, 6), bool)
     train["audio_observed"][4, 2] = False
+    train["text"][5], train["audio"][5] = 0, np.nan  # nothing at all
     told = []
     found = from_file.read(write(content), KEYS, tell=told.append)
-    assert found["train"].id.tolist() == train["id"][5:]
+    where = f"{write(content)}: split 'train'"
+    assert told == [
+        f"{where}: 1 of 40 utterances have no modality: left out",
+        f"{where}: of 39 utterances 2 lack language, 2 have no label; all are used",
+    ]
     assert len(found["valid"]) == 10 and len(found["test"]) == 20
-    assert told == [f"{write(content)}: split 'train': 5 of 40 utterances lack something: left out"]
-    assert all(np.isfinite(x).all() for x in found["train"].features.values())
+    batch, rows = found["train"], np.delete(np.arange(40), 5)
+    assert batch.id.tolist() == [train["id"][row] for row in rows]
+    np.testing.assert_array_equal(batch.present[:, 0], ~np.isin(rows, [0, 3]))
+    assert batch.present[:, 1].all()
+    gaps = np.argwhere(~batch.valid["acoustic"]).tolist()
+    assert gaps == [[1, 3], [4, 2]]
+    np.testing.assert_array_equal(np.isnan(batch.label), np.isin(rows, [2, 3]))
+    for m, x in batch.features.items():
+        assert np.isfinite(x).all() and not x[~batch.valid[m]].any()
+
+
+def test_modalities_that_no_utterance_has_together_are_told(write):
+    content = tree()
+    content["train"]["text"][:20], content["train"]["audio"][20:] = 0, 0
+    told = []
+    from_file.read(write(content), KEYS, tell=told.append)
+    assert told == [
+        f"{write(content)}: split 'train': of 40 utterances 20 lack language, 20 lack acoustic; "
+        "all are used",
+        f"{write(content)}: split 'train': no utterance has language and acoustic together: how "
+        "they depend cannot be learned",
+    ]
 
 
 def test_sequences_of_unequal_length_are_padded_to_the_longest_of_all_splits(write):
@@ -158,14 +199,15 @@ def test_frames_that_a_file_denies_are_gaps_even_behind_the_last_that_is_not_zer
     train["audio"][0, 3:] = 0
     train["audio_observed"] = np.ones((40, 6), bool)
     train["audio_observed"][0, 3:] = False
-    assert from_file.read(write(content), KEYS)["train"].id.tolist() == train["id"][1:]
+    known = from_file.read(write(content), KEYS)["train"].valid["acoustic"]
+    assert known[0].tolist() == [True] * 3 + [False] * 3 and known[1:].all()
     content = tree()
     train = content["train"]
     train["text_lengths"] = np.full(40, 6)
     train["text_lengths"][1] = 2
     train["text"][1, :2] = 0  # nothing within its length
-    kept = from_file.read(write(content), KEYS)["train"].id.tolist()
-    assert kept == [train["id"][0], *train["id"][2:]]
+    present = from_file.read(write(content), KEYS)["train"].present
+    assert np.argwhere(~present).tolist() == [[1, 0]]
 
 
 def test_what_would_not_fit_into_memory_is_refused(write, monkeypatch):
@@ -174,20 +216,11 @@ def test_what_would_not_fit_into_memory_is_refused(write, monkeypatch):
         from_file.read(write(tree()), KEYS)
 
 
-def test_classes_several_numbers_and_shared_ids_are_said(write):
+def test_shared_ids_are_said(write):
     content, told = tree(), []
-    content["train"]["regression_labels"] = np.arange(40) % 4
-    content["valid"]["regression_labels"] = np.ones((10, 2))
     content["test"]["id"][0] = content["train"]["id"][0]
-    content["train"]["regression_labels"] = np.arange(40) % 3
     from_file.read(write(content), KEYS, tell=told.append)
-    text = " ".join(told)
-    for part in (
-        "look like classes",
-        "labels of 2 numbers: the first counts",
-        "1 ids are in train",
-    ):
-        assert part in text
+    assert len(told) == 1 and "1 ids are in train and test" in told[0] and "leakage" in told[0]
 
 
 def test_ids_of_half_a_character_are_spelled_out(write):
@@ -243,14 +276,23 @@ def test_labels_that_a_file_gives_as_classes_are_classes_where_asked(write, tmp_
         prepared(write(tree()), tmp_path, kind="classification", names=("w", "x"))
 
 
-def test_of_several_labels_the_first_counts(write):
+def test_of_several_labels_the_first_counts_or_those_that_are_asked_for(write, tmp_path):
     content = tree()
     first = content["test"]["regression_labels"]
     for part in content.values():
         label = part["regression_labels"]
-        part["regression_labels"] = np.stack([label, np.full(len(label), 9)], 1)
-    found = from_file.read(write(content), KEYS)
-    np.testing.assert_allclose(found["test"].label, first, rtol=1e-6)
+        part["regression_labels"] = np.stack([label, label / 2 + 1, label * 0], 1)
+    path = write(content)
+
+    def found(**labels):
+        return prepared(path, tmp_path, **labels).splits["test"].label
+
+    np.testing.assert_allclose(found(), first, rtol=1e-6)
+    np.testing.assert_allclose(found(columns=(1,)), first / 2 + 1, rtol=1e-6)
+    several = found(kind="regression", names=("a", "b"), columns=(1, 0))
+    np.testing.assert_allclose(several, np.stack([first / 2 + 1, first], 1), rtol=1e-6)
+    with pytest.raises(UserError, match=r"task.columns = \(0, 3\); allowed: numbers from 0 to 2"):
+        found(columns=(0, 3))
 
 
 BAD = {
@@ -258,10 +300,10 @@ BAD = {
     "no labels": ({"train": {"regression_labels": None}}, KEYS, ["split 'train'", "no labels"]),
     "inf": ({"valid": {"audio": np.full((10, 6, 3), np.inf)}}, KEYS, ["'valid'", "'audio'", "inf"]),
     "channels": ({"test": {"text": np.ones((20, 6, 5))}}, KEYS, ["test: language", "5", "4"]),
-    "nothing whole": (
+    "a split without a modality": (
         {"valid": {"audio": np.zeros((10, 6, 3))}},
         KEYS,
-        ["'valid': all of 10"],
+        ["split 'valid': no utterance of 10 has 'audio'"],
     ),
 }
 
