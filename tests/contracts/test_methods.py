@@ -140,13 +140,13 @@ def test_permuted_rows_give_permuted_answers(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_new_patterns_compile_nothing(name):
     method = method_of(name)
-    params, rows = untrained(method), len(method.dataset.splits["test"])
+    params, present = untrained(method), method.dataset.splits["test"].present
     patterns = method.dataset.patterns
     # One, two and three observed modalities: every number of conditions was met.
-    answer(method, params, Observed.of_patterns(patterns[[0, 3, -1]], rows))
-    answer(method, params, Observed.of_patterns(patterns[[1, 5, -1]], rows))
+    answer(method, params, Observed.of_patterns(patterns[[0, 3, -1]], present))
+    answer(method, params, Observed.of_patterns(patterns[[1, 5, -1]], present))
     before = Counter()
-    answer(method, params, Observed.of_patterns(patterns[[2, 4, -1]], rows))
+    answer(method, params, Observed.of_patterns(patterns[[2, 4, -1]], present))
     assert before.programs == 0
 
 
@@ -195,7 +195,7 @@ def check_answers_agree(name, tmp_path) -> None:
         talk = {"conversation": batch.id}
     served = imputer.predict(dict(batch.features), draws=1, **talk)
     assert np.isfinite(served.mean).all()
-    complete = Observed.of_patterns(method.dataset.patterns[-1:], len(batch))
+    complete = Observed.of_patterns(method.dataset.patterns[-1:], batch.present)
     if imputer.signature["predictor"] not in ("complete",):
         expected = answer(method, params, complete, 1)[0, :, 0]
         np.testing.assert_allclose(served.mean, expected, atol=3e-4)

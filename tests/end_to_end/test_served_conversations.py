@@ -124,7 +124,7 @@ def test_an_utterance_is_drawn_from_its_own_conversation_alone(served):
 def test_complete_conversations_are_predicted_as_in_the_evaluation(served):
     (method, params), imputer, raw, talk, _ = served
     found = imputer.predict(raw.features, **talk)
-    everything = Observed.of_patterns(np.ones((1, 3), bool), len(raw))
+    everything = Observed.of_patterns(np.ones((1, 3), bool), raw.present)
     completion = method.complete(params, "test", everything, 1, jax.random.key(0), "")
     chosen = {"stage2": method.predicts, "complete": "gsdnet_classifier"}
     name = chosen[imputer.signature["predictor"]]
