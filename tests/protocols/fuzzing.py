@@ -75,8 +75,10 @@ def survives(path: Path, layout: str = "") -> str:
     def train():
         made = from_file.read(str(path), {key: f"m{i}" for i, key in enumerate(keys)}, layout)
         for batch in made.values():
-            assert len(batch) and np.isfinite(batch.label).all()
-            assert all(np.isfinite(x).all() for x in batch.features.values())
+            assert len(batch) and not np.isinf(batch.label).any()  # NaN is no label
+            assert batch.present.any(1).all()
+            for m, x in batch.features.items():
+                assert np.isfinite(x).all() and not x[~batch.valid[m]].any()
 
     message = told(path, use)
     if not message:
