@@ -33,11 +33,11 @@ class Networks:
         params = initial_score(self.modules.score)(jax.random.key(1))
         self.params = jax.tree.map(lambda a: a + 0.03, params)  # not the zero that it starts as
 
-    def loss(self, **settings):
+    def loss(self, key=KEY, **settings):
         """The loss of a kind, which takes `data`."""
         make = losses.score_loss if self.kind == "whole" else gap_losses.gap_score_loss
         loss = make(self.modules, **settings)
-        return lambda params, data: loss(params, data, ONES, KEY, FRAMES)
+        return lambda params, data: loss(params, data, ONES, key, FRAMES)
 
     def data(self, valid, change=0.0):
         """What the loss reads; change: added to what is known."""
@@ -131,15 +131,16 @@ def test_rows_with_one_modality_alone_teach_its_marginal(kind, modality, network
     np.testing.assert_allclose(value, error.mean() / 3, rtol=1e-5)
 
 
-def spied(monkeypatch, network, data, count):
-    """The loss with `count` (mask, condition_mask) -> (B,) in place of what is learned."""
+def spied(monkeypatch, network, data, count, **settings):
+    """The loss with `count` (mask, condition_mask, condition_id, x0) -> (B,) in place of what is
+    learned."""
 
     def spy(modules, params, x0, mask, condition, condition_id, condition_mask, *rest):
-        return count(mask, condition_mask, condition_id).astype(jnp.float32)
+        return count(mask, condition_mask, condition_id, x0).astype(jnp.float32)
 
     module = losses if network.kind == "whole" else gap_losses
     monkeypatch.setattr(module, "matching", spy)
-    return float(network.loss(unconditional=0.25)(network.params, data))
+    return float(network.loss(**settings)(network.params, data))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -164,9 +165,10 @@ def test_holes_inside_a_modality_are_no_targets(kind, networks, monkeypatch):
     assert targets(valid, hole) == 0 < targets(valid, ~hole)
     alone = without(without(valid, 0, slice(None)), 2, slice(None))
     assert targets(alone, hole) == 0 < targets(alone, ~hole)
-    # Where others have it, and the target does not, it is still none.
-    whole = network.whole | {"acoustic": valid["acoustic"]}
-    assert targets(network.whole, hole) > targets(whole, hole) > 0
+    # Nor where others have the frame: what is unknown of a target is zero in its latents.
+    some = network.data(network.whole | {"acoustic": valid["acoustic"]})
+    zeros = lambda mask, _, kinds, x0: (mask & (x0 == 0).all(-1)).sum(-1)  # noqa: E731
+    assert spied(monkeypatch, network, some, zeros) == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -178,7 +180,7 @@ def test_conditions_show_nothing_that_is_not_there(kind, networks, monkeypatch, 
     assert not present.all() and present.any(1).all()
 
     def shown(there):
-        def count(mask, condition_mask, condition_id):
+        def count(mask, condition_mask, condition_id, x0):
             of_kind = condition_id if condition_id.ndim == 1 else condition_id[..., 0] % 3
             of_kind = jnp.broadcast_to(of_kind, condition_mask.shape[:2])
             is_there = jnp.take_along_axis(jnp.asarray(present), of_kind, 1)
@@ -187,6 +189,13 @@ def test_conditions_show_nothing_that_is_not_there(kind, networks, monkeypatch, 
         return spied(monkeypatch, network, data, count)
 
     assert shown(False) == 0 < shown(True)
+    # And something of what is: of rows with two modalities one is always shown.
+    two, settings = present.sum(1) >= 2, {"gaps": 0.0} if kind == "gaps" else {}
+    nothing = lambda mask, condition_mask, *_: two & ~condition_mask.any((1, 2))  # noqa: E731
+    keys = jax.random.split(KEY, 5)
+    assert two.any() and not any(
+        spied(monkeypatch, network, data, nothing, key=key, **settings) for key in keys
+    )
 
 
 def test_holes_are_unknown_frames_before_a_known_one():
