@@ -193,10 +193,10 @@ def labelled(data, labels, splits: Mapping[str, Batch]) -> tuple[dict[str, Batch
       UserError: labels of a split that do not fit it, or too few of them.
     """
     place = f"{data.path}: " if data.path else ""
-    splits = {name: _with_labels(place, batch, labels) for name, batch in splits.items()}
     if SOURCES[data.name].synthetic and not labels.kind:
-        task = TASKS[data.labels]
+        task = TASKS[data.labels]  # and the labels are its own, of several numbers, too
     else:
+        splits = {name: _with_labels(place, batch, labels) for name, batch in splits.items()}
         # The range of all splits: a test label outside the training labels' is no mistake.
         label = np.concatenate([batch.label for batch in splits.values()])
         low, high = (labels.low, labels.high) if labels.low < labels.high else (None, None)

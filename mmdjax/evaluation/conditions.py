@@ -67,8 +67,9 @@ def conditions_of(dataset, evaluation, seed: int, split: str = "test") -> list[C
         mask = hidden(random_mask(rows, count, rate, seed), present)
         result.append(Condition("random", rate_name(rate), Observed(mask[None]), everything))
     for name, rate in evaluation.generators():
-        # Generators that depend on the label take one number an utterance.
-        label = np.asarray(batch.label, np.float32).reshape(rows, -1)[:, 0]
+        # Generators that depend on the label take one number an utterance; without a label, which
+        # nothing is measured against, any.
+        label = np.nan_to_num(np.asarray(batch.label, np.float32).reshape(rows, -1)[:, 0])
         frames = observed_frames(name, batch.valid, rate, seed, label=label)
         some = np.stack([frames[m].any(1) for m in names], axis=1)
         observed = Observed(some[None], {m: f[None] for m, f in frames.items()})

@@ -64,7 +64,8 @@ def embedded(
 
     Returns:
       Pattern -> {'points': [[modality, kind, (N, 2) as lists]], 'numbers': {modality: [energy
-      distance, nearest-neighbour two-sample accuracy]}}; {} for a method without a truth.
+      distance, nearest-neighbour two-sample accuracy]}}; {} for a method without a truth, and where
+      too few utterances have all modalities.
     """
     truth = method.truth(params, "test")
     if truth is None:
@@ -72,6 +73,9 @@ def embedded(
     names, present = method.modalities, method.dataset.splits["test"].present
     whole = np.flatnonzero(present.all(1))  # what is drawn stands beside its truth
     count = min(comparison.pictures, len(whole))
+    points = count * (2 * len(names) - 1)
+    if len(whole) < len(present) and (count < 2 or points <= 3 * comparison.perplexity):
+        return {}
     rng = np.random.default_rng([seed, PICTURE_STREAM])
     rows = np.sort(rng.choice(whole, count, replace=False))
     patterns = np.eye(len(names), dtype=bool)
@@ -95,9 +99,9 @@ def embedded(
             pair = completed[m][q], true[m]
             groups[name, TRUE], groups[name, DRAWN] = (_wide(x, width) for x in pair[::-1])
             numbers[name] = [energy_distance(*pair), two_sample_accuracy(*pair, paired=True)]
-        points = embed(groups, comparison.perplexity, comparison.iterations, seed, advance)
+        embedding = embed(groups, comparison.perplexity, comparison.iterations, seed, advance)
         result[pattern_name(pattern, names)] = {
-            "points": [[*group, np.round(xy, 3).tolist()] for group, xy in points.items()],
+            "points": [[*group, np.round(xy, 3).tolist()] for group, xy in embedding.items()],
             "numbers": numbers,
         }
     return result

@@ -34,7 +34,7 @@ def test_a_constant_is_served_as_it_is_evaluated(tmp_path):
     system, params = make(tmp_path, 0.0, method="zero_trained")
     imputer = mmdjax.Imputer.load(tmp_path, batch=8)
     test = system.dataset.splits["test"]
-    observed = Observed.of_patterns(np.array([[True, False, True]]), len(test))
+    observed = Observed.of_patterns(np.array([[True, False, True]]), test.present)
     completion = system.complete(params, "test", observed, 1, jax.random.key(0), "")
     predictor = system.classifier(params)
     if imputer.signature["predictor"] == "stage2":

@@ -181,7 +181,7 @@ def test_complete_utterances_are_predicted_as_in_an_evaluation(served):
     system, params, imputer, *_ = served
     test = synthetic.read(48, 16, 24, 0)["test"]
     found = imputer.predict(test.features)
-    everything = Observed.of_patterns(np.ones((1, 3), bool), len(test))
+    everything = Observed.of_patterns(np.ones((1, 3), bool), test.present)
     completion = system.complete(params, "test", everything, 1, jax.random.key(0), "")
     predictor = system.classifier(params)
     if imputer.signature["predictor"] == "stage2":

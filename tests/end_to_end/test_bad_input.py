@@ -6,50 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
-from absl import flags, logging
 
 from mmdjax import config as configs
-from mmdjax import main
 from mmdjax.errors import UserError
+from tests.end_to_end.conftest import refusal
 from tests.limits import HANGS
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = ("jax_disable_most_optimizations", "jax_compilation_cache_dir")
-
-
-@pytest.fixture
-def command(monkeypatch, capfd):
-    """Runs the command in this process: (exit status, stderr)."""
-    before = {name: jax.config.values[name] for name in SETTINGS}
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
-    monkeypatch.setattr(main.stopping, "listen", lambda **_: None)
-    monkeypatch.chdir(ROOT)
-    verbosity = logging.get_verbosity()
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["mmdjax", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main.console()
-        return ended.value.code, capfd.readouterr().err
-
-    yield run
-    logging.set_verbosity(verbosity)
-    for name, value in before.items():
-        jax.config.update(name, value)
-    as_never_parsed()
-
-
-def as_never_parsed() -> None:
-    """absl's flags are global; a config adds one for each of its fields."""
-    for name in list(flags.FLAGS):
-        if name.startswith("config."):
-            delattr(flags.FLAGS, name)
-    flags.FLAGS.unparse_flags()
-    for name in flags.FLAGS:
-        flags.FLAGS[name].unparse()
 
 
 def of_a_process(*arguments):
@@ -138,13 +103,9 @@ def test_so_it_is_in_a_process_of_its_own(arguments, words, files, tmp_path):
 
 def refused(command, arguments, words, files, workdir):
     arguments = [a.replace("=F/", f"={files}/").replace("=W", f"={workdir}") for a in arguments]
-    status, told = command(*arguments)
-    assert status == 2, told
-    lines = told.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("mmdjax: "), told
+    message = refusal(command(*arguments), workdir)
     for word in words:
-        assert word in lines[0]
-    assert not workdir.exists()  # nothing half-written
+        assert word in message
     assert not (ROOT / "sentinel").exists() and not Path("sentinel").exists()
 
 

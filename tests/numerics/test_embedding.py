@@ -1,6 +1,7 @@
 """Two-sample accuracy against its limit; t-SNE and the grid of pictures."""
 
 import re
+import types
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from mmdjax.errors import UserError
 from mmdjax.evaluation import effectiveness, figures
 from mmdjax.evaluation.effectiveness import Panel, embed, pictures, two_sample_accuracy
 from mmdjax.methods.method import Completion, Method
+from mmdjax.types import Batch
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0, 2.0, 8.0])
@@ -121,7 +123,11 @@ class Drawn(Method):
 
     modalities = ("language", "acoustic", "vision")
 
-    def __init__(self, rng):
+    def __init__(self, rng, whole: int = 60):
+        present = {m: np.arange(60)[:, None] < whole for m in self.modalities[1:]}
+        present["language"] = np.ones((60, 1), bool)
+        test = Batch({}, present, np.zeros(60), np.arange(60).astype(str))
+        self.dataset = types.SimpleNamespace(splits={"test": test})
         self.frames = np.ones((60, 2), bool)
         self.frames[:30, 1] = False
         self.true = [rng.normal(size=(60, 2, width)) for width in (2, 3, 4)]
@@ -150,6 +156,8 @@ def test_any_method_with_a_truth_is_pictured(rng):
         ("vision", "true", 40), ("vision", "drawn", 40),
     ]  # fmt: skip
     assert set(points["a"]["numbers"]) == {"language", "vision"}
+    few = effectiveness.embedded(Drawn(rng, whole=1), {}, 0, comparison)
+    assert few == {}  # a truth beside every draw: too few utterances are whole
     many = {f"system {i}": points | {"l": points["l"] | {"numbers": {}}} for i in range(8)}
     for i, of in enumerate(many.values()):
         of["l"]["numbers"]["vision"] = [0.1 * i, 0.5]

@@ -101,13 +101,13 @@ def test_training_times_fall_one_into_each_of_b_equal_parts_in_random_order():
 
 
 def test_random_conditions_are_uniform_over_non_empty_subsets():
-    kept = np.asarray(random_conditions(jax.random.key(0), 9000, 2))
+    kept = np.asarray(random_conditions(jax.random.key(0), np.ones((9000, 2), bool)))
     codes, counts = np.unique(kept @ [1, 2], return_counts=True)
     assert codes.tolist() == [1, 2, 3] and (abs(counts - 3000) < 200).all()
 
 
 def test_each_utterance_meets_every_incomplete_pattern_before_any_again():
-    rows = incomplete_sets(patterns(3), 20, 9, seed=0)
+    rows = incomplete_sets(patterns(3), np.ones((20, 3), bool), 9, seed=0)
     assert rows.shape == (20, 9, 3)
     codes = rows @ [1, 2, 4]
     assert all(len(set(c[:6])) == 6 and len(set(c[6:])) == 3 for c in codes)

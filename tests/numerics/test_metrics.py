@@ -59,10 +59,12 @@ class Told(Method):
     name = label = "told"
 
     def __init__(self, table, label):
-        self.table, batch = table, Batch({}, {}, label, np.arange(len(label)).astype(str))
+        self.table, names = table, ("language", "acoustic", "vision")
+        frames = {m: np.ones((len(label), 1), bool) for m in names}
+        batch = Batch({}, frames, label, np.arange(len(label)).astype(str))
         self.dataset = Dataset.__new__(Dataset)
         self.dataset.splits, self.dataset.task = {"test": batch}, SENTIMENT
-        self.dataset.modalities = ("language", "acoustic", "vision")
+        self.dataset.modalities = names
         self.dataset.patterns, self.task = patterns(3), SENTIMENT
         self.modalities = self.dataset.modalities
 
@@ -80,14 +82,19 @@ def test_each_utterance_is_scored_by_the_pattern_its_mask_names():
     table = dict.fromkeys(("l", "a", "v", "l+a", "l+v", "a+v", "l+a+v"), -label)
     table |= {"a": np.array([-1.0, -1.0, -2.0]), "l+v": np.array([-1.0, 1.0, 2.0])}
     mask = np.array([[True, True, True], [False, True, False], [True, False, True]])
-    only = Observed.of_patterns(np.array([[False, True, False]]), 3)
-    conditions = [Condition("fixed", "a", only), Condition("random", "0.5", Observed(mask[None]))]
+    everything = np.ones((3, 3), bool)
+    only = Observed.of_patterns(np.array([[False, True, False]]), everything)
+    conditions = [
+        Condition("fixed", "a", only, everything[:, 0]),
+        Condition("random", "0.5", Observed(mask[None]), everything[:, 0]),
+    ]
     members = [Member("told", Told(table, label), {}, 1)]
     rows = evaluate(members, conditions, 0)["told"]
     got = {(r["protocol"], r["condition"], r["metric"]): r["value"] for r in rows}
     assert got["random", "0.5", "acc2_nonzero"] == pytest.approx(2 / 3)
     assert got["fixed", "a", "acc2_nonzero"] == pytest.approx(1 / 3)
-    assert conditions[1].missing_rate({}) == pytest.approx(3 / 9)
+    valid = members[0].method.dataset.splits["test"].valid
+    assert conditions[1].missing_rate(valid) == pytest.approx(3 / 9)
 
 
 def test_rates_with_more_decimals_keep_them():

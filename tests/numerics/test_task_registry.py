@@ -39,7 +39,7 @@ def test_tasks_are_found_from_labels():
     ("made", "said"),
     [
         (lambda: SENTIMENT.check(np.array([0, 3.5]), "f"), "label 3.5; allowed: a number from -3"),
-        (lambda: SENTIMENT.check(np.array([0, np.nan]), "f"), "f: row 1: label nan; allowed"),
+        (lambda: SENTIMENT.check(np.array([0, np.inf]), "f"), "f: row 1: label inf; allowed"),
         (lambda: RATING.check(np.array([-1.0]), "f", ["a_1"]), "f: utterance 'a_1': label -1.0;"),
         (lambda: AFFECT.check(np.array([[1, 2, 11.0]]), "f"), "label 11.0 of 'dominance'; allowed"),
         (lambda: AFFECT.check(np.zeros(4), "f"), "shape (4,); allowed: (N, 3)"),

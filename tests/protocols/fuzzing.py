@@ -75,8 +75,10 @@ def survives(path: Path, layout: str = "") -> str:
     def train():
         made = from_file.read(str(path), {key: f"m{i}" for i, key in enumerate(keys)}, layout)
         for batch in made.values():
-            assert len(batch) and np.isfinite(batch.label).all()
-            assert all(np.isfinite(x).all() for x in batch.features.values())
+            assert len(batch) and not np.isinf(batch.label).any()  # NaN is no label
+            assert batch.present.any(1).all()
+            for m, x in batch.features.items():
+                assert np.isfinite(x).all() and not x[~batch.valid[m]].any()
 
     message = told(path, use)
     if not message:
@@ -122,7 +124,8 @@ def check(part) -> None:
     """What a part promises, whatever the file was."""
     assert part.id.shape == (len(part),) and part.id.dtype.kind == "U" and part.features
     assert part.label is None or len(part.label) == len(part)
-    assert part.label is None or (part.label.ndim in (1, 2) and part.label.dtype == np.float32)
+    if part.label is not None:
+        assert part.label.ndim in (1, 2) and part.label.dtype in (np.float32, np.int32)
     assert "conversation" in part.talk or not part.talk
     assert all(column.shape == (len(part),) for column in part.talk.values())
     for key, rows in part.features.items():

@@ -258,3 +258,20 @@ def whole(rows):
     if lazy.is_ragged(rows):
         return [one for block in made for one in block]
     return np.concatenate(made or [np.asarray(rows)])
+
+
+KEYS = {"text": "language", "audio": "acoustic"}
+
+
+def tree(rows=(40, 10, 20), frames=6, **changes):
+    """{train, valid, test} whose utterances are whole; changes: split -> key -> value."""
+    made, rng = {}, np.random.default_rng(0)
+    for name, count in zip(("train", "valid", "test"), rows, strict=True):
+        made[name] = {
+            "text": rng.normal(size=(count, frames, 4)).astype("f4"),
+            "audio": rng.normal(size=(count, frames, 3)),
+            "regression_labels": rng.uniform(-3, 3, count),
+            "id": [f"{name}{i // 4}$_${i}" for i in range(count)],
+        }
+        made[name] |= changes.get(name, {})
+    return made

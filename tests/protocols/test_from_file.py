@@ -1,43 +1,16 @@
-"""Training data from files of every layout: what is kept, left out, divided and refused."""
-
-import pickle
+"""Training data from files of every layout: what is kept, said, divided and refused."""
 
 import numpy as np
 import pytest
 
-from mmdjax.config import Data, Labels
+from mmdjax.config import Data
 from mmdjax.data import pipeline
 from mmdjax.data.dataset import standardise
 from mmdjax.data.sources import from_file, mmsa
 from mmdjax.errors import UserError
 
 from . import layout_files
-from .layout_files import LAYOUTS
-
-KEYS = {"text": "language", "audio": "acoustic"}
-
-
-def tree(rows=(40, 10, 20), frames=6, **changes):
-    """{train, valid, test} whose utterances are whole; changes: split -> key -> value."""
-    made, rng = {}, np.random.default_rng(0)
-    for name, count in zip(("train", "valid", "test"), rows, strict=True):
-        made[name] = {
-            "text": rng.normal(size=(count, frames, 4)).astype("f4"),
-            "audio": rng.normal(size=(count, frames, 3)),
-            "regression_labels": rng.uniform(-3, 3, count),
-            "id": [f"{name}{i // 4}$_${i}" for i in range(count)],
-        }
-        made[name] |= changes.get(name, {})
-    return made
-
-
-@pytest.fixture
-def write(tmp_path):
-    def of(content, name="mine.pkl"):
-        (path := tmp_path / name).write_bytes(pickle.dumps(content))
-        return str(path)
-
-    return of
+from .layout_files import KEYS, LAYOUTS, tree
 
 
 def test_a_pickle_of_the_field_is_read_as_its_own_reader_does(tmp_path, write):
@@ -74,44 +47,85 @@ def test_layouts_with_splits_become_batches(name, tmp_path):
             assert (x[~batch.valid[m]] == 0).all() and batch.valid[m].any(1).all()
 
 
-def test_utterances_of_folders_that_lack_a_file_are_left_out(tmp_path):
+def test_utterances_of_folders_that_lack_a_file_are_kept_without_the_modality(tmp_path):
     path, told = layout_files.mmin(tmp_path), []
     keys = {"A/comparE": "a", "L/bert_large": "l", "V/denseface": "v"}
     found = from_file.read(str(path), keys, tell=told.append)
-    assert [len(batch) for batch in found.values()] == [2, 1, 2]
-    assert f"{path}: split 'train': 1 of 3 utterances lack something: left out" in told
+    assert [len(batch) for batch in found.values()] == [3, 1, 2]
+    present = found["train"].present
+    assert (~present).sum() == 1 and not present[1, 2] and not found["train"].features["v"][1].any()
+    assert f"{path}: split 'train': of 3 utterances 1 lack v; all are used" in told
 
 
-GAPS = {
-    "PyPOTS npz": (["X[0:2]", "X[2:5]"], "all of 8 utterances lack something"),
+def test_frames_with_gaps_are_unknown_and_the_others_are_used(tmp_path):
+    """A frame of which any channel of the modality is missing; other modalities keep theirs."""
+    path = LAYOUTS["PyPOTS npz"](tmp_path)
+    x = np.load(path)["X"]
+    found = from_file.read(str(path), {"X[0:2]": "a", "X[2:5]": "b"})
+    assert sum(map(len, found.values())) == len(x)
+    for batch in found.values():
+        rows = batch.id.astype(int)
+        for m, known in (("a", x[rows][:, :, :2]), ("b", x[rows][:, :, 2:])):
+            gaps = np.isnan(known).any(-1)
+            np.testing.assert_array_equal(batch.valid[m], ~gaps)
+            expected = np.where(gaps[..., None], 0, known)
+            np.testing.assert_allclose(batch.features[m], expected, rtol=1e-6)
+
+
+REFUSED = {
     "PyPOTS pickle": (["X[0:2]", "X[2:5]"], "splits 'train', 'val'; allowed: train and test"),
     "csd alone": (["covarep"], "no labels"),
 }
 
 
-@pytest.mark.parametrize("name", GAPS)
-def test_files_of_nothing_but_gaps_are_refused_in_one_line(name, tmp_path):
-    path, (keys, said) = LAYOUTS[name](tmp_path), GAPS[name]
+@pytest.mark.parametrize("name", REFUSED)
+def test_files_without_all_splits_or_labels_are_refused_in_one_line(name, tmp_path):
+    path, (keys, said) = LAYOUTS[name](tmp_path), REFUSED[name]
     with pytest.raises(UserError, match=said) as error:
         from_file.read(str(path), {key: f"m{i}" for i, key in enumerate(keys)})
     assert "\n" not in str(error.value) and path.name in str(error.value)
 
 
-def test_utterances_that_lack_something_are_left_out_and_counted(write):
+def test_utterances_that_lack_something_are_kept_and_what_they_lack_is_counted(write):
     content = tree()
     train = content["train"]
     train["text"][0] = 0  # missing
     train["audio"][1, 3] = np.nan  # a gap
-    train["regression_labels"][2] = np.nan
+    train["regression_labels"][2:4] = np.nan, np.inf
     train["text_observed"] = np.arange(40) != 3
     train["audio_observed"] = np.ones((40, 6), bool)
     train["audio_observed"][4, 2] = False
+    train["text"][5], train["audio"][5] = 0, np.nan  # nothing at all
     told = []
     found = from_file.read(write(content), KEYS, tell=told.append)
-    assert found["train"].id.tolist() == train["id"][5:]
+    where = f"{write(content)}: split 'train'"
+    assert told == [
+        f"{where}: 1 of 40 utterances have no modality: left out",
+        f"{where}: of 39 utterances 2 lack language, 2 have no label; all are used",
+    ]
     assert len(found["valid"]) == 10 and len(found["test"]) == 20
-    assert told == [f"{write(content)}: split 'train': 5 of 40 utterances lack something: left out"]
-    assert all(np.isfinite(x).all() for x in found["train"].features.values())
+    batch, rows = found["train"], np.delete(np.arange(40), 5)
+    assert batch.id.tolist() == [train["id"][row] for row in rows]
+    np.testing.assert_array_equal(batch.present[:, 0], ~np.isin(rows, [0, 3]))
+    assert batch.present[:, 1].all()
+    gaps = np.argwhere(~batch.valid["acoustic"]).tolist()
+    assert gaps == [[1, 3], [4, 2]]
+    np.testing.assert_array_equal(np.isnan(batch.label), np.isin(rows, [2, 3]))
+    for m, x in batch.features.items():
+        assert np.isfinite(x).all() and not x[~batch.valid[m]].any()
+
+
+def test_modalities_that_no_utterance_has_together_are_told(write):
+    content = tree()
+    content["train"]["text"][:20], content["train"]["audio"][20:] = 0, 0
+    told = []
+    from_file.read(write(content), KEYS, tell=told.append)
+    assert told == [
+        f"{write(content)}: split 'train': of 40 utterances 20 lack language, 20 lack acoustic; "
+        "all are used",
+        f"{write(content)}: split 'train': no utterance has language and acoustic together: how "
+        "they depend cannot be learned",
+    ]
 
 
 def test_sequences_of_unequal_length_are_padded_to_the_longest_of_all_splits(write):
@@ -158,14 +172,15 @@ def test_frames_that_a_file_denies_are_gaps_even_behind_the_last_that_is_not_zer
     train["audio"][0, 3:] = 0
     train["audio_observed"] = np.ones((40, 6), bool)
     train["audio_observed"][0, 3:] = False
-    assert from_file.read(write(content), KEYS)["train"].id.tolist() == train["id"][1:]
+    known = from_file.read(write(content), KEYS)["train"].valid["acoustic"]
+    assert known[0].tolist() == [True] * 3 + [False] * 3 and known[1:].all()
     content = tree()
     train = content["train"]
     train["text_lengths"] = np.full(40, 6)
     train["text_lengths"][1] = 2
     train["text"][1, :2] = 0  # nothing within its length
-    kept = from_file.read(write(content), KEYS)["train"].id.tolist()
-    assert kept == [train["id"][0], *train["id"][2:]]
+    present = from_file.read(write(content), KEYS)["train"].present
+    assert np.argwhere(~present).tolist() == [[1, 0]]
 
 
 def test_what_would_not_fit_into_memory_is_refused(write, monkeypatch):
@@ -174,20 +189,11 @@ def test_what_would_not_fit_into_memory_is_refused(write, monkeypatch):
         from_file.read(write(tree()), KEYS)
 
 
-def test_classes_several_numbers_and_shared_ids_are_said(write):
+def test_shared_ids_are_said(write):
     content, told = tree(), []
-    content["train"]["regression_labels"] = np.arange(40) % 4
-    content["valid"]["regression_labels"] = np.ones((10, 2))
     content["test"]["id"][0] = content["train"]["id"][0]
-    content["train"]["regression_labels"] = np.arange(40) % 3
     from_file.read(write(content), KEYS, tell=told.append)
-    text = " ".join(told)
-    for part in (
-        "look like classes",
-        "labels of 2 numbers: the first counts",
-        "1 ids are in train",
-    ):
-        assert part in text
+    assert len(told) == 1 and "1 ids are in train and test" in told[0] and "leakage" in told[0]
 
 
 def test_ids_of_half_a_character_are_spelled_out(write):
@@ -207,61 +213,15 @@ def test_ranges_of_channels_are_modalities(tmp_path):
     assert [len(batch) for batch in found.values()] == [21, 3, 6]
 
 
-def prepared(path, tmp_path, **labels):
-    """The data set of a file, with settings of its labels."""
-    data = Data(name="file", path=path, modalities=tuple(f"{k}:{m}" for k, m in KEYS.items()))
-    return pipeline.dataset(data, Labels(**labels), tmp_path / "cache")
-
-
-def test_labels_of_any_range_are_read_and_their_range_is_the_task_s(write, tmp_path):
-    """A reader takes every number; what is allowed is the task's to say."""
-    content = tree()
-    for part in content.values():
-        part["regression_labels"] = part["regression_labels"] * 10 + 40  # from 10 to 70
-    path = write(content)
-    found = from_file.read(path, KEYS)["test"].label
-    np.testing.assert_allclose(found, content["test"]["regression_labels"], rtol=1e-6)
-    task = prepared(path, tmp_path).task
-    assert (task.low, task.high) == (10, 70)
-    assert prepared(path, tmp_path, low=0.0, high=100.0).task.high == 100
-    with pytest.raises(UserError, match=r"split 'train'.*allowed: .*-3.*3") as error:
-        prepared(path, tmp_path, kind="regression", low=-3.0, high=3.0)
-    assert "\n" not in str(error.value)
-
-
-def test_labels_that_a_file_gives_as_classes_are_classes_where_asked(write, tmp_path):
-    content = tree()
-    for part in content.values():
-        part["regression_labels"] = np.arange(len(part["id"])) % 4
-    path = write(content)
-    assert prepared(path, tmp_path, kind="classification").task.names == ("0", "1", "2", "3")
-    named = prepared(path, tmp_path, kind="classification", names=("w", "x", "y", "z"))
-    assert named.task.names == ("w", "x", "y", "z")
-    with pytest.raises(UserError, match="split 'train'"):
-        prepared(path, tmp_path, kind="classification", names=("w", "x"))
-    with pytest.raises(UserError, match="split 'train'"):
-        prepared(write(tree()), tmp_path, kind="classification", names=("w", "x"))
-
-
-def test_of_several_labels_the_first_counts(write):
-    content = tree()
-    first = content["test"]["regression_labels"]
-    for part in content.values():
-        label = part["regression_labels"]
-        part["regression_labels"] = np.stack([label, np.full(len(label), 9)], 1)
-    found = from_file.read(write(content), KEYS)
-    np.testing.assert_allclose(found["test"].label, first, rtol=1e-6)
-
-
 BAD = {
     "a key": ({}, {"txt": "l", "audio": "a"}, ["split 'train'", "'txt'", "'text'"]),
     "no labels": ({"train": {"regression_labels": None}}, KEYS, ["split 'train'", "no labels"]),
     "inf": ({"valid": {"audio": np.full((10, 6, 3), np.inf)}}, KEYS, ["'valid'", "'audio'", "inf"]),
     "channels": ({"test": {"text": np.ones((20, 6, 5))}}, KEYS, ["test: language", "5", "4"]),
-    "nothing whole": (
+    "a split without a modality": (
         {"valid": {"audio": np.zeros((10, 6, 3))}},
         KEYS,
-        ["'valid': all of 10"],
+        ["split 'valid': no utterance of 10 has 'audio'"],
     ),
 }
 

@@ -59,7 +59,7 @@ def test_a_row_without_any_observed_modality_is_refused():
 def test_training_meets_every_incomplete_pattern_equally_often():
     incomplete = patterns(3)[:-1]
     for rounds, times in ((6, 1), (12, 2)):
-        sets = incomplete_sets(patterns(3), 40, rounds, seed=0)
+        sets = incomplete_sets(patterns(3), np.ones((40, 3), bool), rounds, seed=0)
         count = (sets[:, :, None] == incomplete).all(-1).sum(1)
         assert (count == times).all()
 
@@ -67,12 +67,13 @@ def test_training_meets_every_incomplete_pattern_equally_often():
 @pytest.mark.parametrize("rate", [0.2, 0.5, 0.7])
 def test_training_at_a_rate_follows_the_random_protocol_complete_sets_among_them(rate):
     size, rounds = 400, 4
-    sets = incomplete_sets(patterns(3), size, rounds, 1, rate)
+    whole = np.ones((size, 3), bool)
+    sets = incomplete_sets(patterns(3), whole, rounds, 1, rate)
     assert sets.shape == (size, rounds, 3) and sets.any(-1).all()
     assert abs(1 - sets.mean() - min(rate, 2 / 3)) <= 1 / (size * rounds)
     assert sets.all(-1).any() == (rate < 0.7)
-    np.testing.assert_array_equal(sets, incomplete_sets(patterns(3), size, rounds, 1, rate))
-    assert (sets != incomplete_sets(patterns(3), size, rounds, 2, rate)).any()
+    np.testing.assert_array_equal(sets, incomplete_sets(patterns(3), whole, rounds, 1, rate))
+    assert (sets != incomplete_sets(patterns(3), whole, rounds, 2, rate)).any()
     # Not what the same seed is evaluated on.
     assert (sets.reshape(-1, 3) != random_mask(size * rounds, 3, rate, 1)).any()
 
@@ -88,12 +89,12 @@ def test_stage_2_learns_from_sets_at_the_configured_rate(tiny_system):
         return source.rows["observed"]
 
     assert (np.asarray(observed(0.7)).sum(-1) == 1).all()
-    default = incomplete_sets(system.patterns, len(z["train"].label), system.config.rounds, 0)
+    default = incomplete_sets(system.patterns, z["train"].present, system.config.rounds, 0)
     np.testing.assert_array_equal(observed(0.0), default)
 
 
 def test_a_pattern_is_a_condition_on_every_utterance():
-    observed = Observed.of_patterns(patterns(2), 3)
+    observed = Observed.of_patterns(patterns(2), np.ones((3, 2), bool))
     assert observed.modalities.shape == (3, 3, 2) and not observed.everything
     assert Observed(observed.modalities[-1:]).everything
     valid = {"a": np.arange(4) < np.array([[4], [2], [1]]), "b": np.ones((3, 1), bool)}

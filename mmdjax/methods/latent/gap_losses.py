@@ -18,6 +18,7 @@ from mmdjax.methods.latent.losses import holes, matching, weighted_mean
 from mmdjax.methods.latent.modules import Modules, encode_gaps
 from mmdjax.networks.encoders import WHOLE
 from mmdjax.runtime.compilation import shared
+from mmdjax.types import hidden
 
 
 def random_gaps(key, batch: int, frames: int):
@@ -78,6 +79,7 @@ def gap_score_loss(modules: Modules, weighting="v", unconditional=0.0, gaps=0.5)
             kept = jnp.where(itself, gappy, subset)
             fallback = jax.random.randint(keys[5], (batch,), 1, modalities) + target
             one = jnp.arange(modalities) == (fallback % modalities)[:, None]
+            one = hidden(one, present & ~itself)
             kept = jnp.where((kept & present).any(1, keepdims=True), kept, one)
             cover = jnp.where(gappy[..., None], rests_on, whole)
             cover = jnp.where(kept[..., None], cover, 0)
@@ -86,7 +88,8 @@ def gap_score_loss(modules: Modules, weighting="v", unconditional=0.0, gaps=0.5)
             condition_id = jnp.arange(modalities)[:, None] + modalities * partial
             known = (cover > 0).any(-1)
             mask = filled_valid(valid, known)[:, target] & (cover[:, target] < WHOLE)
-            mask = mask & ~holes(valid[:, target])
+            alone = ~(kept & present).any(1)[:, None]  # it learns the marginal, as in `score_loss`
+            mask = jnp.where(alone, valid[:, target], mask) & ~holes(valid[:, target])
             shown = (condition, condition_id, cover > 0)
             settings = (weighting, "clean", unconditional)
             error = matching(modules, params, z[:, target], mask, *shown, keys[:3], *settings)
