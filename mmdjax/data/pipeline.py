@@ -19,6 +19,7 @@ import numpy as np
 
 from mmdjax import tasks
 from mmdjax.data.dataset import Dataset
+from mmdjax.data.formats.values import by_rows
 from mmdjax.data.missing import natural
 from mmdjax.data.sources import digits, from_file, gcnet, mmsa, synthetic, synthetic_conversations
 from mmdjax.data.sources.synthetic_labels import TASKS
@@ -196,7 +197,10 @@ def labelled(data, labels, splits: Mapping[str, Batch]) -> tuple[dict[str, Batch
     if SOURCES[data.name].synthetic and not labels.kind:
         task = TASKS[data.labels]  # and the labels are its own, of several numbers, too
     else:
+        count = by_rows(splits["train"].label).shape[1]
         splits = {name: _with_labels(place, batch, labels) for name, batch in splits.items()}
+        if count > 1 and splits["train"].label.ndim == 1 and not labels.columns:
+            Reporter().print(f"{place}labels of {count} numbers: the first counts")
         # The range of all splits: a test label outside the training labels' is no mistake.
         label = np.concatenate([batch.label for batch in splits.values()])
         low, high = (labels.low, labels.high) if labels.low < labels.high else (None, None)

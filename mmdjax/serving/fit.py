@@ -17,15 +17,15 @@ from mmdjax.data.dataset import Dataset
 from mmdjax.data.sources.from_file import fill
 from mmdjax.errors import UserError, require
 from mmdjax.methods.method import of_name, servable
-from mmdjax.methods.served import find_lengths
+from mmdjax.methods.served import find_lengths, observed_frames
 from mmdjax.runtime import processes
 from mmdjax.runtime.progress import Reporter
 from mmdjax.serving import bundle, inputs
 from mmdjax.training.train import train
-from mmdjax.types import Batch, Talk
+from mmdjax.types import Batch, Talk, known_labels
 from mmdjax.workdir import opened
 
-SMALLEST = 8  # complete utterances
+SMALLEST = 8  # utterances with a label
 FEWEST = 4  # conversations
 
 
@@ -43,7 +43,7 @@ def fit(
     if processes.several() and workdir is None:
         raise UserError("workdir is missing; several processes fit in a folder they share")
     label, task = _labels(labels, config.task)
-    batch = _complete(features, label)
+    batch = _batch(features, label)
     task.check(batch.label, "features and labels", batch.id)
     splits = _split(batch, talk, validation, np.random.default_rng([seed, 1]))
     for m in batch.features:
@@ -84,29 +84,26 @@ def _labels(labels, settings):
     )
     if label.ndim == 2 and label.shape[1] == 1:
         label = label[:, 0]
-    finite, size = np.isfinite(label).sum(), label.size
-    fits = 0 < size == finite
-    require(fits, f"labels: {size}, {finite} of them finite", "finite numbers, one or more")
+    known, size = known_labels(label).sum(), len(label)
+    require(known >= SMALLEST, f"labels: {known} of {size} known", f"at least {SMALLEST}")
     low, high = (settings.low, settings.high) if settings.low < settings.high else (None, None)
     task = tasks.make(kind, low, high, names, settings.metrics, label)
-    return label.astype(np.int32 if task.kind == "classification" else np.float32), task
+    whole = task.kind == "classification" and known == size
+    return label.astype(np.int32 if whole else np.float32), task
 
 
-def _complete(features, label: np.ndarray) -> Batch:
-    """Return the utterances that lack nothing; ids are their numbers."""
+def _batch(features, label: np.ndarray) -> Batch:
+    """Return the utterances that have some modality; ids are their numbers."""
     given = inputs.read(_modalities(features), features)
     size = len(given)
     require(len(label) == size, f"labels: {len(label)}", f"{size}, as many as there are utterances")
-    valid, values, complete = {}, {}, np.ones(len(given), bool)
-    for m, count in find_lengths(given.features, given.said).items():
-        x, lengths = given.features[m], np.asarray(count)
-        valid[m] = np.arange(x.shape[1]) < lengths[:, None]
-        values[m] = np.where(valid[m][..., None], x, 0)
-        complete &= (lengths > 0) & ~np.isnan(values[m]).any((1, 2))
-    count = complete.sum()
-    require(count >= SMALLEST, f"{count} of {size} utterances lack nothing", f"at least {SMALLEST}")
-    ids = np.array([str(i) for i in range(size)])
-    return Batch(values, valid, label, ids).at(np.flatnonzero(complete))
+    lengths = find_lengths(given.features, given.said)
+    valid = {m: np.asarray(v) for m, v in observed_frames(given.features, lengths).items()}
+    values = {m: np.where(v[..., None], given.features[m], 0) for m, v in valid.items()}
+    for m, v in valid.items():
+        require(v.any(), f"{m}: no utterance has it", "some that have something of each")
+    batch = Batch(values, valid, label, np.array([str(i) for i in range(size)]))
+    return batch.at(np.flatnonzero(batch.present.any(1)))
 
 
 def _modalities(features) -> list[inputs.Modality]:
@@ -114,7 +111,7 @@ def _modalities(features) -> list[inputs.Modality]:
     modalities = []
     for name, column in dict(features).items():
         values = [] if column is None else [np.asarray(x) for x in column if x is not None]
-        require(values, f"{name}: no utterance has it", "some that lack nothing")
+        require(values, f"{name}: no utterance has it", "some that have something of each")
         shape = values[0].shape
         require(len(shape) in (1, 2), f"{name}: utterances of shape {shape}", "(T, C) or (C,)")
         frames = max(len(np.atleast_2d(x)) for x in values)
@@ -127,8 +124,13 @@ def _modalities(features) -> list[inputs.Modality]:
 def _split(batch: Batch, talk: Talk | None, validation: float, rng) -> dict[str, Batch]:
     """Hold out utterances at random, or conversations, which then stand one after the other."""
     if talk is None:
-        order, held = rng.permutation(len(batch)), max(2, round(validation * len(batch)))
-        return {"train": batch.at(order[held:]), "valid": batch.at(order[:held])}
+        # The share of those with a label: intervals and the choice of a model need them.
+        rows, known = rng.permutation(len(batch)), known_labels(batch.label)
+        of_kind = (rows[known[rows]], rows[~known[rows]])
+        held = [max(2 if i == 0 else 0, round(validation * len(r))) for i, r in enumerate(of_kind)]
+        parts = [(r[h:], r[:h]) for r, h in zip(of_kind, held, strict=True)]
+        train, valid = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return {"train": batch.at(train), "valid": batch.at(valid)}
     for m, x in batch.features.items():
         frames = x.shape[1]
         require(frames == 1, f"{m}: {frames} frames", "(N, C), a vector an utterance")
@@ -139,7 +141,7 @@ def _split(batch: Batch, talk: Talk | None, validation: float, rng) -> dict[str,
     chosen = rng.permutation(count)[: max(2, round(validation * count))]
     held = np.isin(conversation, chosen)
     fits = count >= FEWEST and held.any() and not held.all()
-    require(fits, f"{count} conversations", f"at least {FEWEST} with whole utterances")
+    require(fits, f"{count} conversations", f"at least {FEWEST}")
     where = Talk(conversation.astype(str), position, talk.speaker[complete])
     batch, order = dataclasses.replace(batch, talk=where), np.lexsort((position, conversation))
     return {"train": batch.at(order[~held[order]]), "valid": batch.at(order[held[order]])}

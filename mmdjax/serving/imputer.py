@@ -143,20 +143,20 @@ class Imputer:
     def fit(
         self, features, labels, workdir=None, validation: float = 0.2, seed: int = 0, **talk
     ) -> Imputer:
-        """Train on utterances of which nothing is missing.
+        """Train on utterances, of which any may lack modalities, frames or the label.
 
         Args:
           features: modality -> (N, T_m, C_m), or N arrays (T_i, C_m); of conversations (N, C_m).
-            Utterances with gaps are left out.
-          labels: (N,) numbers, classes (whole numbers or names), or (N, outputs); `config.task`
-            says which.
+            NaN, or None for a modality, where something is missing.
+          labels: (N,) numbers, classes (whole numbers or names), or (N, outputs), NaN where there
+            is none; `config.task` says which.
           workdir: for checkpoints and the model, to go on after a stop; by default a temporary one.
           validation: share of the utterances, or of the conversations, that training stops by and
             intervals are calibrated on, chosen at random by `seed`.
           talk: conversation, speaker, position; see `impute`.
 
         Raises:
-          UserError: too few complete utterances, or arguments that are not as described.
+          UserError: too few utterances with a label, or arguments that are not as described.
         """
         from mmdjax.serving.fit import fit
 
