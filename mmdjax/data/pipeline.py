@@ -179,6 +179,10 @@ def dataset(data, labels, folder: Path | None = None) -> Dataset:
     content = fingerprint(data) if source.kept else fingerprint_of(splits)
     if data.complete < 1:
         splits["train"] = natural.incomplete(splits["train"], data.complete, data.seed)
+    if not data.incomplete:
+        whole = splits["train"].present.all(1)
+        require(whole.any(), "no training utterance is complete", "config.data.incomplete=True")
+        splits["train"] = splits["train"].at(np.flatnonzero(whole))
     if data.labelled < 1:
         splits["train"] = natural.partly_labelled(splits["train"], data.labelled, data.seed)
     splits, task = labelled(data, labels, splits)

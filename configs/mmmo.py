@@ -1,0 +1,19 @@
+"""Reviews of ICT-MMMO, of which few have their language, from a user's file.
+
+Command: python -m mmdjax.main --config=configs/mmmo.py --workdir=runs/mmmo --config.data.path=FILE
+Time: not measured on a quiet machine yet.
+Expect: not measured over seeds yet. `--config.data.incomplete=False` trains on the 40 complete ones.
+
+The file holds `language` (N, 20, 300), `acoustic` (N, 20, 74), `vision` (N, 20, 36), `label` from 1
+to 5, `split` and `id`. Language is missing in 220 of 260 training reviews; all are used.
+"""
+
+from configs import auto
+
+
+def get_config():
+    config = auto.get_config()
+    config.title = "mmdjax on ICT-MMMO"
+    config.seeds = (0, 1, 2, 3, 4)
+    config.data.modalities = ("language:language", "acoustic:acoustic", "vision:vision")
+    return config
