@@ -19,5 +19,6 @@ def get_config():
     config = ml_collections.ConfigDict(sizes.auto())
     config.title = "mmdjax, a first model"
     config.data.name = "file"
+    config.data.modalities = ("text:language", "audio:acoustic", "vision:vision")
     config.systems = ("two_stage_complete", "zero_trained", "linear_probe")
     return config

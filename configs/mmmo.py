@@ -2,7 +2,8 @@
 
 Command: python -m mmdjax.main --config=configs/mmmo.py --workdir=runs/mmmo --config.data.path=FILE
 Time: not measured on a quiet machine yet.
-Expect: not measured over seeds yet. `--config.data.incomplete=False` trains on the 40 complete ones.
+Expect: not measured over seeds yet. To compare with the 40 complete ones alone, give
+--config.data.incomplete=False.
 
 The file holds `language` (N, 20, 300), `acoustic` (N, 20, 74), `vision` (N, 20, 36), `label` from 1
 to 5, `split` and `id`. Language is missing in 220 of 260 training reviews; all are used.
