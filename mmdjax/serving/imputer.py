@@ -102,7 +102,7 @@ class Imputer:
         config = auto() if config is None else config
         values = config.to_dict() if hasattr(config, "to_dict") else config
         ready = isinstance(values, configs.Config)
-        self.config = values if ready else configs.from_dict(values)
+        self.config = self._given = values if ready else configs.from_dict(values)
         self.batch, self.parameters, self.signature = batch, None, {}
 
     @property
@@ -132,6 +132,7 @@ class Imputer:
 
     def _use(self, model: bundle.Bundle) -> None:
         self.signature, parameters = model
+        self.config = configs.from_dict(self.signature["config"])  # with sizes that fitted the data
         self.task = tasks.from_dict(self.signature["task"])
         self.lengths = tuple(self.signature["lengths"])
         self.modalities = tuple(inputs.Modality(**m) for m in self.signature["modalities"])
@@ -161,7 +162,7 @@ class Imputer:
         from mmdjax.serving.fit import fit
 
         where = self._talk(len(labels), **talk)
-        self._use(fit(self.config, features, labels, where, workdir, validation, seed))
+        self._use(fit(self._given, features, labels, where, workdir, validation, seed))
         return self
 
     def impute(self, features, observed=None, draws: int = 1, seed: int = 0, **talk) -> Imputed:
