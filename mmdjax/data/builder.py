@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import grain.python as grain
@@ -15,21 +16,28 @@ from absl import logging
 from mmdjax.runtime.files import locked
 from mmdjax.types import Batch, Talk
 
+BLOCK = 4096  # utterances of a file
+Blocks = Sequence[Callable[[], Batch]]  # each makes `BLOCK` utterances, the last one the rest
 
-class Utterances(tfds.core.GeneratorBasedBuilder):
-    """Utterances of several modalities, one example each: features, frames, label, id."""
+
+class Utterances(tfds.core.ShardBasedBuilder):
+    """Utterances of several modalities, one example each: features, frames, label, id.
+
+    A file holds a block of utterances, in the source's order. So no more than a block is in memory
+    while files are written.
+    """
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, source: str, fingerprint: str, splits, data_dir: Path):
+    def __init__(self, source: str, fingerprint: str, splits: Mapping[str, Blocks], data_dir: Path):
         # Shapes are part of the description that tfds asks for while it is constructed.
         self.name = source
-        self._batches = splits
+        self._blocks = splits
         config = tfds.core.BuilderConfig(name=fingerprint, version=self.VERSION)
         super().__init__(data_dir=data_dir, config=config, file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
-        train = self._batches["train"]
+        train = self._blocks["train"][0]()
 
         def of_row(array: np.ndarray) -> tfds.features.Tensor:
             return tfds.features.Tensor(shape=array.shape[1:], dtype=array.dtype)
@@ -55,31 +63,38 @@ class Utterances(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict(features),
         )
 
-    def _split_generators(self, dl_manager):
-        return {split: self._examples(batch) for split, batch in self._batches.items()}
-
-    def _generate_examples(self):
-        raise AssertionError("the splits bring their own generators")
-
-    def _examples(self, batch: Batch):
-        for row in range(len(batch)):
-            example = {
-                "features": {name: x[row] for name, x in batch.features.items()},
-                "valid": {name: v[row] for name, v in batch.valid.items()},
-                "label": batch.label[row],
-                "id": str(batch.id[row]),
-                "row": row,
-            }
-            if batch.talk:
-                example |= {name: a[row] for name, a in batch.talk._asdict().items()}
-                example["conversation"] = str(example["conversation"])
-            yield row, example
+    def _shard_iterators_per_split(self, dl_manager):
+        return {
+            split: [functools.partial(_examples, block, i * BLOCK) for i, block in enumerate(blocks)]
+            for split, blocks in self._blocks.items()
+        }
 
 
-def prepare(source: str, fingerprint: str, read: Callable[[], dict[str, Batch]], data_dir: Path):
+def _examples(block: Callable[[], Batch], first: int):
+    batch = block()
+    for row in range(len(batch)):
+        example = {
+            "features": {name: x[row] for name, x in batch.features.items()},
+            "valid": {name: v[row] for name, v in batch.valid.items()},
+            "label": batch.label[row],
+            "id": str(batch.id[row]),
+            "row": first + row,
+        }
+        if batch.talk:
+            example |= {name: a[row] for name, a in batch.talk._asdict().items()}
+            example["conversation"] = str(example["conversation"])
+        yield first + row, example
+
+
+def prepare(
+    source: str, fingerprint: str, read: Callable[[], Mapping[str, Batch | Blocks]], data_dir: Path
+):
     """Return a builder whose files exist in data_dir / source / fingerprint; `read` runs if needed.
 
     tfds writes into a temporary folder and renames it, so an interrupted call leaves nothing.
+
+    Args:
+      read: () -> split -> all of it, or what makes each block of `BLOCK` utterances, in order.
     """
     folder = data_dir / source / fingerprint / "1.0.0"
     if not folder.exists():
@@ -87,10 +102,17 @@ def prepare(source: str, fingerprint: str, read: Callable[[], dict[str, Batch]],
         # Several processes of a run, or several runs, may want it at once: one makes it.
         with locked(data_dir / ".lock", wait=True):
             if not folder.exists():
-                splits = read()
+                splits = {name: _blocks(split) for name, split in read().items()}
                 with _quiet():
                     Utterances(source, fingerprint, splits, data_dir).download_and_prepare()
     return tfds.builder_from_directory(folder)
+
+
+def _blocks(split: Batch | Blocks) -> Blocks:
+    if not isinstance(split, Batch):
+        return split
+    starts = range(0, len(split), BLOCK)
+    return [lambda i=i: split.at(slice(i, i + BLOCK)) for i in starts]
 
 
 @contextlib.contextmanager
