@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from mmdjax.data.stored import FILE_ROWS, Kind, Table, batch_of, blocks, evenly
+from mmdjax.data.stored import FILE_ROWS, Kind, Table, batch_of, blocks, evenly, read
 from mmdjax.runtime.files import locked
 from mmdjax.types import Batch, Talk
 
@@ -149,7 +149,7 @@ def opened(builder, split: str, buffer: int, streams: bool, tell: Callable[[str]
     batch = open_split(builder, split)
     if split == "valid":
         tell(f"{about} {VALIDATED} of them, evenly spaced, validate")
-        return batch.at(evenly(rows, VALIDATED))
+        return read(batch, evenly(rows, VALIDATED))
     tell(f"{about} read from files in use")
     return batch
 
@@ -186,7 +186,7 @@ def open_split(builder, split: str) -> Batch:
             feature = info.features[part][m]
             kinds[f"{part} {m}"] = Kind(feature.shape, np.dtype(feature.np_dtype))
 
-    def read(rows: np.ndarray) -> dict[str, np.ndarray]:
+    def columns_of(rows: np.ndarray) -> dict[str, np.ndarray]:
         examples = source.__getitems__(order[rows].tolist())
         columns = {
             f"{part} {m}": np.stack([example[part][m] for example in examples])
@@ -195,7 +195,7 @@ def open_split(builder, split: str) -> Batch:
         }
         return columns | {"id": np.array([example["id"].decode() for example in examples])}
 
-    table = Table(read, len(order), kinds | {"id": Kind((), np.dtype(str))}, some)
+    table = Table(columns_of, len(order), kinds | {"id": Kind((), np.dtype(str))}, some)
     return batch_of(table, label[order], tuple(names), tuple(info.metadata["classes"]))
 
 

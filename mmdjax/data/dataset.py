@@ -81,14 +81,14 @@ class Dataset:
             return self
         return Dataset({name: pooled(b) for name, b in self.splits.items()}, self.task, "")
 
-    def sampled(self, most: int) -> Dataset:
-        """Return the data set with at most so many training utterances in memory, evenly spaced;
-        the same one where all of them are."""
-        train = self.splits["train"]
+    def pooled_few(self, most: int) -> Dataset:
+        """Return `pooled`, of a training split that is not in memory at most so many utterances,
+        evenly spaced."""
+        train = self.pooled.splits["train"]
         if not stored.is_stored(train):
-            return self
-        few = {"train": train.at(stored.evenly(len(train), most))}
-        return Dataset(self.splits | few, self.task, "")
+            return self.pooled
+        few = stored.read(train, stored.evenly(len(train), most))
+        return Dataset(self.pooled.splits | {"train": few}, self.task, "")
 
 
 def pooled(batch: Batch) -> Batch:

@@ -7,6 +7,7 @@ numbers of each row: its label, its place in the file, what is present of it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -17,7 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmdjax.runtime.files import cache_folder
+from mmdjax.runtime import processes
+from mmdjax.runtime.files import cache_folder, replaced
 from mmdjax.types import Batch
 
 FILE_ROWS = 4096  # utterances of a prepared file
@@ -157,6 +159,19 @@ def taken(batch: Batch, rows: np.ndarray) -> Batch:
     return batch_of(table, batch.label[rows], batch.modalities, batch.classes)
 
 
+def read(batch: Batch, rows: np.ndarray) -> Batch:
+    """Return stored utterances in memory; what they are computed from is there by blocks."""
+    parts = [batch.at(rows[block]) for block in blocks(len(rows))]
+    features, valid = (
+        {m: np.concatenate([getattr(part, name)[m] for part in parts]) for m in batch.modalities}
+        for name in ("features", "valid")
+    )
+    label, ids = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("label", "id")
+    )
+    return Batch(features, valid, label, ids, None, batch.classes)
+
+
 def applied(
     function: Callable[[Batch, np.ndarray], Batch], batch: Batch, present: np.ndarray | None = None
 ) -> Batch:
@@ -223,17 +238,28 @@ def kept(parts: Iterable[Mapping[str, np.ndarray]], rows: int) -> Table:
     return Table(lambda index: {n: r.read(index) for n, r in readers.items()}, rows, kinds)
 
 
-def write_npy(path: Path, parts: Iterable[np.ndarray], shape: tuple[int, ...]) -> None:
-    """Write an .npy file of float32 block by block.
+def kept_npy(
+    path: Path, make: Callable[[], Iterable[np.ndarray]], shape: tuple[int, ...]
+) -> Stored:
+    """Return a float32 .npy file as a column; the first process writes it where there is none.
 
     Args:
-      parts: blocks of its rows, in order. shape: (N, ...) of all of them.
+      make: () -> blocks of its rows in order, made by all processes together.
+      shape: (N, ...) of all of them.
     """
-    with path.open("wb") as file:
-        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        for part in parts:
-            file.write(np.ascontiguousarray(part, "<f4").data)
+    if not processes.agreed(path.exists()):
+        with contextlib.ExitStack() as stack:
+            file = None
+            if processes.is_first():
+                file = stack.enter_context(replaced(path)).open("wb")
+                stack.callback(file.close)
+                header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+            for part in make():
+                if file is not None:
+                    file.write(np.ascontiguousarray(part, "<f4").data)
+        processes.meet(path.name)
+    return open_npy(path)
 
 
 def open_npy(path: Path) -> Stored:
