@@ -23,7 +23,7 @@ from mmdjax.runtime.files import cache_folder, replaced
 from mmdjax.types import Batch
 
 FILE_ROWS = 4096  # utterances of a prepared file
-BLOCK = 1024  # rows that a pass over all of them has in memory
+BLOCK = 256  # rows, or a little more, that a pass over all of them has in memory
 
 
 class Kind(NamedTuple):
@@ -125,8 +125,9 @@ class Stored:
         return self.table.some[self.name]
 
 
-def blocks(rows: int, size: int = BLOCK) -> Iterator[slice]:
-    """Yield slices that hold all rows in order."""
+def blocks(rows: int, batch: int = 1) -> Iterator[slice]:
+    """Yield slices that hold all rows in order, about `BLOCK` of them each and whole batches."""
+    size = batch * -(-BLOCK // batch)
     return (slice(i, min(i + size, rows)) for i in range(0, rows, size))
 
 

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from mmdjax.data.missing.patterns import pattern_name
-from mmdjax.data.stored import BLOCK, blocks, is_stored
+from mmdjax.data.stored import blocks, is_stored
 from mmdjax.evaluation.conditions import Condition
 from mmdjax.evaluation.imputed import Imputed, imputed_by, joined
 from mmdjax.methods.method import Method
@@ -139,8 +139,7 @@ def _of_patterns(
 
 def _block_by_block(method: Method, batch: Batch, of_rows: Callable) -> list[list[Answer]]:
     """Return what `of_rows` does of all utterances; completions of a block are in memory."""
-    size = method.config.evaluation.batch
-    parts, total = [], list(blocks(len(batch), size * -(-BLOCK // size)))
+    parts, total = [], list(blocks(len(batch), method.config.evaluation.batch))
     with method.reporter.phase(f"{method.label}, {len(batch)} utterances", len(total)) as progress:
         for block in total:
             parts.append(of_rows(rows=np.arange(block.start, block.stop)))

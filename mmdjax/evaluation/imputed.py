@@ -11,7 +11,7 @@ from mmdjax.data.missing.patterns import pattern_name
 from mmdjax.methods.method import Completion, Method
 from mmdjax.metrics import energy_distance, rmse
 
-SAMPLE = 2048  # utterances of a split in blocks of which the energy distance is
+SAMPLE = 1024  # utterances of a split in blocks of which the energy distance is
 
 
 class Pair(NamedTuple):

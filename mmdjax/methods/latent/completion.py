@@ -111,7 +111,7 @@ def _draws(space: Space, seed, train, observed, valid: Latents, score, folder):
         return drawn.reshape(len(ids), rounds, *drawn.shape[2:])
 
     def block_by_block() -> Iterator[np.ndarray]:
-        parts = list(blocks(size))
+        parts = list(blocks(size, space.config.evaluation.batch))
         with space.reporter.phase(title, len(parts)) as progress:
             for rows in parts:
                 yield of_rows(rows, "")

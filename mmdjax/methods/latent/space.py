@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdjax.data.stored import BLOCK, blocks, is_stored, kept
+from mmdjax.data.stored import blocks, is_stored, kept
 from mmdjax.methods.batches import by_length, in_batches
 from mmdjax.methods.latent.cover import filled_valid
 from mmdjax.methods.latent.draw import Drawer, make_drawer
@@ -168,9 +168,7 @@ class Space(Method):
 
     def _encoded(self, params, batch: Batch) -> Iterator[Latents]:
         """Latents of a stored split, block by block."""
-        size = self.config.evaluation.batch
-        size *= -(-BLOCK // size)  # whole batches, so that they are those of all rows
-        for rows in blocks(len(batch), size):
+        for rows in blocks(len(batch), self.config.evaluation.batch):
             yield self.encode(params, batch.at(np.arange(rows.start, rows.stop)))
 
     def encode_gaps(
