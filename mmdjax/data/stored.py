@@ -106,9 +106,11 @@ class Stored:
         return len(self.table)
 
     def __getitem__(self, rows) -> np.ndarray:
-        """Read rows: one, a slice, or those of an array of indices."""
+        """Read rows: one, a slice, or those of an array of indices or of bool (N,)."""
         if isinstance(rows, slice):
             rows = np.arange(*rows.indices(len(self)))
+        elif np.asarray(rows).dtype == bool:
+            rows = np.flatnonzero(rows)
         index = np.atleast_1d(np.asarray(rows, np.int64))
         read = self.table.at(index)[self.name]
         return read if np.ndim(rows) else read[0]

@@ -233,7 +233,7 @@ def test_memory_does_not_grow_with_the_number_of_utterances(tmp_path):
     # In memory the standardised splits alone would take this.
     more = 2 * (6144 - 1024) * 4 * sum(t * c for t, c in WIDE.values()) / 2**20
     print({size: f"{mebibytes:.0f} MiB" for size, mebibytes in held.items()}, f"{more:.0f} more")
-    assert held[6144] - held[1024] < 0.2 * more, held
+    assert held[6144] - held[1024] < 0.3 * more, held
 
 
 def wide(size: int) -> list:
