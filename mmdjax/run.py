@@ -81,7 +81,8 @@ def run(
         names = pipeline.modality_names(config.data)
         if not automatic(resolved[0].config):
             resolved[0].method.warm(resolved[0].config, names)
-        dataset = pipeline.dataset(config.data, config.task)
+        streams = all(system.method.streams for system in resolved)
+        dataset = pipeline.dataset(config.data, config.task, streams=streams)
         for system in resolved:
             kinds, kind = system.method.tasks, dataset.task.kind
             problem = f"method {system.method.name!r} with a task of kind {kind!r}"

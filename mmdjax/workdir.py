@@ -68,7 +68,10 @@ class Places(NamedTuple):
 
     def _values(self, config: configs.Config) -> dict:
         values = configs.to_dict(config)
-        return values | {"data": values["data"] | {"path": self.content}}
+        data = values["data"] | {"path": self.content}
+        if data["buffer"] == configs.Data().buffer:  # a field that earlier runs did not have
+            del data["buffer"]
+        return values | {"data": data}
 
 
 def fingerprint(values: dict, name: str, reads: tuple[str, ...]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 
 from mmdjax.config import Config, to_dict
 from mmdjax.config.check import check
+from mmdjax.data.stored import evenly, is_stored, read
 from mmdjax.runtime.settings import is_auto
 
 # Of `auto`, by group: regularised by dropout and noise, stopped by validation, averaged parameters.
@@ -47,6 +48,7 @@ NEARLY_ALL = 0.95
 EPOCH = 8192  # samples that an epoch of a small set takes
 FEW = 4  # latent frames of small sets
 MOST_CHANNELS = 80
+SEEN = 4096  # utterances of a set that is not in memory, evenly spaced, whose lengths are seen
 MANY = 5000  # utterances from which networks are large
 
 
@@ -87,7 +89,8 @@ def _rules(dataset, config) -> dict[str, dict]:
     """Return group -> field -> its size for this data set."""
     train = dataset.splits["train"]
     rows = len(train)
-    longest = np.stack([_lengths(v) for v in train.valid.values()]).max(0)
+    seen = read(train, evenly(rows, SEEN)) if is_stored(train) else train
+    longest = np.stack([_lengths(v) for v in seen.valid.values()]).max(0)
     needed = np.quantile(longest, NEARLY_ALL)
     frames = next((n for n in FRAMES if n >= needed), FRAMES[-1])
     frames = min(frames, FEW) if rows < MANY else frames

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import grain.python as grain
@@ -12,27 +14,37 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
+from mmdjax.data.stored import FILE_ROWS, Kind, Table, batch_of, blocks, evenly, read
 from mmdjax.runtime.files import locked
 from mmdjax.types import Batch, Talk
 
+VALIDATED = 4096  # of a validation split that is too large for the buffer
+Blocks = Sequence[Callable[[], Batch]]  # each makes `FILE_ROWS` utterances, the last one the rest
 
-class Utterances(tfds.core.GeneratorBasedBuilder):
-    """Utterances of several modalities, one example each: features, frames, label, id."""
+
+class Utterances(tfds.core.ShardBasedBuilder):
+    """Utterances of several modalities, one example each: features, frames, label, id.
+
+    A file holds a block of utterances, in the source's order. So no more than a block is in memory
+    while files are written.
+    """
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, source: str, fingerprint: str, splits, data_dir: Path):
+    def __init__(self, source: str, fingerprint: str, splits: Mapping[str, Blocks], data_dir: Path):
         # Shapes are part of the description that tfds asks for while it is constructed.
         self.name = source
-        self._batches = splits
+        self._blocks = splits
         config = tfds.core.BuilderConfig(name=fingerprint, version=self.VERSION)
         super().__init__(data_dir=data_dir, config=config, file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
-        train = self._batches["train"]
+        train = self._blocks["train"][0]()
 
         def of_row(array: np.ndarray) -> tfds.features.Tensor:
-            return tfds.features.Tensor(shape=array.shape[1:], dtype=array.dtype)
+            # Bytes, not lists of numbers: read many times faster.
+            encoding = tfds.features.Encoding.BYTES if array.ndim > 1 else "none"
+            return tfds.features.Tensor(shape=array.shape[1:], dtype=array.dtype, encoding=encoding)
 
         features = {
             "features": {name: of_row(x) for name, x in train.features.items()},
@@ -55,31 +67,40 @@ class Utterances(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict(features),
         )
 
-    def _split_generators(self, dl_manager):
-        return {split: self._examples(batch) for split, batch in self._batches.items()}
-
-    def _generate_examples(self):
-        raise AssertionError("the splits bring their own generators")
-
-    def _examples(self, batch: Batch):
-        for row in range(len(batch)):
-            example = {
-                "features": {name: x[row] for name, x in batch.features.items()},
-                "valid": {name: v[row] for name, v in batch.valid.items()},
-                "label": batch.label[row],
-                "id": str(batch.id[row]),
-                "row": row,
-            }
-            if batch.talk:
-                example |= {name: a[row] for name, a in batch.talk._asdict().items()}
-                example["conversation"] = str(example["conversation"])
-            yield row, example
+    def _shard_iterators_per_split(self, dl_manager):
+        return {
+            split: [
+                functools.partial(_examples, block, i * FILE_ROWS) for i, block in enumerate(blocks)
+            ]
+            for split, blocks in self._blocks.items()
+        }
 
 
-def prepare(source: str, fingerprint: str, read: Callable[[], dict[str, Batch]], data_dir: Path):
+def _examples(block: Callable[[], Batch], first: int):
+    batch = block()
+    for row in range(len(batch)):
+        example = {
+            "features": {name: x[row] for name, x in batch.features.items()},
+            "valid": {name: v[row] for name, v in batch.valid.items()},
+            "label": batch.label[row],
+            "id": str(batch.id[row]),
+            "row": first + row,
+        }
+        if batch.talk:
+            example |= {name: a[row] for name, a in batch.talk._asdict().items()}
+            example["conversation"] = str(example["conversation"])
+        yield first + row, example
+
+
+def prepare(
+    source: str, fingerprint: str, read: Callable[[], Mapping[str, Batch | Blocks]], data_dir: Path
+):
     """Return a builder whose files exist in data_dir / source / fingerprint; `read` runs if needed.
 
     tfds writes into a temporary folder and renames it, so an interrupted call leaves nothing.
+
+    Args:
+      read: () -> split -> all of it, or what makes each block of `FILE_ROWS` utterances, in order.
     """
     folder = data_dir / source / fingerprint / "1.0.0"
     if not folder.exists():
@@ -87,10 +108,17 @@ def prepare(source: str, fingerprint: str, read: Callable[[], dict[str, Batch]],
         # Several processes of a run, or several runs, may want it at once: one makes it.
         with locked(data_dir / ".lock", wait=True):
             if not folder.exists():
-                splits = read()
+                splits = {name: _blocks(split) for name, split in read().items()}
                 with _quiet():
                     Utterances(source, fingerprint, splits, data_dir).download_and_prepare()
     return tfds.builder_from_directory(folder)
+
+
+def _blocks(split: Batch | Blocks) -> Blocks:
+    if not isinstance(split, Batch):
+        return split
+    starts = range(0, len(split), FILE_ROWS)
+    return [lambda i=i: split.at(slice(i, i + FILE_ROWS)) for i in starts]
 
 
 @contextlib.contextmanager
@@ -105,6 +133,74 @@ def _quiet():
         logging.set_verbosity(before)
 
 
+def opened(builder, split: str, buffer: int, streams: bool, tell: Callable[[str], None]) -> Batch:
+    """Return a split in memory; one that is too large for it as columns that are read in use, or of
+    a validation split a part.
+
+    Args:
+      buffer: MiB of features that are not too large. streams: whether columns will do.
+      tell: takes a line for the user about a split that is too large.
+    """
+    size, rows = mebibytes(builder, split), builder.info.splits[split].num_examples
+    if size <= buffer or (split == "valid" and rows <= VALIDATED):
+        return read_split(builder, split)
+    about = f"split {split!r}: {rows} utterances, {size:.0f} MiB (data.buffer is {buffer}):"
+    if not streams or "conversation" in builder.info.features:
+        tell(f"{about} in memory, since a method or conversations need all of it")
+        return read_split(builder, split)
+    batch = open_split(builder, split)
+    if split == "valid":
+        tell(f"{about} {VALIDATED} of them, evenly spaced, validate")
+        return read(batch, evenly(rows, VALIDATED))
+    tell(f"{about} read from files in use")
+    return batch
+
+
+def mebibytes(builder, split: str) -> float:
+    """Return what the features of a split take as arrays."""
+    features = builder.info.features["features"].values()
+    row = sum(math.prod(f.shape) * np.dtype(f.np_dtype).itemsize for f in features)
+    return builder.info.splits[split].num_examples * row / 2**20
+
+
+def open_split(builder, split: str) -> Batch:
+    """Return a split whose features are read when they are asked for, by random access.
+
+    In memory are of each row its label, its place in the files, and what is present of it.
+    """
+    info, source = builder.info, builder.as_data_source(split)
+    names, kinds = info.metadata["modalities"], {}
+    # No more is decoded than what stays in memory.
+    few = tfds.features.FeaturesDict({k: info.features[k] for k in ("row", "label", "valid")})
+    raw = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+    size = len(raw)
+    row, present = np.empty(size, np.int32), np.empty((size, len(names)), bool)
+    label = np.empty((size, *info.features["label"].shape), info.features["label"].np_dtype)
+    for block in blocks(size):
+        for i, record in enumerate(raw.__getitems__([*range(size)[block]]), block.start):
+            example = few.deserialize_example_np(record)
+            row[i], label[i] = example["row"], example["label"]
+            present[i] = [example["valid"][m].any() for m in names]
+    order = np.argsort(row).astype(np.int32)  # a file written by an earlier version is shuffled
+    some = {f"valid {m}": present[order, i] for i, m in enumerate(names)}
+    for part in ("features", "valid"):
+        for m in names:
+            feature = info.features[part][m]
+            kinds[f"{part} {m}"] = Kind(feature.shape, np.dtype(feature.np_dtype))
+
+    def columns_of(rows: np.ndarray) -> dict[str, np.ndarray]:
+        examples = source.__getitems__(order[rows].tolist())
+        columns = {
+            f"{part} {m}": np.stack([example[part][m] for example in examples])
+            for part in ("features", "valid")
+            for m in names
+        }
+        return columns | {"id": np.array([example["id"].decode() for example in examples])}
+
+    table = Table(columns_of, len(order), kinds | {"id": Kind((), np.dtype(str))}, some)
+    return batch_of(table, label[order], tuple(names), tuple(info.metadata["classes"]))
+
+
 def read_split(builder, split: str) -> Batch:
     """Return a whole split as arrays in the source's order, read with threads."""
     source = builder.as_data_source(split)
@@ -115,7 +211,7 @@ def read_split(builder, split: str) -> Batch:
         read_options=grain.ReadOptions(num_threads=2, prefetch_buffer_size=4),
     )
     batches = list(loader)
-    # tfds stores examples in the order of their hashed keys; `row` brings back the source's.
+    # Files of earlier versions have the order of hashed keys; `row` brings back the source's.
     order = np.argsort(np.concatenate([batch["row"] for batch in batches]))
 
     def join(pick):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
+from mmdjax.data import moments, stored
 from mmdjax.data.missing.patterns import patterns
 from mmdjax.types import Batch, Observed
 
@@ -80,9 +81,22 @@ class Dataset:
             return self
         return Dataset({name: pooled(b) for name, b in self.splits.items()}, self.task, "")
 
+    def pooled_few(self, most: int) -> Dataset:
+        """Return `pooled`, of a training split that is not in memory at most so many utterances,
+        evenly spaced."""
+        train = self.pooled.splits["train"]
+        if not stored.is_stored(train):
+            return self.pooled
+        few = stored.read(train, stored.evenly(len(train), most))
+        return Dataset(self.pooled.splits | {"train": few}, self.task, "")
+
 
 def pooled(batch: Batch) -> Batch:
     """Return the utterances with the mean over valid frames as their only frame."""
+    return stored.applied(_pooled, batch)
+
+
+def _pooled(batch: Batch, rows: np.ndarray) -> Batch:
     features = {}
     for m, x in batch.features.items():
         exists = batch.valid[m][..., None]
@@ -95,12 +109,25 @@ def pooled(batch: Batch) -> Batch:
 def scaling(train: Batch) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return modality -> (mean, scale) (C_m) of valid frames: standardised is (x - mean) scale."""
     result = {}
-    for name in train.modalities:
-        frames = train.features[name][train.valid[name]].astype(np.float64)
-        mean, std = frames.mean(0), frames.std(0)
+    for name, (mean, std) in _means_and_deviations(train):
         scale = np.where(std > SMALLEST_STD, 1 / np.maximum(std, SMALLEST_STD), 0.0)
         result[name] = (mean, scale)
     return result
+
+
+def _means_and_deviations(train: Batch) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
+    if stored.is_stored(train):
+
+        def frames(rows: np.ndarray) -> dict[str, np.ndarray]:
+            block = train.at(rows)
+            return {name: x[block.valid[name]] for name, x in block.features.items()}
+
+        for name, found in moments.of_blocks(len(train), frames).items():
+            yield name, (found.mean, found.deviation)
+        return
+    for name in train.modalities:
+        frames = train.features[name][train.valid[name]].astype(np.float64)
+        yield name, (frames.mean(0), frames.std(0))
 
 
 def standardise(splits: Mapping[str, Batch]) -> dict[str, Batch]:
@@ -108,12 +135,14 @@ def standardise(splits: Mapping[str, Batch]) -> dict[str, Batch]:
 
     Padding becomes zero; values beyond `LARGEST_DEVIATION` are clipped.
     """
-    result = {split: {} for split in splits}
-    for name, (mean, scale) in scaling(splits["train"]).items():
-        for split, batch in splits.items():
+    scales = scaling(splits["train"])
+
+    def of_rows(batch: Batch, rows: np.ndarray) -> Batch:
+        features = {}
+        for name, (mean, scale) in scales.items():
             x = ((batch.features[name] - mean) * scale).clip(-LARGEST_DEVIATION, LARGEST_DEVIATION)
             x = np.where(batch.valid[name][..., None], x, 0.0)
-            result[split][name] = x.astype(np.float32)
-    return {
-        split: dataclasses.replace(batch, features=result[split]) for split, batch in splits.items()
-    }
+            features[name] = x.astype(np.float32)
+        return dataclasses.replace(batch, features=features)
+
+    return {split: stored.applied(of_rows, batch) for split, batch in splits.items()}

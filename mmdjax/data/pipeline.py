@@ -1,4 +1,4 @@
-"""From a source to standardised splits in memory.
+"""From a source to splits, in memory or read as they are used.
 
 Each source becomes a tensorflow-datasets builder with array_record files, read through
 `as_data_source` and grain; tensorflow is never imported.
@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmdjax import tasks
+from mmdjax.data import stored
 from mmdjax.data.dataset import Dataset
 from mmdjax.data.formats.values import by_rows
 from mmdjax.data.missing import natural
@@ -37,7 +38,8 @@ class Source(NamedTuple):
     """A source of data. A new one is one file with a `read`, and one entry in `SOURCES`.
 
     Attributes:
-      read: (`Data` settings, tell) -> split -> `Batch`. tell: takes a line for the user.
+      read: (`Data` settings, tell) -> split -> `Batch`, or `builder.Blocks` that make it. tell:
+        takes a line for the user.
       labels: names of the labels that it can have.
       synthetic: it makes its own data, with fixed modalities and no path.
       path: it reads `data.path`.
@@ -54,7 +56,7 @@ class Source(NamedTuple):
 
 
 def _read_mixture(data, tell) -> dict[str, Batch]:
-    return synthetic.read(*_drawn(data), synthetic.LAWS[data.name], data.labels)
+    return synthetic.blocks(*_drawn(data), synthetic.LAWS[data.name], data.labels)
 
 
 def _read_file(data, tell) -> dict[str, Batch]:
@@ -165,24 +167,25 @@ def _digest(path: Path) -> str:
     return known.read_text()
 
 
-def dataset(data, labels, folder: Path | None = None) -> Dataset:
+def dataset(data, labels, folder: Path | None = None, streams: bool = False) -> Dataset:
     """Return the splits of a configured source, their task, and the exact answer where it is known.
 
     Args:
       data, labels: `mmdjax.data.settings.Data` and `Labels`.
       folder: where prepared files are kept, `cache_folder()` by default.
+      streams: splits beyond `data.buffer` are not read into memory.
 
     Raises:
       UserError: unknown source, what the source itself refuses, or labels that do not fit the task.
     """
-    splits, source = load(data, folder), SOURCES[data.name]
+    splits, source = load(data, folder, streams), SOURCES[data.name]
     content = fingerprint(data) if source.kept else fingerprint_of(splits)
     if data.complete < 1:
         splits["train"] = natural.incomplete(splits["train"], data.complete, data.seed)
     if not data.incomplete:
         whole = splits["train"].present.all(1)
         require(whole.any(), "no training utterance is complete", "config.data.incomplete=True")
-        splits["train"] = splits["train"].at(np.flatnonzero(whole))
+        splits["train"] = stored.taken(splits["train"], np.flatnonzero(whole))
     if data.labelled < 1:
         splits["train"] = natural.partly_labelled(splits["train"], data.labelled, data.seed)
     splits, task = labelled(data, labels, splits)
@@ -260,19 +263,19 @@ def _check_labels(where: str, task, label: np.ndarray, train: np.ndarray) -> Non
         require(not wrong.any(), f"{where}: {problem}: {listed}", allowed)
 
 
-def load(data, folder: Path | None = None) -> dict[str, Batch]:
+def load(data, folder: Path | None = None, streams: bool = False) -> dict[str, Batch]:
     """Return the splits of a configured source in its own units; see `dataset`."""
     choice("data set", data.name, SOURCES)
     source = SOURCES[data.name]
     if source.path and not source.synthetic and not data.path:
         raise UserError("data.path is empty; give your file: --config.data.path=aligned_50.pkl")
-    splits = _kept(data, folder) if source.kept else source.read(data, Reporter().print)
+    splits = _kept(data, folder, streams) if source.kept else source.read(data, Reporter().print)
     for split, batch in splits.items():
         require(len(batch) >= 2, f"split {split!r} has {len(batch)} utterances", "at least two")
     return splits
 
 
-def _kept(data, folder: Path | None) -> dict[str, Batch]:
+def _kept(data, folder: Path | None, streams: bool) -> dict[str, Batch]:
     """Return splits that are prepared once for each content, then read through grain."""
     from mmdjax.data import builder  # tensorflow-datasets takes a second to import
 
@@ -289,4 +292,5 @@ def _kept(data, folder: Path | None) -> dict[str, Batch]:
     prepared = builder.prepare(data.name, name, read, root)
     for line in told.read_text().splitlines() if told.is_file() else ():  # at every start
         Reporter().print(line)
-    return {split: builder.read_split(prepared, split) for split in SPLITS}
+    tell = Reporter().print
+    return {name: builder.opened(prepared, name, data.buffer, streams, tell) for name in SPLITS}

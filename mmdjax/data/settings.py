@@ -27,6 +27,8 @@ class Data:
       complete, labelled: shares of the training utterances that keep all they have, and their
         label; below 1 for studies of what incomplete and unlabelled data give.
       incomplete: False leaves incomplete training utterances out, to compare with.
+      buffer: MiB of features of a split that are held in memory; a larger split is read from its
+        prepared files as it is used, where all systems of the run can (`Method.streams`).
       length_buckets: latents are cut to the shortest of these lengths that holds the utterance; ()
         for lengths that fit the data.
     """
@@ -43,6 +45,7 @@ class Data:
     complete: float = field(1.0, low=0, high=1)
     labelled: float = field(1.0, above=0, high=1)
     incomplete: bool = True
+    buffer: int = field(4096, low=0)
     length_buckets: tuple[int, ...] = (48,)
 
     def names_by_key(self) -> dict[str, str]:

@@ -8,6 +8,8 @@ import numpy as np
 
 from mmdjax.data.missing.gaps import observed_frames
 from mmdjax.data.missing.patterns import pattern_name, random_mask
+from mmdjax.data.stored import is_stored
+from mmdjax.errors import UserError
 from mmdjax.types import Observed, hidden
 
 
@@ -66,6 +68,9 @@ def conditions_of(dataset, evaluation, seed: int, split: str = "test") -> list[C
     for rate in evaluation.rates:
         mask = hidden(random_mask(rows, count, rate, seed), present)
         result.append(Condition("random", rate_name(rate), Observed(mask[None]), everything))
+    if evaluation.gaps and is_stored(batch):
+        problem = f"config.evaluation.gaps with a {split} split of {rows} utterances"
+        raise UserError(f"{problem}, beyond config.data.buffer; give a larger buffer, or no gaps")
     for name, rate in evaluation.generators():
         # Generators that depend on the label take one number an utterance; without a label, which
         # nothing is measured against, any.

@@ -18,6 +18,7 @@ from openTSNE import TSNE
 from scipy.spatial.distance import cdist
 
 from mmdjax.data.missing.patterns import pattern_name
+from mmdjax.data.stored import is_stored
 from mmdjax.errors import UserError
 from mmdjax.evaluation.figures import INK, QUIET, RULE, brief
 from mmdjax.evaluation.pages import Block
@@ -67,10 +68,8 @@ def embedded(
       distance, nearest-neighbour two-sample accuracy]}}; {} for a method without a truth, and where
       too few utterances have all modalities.
     """
-    truth = method.truth(params, "test")
-    if truth is None:
-        return {}
-    names, present = method.modalities, method.dataset.splits["test"].present
+    test = method.dataset.splits["test"]
+    names, present = method.modalities, test.present
     whole = np.flatnonzero(present.all(1))  # what is drawn stands beside its truth
     count = min(comparison.pictures, len(whole))
     points = count * (2 * len(names) - 1)
@@ -78,10 +77,15 @@ def embedded(
         return {}
     rng = np.random.default_rng([seed, PICTURE_STREAM])
     rows = np.sort(rng.choice(whole, count, replace=False))
+    part = {"rows": rows} if is_stored(test) else {}
+    truth = method.truth(params, "test", **part)
+    if truth is None:
+        return {}
     patterns = np.eye(len(names), dtype=bool)
     key = jax.random.fold_in(jax.random.key(seed), PICTURE_STREAM)
-    observed = Observed.of_patterns(patterns, present)
-    completion = method.complete(params, "test", observed, 1, key, "draws for pictures")
+    observed = Observed.of_patterns(patterns, present[rows] if part else present)
+    completion = method.complete(params, "test", observed, 1, key, "draws for pictures", **part)
+    rows = np.arange(count) if part else rows
     true, completed = [], []  # of each modality: (N, T C), and (Q, N, T C)
     for m, (x, frames) in enumerate(truth):
         exists = frames[rows][..., None]

@@ -6,19 +6,21 @@ another classifier are read from the same draws.
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from mmdjax.data.missing.patterns import pattern_name
+from mmdjax.data.stored import blocks, is_stored
 from mmdjax.evaluation.conditions import Condition
-from mmdjax.methods.method import Completion, Method
-from mmdjax.metrics import energy_distance, rmse
+from mmdjax.evaluation.imputed import Imputed, imputed_by, joined
+from mmdjax.methods.method import Method
 from mmdjax.training.streams import stream
-from mmdjax.types import Observed, known_labels
+from mmdjax.types import Batch, Observed, known_labels
 
 SETS = 8192  # completed utterances in memory at once
 
@@ -30,20 +32,6 @@ class Member(NamedTuple):
     method: Method
     params: dict[str, Any]
     draws: int
-
-
-class Imputed(NamedTuple):
-    """Errors of the completions of missing data under one condition.
-
-    Attributes:
-      first, mean: (N, M) mean squares against the truth, of one completion and of the average of K;
-        NaN where nothing is missing.
-      scores: 'l>a', a completed modality -> metric -> value, of conditions with one pattern.
-    """
-
-    first: np.ndarray
-    mean: np.ndarray
-    scores: dict[str, dict[str, float]]
 
 
 class Answer(NamedTuple):
@@ -113,16 +101,14 @@ def _by_pattern(
 ) -> Iterator[tuple[Condition, list[Answer]]]:
     """Yield answers of methods that see utterances: every pattern once, then looked up."""
     method, draws = members[0].method, max(m.draws for m in members)
-    patterns, present = method.dataset.patterns, method.dataset.splits[split].present
+    patterns, batch = method.dataset.patterns, method.dataset.splits[split]
     answers: list[list[Answer]] = []  # of each pattern
-    by_modality = any(c.observed.frames is None for c in conditions)
-    for group in in_groups(patterns, len(present) * draws) if by_modality else ():
-        observed = Observed.of_patterns(group, present)
-        # With nothing missing every draw is the utterance itself.
-        count = 1 if observed.everything else draws
-        answers += _answers(members, observed, count, "fixed", seed, split, group)
+    if any(c.observed.frames is None for c in conditions):
+        of_rows = functools.partial(_of_patterns, members, seed, split)
+        answers = _block_by_block(method, batch, of_rows) if is_stored(batch) else of_rows()
     code = 1 << np.arange(patterns.shape[1])
-    place = {int(p @ code): index for index, p in enumerate(patterns)}
+    place = np.zeros(2 ** len(code), int)
+    place[patterns @ code] = np.arange(len(patterns))
     named = {pattern_name(p, method.modalities): index for index, p in enumerate(patterns)}
     for condition in conditions:
         if condition.observed.frames is not None:
@@ -132,16 +118,54 @@ def _by_pattern(
         if condition.protocol == "fixed":
             yield condition, answers[named[condition.name]]
         else:
-            index = np.array([place[int(m @ code)] for m in condition.observed.modalities[0]])
+            index = place[condition.observed.modalities[0] @ code]
             yield condition, [_looked_up(own, index) for own in zip(*answers, strict=True)]
+
+
+def _of_patterns(
+    members: Sequence[Member], seed: int, split: str, rows: np.ndarray | None = None
+) -> list[list[Answer]]:
+    """Return the answers of members under every pattern, of all utterances or of some rows."""
+    dataset, draws, answers = members[0].method.dataset, max(m.draws for m in members), []
+    present = dataset.splits[split].present
+    present = present if rows is None else present[rows]
+    for group in in_groups(dataset.patterns, len(present) * draws):
+        observed = Observed.of_patterns(group, present)
+        # With nothing missing every draw is the utterance itself.
+        count = 1 if observed.everything else draws
+        answers += _answers(members, observed, count, "fixed", seed, split, group, rows)
+    return answers
+
+
+def _block_by_block(method: Method, batch: Batch, of_rows: Callable) -> list[list[Answer]]:
+    """Return what `of_rows` does of all utterances; completions of a block are in memory."""
+    parts, total = [], list(blocks(len(batch), method.config.evaluation.batch))
+    with method.reporter.phase(f"{method.label}, {len(batch)} utterances", len(total)) as progress:
+        for block in total:
+            parts.append(of_rows(rows=np.arange(block.start, block.stop)))
+            progress.advance()
+    errors: dict[tuple[int, ...], Imputed | None] = {}  # members of equal K share them
+
+    def of_all(answers: Sequence[Answer]) -> Answer:
+        imputed = [answer.imputed for answer in answers]
+        key = tuple(map(id, imputed))
+        if key not in errors:
+            errors[key] = joined(imputed)
+        predictions = np.concatenate([answer.prediction for answer in answers])
+        return Answer(predictions, errors[key], max(answer.nfe for answer in answers))
+
+    by_pattern = zip(*parts, strict=True)
+    return [[of_all(blocks) for blocks in zip(*each, strict=True)] for each in by_pattern]
 
 
 def _looked_up(answers: Sequence[Answer], index: np.ndarray) -> Answer:
     """Return the answer where utterance n has the pattern index[n]; answers: of each pattern."""
-    utterances = np.arange(len(index))
 
     def gather(arrays: Sequence[np.ndarray]) -> np.ndarray:
-        return np.stack(arrays)[index, utterances]
+        found = np.empty_like(arrays[0])
+        for pattern, values in enumerate(arrays):
+            found[index == pattern] = values[index == pattern]
+        return found
 
     imputed = None
     if answers[0].imputed is not None:
@@ -172,11 +196,13 @@ def _answers(
     seed: int,
     split: str,
     patterns: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
 ) -> list[list[Answer]]:
     """Return the answer of every member for each condition of `observed`.
 
     Args:
       patterns: (Q, M) bool, where each condition is an availability pattern.
+      rows: the utterances of the split that `observed` is about, where those are not all.
     """
     method, params = members[0].method, members[0].params
     key = jax.random.fold_in(jax.random.key(seed), stream("test"))
@@ -184,64 +210,19 @@ def _answers(
         # The frames that remain are a condition of their own: so is their noise.
         key = jax.random.fold_in(key, stream(name))
     title = f"seed {seed}: {method.label}, {len(observed.modalities)} conditions ({name})"
-    completion = method.complete(params, split, observed, draws, key, title)
+    part, title = ({}, title) if rows is None else ({"rows": rows}, "")
+    completion = method.complete(params, split, observed, draws, key, title, **part)
     imputed = {}  # by the number of draws that are averaged
     result: list[list[Answer]] = [[] for _ in observed.modalities]
     for member in members:
         averaged = completion.first(member.draws)
         if member.draws not in imputed:
-            imputed[member.draws] = _imputed(method, params, averaged, split, patterns)
+            imputed[member.draws] = imputed_by(method, params, averaged, split, patterns)
         prediction = np.asarray(member.method.predict(member.params, split, averaged)).mean(2)
         for index, answers in enumerate(result):
             scores = imputed[member.draws] and imputed[member.draws][index]
             answers.append(Answer(prediction[index], scores, completion.nfe))
     return result
-
-
-def _imputed(
-    method: Method,
-    params: Mapping,
-    completion: Completion,
-    split: str,
-    patterns: np.ndarray | None = None,
-) -> list[Imputed] | None:
-    """Return the errors of completions for each condition; None without a truth.
-
-    What an utterance lacks by nature has no truth, and does not count.
-    """
-    truth = method.truth(params, split)
-    masks = completion.observed.modalities
-    if truth is None or completion.observed.frames is not None:
-        return None
-    result = [Imputed(*np.full((2, *mask.shape), np.nan), {}) for mask in masks]
-    for m, (true, frames) in enumerate(truth):
-        if masks[..., m].all():
-            continue
-        x = method.compared(params, completion, m)
-        size = np.maximum(frames.sum(1) * true.shape[-1], 1)
-        for q, mask in enumerate(masks):
-            rows = ~mask[:, m] & frames.any(1)
-            if not rows.any():
-                continue
-            first, average = x[q, :, 0], x[q].mean(1)
-            for squares, filled in ((result[q].first, first), (result[q].mean, average)):
-                square = np.where(frames[..., None], (filled - true) ** 2, 0.0).sum((1, 2)) / size
-                squares[:, m] = np.where(rows, square, np.nan)
-            if patterns is not None:
-                observed = pattern_name(patterns[q], method.modalities)
-                completed = pattern_name(np.arange(masks.shape[-1]) == m, method.modalities)
-                first, average, target, known = (a[rows] for a in (first, average, true, frames))
-                result[q].scores[f"{observed}>{completed}"] = {
-                    "energy_distance": energy_distance(_flat(first, known), _flat(target, known)),
-                    "rmse": rmse(first, target, known),
-                    "rmse_mean": rmse(average, target, known),
-                }
-    return result
-
-
-def _flat(x: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """Return (N, T C) of (N, T, C), zero outside the frames."""
-    return np.where(frames[..., None], x, 0.0).reshape(len(x), -1)
 
 
 def in_groups(patterns: np.ndarray, sets: int) -> list[np.ndarray]:

@@ -13,7 +13,7 @@ from mmdjax.methods.method import Completion, Method, register
 class Bayes(Method):
     """The best prediction given what is observed: no method can be better on average."""
 
-    yardstick = gaps = True
+    yardstick = gaps = streams = True
     alone = False
 
     def __init__(self, config, dataset, reporter):
@@ -32,20 +32,22 @@ class Bayes(Method):
                 f"{', '.join(known)}, whose law is known"
             )
 
-    def complete(self, params, split, observed, draws, key, title) -> Completion:
+    def complete(self, params, split, observed, draws, key, title, rows=None) -> Completion:
         """Compute the optimum; `x` has its parts with K = 1."""
-        optimum = self.dataset.optimum(self.dataset.splits[split], observed, self.alone)
+        batch = self.dataset.splits[split]
+        batch = batch if rows is None else batch.at(rows)
+        optimum = self.dataset.optimum(batch, observed, self.alone)
         parts = {"prediction": optimum.prediction[:, :, None]}
         for m, x in (optimum.features or {}).items():
             mean, scale = self.dataset.scaling[m]
             parts[m] = (((x - mean) * scale)[:, :, None]).astype(np.float32)
-        return Completion(parts, observed)
+        return Completion(parts, observed, 0, rows)
 
     def predict(self, params, split, completion: Completion) -> np.ndarray:
         """Return the optimum's predictions, (Q, N, 1, ...)."""
         return completion.x["prediction"]
 
-    def truth(self, params, split):
+    def truth(self, params, split, rows=None):
         """Return the standardised features where the optimum completes them."""
         if self.sees != "conversations":
             return None

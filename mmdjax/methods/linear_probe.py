@@ -14,6 +14,7 @@ from mmdjax.methods.method import Completion, Method, register
 from mmdjax.types import known_labels
 
 STRENGTHS = 10.0 ** np.arange(-1, 5.5, 0.5)  # of the ridge, 13 of them
+MOST = 32768  # training utterances of a set that is not in memory, evenly spaced
 FEWEST = 10  # rows that a model of a pattern is fitted to
 INVERSE = 10.0 ** np.arange(-4, 2.0, 1.0)  # of the logistic penalty
 
@@ -22,11 +23,15 @@ INVERSE = 10.0 ** np.arange(-4, 2.0, 1.0)  # of the logistic penalty
 class LinearProbe(Method):
     """A linear model for each pattern, trained on that pattern's modalities alone."""
 
-    yardstick = True
+    yardstick = streams = True
 
-    def complete(self, params, split, observed, draws, key, title) -> Completion:
+    @property
+    def _data(self):
+        return self.dataset.shared("linear probe", lambda: self.dataset.pooled_few(MOST))
+
+    def complete(self, params, split, observed, draws, key, title, rows=None) -> Completion:
         """Complete nothing: the models read what is observed."""
-        return Completion((), observed)
+        return Completion((), observed, 0, rows)
 
     def predict(self, params, split, completion: Completion) -> np.ndarray:
         """Return predictions (Q, N, 1, ...) of the pattern that each utterance shows."""
@@ -37,22 +42,23 @@ class LinearProbe(Method):
                 ("linear probe", int(pattern @ code)), lambda p=pattern: self._fitted(p)
             )
             conditions, rows = np.nonzero((masks == pattern).all(-1))
-            prediction = predict(self._columns(split, pattern, rows))
+            of_split = rows if completion.rows is None else completion.rows[rows]
+            prediction = predict(self._columns(split, pattern, of_split))
             if result is None:
                 result = np.zeros((*masks.shape[:2], *prediction.shape[1:]))
             result[conditions, rows] = prediction
         return result[:, :, None]
 
-    def _columns(self, split: str, pattern: np.ndarray, rows=slice(None)) -> np.ndarray:
+    def _columns(self, split: str, pattern: np.ndarray, rows) -> np.ndarray:
         """Observed vectors of some rows, (R, sum of C_m)."""
-        features = self.dataset.pooled.standardised[split].features
+        features = self._data.standardised[split].features
         names = [m for m, kept in zip(self.modalities, pattern, strict=True) if kept]
-        return np.concatenate([features[m][rows, 0] for m in names], axis=1)
+        return np.concatenate([features[m][rows][:, 0] for m in names], axis=1)
 
     def _rows(self, split: str, pattern: np.ndarray) -> np.ndarray:
         """Labelled rows that have all that the pattern shows; where hardly any do, those that have
         some of it, with the mean in place of the rest."""
-        batch = self.dataset.splits[split]
+        batch = self._data.splits[split]
         labelled, shown = known_labels(batch.label), batch.present[:, pattern]
         rows = np.flatnonzero(labelled & shown.all(1))
         if len(rows) < FEWEST:
@@ -68,7 +74,7 @@ class LinearProbe(Method):
         x = {split: self._columns(split, pattern, rows[split]) for split in rows}
         scaler = StandardScaler().fit(x["train"])
         x = {split: scaler.transform(values) for split, values in x.items()}
-        label = {split: self.dataset.splits[split].label[rows[split]] for split in rows}
+        label = {split: self._data.splits[split].label[rows[split]] for split in rows}
         if self.task.kind == "regression":
             predict = _ridge(self.task, x, label)
         elif not self.task.label_shape:

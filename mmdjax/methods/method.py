@@ -81,11 +81,13 @@ class Completion(NamedTuple):
       x: pytree of arrays (Q, N, K, ...), as `Method.predict` takes them.
       observed: what was given.
       nfe: network evaluations of each drawn item; 0 where nothing is drawn.
+      rows: (N,) the numbers of these utterances in their split; None for all of it.
     """
 
     x: Any
     observed: Observed
     nfe: int = 0
+    rows: np.ndarray | None = None
 
     def first(self, draws: int) -> Completion:
         """Return the first draws alone."""
@@ -116,6 +118,8 @@ class Method:
       name: in configs. label: in tables. published: name in the published tables, '' if none.
       sees: 'utterances', which are completed one by one, or 'conversations'.
       draws: whether completions are random, so that K of them are averaged.
+      streams: whether features may be read from files in use (`mmdjax.data.stored`), and `complete`
+        and `truth` take a part of a split, `rows`.
       yardstick: an optimum or a probe: last in tables, never bold.
       options: dataclass of settings of its own, the config's group of the method's name.
       gaps: whether it can be given some frames of a modality and not others.
@@ -133,6 +137,7 @@ class Method:
     published: ClassVar[str] = ""
     sees: ClassVar[str] = "utterances"
     draws: ClassVar[bool] = False
+    streams: ClassVar[bool] = False
     yardstick: ClassVar[bool] = False
     options: ClassVar[type | None] = None
     companions: ClassVar[tuple[str, ...]] = ("linear_probe", "bayes")
@@ -166,7 +171,7 @@ class Method:
         return ()
 
     def complete(
-        self, params, split: str, observed: Observed, draws: int, key, title: str
+        self, params, split: str, observed: Observed, draws: int, key, title: str, rows=None
     ) -> Completion:
         """Complete a split under every condition.
 
@@ -175,7 +180,9 @@ class Method:
           split: 'valid' or 'test'.
           draws: K; methods that do not draw return one.
           key: of the randomness; with the utterance and the draw's number it is all of it.
-          title: for the progress bar.
+          title: for the progress bar, '' for none.
+          rows: (N,) the utterances of the split that `observed` is about; all by default. Others
+            are given to methods with `streams` alone, which need not take it without.
         """
         raise NotImplementedError
 
@@ -183,8 +190,14 @@ class Method:
         """Return predictions (Q, N, K, ...), as the task's `read` gives them."""
         raise NotImplementedError
 
-    def truth(self, params, split: str) -> tuple[tuple[np.ndarray, np.ndarray], ...] | None:
-        """Return what `compared` is to be: for each modality x (N, T, C) and its frames (N, T)."""
+    def truth(
+        self, params, split: str, rows=None
+    ) -> tuple[tuple[np.ndarray, np.ndarray], ...] | None:
+        """Return what `compared` is to be: for each modality x (N, T, C) and its frames (N, T).
+
+        Args:
+          rows: see `complete`.
+        """
         return None
 
     def compared(self, params, completion: Completion, modality: int) -> np.ndarray:

@@ -51,8 +51,8 @@ def locked(path: Path, wait: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _replaced(path: Path) -> Iterator[Path]:
-    """Yields a temporary file beside `path`, which replaces it unless writing fails."""
+def replaced(path: Path) -> Iterator[Path]:
+    """Yields the name of a temporary file beside `path`, which replaces it unless writing fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp{path.suffix}")
     try:
@@ -63,7 +63,7 @@ def _replaced(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    with _replaced(path) as temporary:
+    with replaced(path) as temporary:
         temporary.write_bytes(content)
 
 
@@ -73,7 +73,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def save_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Writes a .npz file."""
-    with _replaced(path) as temporary:
+    with replaced(path) as temporary:
         np.savez(temporary, **arrays)
 
 

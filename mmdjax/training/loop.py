@@ -14,6 +14,7 @@ import numpy as np
 from mmdjax.errors import UserError
 from mmdjax.runtime import processes, stopping
 from mmdjax.training.checkpoints import PhaseStore
+from mmdjax.training.reading import in_turn
 from mmdjax.training.state import State, from_host, to_host
 from mmdjax.training.step import Rows, Source, Trainer, plan_epoch, steps_per_epoch, where_of
 
@@ -100,9 +101,7 @@ def fit(
         source, validate = load()
         common, own = place.copied(source.common), place.own_rows(settings.batch)
 
-        def taken(state: State, epoch: int, index: int, rows: Rows) -> State:
-            here = rows.rows[own]  # of an epoch that goes through the data several times
-            batch = jax.tree.map(lambda a: a[here % len(a)], source.rows)
+        def taken(state: State, epoch: int, index: int, rows: Rows, batch) -> State:
             batch, weight = place.batch((batch, rows.weight[own]))
             where = np.array([*words, epoch, index], np.uint32)
             made = trainer.step(state, batch, common, weight, where, frames=rows.frames)
@@ -124,10 +123,13 @@ def fit(
                 started, epoch = time.monotonic(), values["epoch"]
                 rng = np.random.default_rng([*schedule.seed, epoch])
                 plan = plan_epoch(schedule.bucket, schedule.buckets, settings.batch, rng)
+                left = range(values["step"], len(plan))
+                # A process reads no rows but its own.
+                batches = in_turn(source, [plan[index].rows[own] for index in left])
                 try:
-                    for index in range(values["step"], len(plan)):
+                    for index, batch in zip(left, batches, strict=True):
                         stopping.check()
-                        state = taken(state, epoch, index, plan[index])
+                        state = taken(state, epoch, index, plan[index], batch)
                         values["step"] = index + 1
                         progress.advance()
                         trace.step(state.steps)

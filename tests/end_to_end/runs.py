@@ -41,13 +41,16 @@ def get_config():
 SMALL_FILES = ("bash", "-c", 'ulimit -f 4; exec "$@"', "limited")
 
 
-def start(config, workdir, *more, devices=1, under=()) -> subprocess.Popen:
-    """A process of a run on so many virtual devices; under: a command that runs it."""
+MAIN = ("-m", "mmdjax.main")
+
+
+def start(config, workdir, *more, devices=1, under=(), program=MAIN) -> subprocess.Popen:
+    """A process of a run on so many virtual devices; under: a command that runs it; program: what
+    Python runs."""
     flags = f"--xla_force_host_platform_device_count={devices}"
     environment = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
-    program = (*under, sys.executable, "-m", "mmdjax.main")
     return subprocess.Popen(
-        [*program, f"--config={config}", f"--workdir={workdir}", *more],
+        [*under, sys.executable, *program, f"--config={config}", f"--workdir={workdir}", *more],
         cwd=ROOT,
         env=os.environ | environment,
         stdout=subprocess.PIPE,
@@ -56,16 +59,26 @@ def start(config, workdir, *more, devices=1, under=()) -> subprocess.Popen:
     )
 
 
-def start_all(config, workdir, *more, processes=1, devices=1) -> list[subprocess.Popen]:
+def start_all(
+    config, workdir, *more, processes=1, devices=1, program=MAIN
+) -> list[subprocess.Popen]:
     """All processes of a run, with so many virtual devices each."""
     if processes == 1:
-        return [start(config, workdir, *more, devices=devices)]
+        return [start(config, workdir, *more, devices=devices, program=program)]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     meeting = (f"--coordinator=127.0.0.1:{port}", f"--processes={processes}")
     return [
-        start(config, workdir, *more, *meeting, f"--process={index}", devices=devices)
+        start(
+            config,
+            workdir,
+            *more,
+            *meeting,
+            f"--process={index}",
+            devices=devices,
+            program=program,
+        )
         for index in range(processes)
     ]
 

@@ -60,8 +60,8 @@ def test_a_file_with_gaps_and_words_as_labels_needs_its_path_and_names_alone(tmp
     columns = made(90, 6, 4)
     split = np.repeat(["train", "valid", "test"], [50, 20, 20])
     np.savez(tmp_path / "mine.npz", split=split, **columns)
-    data = {"name": "file", "path": str(tmp_path / "mine.npz"), "modalities": ("left:one", "right:two")}
-    data["length_buckets"] = ()
+    data = {"name": "file", "path": str(tmp_path / "mine.npz"), "length_buckets": ()}
+    data["modalities"] = ("left:one", "right:two")
     rows = run.run(little(data=data), tmp_path / "run")
     names = {"diffusion, K = 2", "linear probe"}
     accuracy = {r["system"]: r["value"] for r in rows if r["metric"] == "acc"}

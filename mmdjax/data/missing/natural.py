@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from mmdjax.data.missing.patterns import patterns
+from mmdjax.data.stored import applied, taken
 from mmdjax.types import Batch, known_labels
 
 GAPS, LABELS = 11, 12  # random streams
@@ -26,12 +27,15 @@ def incomplete(batch: Batch, complete: float, seed: int) -> Batch:
     lacking = order[round(complete * size) :]
     shown = batch.present
     shown[lacking] &= incomplete_ones[chosen[lacking]]
-    features, valid = dict(batch.features), dict(batch.valid)
-    for m, keep in zip(batch.modalities, shown.T, strict=True):
-        valid[m] = valid[m] & keep[:, None]
-        features[m] = np.where(valid[m][..., None], features[m], np.float32(0))
-    some = shown.any(1)
-    return dataclasses.replace(batch, features=features, valid=valid).at(np.flatnonzero(some))
+
+    def of_rows(batch: Batch, rows: np.ndarray) -> Batch:
+        features, valid = dict(batch.features), dict(batch.valid)
+        for m, keep in zip(batch.modalities, shown[rows].T, strict=True):
+            valid[m] = valid[m] & keep[:, None]
+            features[m] = np.where(valid[m][..., None], features[m], np.float32(0))
+        return dataclasses.replace(batch, features=features, valid=valid)
+
+    return taken(applied(of_rows, batch, shown), np.flatnonzero(shown.any(1)))
 
 
 def partly_labelled(batch: Batch, share: float, seed: int) -> Batch:

@@ -27,12 +27,18 @@ class Conditional:
         one = slice(i, i + 1)
         return Conditional(self.log_weight, self.mean[..., one], self.cov[:, one, one])
 
-    def sample(self, rng: np.random.Generator) -> np.ndarray:
-        """Draw (N, Q), once a row."""
+    def sample(
+        self, rng: np.random.Generator, noise_rng: np.random.Generator | None = None
+    ) -> np.ndarray:
+        """Draw (N, Q), once a row.
+
+        Args:
+          rng: of the components. noise_rng: of what is around their means, the same by default.
+        """
         rows, components = self.log_weight.shape
         weight = np.exp(self.log_weight)
         component = (rng.random((rows, 1)) > np.cumsum(weight, 1)).sum(1).clip(max=components - 1)
-        noise = rng.standard_normal((rows, self.mean.shape[-1]))
+        noise = (noise_rng or rng).standard_normal((rows, self.mean.shape[-1]))
         factor = np.linalg.cholesky(self.cov + 1e-12 * np.eye(self.cov.shape[-1]))
         draw = self.mean[np.arange(rows), component]
         for g in range(components):

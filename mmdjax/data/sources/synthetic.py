@@ -24,6 +24,7 @@ import numpy as np
 
 from mmdjax.data.dataset import Optimum
 from mmdjax.data.sources import mixture, synthetic_labels
+from mmdjax.data.sources.synthetic_parts import Generators, Parts
 from mmdjax.errors import UserError, choice
 from mmdjax.types import Batch, Observed
 
@@ -152,17 +153,20 @@ class Law:
 
     def sample(self, count: int, seed: int, prefix: str, labels: str = "sentiment") -> Batch:
         """Draw `count` utterances, with labels of `synthetic_labels.TASKS`."""
-        rng = np.random.default_rng(seed)
-        everything = np.arange(self.mixture.mean.shape[1])
+        return self.part(range(count), Generators.of(seed, count), prefix, labels)
+
+    def part(self, rows: range, generators: Generators, prefix: str, labels: str) -> Batch:
+        """Draw some utterances; the generators stand where those before them have left them."""
+        everything, count = np.arange(self.mixture.mean.shape[1]), len(rows)
         law = self.mixture.condition(everything, everything[:0], np.zeros((count, 0)))
-        joint = law.sample(rng)
+        joint = law.sample(*generators[:2])
         features = {
             name: joint[:, self.indices([name])].reshape(count, *shape).astype(np.float32)
             for name, shape in self.shapes.items()
         }
         valid = {name: np.ones((count, s[0]), bool) for name, s in self.shapes.items()}
-        label = synthetic_labels.draw(self, labels, joint, seed)
-        return Batch(features, valid, label, np.array([f"{prefix}_{i}" for i in range(count)]))
+        label = synthetic_labels.draw(self, labels, joint, *generators[2:])
+        return Batch(features, valid, label, np.array([f"{prefix}_{i}" for i in rows]))
 
 
 def _check(modalities: Mapping[str, Modality]) -> None:
@@ -207,9 +211,30 @@ def read(
     """
     choice("labels", labels, synthetic_labels.TASKS)
     law = Law(seed, modalities)
-    sizes = {"train": train, "valid": valid, "test": test}
     return {
         name: law.sample(size, seed * 1000 + 1 + k, name, labels)
+        for k, (name, size) in enumerate({"train": train, "valid": valid, "test": test}.items())
+    }
+
+
+def blocks(
+    train: int,
+    valid: int,
+    test: int,
+    seed: int,
+    modalities: Mapping[str, Modality] = MODALITIES,
+    labels: str = "sentiment",
+) -> dict[str, list[Callable[[], Batch]]]:
+    """Return what draws the splits of `read` in blocks of `FILE_ROWS` utterances, in order.
+
+    The random numbers are the same; features of splits of several blocks agree up to the rounding
+    of float64.
+    """
+    choice("labels", labels, synthetic_labels.TASKS)
+    law = Law(seed, modalities)
+    sizes = {"train": train, "valid": valid, "test": test}
+    return {
+        name: Parts(law, size, seed * 1000 + 1 + k, name, labels).all()
         for k, (name, size) in enumerate(sizes.items())
     }
 

@@ -40,23 +40,22 @@ OF_SENTIMENT = ("sentiment", "rating")
 STREAM = 7  # of a seed's randomness: apart from the features'
 
 
-def draw(law: Law, labels: str, joint: np.ndarray, seed: int) -> np.ndarray:
+def draw(law: Law, labels: str, joint: np.ndarray, rng, noise_rng) -> np.ndarray:
     """Return labels of drawn utterances: float32 (N,) or (N, 3); int32 of 'emotion' and 'signs'.
 
     Args:
       law: of the utterances.
       labels: of `TASKS`.
       joint: (N, P) float64, features and the sentiment before it is clipped, which stands last.
-      seed: of the utterances.
+      rng, noise_rng: of the emotions, and of z given them.
     """
     if labels in OF_SENTIMENT:
         return _scaled(labels, np.clip(joint[:, -1], -3, 3)).astype(np.float32)
-    rng = np.random.default_rng([seed, STREAM])
     posterior = law.with_latents.condition(law.latents, np.arange(joint.shape[1]), joint)
     emotion = _chosen(posterior.log_weight, rng)
     if labels == "emotion":
         return emotion.astype(np.int32)
-    noise = rng.standard_normal((len(joint), len(AFFECT), 1))
+    noise = noise_rng.standard_normal((len(joint), len(AFFECT), 1))
     z = posterior.mean[np.arange(len(joint)), emotion]
     z = z + (np.linalg.cholesky(posterior.cov)[emotion] @ noise)[..., 0]
     return (z > 0).astype(np.int32) if labels == "signs" else np.clip(z, -3, 3).astype(np.float32)

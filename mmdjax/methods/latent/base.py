@@ -28,7 +28,7 @@ class LatentMethod(Space):
       predicts: the phase whose parameters predict.
     """
 
-    gaps = True
+    gaps = streams = True
     serving = "mmdjax.methods.latent.served"
     trains: ClassVar[tuple[str, ...]] = ()
     predicts = "classifier"
@@ -56,9 +56,10 @@ class LatentMethod(Space):
         """Return the scale of the latents."""
         return self.standardised(self.encoders(params))[0]
 
-    def latents(self, params, split: str) -> Latents:
-        """Return the standardised latents of a split."""
-        return self.standardised(self.encoders(params))[1][split]
+    def latents(self, params, split: str, rows=None) -> Latents:
+        """Return the standardised latents of a split, or of some rows of it."""
+        latents = self.standardised(self.encoders(params))[1][split]
+        return latents if rows is None else Latents(*(a[rows] for a in latents))
 
     def score(self, params):
         """Return the score networks' parameters, stacked over M; None where nothing is drawn."""
@@ -72,31 +73,34 @@ class LatentMethod(Space):
         """Return {'fusion'} trained on complete data; None for a method without it."""
         return {"fusion": params["classifier"]["fusion"]} if "classifier" in params else None
 
-    def complete(self, params, split, observed: Observed, draws, key, title) -> Completion:
+    def complete(
+        self, params, split, observed: Observed, draws, key, title, rows=None
+    ) -> Completion:
         """Complete latents, `x` (Q, N, K, M, T, D); see `Method.complete`."""
+        settings = (observed, draws)
         if observed.frames is None:
-            z, given = self.latents(params, split), observed.modalities
-            return self.complete_latents(params, z, given, observed, draws, key, title)
+            z, given = self.latents(params, split, rows), observed.modalities
+            return self.complete_latents(params, z, given, *settings, key, title, rows)
         parts = []
+        batch = self.splits[split] if rows is None else self.splits[split].at(rows)
         for index in range(len(observed.modalities)):
             frames = {m: v[index] for m, v in observed.frames.items()}
-            z, cover = self.encode_gaps(
-                self.encoders(params), self.scale(params), self.splits[split], frames
-            )
+            z, cover = self.encode_gaps(self.encoders(params), self.scale(params), batch, frames)
             here = jax.random.fold_in(key, index)
             parts.append(
-                self.complete_latents(params, z, cover[None], observed, draws, here, title)
+                self.complete_latents(params, z, cover[None], *settings, here, title, rows)
             )
         return parts[0]._replace(x=np.concatenate([p.x for p in parts]))
 
     def complete_latents(
-        self, params, z: Latents, given: np.ndarray, observed: Observed, draws, key, title
+        self, params, z: Latents, given, observed: Observed, draws, key, title, rows=None
     ) -> Completion:
         """Complete N utterances under Q conditions.
 
         Args:
           z: standardised latents; what is not observed is never read.
           given: (Q, N, M) bool, or what each latent frame rests on, (Q, N, M, T), see `Cover`.
+          rows: (N,) their numbers in the split.
         """
         raise NotImplementedError
 
@@ -108,7 +112,7 @@ class LatentMethod(Space):
         """Return predictions of a fusion, after its decoder if it has one."""
         x = completion.x
         lead = x.shape[:3]  # conditions, utterances, draws
-        valid = self.latents(params, split).valid
+        valid = self.latents(params, split, completion.rows).valid
         valid = np.broadcast_to(valid[None, :, None], (*lead, *valid.shape[1:]))
         known = completion.observed.modalities
         known = np.broadcast_to(known[:, :, None], (*lead, known.shape[-1]))
@@ -116,9 +120,9 @@ class LatentMethod(Space):
         prediction = self.predict_latents(predictor, self.scale(params), x, valid, known)
         return prediction.reshape(*lead, *prediction.shape[1:])
 
-    def truth(self, params, split):
+    def truth(self, params, split, rows=None):
         """Return the true standardised latents of each modality, and their frames."""
-        z = self.latents(params, split)
+        z = self.latents(params, split, rows)
         return tuple((z.x[:, m], z.valid[:, m]) for m in range(z.x.shape[1]))
 
     def compared(self, params, completion: Completion, modality: int) -> np.ndarray:
@@ -163,10 +167,12 @@ class DrawingMethod(LatentMethod):
         modules = build(config, modalities)
         prepare(make_drawer(modules, config.diffusion), modules, config)
 
-    def complete_latents(self, params, z, given, observed, draws, key, title) -> Completion:
+    def complete_latents(
+        self, params, z, given, observed, draws, key, title, rows=None
+    ) -> Completion:
         """Draw K completions; with nothing missing every draw is the utterance itself."""
-        x, nfe = draw_observed(self, self.score(params), z, given, draws, key, title)
-        return Completion(x, observed, nfe)
+        x, nfe = draw_observed(self, self.score(params), z, given, draws, key, title, rows)
+        return Completion(x, observed, nfe, rows)
 
     def draw_call(self):
         """Return a full batch of draws of one modality given all others."""
@@ -199,8 +205,10 @@ class ConstantMethod(LatentMethod):
         """The constant depends on the encoders."""
         return (self.fill, "classifier")
 
-    def complete_latents(self, params, z, given, observed, draws, key, title) -> Completion:
+    def complete_latents(
+        self, params, z, given, observed, draws, key, title, rows=None
+    ) -> Completion:
         """Put the constant where nothing is observed."""
         constant = self.constant(self.fill, self.scale(params))[:, None]
         seen = given[..., None, None] if given.ndim == 3 else (given > 0)[..., None]
-        return Completion(np.where(seen, z.x[None], constant)[:, :, None], observed)
+        return Completion(np.where(seen, z.x[None], constant)[:, :, None], observed, 0, rows)

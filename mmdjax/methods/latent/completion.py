@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from mmdjax.data.missing.patterns import random_mask
+from mmdjax.data.stored import Stored, blocks, kept_npy
 from mmdjax.methods.latent.modules import Scale
 from mmdjax.methods.latent.space import Space
 from mmdjax.methods.method import stream
@@ -36,7 +37,8 @@ def incomplete_sets(
     incomplete, rng = patterns[:-1], np.random.default_rng([seed, stream(NAME)])
     repeats = -(-rounds // len(incomplete))
     order = [
-        rng.permuted(np.tile(np.arange(len(incomplete)), (size, 1)), axis=1) for _ in range(repeats)
+        rng.permuted(np.tile(np.arange(len(incomplete), dtype=np.int8), (size, 1)), axis=1)
+        for _ in range(repeats)
     ]
     return hidden(incomplete[np.concatenate(order, axis=1)[:, :rounds]], present[:, None])
 
@@ -44,7 +46,9 @@ def incomplete_sets(
 def labelled_rows(z: Latents) -> Latents:
     """Return the utterances that have a label."""
     rows = np.flatnonzero(known_labels(z.label))
-    return Latents(*(a[rows] for a in z))
+    if not isinstance(z.x, Stored):
+        return Latents(*(a[rows] for a in z))
+    return Latents(*z.x.table.taken(rows).columns().values(), z.label[rows])
 
 
 def training_sets(
@@ -91,18 +95,27 @@ def _draws(space: Space, seed, train, observed, valid: Latents, score, folder):
     """Draws for training (N, R, M, T, D) and for validation (P N, M, T, D)."""
     size, rounds = observed.shape[:2]
     key = jax.random.fold_in(jax.random.key(seed), stream(NAME))
+    title = f"seed {seed}: draws for training"
 
-    def for_training():
+    def of_rows(rows: slice, title: str) -> np.ndarray:
+        ids = np.arange(rows.start, rows.stop)
         drawn, _ = space.draw_latents(
             score,
-            Latents(*(np.repeat(a, rounds, axis=0) for a in train)),
-            observed.reshape(size * rounds, -1),
-            np.repeat(np.arange(size), rounds),
-            np.tile(np.arange(rounds), size)[:, None],
+            Latents(*(np.repeat(a[rows], rounds, axis=0) for a in train)),
+            observed[rows].reshape(len(ids) * rounds, -1),
+            np.repeat(ids, rounds),
+            np.tile(np.arange(rounds), len(ids))[:, None],
             jax.random.fold_in(key, 0),
-            f"seed {seed}: draws for training",
+            title,
         )
-        return drawn.reshape(size, rounds, *drawn.shape[2:])
+        return drawn.reshape(len(ids), rounds, *drawn.shape[2:])
+
+    def block_by_block() -> Iterator[np.ndarray]:
+        parts = list(blocks(size, space.config.evaluation.batch))
+        with space.reporter.phase(title, len(parts)) as progress:
+            for rows in parts:
+                yield of_rows(rows, "")
+                progress.advance()
 
     def for_validation():
         patterns = Observed.of_patterns(space.patterns, valid.present).modalities
@@ -111,7 +124,12 @@ def _draws(space: Space, seed, train, observed, valid: Latents, score, folder):
         filled, _ = draw_observed(space, score, valid, patterns, 1, key_valid, title)
         return filled.reshape(-1, *valid.x.shape[1:])
 
-    return _kept(folder / "train.npz", for_training), _kept(folder / "valid.npz", for_validation)
+    if isinstance(train.x, Stored):
+        shape = (size, rounds, *train.x.shape[1:])
+        for_training = kept_npy(folder / "train.npy", block_by_block, shape)
+    else:
+        for_training = _kept(folder / "train.npz", lambda: of_rows(slice(0, size), title))
+    return for_training, _kept(folder / "valid.npz", for_validation)
 
 
 def _kept(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
@@ -132,17 +150,18 @@ def under(patterns, z: Latents) -> tuple[Latents, np.ndarray]:
 
 
 def draw_observed(
-    space: Space, score, z: Latents, observed: np.ndarray, count: int, key, name: str
+    space: Space, score, z: Latents, observed: np.ndarray, count: int, key, name: str, ids=None
 ) -> tuple[np.ndarray, int]:
     """Return K = `count` completions under Q conditions, (Q, N, K, M, T, D), and their NFE.
 
     Args:
       z: N utterances.
       observed: (Q, N, M) bool, or what each latent frame rests on, (Q, N, M, T), see `Cover`.
+      ids: (N,) numbers of the utterances in their split; 0 to N - 1 by default.
     """
     conditions, rows = observed.shape[:2]
     every = Latents(*(np.tile(a, (conditions,) + (1,) * (a.ndim - 1)) for a in z))
-    ids = np.tile(np.arange(rows), conditions)
+    ids = np.tile(np.arange(rows) if ids is None else ids, conditions)
     index = np.tile(np.arange(count), (len(ids), 1))
     flat = observed.reshape(len(ids), *observed.shape[2:])
     drawn, nfe = space.draw_latents(score, every, flat, ids, index, key, name)

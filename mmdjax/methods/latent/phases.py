@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmdjax.data.stored import taken
 from mmdjax.methods.latent import completion, losses
 from mmdjax.methods.latent.gap_losses import gap_score_loss
 from mmdjax.methods.latent.initial import score_shapes
@@ -49,7 +50,7 @@ def classifier(space: Space) -> Phase:
         share = len(rows) / len(space.splits["train"])
         common = {"labelled": np.float32(share), "weight": np.float32(weight)}
         rows = np.arange(len(space.splits["train"]))
-    source = Source(losses.utterance_rows(space.splits["train"].at(rows)), common)
+    source = Source(losses.utterance_rows(taken(space.splits["train"], rows)), common)
 
     def validate(params) -> float:
         latents = space.encode(params["encoders"], valid)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmdjax.data.stored import evenly, is_stored, read
 from mmdjax.methods import served as shared
 from mmdjax.methods.latent import feature_decoder
 from mmdjax.methods.latent.cover import Cover
@@ -22,6 +23,8 @@ from mmdjax.methods.method import Served
 from mmdjax.methods.served import Encoded, Route
 from mmdjax.networks.encoders import coverage
 from mmdjax.types import Observed
+
+MOST = 4096  # training utterances of a set that is not in memory, evenly spaced, that decoders see
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,13 +237,16 @@ def _feature_decoders(method, params, alone) -> dict[str, feature_decoder.Featur
     Args:
       alone: modality -> (N, T, D) of the validation split, drawn given all others.
     """
-    train, valid = (method.latents(params, split) for split in ("train", "valid"))
-    splits = method.dataset.standardised
+    splits, rows = method.dataset.standardised, None
+    if is_stored(splits["train"]):
+        rows = evenly(len(splits["train"]), MOST)
+    train, valid = method.latents(params, "train", rows), method.latents(params, "valid")
+    known = splits["train"] if rows is None else read(splits["train"], rows)
     return {
         m: feature_decoder.fit(
             train.x[:, i],
-            splits["train"].features[m],
-            splits["train"].valid[m],
+            known.features[m],
+            known.valid[m],
             valid.x[:, i],
             splits["valid"].features[m],
             splits["valid"].valid[m],

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import collections
 import functools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmdjax.data.stored import blocks, is_stored, kept
 from mmdjax.methods.batches import by_length, in_batches
 from mmdjax.methods.latent.cover import filled_valid
 from mmdjax.methods.latent.draw import Drawer, make_drawer
 from mmdjax.methods.latent.initial import initial, initial_decoder, initial_score
 from mmdjax.methods.latent.modules import Scale, build, encode_gaps, raw
+from mmdjax.methods.latent.scaling import scale_of, scaled
 from mmdjax.methods.latent.work_list import bucket_of, calls, draw_missing
 from mmdjax.methods.method import Method
 from mmdjax.networks.encoders import Reconstruction
@@ -22,8 +25,6 @@ from mmdjax.runtime.devices import on_all_devices, over_devices
 from mmdjax.types import Batch, Latents, known_labels
 
 MOST_KEPT = 2  # encoders whose latents of all splits stay in memory
-
-SMALLEST_STD = 1e-3  # of a latent channel: a dead one is not blown up
 
 
 @shared
@@ -102,10 +103,16 @@ class Space(Method):
     def _bucket(self) -> dict[str, np.ndarray]:
         # Which latent frames are valid does not depend on the encoders' parameters.
         params = self.init_encoders(jax.random.key(0))
-        return {
-            name: bucket_of(self.encode(params, batch).valid, self.buckets)
-            for name, batch in self.splits.items()
-        }
+
+        def of_split(batch: Batch) -> np.ndarray:
+            if not is_stored(batch):
+                return bucket_of(self.encode(params, batch).valid, self.buckets)
+            if len(self.buckets) == 1:
+                return np.zeros(len(batch), np.int8)
+            parts = (bucket_of(z.valid, self.buckets) for z in self._encoded(params, batch))
+            return np.concatenate([part.astype(np.int8) for part in parts])
+
+        return {name: of_split(batch) for name, batch in self.splits.items()}
 
     def init_encoders(self, key):
         return initial(self.modules.encoders)(key, *self._one())
@@ -143,7 +150,11 @@ class Space(Method):
         return jnp.zeros((*shape, self.config.latents.channels)), jnp.ones(shape, bool)
 
     def encode(self, params, batch: Batch) -> Latents:
-        """Latents of a split, not standardised."""
+        """Latents of a split, not standardised; where features are stored, so are they."""
+        if is_stored(batch):
+            parts = (z._asdict() for z in self._encoded(params, batch))
+            table = kept(({"x": part["x"], "valid": part["valid"]} for part in parts), len(batch))
+            return Latents(*table.columns().values(), batch.label)
         names = self.modalities
         arrays = [batch.features[m] for m in names] + [batch.valid[m] for m in names]
 
@@ -154,6 +165,11 @@ class Space(Method):
 
         x, valid = in_batches(call, arrays, self.config.evaluation.batch)
         return Latents(x, valid, batch.label)
+
+    def _encoded(self, params, batch: Batch) -> Iterator[Latents]:
+        """Latents of a stored split, block by block."""
+        for rows in blocks(len(batch), self.config.evaluation.batch):
+            yield self.encode(params, batch.at(np.arange(rows.start, rows.stop)))
 
     def encode_gaps(
         self, params, scale: Scale, batch: Batch, observed
@@ -193,12 +209,7 @@ class Space(Method):
         raw = {name: self.encode(encoders, batch) for name, batch in self.splits.items()}
         if not self.standardises:
             return self.identity_scale(), raw
-        train, frames = raw["train"], []
-        for m in range(len(self.modalities)):
-            frames.append(train.x[:, m][train.valid[:, m]].astype(np.float64))
-        mean = np.array([f.mean(0) for f in frames], np.float32)
-        std = np.array([f.std(0) for f in frames], np.float32)
-        scale = Scale(mean, np.maximum(std, SMALLEST_STD))
+        scale = scale_of(raw["train"])
         return scale, {name: scaled(latents, scale) for name, latents in raw.items()}
 
     def identity_scale(self) -> Scale:
@@ -254,19 +265,15 @@ class Space(Method):
 
         Args:
           draw_index: (R, K).
+          name: '' for a block of rows, of whose progress the caller tells.
           drawer: the config's by default.
         """
         batch, drawer = self.config.evaluation.batch, drawer or self.drawer
+        rows, settings = (latents.x, latents.valid, observed, ids, draw_index), (key, self.buckets)
+        if not name:
+            return draw_missing(drawer, score, *rows, *settings, batch)
         total = calls(
             drawer, observed, latents.valid, self.buckets, batch, draws=draw_index.shape[1]
         )
         with self.reporter.phase(name, total) as progress:
-            rows = (latents.x, latents.valid, observed, ids, draw_index)
-            settings = (key, self.buckets, batch, progress.advance)
-            return draw_missing(drawer, score, *rows, *settings)
-
-
-def scaled(latents: Latents, scale: Scale) -> Latents:
-    """Raw latents on a scale, 0 off their valid frames."""
-    x = (latents.x - scale.mean[:, None]) / scale.std[:, None]
-    return latents._replace(x=np.where(latents.valid[..., None], x, 0.0))
+            return draw_missing(drawer, score, *rows, *settings, batch, progress.advance)

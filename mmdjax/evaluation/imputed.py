@@ -1,0 +1,127 @@
+"""Errors of completions against what was hidden, of a split at once or of its blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mmdjax.data.missing.patterns import pattern_name
+from mmdjax.methods.method import Completion, Method
+from mmdjax.metrics import energy_distance, rmse
+
+SAMPLE = 1024  # utterances of a split in blocks of which the energy distance is
+
+
+class Pair(NamedTuple):
+    """Completions of a modality in some of a block's utterances beside their truth.
+
+    Attributes:
+      entries: numbers that are compared. rmse, rmse_mean: see `Imputed.scores`.
+      first, true: (S, T C), of a sample of utterances.
+    """
+
+    entries: int
+    rmse: float
+    rmse_mean: float
+    first: np.ndarray
+    true: np.ndarray
+
+
+class Imputed(NamedTuple):
+    """Errors of the completions of missing data under one condition.
+
+    Attributes:
+      first, mean: (N, M) mean squares against the truth, of one completion and of the average of K;
+        NaN where nothing is missing.
+      scores: 'l>a', a completed modality -> metric -> value, of conditions with one pattern; of a
+        block of utterances a `Pair`.
+    """
+
+    first: np.ndarray
+    mean: np.ndarray
+    scores: dict[str, dict[str, float] | Pair]
+
+
+def imputed_by(
+    method: Method,
+    params: Mapping,
+    completion: Completion,
+    split: str,
+    patterns: np.ndarray | None = None,
+) -> list[Imputed] | None:
+    """Return the errors of completions for each condition; None without a truth.
+
+    What an utterance lacks by nature has no truth, and does not count.
+    """
+    part = {} if completion.rows is None else {"rows": completion.rows}
+    truth = method.truth(params, split, **part)
+    masks = completion.observed.modalities
+    if truth is None or completion.observed.frames is not None:
+        return None
+    sampled = None  # of a block the utterances that count in a sample of the split
+    if completion.rows is not None:
+        sampled = completion.rows % -(-len(method.dataset.splits[split]) // SAMPLE) == 0
+    result = [Imputed(*np.full((2, *mask.shape), np.nan), {}) for mask in masks]
+    for m, (true, frames) in enumerate(truth):
+        if masks[..., m].all():
+            continue
+        x = method.compared(params, completion, m)
+        size = np.maximum(frames.sum(1) * true.shape[-1], 1)
+        for q, mask in enumerate(masks):
+            rows = ~mask[:, m] & frames.any(1)
+            if not rows.any():
+                continue
+            first, average = x[q, :, 0], x[q].mean(1)
+            for squares, filled in ((result[q].first, first), (result[q].mean, average)):
+                square = np.where(frames[..., None], (filled - true) ** 2, 0.0).sum((1, 2)) / size
+                squares[:, m] = np.where(rows, square, np.nan)
+            if patterns is not None:
+                observed = pattern_name(patterns[q], method.modalities)
+                completed = pattern_name(np.arange(masks.shape[-1]) == m, method.modalities)
+                first, average, target, known = (a[rows] for a in (first, average, true, frames))
+                some = slice(None) if sampled is None else sampled[rows]
+                pair = Pair(
+                    int(known.sum()) * true.shape[-1],
+                    rmse(first, target, known),
+                    rmse(average, target, known),
+                    *(_flat(a[some], known[some]) for a in (first, target)),
+                )
+                scores = _scores([pair]) if sampled is None else pair
+                result[q].scores[f"{observed}>{completed}"] = scores
+    return result
+
+
+def _scores(pairs: Sequence[Pair]) -> dict[str, float]:
+    """Return the scores of all utterances from those of their blocks."""
+    first, true = (np.concatenate([getattr(p, name) for p in pairs]) for name in ("first", "true"))
+    scores = {"energy_distance": energy_distance(first, true)}
+    entries = sum(p.entries for p in pairs)
+    for name in ("rmse", "rmse_mean"):
+        values = [getattr(p, name) for p in pairs]
+        squares = sum(v**2 * p.entries for v, p in zip(values, pairs, strict=True))
+        # The square of a root is another number.
+        scores[name] = values[0] if len(pairs) == 1 else float(np.sqrt(squares / entries))
+    return scores
+
+
+def joined(parts: Sequence[Imputed | None]) -> Imputed | None:
+    """Return the errors in all utterances of a split from those in its blocks."""
+    if parts[0] is None:
+        return None
+    # A number for each row and condition stays in memory: half of it will do.
+    first, mean = (
+        np.concatenate([getattr(part, name) for part in parts], dtype=np.float32)
+        for name in ("first", "mean")
+    )
+    pairs: dict[str, list[Pair]] = {}
+    for part in parts:
+        for name, pair in part.scores.items():
+            pairs.setdefault(name, []).append(pair)
+    return Imputed(first, mean, {name: _scores(of_name) for name, of_name in pairs.items()})
+
+
+def _flat(x: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Return (N, T C) of (N, T, C), zero outside the frames."""
+    return np.where(frames[..., None], x, 0.0).reshape(len(x), -1)
