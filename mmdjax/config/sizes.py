@@ -18,7 +18,7 @@ from mmdjax.data.stored import evenly, is_stored, read
 from mmdjax.runtime.settings import is_auto
 
 # Of `auto`, by group: regularised by dropout and noise, stopped by validation, averaged parameters.
-# Chosen on the validation splits of the digits, of CMU-MOSEI's videos and of ICT-MMMO.
+# First chosen on the validation split of the digits (configs/digits.py).
 _TRAINING = {
     "epochs": 40,
     "passes": 0,
@@ -32,7 +32,7 @@ AUTO: dict[str, Any] = {
     "optimise": False,
     "rounds": 24,
     "data": {"length_buckets": ()},
-    "latents": {"frames": 0, "channels": 0, "noise": 0.5},
+    "latents": {"frames": 0, "channels": 0, "noise": 0.5, "unimodal": 1.0},
     "fusion": {"network": "", "layers": 0, "heads": 0, "width": 0, "dropout": 0.5},
     "score": {"width": 0, "layers": 0, "heads": 0, "mlp": 0, "time_features": 0},
     "diffusion": {"recipe": "fast-8"},
@@ -98,8 +98,9 @@ def _rules(dataset, config) -> dict[str, dict]:
     channels = 16 * min(-(-widest // 16), MOST_CHANNELS // 16)
     network = config.fusion.network or ("pooled" if rows < MANY else "mult")
     small = rows < MANY
-    batch = 32 if rows < 500 else 128
-    training = {"batch": batch, "passes": max(1, round(EPOCH / rows))}
+    # Steps on sequences take longer.
+    epoch = EPOCH if frames == 1 else EPOCH // 2
+    training = {"batch": 32 if rows < 128 else 128, "passes": max(1, round(epoch / rows))}
     return {
         "latents": {"frames": frames, "channels": channels},
         "fusion": {"network": network, "layers": 2, "heads": 4, "width": 512},

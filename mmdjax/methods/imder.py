@@ -165,6 +165,7 @@ class Imder(DrawingMethod):
     """Encoders, score networks, decoder and classifier learned at once."""
 
     gaps = standardises = reconstructs = False
+    heads = None
     predicts = "imder"
     completes = ("imder", *SOLVER)
 

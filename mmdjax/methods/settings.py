@@ -22,6 +22,8 @@ class Latents:
       dropout: on their input features.
       noise: deviation of the Gaussian noise that training adds to standardised features, and in
         stage 2 to standardised latents.
+      unimodal: weight of a linear prediction from each modality alone. Without it the encoders keep
+        of a modality what the complete set leaves open, and it stands alone in use.
       reconstruction: weight of the loss by which they learn from utterances without a label, too:
         the mean square of what a linear map makes of latents, against the features. It is off
         where all training utterances have a label.
@@ -31,6 +33,7 @@ class Latents:
     channels: int = field(32, low=1, auto=True)
     dropout: float = field(0.0, low=0, below=1)
     noise: float = field(0.0, low=0)
+    unimodal: float = field(0.0, low=0)
     reconstruction: float = field(0.1, low=0)
 
 

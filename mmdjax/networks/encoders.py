@@ -107,6 +107,21 @@ class Reconstruction(nn.Module):
         return total / jnp.maximum(count, 1)
 
 
+class UnimodalHeads(nn.Module):
+    """A linear prediction from each modality alone, its latents averaged over time."""
+
+    modalities: tuple[str, ...]
+    outputs: int
+
+    @nn.compact
+    def __call__(self, x, valid):
+        """x (B, M, T, D), valid (B, M, T) -> (M, B, outputs)."""
+        total = jnp.where(valid[..., None], x, 0.0).sum(2)
+        mean = total / jnp.maximum(valid.sum(2), 1)[..., None]
+        heads = [nn.Dense(self.outputs, name=name) for name in self.modalities]
+        return jnp.stack([head(mean[:, i]) for i, head in enumerate(heads)])
+
+
 class Encoders(nn.Module):
     """All modalities side by side.
 

@@ -39,7 +39,9 @@ def utterance_rows(batch: Batch) -> dict:
 
 
 @shared
-def classifier_loss(encoders, fusion, task, reconstruction=None, noise: float = 0.0):
+def classifier_loss(
+    encoders, fusion, task, reconstruction=None, noise: float = 0.0, heads=None, unimodal=0.0
+):
     """Return the loss of stage 1a: encoders and fusion on what there is (thesis eq. 5.22).
 
     What an utterance lacks by nature is zero, with the frames of the modalities that it has.
@@ -49,6 +51,7 @@ def classifier_loss(encoders, fusion, task, reconstruction=None, noise: float = 
       reconstruction: `networks.encoders.Reconstruction`, by which the encoders learn from
         utterances without a label, too; None for labels alone.
       noise: deviation of what is added to features.
+      heads: `networks.encoders.UnimodalHeads`, whose loss has the weight `unimodal`; None for none.
 
     data: {'features': {m: (B, T_m, C_m)}, 'valid': {m: (B, T_m)}, 'label': (B,)}; with
     `reconstruction` for all rows 'labelled', the share of rows with a label, and 'weight'.
@@ -79,6 +82,11 @@ def classifier_loss(encoders, fusion, task, reconstruction=None, noise: float = 
             rngs={"dropout": key_fusion},
         )
         total = task.mean_loss(output, data["label"], weight)
+        if heads is not None:
+            each = heads.apply(params["heads"], seen, valid)
+            for alone, there in zip(each, valid.any(-1).T, strict=True):
+                loss_alone = task.mean_loss(alone, data["label"], weight * there)
+                total = total + unimodal / len(each) * loss_alone
         if reconstruction is None:
             return total
         whole = x, data["features"], data["valid"]

@@ -70,6 +70,8 @@ def classifier(space: Space) -> Phase:
             space.task,
             reconstruction,
             space.config.latents.noise,
+            space.heads,
+            space.config.latents.unimodal,
         ),
         init=lambda key, params: space.initial_classifier(key),
         load=lambda params, seed, place: (source, validate),

@@ -19,7 +19,7 @@ from mmdjax.methods.latent.modules import Scale, build, encode_gaps, raw
 from mmdjax.methods.latent.scaling import scale_of, scaled
 from mmdjax.methods.latent.work_list import bucket_of, calls, draw_missing
 from mmdjax.methods.method import Method
-from mmdjax.networks.encoders import Reconstruction
+from mmdjax.networks.encoders import Reconstruction, UnimodalHeads
 from mmdjax.runtime.compilation import shared
 from mmdjax.runtime.devices import on_all_devices, over_devices
 from mmdjax.types import Batch, Latents, known_labels
@@ -100,6 +100,15 @@ class Space(Method):
         some = len(self.labelled) < len(self.splits["train"])
         return some and self.config.latents.reconstruction > 0
 
+    @property
+    def heads(self) -> UnimodalHeads | None:
+        """The prediction from each modality alone, None where it has no weight."""
+        return (
+            UnimodalHeads(self.modalities, self.task.outputs)
+            if self.config.latents.unimodal
+            else None
+        )
+
     def _bucket(self) -> dict[str, np.ndarray]:
         # Which latent frames are valid does not depend on the encoders' parameters.
         params = self.init_encoders(jax.random.key(0))
@@ -134,6 +143,8 @@ class Space(Method):
             key = jax.random.fold_in(key, 1)
             init = initial(Reconstruction(self.modalities))
             params["reconstruction"] = init(key, x, *self._one())
+        if self.heads is not None:
+            params["heads"] = initial(self.heads)(jax.random.fold_in(key, 2), x, valid)
         return params
 
     def initial_score(self, key):
