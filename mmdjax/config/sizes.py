@@ -15,6 +15,7 @@ import numpy as np
 from mmdjax.config import Config, to_dict
 from mmdjax.config.check import check
 from mmdjax.data.stored import evenly, is_stored, read
+from mmdjax.errors import require
 from mmdjax.runtime.settings import is_auto
 
 # Of `auto`, by group: regularised by dropout and noise, stopped by validation, averaged parameters.
@@ -62,9 +63,7 @@ def auto() -> dict[str, Any]:
 
 def automatic(config) -> bool:
     """Return whether sizes of `mmdjax.config.Config` are left to the data."""
-    groups = (getattr(config, field.name) for field in dataclasses.fields(config))
-    some = any(map(is_auto, filter(dataclasses.is_dataclass, groups)))
-    return some or not config.data.length_buckets or not config.fusion.network
+    return is_auto(config) or not config.data.length_buckets or not config.fusion.network
 
 
 def sized(config, dataset):
@@ -81,6 +80,12 @@ def sized(config, dataset):
         shorter = [n for n in FRAMES if n < frames and 2 * n >= frames and frames > 12]
         changes["data"] = dataclasses.replace(config.data, length_buckets=(*shorter, frames))
     config = dataclasses.replace(config, **changes)
+    require(
+        not is_auto(config),
+        "sizes of 0 in phases other than classifier_training, score_training, stage2_training and "
+        "imder_training",
+        "numbers",
+    )
     check(config)
     return config
 
@@ -115,6 +120,7 @@ def _rules(dataset, config) -> dict[str, dict]:
         "classifier_training": training,
         "score_training": training,
         "stage2_training": training,
+        "imder_training": training,
     }
 
 

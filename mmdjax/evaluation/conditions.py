@@ -22,7 +22,8 @@ class Condition(NamedTuple):
       name: 'l+a', '0.3' or 'burst 0.3'.
       observed: with Q = 1.
       counted: (N,) bool, the utterances that have something of what it shows; others, which stay
-        as they are, are not measured.
+        as they are, are not measured. At a missing rate all count: one of which only the hidden
+        modalities are there stays as it is.
     """
 
     protocol: str

@@ -182,6 +182,10 @@ def _one_by_one(
     dataset = members[0].method.dataset
     named = {pattern_name(p, dataset.modalities): p[None] for p in dataset.patterns}
     for condition in conditions:
+        if not condition.counted.all() and condition.observed.frames is None:
+            # Neighbours see nothing of an utterance that has nothing of what a pattern shows.
+            shown = condition.observed.modalities & condition.counted[None, :, None]
+            condition = condition._replace(observed=Observed(shown))
         count = 1 if condition.observed.everything else draws
         name = f"{condition.protocol} {condition.name}"
         pattern = named[condition.name] if condition.protocol == "fixed" else None

@@ -96,7 +96,8 @@ def imputed_by(
 def _scores(pairs: Sequence[Pair]) -> dict[str, float]:
     """Return the scores of all utterances from those of their blocks."""
     first, true = (np.concatenate([getattr(p, name) for p in pairs]) for name in ("first", "true"))
-    scores = {"energy_distance": energy_distance(first, true)}
+    # Of a single utterance there is no distribution to compare with.
+    scores = {"energy_distance": energy_distance(first, true)} if len(first) > 1 else {}
     entries = sum(p.entries for p in pairs)
     for name in ("rmse", "rmse_mean"):
         values = [getattr(p, name) for p in pairs]

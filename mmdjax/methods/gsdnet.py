@@ -153,7 +153,7 @@ class DrawingMethod(GraphMethod):
         """Raise `UserError` for samplers and widths that the graph networks cannot have."""
         super().check(config)
         graph, heads, diffusion = config.graph, config.score.heads, config.diffusion
-        if graph.spectrum_width % heads:
+        if heads and graph.spectrum_width % heads:
             raise UserError(
                 f"config.graph.spectrum_width = {graph.spectrum_width}; allowed: a multiple of "
                 f"{heads} heads"

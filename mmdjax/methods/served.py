@@ -277,9 +277,15 @@ def choose(method, params, seed: int, masks, candidates: Mapping, see=lambda mas
             predictions[name].append(each.reshape(-1, *each.shape[2:]))
     every = np.concatenate([label] * len(masks))
     known = np.concatenate(groups).reshape(-1, masks.shape[-1])
-    every, known = every[labelled], known[labelled]
-    joined = {name: np.concatenate(each)[labelled] for name, each in predictions.items()}
+    code = known @ (1 << np.arange(known.shape[1]))
+    counted = np.flatnonzero(labelled)
+    if method.sees == "utterances":
+        # Several patterns may show the same of an utterance that lacks something: it counts once.
+        row = np.tile(np.arange(len(label)), len(masks))
+        _, first = np.unique(np.stack([row, code], axis=1), axis=0, return_index=True)
+        counted = np.intersect1d(counted, first)
+    every, code = every[counted], code[counted]
+    joined = {name: np.concatenate(each)[counted] for name, each in predictions.items()}
     errors = {name: task.error(each.mean(1), every).mean() for name, each in joined.items()}
     best = min(errors, key=errors.get)
-    code = known @ (1 << np.arange(known.shape[1]))
     return best, task.calibrate(joined[best], every, code, 2 ** known.shape[1])

@@ -22,8 +22,8 @@ class Latents:
       dropout: on their input features.
       noise: deviation of the Gaussian noise that training adds to standardised features, and in
         stage 2 to standardised latents.
-      unimodal: weight of a linear prediction from each modality alone. Without it the encoders keep
-        of a modality what the complete set leaves open, and it stands alone in use.
+      unimodal: weight of a linear prediction from each modality alone, so that its latents say all
+        they can where the others are missing.
       reconstruction: weight of the loss by which they learn from utterances without a label, too:
         the mean square of what a linear map makes of latents, against the features. It is off
         where all training utterances have a label.

@@ -35,9 +35,13 @@ def field(
 
 
 def is_auto(settings) -> bool:
-    """Return whether a dataclass of settings leaves some field to the data."""
-    fields = dataclasses.fields(settings)
-    return any(f.metadata.get("auto") and getattr(settings, f.name) == 0 for f in fields)
+    """Return whether a dataclass of settings, or one inside it, leaves some field to the data."""
+    for entry in dataclasses.fields(settings):
+        value = getattr(settings, entry.name)
+        inside = dataclasses.is_dataclass(value) and is_auto(value)
+        if inside or (entry.metadata.get("auto") and value == 0):
+            return True
+    return False
 
 
 def dataclass_from(cls, values: Mapping[str, Any], where: str):

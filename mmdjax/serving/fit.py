@@ -14,6 +14,7 @@ from mmdjax.config.resolve import main_system
 from mmdjax.config.sizes import sized
 from mmdjax.data import pipeline
 from mmdjax.data.dataset import Dataset
+from mmdjax.data.formats.values import MISSING
 from mmdjax.data.sources.from_file import fill
 from mmdjax.errors import UserError, require
 from mmdjax.methods.method import of_name, servable
@@ -72,11 +73,11 @@ def _labels(labels, settings):
     """
     label, kind, names = np.asarray(labels), settings.kind, settings.names
     if label.dtype.kind in "UO" and kind == "classification":
-        words = [str(word) for word in label.reshape(-1)]
-        names = names or tuple(sorted(set(words)))
+        words = ["" if word is None or word != word else str(word) for word in label.reshape(-1)]
+        names = names or tuple(sorted(set(words) - MISSING))
         for word in words:
-            require(word in names, f"labels: {word!r}", ", ".join(names))
-        label = np.array([names.index(word) for word in words])
+            require(word in names or word in MISSING, f"labels: {word!r}", ", ".join(names))
+        label = np.array([names.index(w) if w in names else np.nan for w in words])
     require(
         label.dtype.kind in "iufb",
         f"labels of dtype {label.dtype}",
@@ -141,7 +142,9 @@ def _split(batch: Batch, talk: Talk | None, validation: float, rng) -> dict[str,
     chosen = rng.permutation(count)[: max(2, round(validation * count))]
     held = np.isin(conversation, chosen)
     fits = count >= FEWEST and held.any() and not held.all()
-    require(fits, f"{count} conversations", f"at least {FEWEST}")
+    known = known_labels(batch.label)
+    fits = fits and known[held].any() and known[~held].any()
+    require(fits, f"{count} conversations", f"at least {FEWEST}, with labels in both parts")
     where = Talk(conversation.astype(str), position, talk.speaker[complete])
     batch, order = dataclasses.replace(batch, talk=where), np.lexsort((position, conversation))
     return {"train": batch.at(order[~held[order]]), "valid": batch.at(order[held[order]])}

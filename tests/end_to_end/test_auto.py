@@ -11,11 +11,15 @@ import mmdjax
 from mmdjax import config as configs
 from mmdjax import run
 from mmdjax.config import sizes
+from mmdjax.config.resolve import systems_of
+from mmdjax.data import pipeline
 from mmdjax.data.dataset import Dataset
+from mmdjax.data.settings import Data, Labels
 from mmdjax.data.sources import digits
 from mmdjax.errors import UserError
+from mmdjax.serving.fit import _labels
 from mmdjax.tasks import Classification
-from mmdjax.types import Batch
+from mmdjax.types import Batch, known_labels
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")  # nearly all time is compiling
 ONCE = {"epochs": 1, "passes": 1}
@@ -119,3 +123,36 @@ def test_the_digits_are_divided_by_class_and_without_the_column_of_classes():
     assert (np.bincount(splits["test"].label) == 80).all()
     ids = np.concatenate([batch.id for batch in splits.values()])
     assert len(set(ids.tolist())) == 2000
+
+
+def test_hidden_labels_do_not_change_what_labels_are(tmp_path):
+    rng = np.random.default_rng(0)
+    label, split = np.arange(90) % 3, np.repeat(["train", "valid", "test"], 30)
+    columns = {m: rng.normal(size=(90, 4)).astype(np.float32) for m in ("left", "right")}
+    np.savez(tmp_path / "mine.npz", label=label, split=split, **columns)
+    modalities = ("left:left", "right:right")
+    data = Data(name="file", path=str(tmp_path / "mine.npz"), modalities=modalities, labelled=0.2)
+    found = pipeline.dataset(data, Labels())
+    assert found.task == Classification(("0", "1", "2"))
+    train = found.splits["train"].label
+    assert sorted(train[known_labels(train)].tolist()) == [0, 0, 1, 1, 2, 2]
+
+
+def test_words_that_say_nothing_are_no_class():
+    words = np.array(["joy", None, "anger", np.nan] * 8, object)
+    label, task = _labels(words, Labels(kind="classification"))
+    assert task.names == ("anger", "joy") and known_labels(label).sum() == 16
+
+
+def test_a_method_of_conversations_takes_automatic_sizes():
+    values = sizes.auto() | {"method": "gsdnet", "systems": ()}
+    values["data"] |= {"name": "synthetic_conversations"}
+    assert systems_of(configs.from_dict(values))[0].method.name == "gsdnet"
+
+
+def test_a_phase_whose_sizes_nothing_follows_from_is_refused():
+    values = sizes.auto()
+    training = configs.to_dict(configs.Config())["mmin"]["teacher"] | {"passes": 0}
+    values["mmin"] = values["mmin"] | {"teacher": training}
+    with pytest.raises(UserError, match="sizes of 0 in phases other than"):
+        sizes.sized(configs.from_dict(values), of_sizes(300, {"a": 1, "b": 1}))

@@ -5,8 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
-from mmdjax.config import Data, Labels
-from mmdjax.data import pipeline
+from mmdjax.config import Labels
+from mmdjax.data.labels import with_task
 from mmdjax.errors import UserError
 from mmdjax.types import Batch
 from tests.end_to_end.conftest import refusal
@@ -116,7 +116,7 @@ def splits(label, **more):
 
 
 def labelled(batches, **labels):
-    return pipeline.labelled(Data(name="file", path="mine.pkl"), Labels(**labels), batches)
+    return with_task("mine.pkl: ", batches, Labels(**labels))
 
 
 def test_words_are_classes_and_no_numbers():

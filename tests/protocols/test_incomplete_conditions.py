@@ -1,6 +1,7 @@
 """Conditions on utterances that lack something by nature: they hide more and add nothing."""
 
 import itertools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from mmdjax.evaluation.evaluate import Member, evaluate
 from mmdjax.methods.latent.completion import incomplete_sets, under
 from mmdjax.methods.latent.losses import random_conditions
 from mmdjax.methods.method import Completion, Method
+from mmdjax.methods.served import choose
 from mmdjax.methods.vector.base import random_patterns
 from mmdjax.metrics import energy_distance, rmse
 from mmdjax.tasks import SENTIMENT
@@ -218,3 +220,33 @@ def test_observed_patterns_are_those_of_what_is_there(dataset):
     for row, there in enumerate(present.tolist()):
         for q, pattern in enumerate(EVERY.tolist()):
             assert observed.modalities[q, row].tolist() == expected(pattern, there)
+
+
+def test_intervals_are_calibrated_on_each_utterance_once_for_what_it_shows():
+    """Several patterns show the same of an utterance that lacks something."""
+    present = np.array([[True, True, True], [True, False, False], [True, True, False]])
+    seen = {}
+
+    class Task:
+        def error(self, prediction, label):
+            return np.abs(prediction - label)
+
+        def calibrate(self, predictions, label, code, codes):
+            seen["pairs"] = sorted(zip(label.tolist(), code.tolist(), strict=True))
+            return {}
+
+    class Constant:
+        task, draws, sees = Task(), False, "utterances"
+        dataset = SimpleNamespace(splits={"valid": SimpleNamespace(label=np.arange(3.0))})
+
+        def complete(self, params, split, observed, draws, key, title):
+            return Completion(None, observed)
+
+        def predict_with(self, predictor, params, split, completion):
+            return np.zeros((*completion.observed.modalities.shape[:2], 1))
+
+    masks = Observed.of_patterns(patterns(3), present).modalities
+    choose(Constant(), {}, 0, masks, {"only": None})
+    assert [code for label, code in seen["pairs"] if label == 0] == [1, 2, 3, 4, 5, 6, 7]
+    assert [code for label, code in seen["pairs"] if label == 1] == [1]
+    assert [code for label, code in seen["pairs"] if label == 2] == [1, 2, 3]

@@ -76,7 +76,7 @@ def test_classes_keep_their_proportions(share):
     counts = np.array([300, 120, 40])
     label = np.random.default_rng(0).permutation(np.repeat(np.arange(3), counts)).astype(np.int32)
     ids = np.arange(len(label)).astype(str)
-    made = partly_labelled(Batch({}, {}, label, ids), share, 0).label
+    made = partly_labelled(Batch({}, {}, label, ids), share, 0, by_class=True).label
     kept = np.bincount(made[~np.isnan(made)].astype(int), minlength=3)
     assert kept.sum() == round(share * counts.sum())
     assert (np.abs(kept - share * counts) <= 1).all()

@@ -38,20 +38,21 @@ def incomplete(batch: Batch, complete: float, seed: int) -> Batch:
     return taken(applied(of_rows, batch, shown), np.flatnonzero(shown.any(1)))
 
 
-def partly_labelled(batch: Batch, share: float, seed: int) -> Batch:
-    """Return utterances of which a share has a label; classes keep their proportions.
+def partly_labelled(batch: Batch, share: float, seed: int, by_class: bool = False) -> Batch:
+    """Return utterances of which a share has a label.
 
     A larger share keeps the labels of a smaller one.
 
     Args:
       share: in (0, 1], of the labels that are there.
+      by_class: labels are numbers of classes, which keep their proportions.
     """
     rng = np.random.default_rng([seed, LABELS])
     order = rng.permutation(np.flatnonzero(known_labels(batch.label)))
-    if batch.label.dtype.kind in "iub":
+    if by_class:
         # The first of every class, then the second of every class, ...
         rank = np.zeros(len(order), int)
-        for name in np.unique(batch.label):
+        for name in np.unique(batch.label[order]):
             of_class = batch.label[order] == name
             rank[of_class] = np.arange(of_class.sum()) / of_class.sum() * len(order)
         order = order[np.argsort(rank, kind="stable")]

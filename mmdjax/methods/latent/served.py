@@ -250,7 +250,7 @@ def _feature_decoders(method, params, alone) -> dict[str, feature_decoder.Featur
             valid.x[:, i],
             splits["valid"].features[m],
             splits["valid"].valid[m],
-            alone[i],
+            alone.get(i, valid.x[:, i]),
         )
         for i, m in enumerate(method.modalities)
     }
