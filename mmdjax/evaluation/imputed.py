@@ -63,7 +63,9 @@ def imputed_by(
     sampled = None  # of a block the utterances that count in a sample of the split
     if completion.rows is not None:
         sampled = completion.rows % -(-len(method.dataset.splits[split]) // SAMPLE) == 0
-    result = [Imputed(*np.full((2, *mask.shape), np.nan), {}) for mask in masks]
+    # They stay in memory for each row and condition: of a split in blocks half the bytes will do.
+    kind = np.float64 if sampled is None else np.float32
+    result = [Imputed(*np.full((2, *mask.shape), np.nan, kind), {}) for mask in masks]
     for m, (true, frames) in enumerate(truth):
         if masks[..., m].all():
             continue
@@ -111,10 +113,8 @@ def joined(parts: Sequence[Imputed | None]) -> Imputed | None:
     """Return the errors in all utterances of a split from those in its blocks."""
     if parts[0] is None:
         return None
-    # A number for each row and condition stays in memory: half of it will do.
     first, mean = (
-        np.concatenate([getattr(part, name) for part in parts], dtype=np.float32)
-        for name in ("first", "mean")
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("first", "mean")
     )
     pairs: dict[str, list[Pair]] = {}
     for part in parts:
