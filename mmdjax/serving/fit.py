@@ -44,6 +44,8 @@ def fit(
     if processes.several() and workdir is None:
         raise UserError("workdir is missing; several processes fit in a folder they share")
     label, task = _labels(labels, config.task)
+    known, size = known_labels(label).sum(), len(label)
+    require(known >= SMALLEST, f"labels: {known} of {size} known", f"at least {SMALLEST}")
     batch = _batch(features, label)
     task.check(batch.label, "features and labels", batch.id)
     splits = _split(batch, talk, validation, np.random.default_rng([seed, 1]))
@@ -85,8 +87,9 @@ def _labels(labels, settings):
     )
     if label.ndim == 2 and label.shape[1] == 1:
         label = label[:, 0]
-    known, size = known_labels(label).sum(), len(label)
-    require(known >= SMALLEST, f"labels: {known} of {size} known", f"at least {SMALLEST}")
+    size = len(label)
+    known = known_labels(label).sum() if size else 0
+    require(known, f"labels: 0 of {size} known", f"at least {SMALLEST}")
     low, high = (settings.low, settings.high) if settings.low < settings.high else (None, None)
     task = tasks.make(kind, low, high, names, settings.metrics, label)
     whole = task.kind == "classification" and known == size

@@ -117,8 +117,8 @@ def test_labels_of_a_fit_are_numbers_or_names(labels, settings, expected, task):
     [
         (["a", "b"], {}, "labels of dtype .*allowed: a number an utterance, or names of classes"),
         (["a", "c"], {"kind": "classification", "names": ("a", "b")}, "labels: 'c'; allowed: a, b"),
-        ([0.5, np.nan], {}, "labels: 2, 1 of them finite; allowed: finite numbers"),
-        ([], {}, "labels: 0, 0 of them finite"),
+        ([np.nan, np.nan], {}, "labels: 0 of 2 known; allowed: at least 8"),
+        ([], {}, "labels: 0 of 0 known"),
     ],
 )
 def test_labels_that_are_none_are_refused_in_one_line(labels, settings, said):
