@@ -1,7 +1,7 @@
 """Memory of training and evaluation against the number of utterances.
 
 Command: python -m benchmarks.memory --workdir=DIR [--sizes=10000,100000,1000000] [--smoke]
-Time: half an hour on two cores for a million utterances, and some 4 GB on the disk.
+Time: an hour on two cores, and some 4 GB on the disk.
 
 Each run is `python -m mmdjax.main` in a process of its own: synthetic utterances are made on the
 fly, prepared as array_record, and the two-stage system, zero (trained) and the linear probe are
@@ -77,7 +77,10 @@ HELD = 100_000  # the most utterances that are also trained on in memory
 
 
 def measure(folder: Path, size: int, buffer: int) -> dict:
-    """MiB that a run held at most, and its seconds; the run's own folders are removed."""
+    """MiB that a run held at most, and its seconds; what an earlier one left is not used."""
+    made = (folder / "run", folder / "cache" / "datasets")
+    for path in made:
+        shutil.rmtree(path, ignore_errors=True)
     config = folder / "config.py"
     config.write_text(CONFIG)
     changes = [f"--config.data.{key}={value}" for key, value in sizes_of(size).items()]
@@ -93,8 +96,8 @@ def measure(folder: Path, size: int, buffer: int) -> dict:
         text=True,
         check=True,
     )
-    shutil.rmtree(folder / "run")
-    shutil.rmtree(folder / "cache" / "datasets")
+    for path in made:
+        shutil.rmtree(path)
     row = {"utterances": size, "buffer": buffer, **sizes_of(size)}
     row |= json.loads(done.stdout.splitlines()[-1])
     print(f"{size} utterances, buffer {buffer}: {row['anonymous']:.0f} MiB", flush=True)
