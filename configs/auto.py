@@ -3,7 +3,7 @@
 Command: python -m mmdjax.main --config=configs/auto.py --workdir=runs/mine \\
     --config.data.path=FILE --config.data.modalities="('text:language','audio:acoustic')"
 Time: one to five minutes on two cores for sets of hundreds to a few thousand utterances.
-Expect: docs/your_data.md has what it reaches on three public sets.
+Expect: `digits.py`, `mosei_video.py` and `mmmo.py`, which start from it, say what it reaches.
 
 `--mode=inspect --input=FILE` prints the path and the names. Utterances may lack modalities, frames
 or labels in every split. Labels are numbers, classes or several of either (docs/labels.md). Sizes
