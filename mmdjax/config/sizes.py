@@ -39,7 +39,7 @@ AUTO: dict[str, Any] = {
     "diffusion": {"recipe": "fast-8"},
     "decoder": {"use": False},
     "classifier_training": _TRAINING,
-    "score_training": _TRAINING,
+    "score_training": _TRAINING | {"epochs": 16, "patience": 5},
     "stage2_training": _TRAINING,
     "evaluation": {"draws": 16, "batch": 1024},
 }

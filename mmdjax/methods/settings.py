@@ -20,8 +20,9 @@ class Latents:
     Attributes:
       frames, channels: T and D of their output.
       dropout: on their input features.
-      noise: deviation of the Gaussian noise that training adds to standardised features, and in
-        stage 2 to standardised latents.
+      noise: deviation of the Gaussian noise that training adds to standardised features (up to
+        three times as much where a modality has many columns for each utterance), to the latents
+        that score networks are conditioned on, and in stage 2 to all latents.
       unimodal: weight of a linear prediction from each modality alone, so that its latents say all
         they can where the others are missing.
       reconstruction: weight of the loss by which they learn from utterances without a label, too:

@@ -202,3 +202,16 @@ def test_holes_are_unknown_frames_before_a_known_one():
     known = np.array([[0, 1, 0, 1, 0], [1, 1, 0, 0, 0], [0, 0, 0, 0, 0]], bool)
     expected = [[1, 0, 1, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]
     np.testing.assert_array_equal(losses.holes(known), np.array(expected, bool))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_noise_reaches_what_networks_are_shown_and_never_what_they_draw(kind, networks):
+    network = networks[kind]
+    clean, noisy = (jax.jit(network.loss(noise=n)) for n in (0.0, 0.5))
+    shown = network.data(network.whole)
+    assert not np.allclose(clean(network.params, shown), noisy(network.params, shown), rtol=1e-5)
+    if kind == "gaps":  # the target's own frames are shown, too
+        return
+    alone = without(without(network.whole, 1, slice(None)), 2, slice(None))
+    alone = network.data(alone)
+    np.testing.assert_array_equal(clean(network.params, alone), noisy(network.params, alone))

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtri
 
 from mmdjax.methods.latent.cover import filled_valid
-from mmdjax.methods.latent.losses import holes, matching, weighted_mean
+from mmdjax.methods.latent.losses import holes, matching, noisy, weighted_mean
 from mmdjax.methods.latent.modules import Modules, encode_gaps
 from mmdjax.networks.encoders import WHOLE
 from mmdjax.runtime.compilation import shared
@@ -44,12 +44,15 @@ def random_gaps(key, batch: int, frames: int):
 
 
 @shared
-def gap_score_loss(modules: Modules, weighting="v", unconditional=0.0, gaps=0.5):
+def gap_score_loss(
+    modules: Modules, weighting="v", unconditional=0.0, gaps=0.5, noise: float = 0.0
+):
     """Stage 1b, as `losses.score_loss`.
 
     Args:
       gaps: probability that a modality that is shown lacks frames, and that the target's remaining
         frames are shown.
+      noise: as of `losses.score_loss`.
 
     data: {'features': {m: (B, T_m, C_m)}, 'valid': {m: (B, T_m)}}; for all rows 'encoders' and
     'scale'. Parameters are stacked over M.
@@ -83,7 +86,7 @@ def gap_score_loss(modules: Modules, weighting="v", unconditional=0.0, gaps=0.5)
             kept = jnp.where((kept & present).any(1, keepdims=True), kept, one)
             cover = jnp.where(gappy[..., None], rests_on, whole)
             cover = jnp.where(kept[..., None], cover, 0)
-            condition = jnp.where((cover == WHOLE)[..., None], z, part)
+            condition = noisy(jnp.where((cover == WHOLE)[..., None], z, part), noise, keys[2])
             partial = (cover > 0) & (cover < WHOLE)
             condition_id = jnp.arange(modalities)[:, None] + modalities * partial
             known = (cover > 0).any(-1)

@@ -40,7 +40,7 @@ def utterance_rows(batch: Batch) -> dict:
 
 @shared
 def classifier_loss(
-    encoders, fusion, task, reconstruction=None, noise: float = 0.0, heads=None, unimodal=0.0
+    encoders, fusion, task, reconstruction=None, noise=(), heads=None, unimodal=0.0
 ):
     """Return the loss of stage 1a: encoders and fusion on what there is (thesis eq. 5.22).
 
@@ -50,7 +50,7 @@ def classifier_loss(
       task: of `mmdjax.tasks`, whose loss it is.
       reconstruction: `networks.encoders.Reconstruction`, by which the encoders learn from
         utterances without a label, too; None for labels alone.
-      noise: deviation of what is added to features.
+      noise: deviation of what is added to features, of each modality; () for none.
       heads: `networks.encoders.UnimodalHeads`, whose loss has the weight `unimodal`; None for none.
 
     data: {'features': {m: (B, T_m, C_m)}, 'valid': {m: (B, T_m)}, 'label': (B,)}; with
@@ -63,7 +63,7 @@ def classifier_loss(
         if noise:
             key_noise = jax.random.fold_in(key, 2)
             features = {
-                m: x + noise * jax.random.normal(jax.random.fold_in(key_noise, i), x.shape)
+                m: x + noise[i] * jax.random.normal(jax.random.fold_in(key_noise, i), x.shape)
                 for i, (m, x) in enumerate(features.items())
             }
         x, valid = encoders.apply(
@@ -105,7 +105,9 @@ def random_conditions(key, present):
 
 
 @shared
-def score_loss(modules: Modules, weighting="v", conditions="clean", unconditional=0.0):
+def score_loss(
+    modules: Modules, weighting="v", conditions="clean", unconditional=0.0, noise: float = 0.0
+):
     """Stage 1b: denoising score matching for every modality at once, given random conditions.
 
     Args:
@@ -113,6 +115,7 @@ def score_loss(modules: Modules, weighting="v", conditions="clean", unconditiona
       conditions: of `diffusion.conditioning.MODES`, as in sampling. The thesis noises them, in
         training with the target's noise; the default leaves them clean.
       unconditional: probability that a row has no condition at all, for guidance.
+      noise: deviation of what is added to conditions, see `noisy`.
 
     data: {'z': (B, M, T, D), 'valid': (B, M, T)}. Parameters are stacked over M. A network learns
     from rows that have its modality, given any of what else they have.
@@ -131,7 +134,7 @@ def score_loss(modules: Modules, weighting="v", conditions="clean", unconditiona
             alone = ~kept.any(1)[:, None]
             mask = jnp.where(alone, valid[:, target], condition_mask.any(1))
             mask = mask & ~holes(valid[:, target])
-            x0, condition = z[:, target], z[:, condition_id]
+            x0, condition = z[:, target], noisy(z[:, condition_id], noise, keys[2])
             shown = (condition, condition_id, condition_mask)
             settings = (weighting, conditions, unconditional)
             error = matching(modules, params, x0, mask, *shown, keys, *settings)
@@ -184,6 +187,18 @@ def matching(
     # Frames of the mask that the target lacks (unequal lengths) are learned as 0, since
     # sampling, which must not know the target's length, draws them too.
     return denoising_score_matching(noise_fn, modules.sde, x0, mask, t, noise, WEIGHTS[weighting])
+
+
+def noisy(condition, noise: float, key):
+    """Return standardised conditions with Gaussian noise of this deviation added.
+
+    A regulariser of small sets, whose score networks otherwise learn their rows by heart
+    (conditioning augmentation of Ho et al., "Cascaded Diffusion Models", 2022, 4.3). Draws are
+    given clean conditions: with noise on them they would be of a wider law.
+    """
+    if not noise:
+        return condition
+    return condition + noise * jax.random.normal(jax.random.fold_in(key, 2), condition.shape)
 
 
 def holes(valid):

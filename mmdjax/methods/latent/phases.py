@@ -26,6 +26,7 @@ from mmdjax.types import Latents
 # What the phases read of a config, those before them included.
 CLASSIFIER = ("latents", "fusion", "classifier_training")
 SCORE = (*CLASSIFIER, "score", "score_training", *LEARNED)
+MOST_NOISE = 3.0  # times the config's
 SETS = ("rounds", "training_rate")
 COMPLETIONS = (*SCORE, *SOLVER, *SETS)
 DRAWS = (*COMPLETIONS, "decoder", "stage2_training")
@@ -69,7 +70,7 @@ def classifier(space: Space) -> Phase:
             space.modules.fusion,
             space.task,
             reconstruction,
-            space.config.latents.noise,
+            _feature_noise(space),
             space.heads,
             space.config.latents.unimodal,
         ),
@@ -82,15 +83,8 @@ def classifier(space: Space) -> Phase:
 
 def score(space: Space) -> Phase:
     """Stage 1b: a score network for each modality, on the latents of the frozen encoders."""
-    diffusion, modules = space.config.diffusion, space.modules
-    if diffusion.frame_gaps:
-        loss = gap_score_loss(
-            modules, diffusion.weighting, diffusion.unconditional, diffusion.frame_gaps
-        )
-    else:
-        loss = losses.score_loss(
-            modules, diffusion.weighting, diffusion.conditioning, diffusion.unconditional
-        )
+    # Validation is without noise on conditions, as draws are.
+    loss, held_out_loss = (_score_loss(space, n) for n in (space.config.latents.noise, 0.0))
 
     def load(params, seed, place):
         encoders = params["classifier"]["encoders"]
@@ -98,14 +92,14 @@ def score(space: Space) -> Phase:
         train, valid = (
             _score_source(space, encoders, scale, split, z[split]) for split in ("train", "valid")
         )
-        held_out = score_validation(loss, valid, space.bucket["valid"], space.buckets)
+        held_out = score_validation(held_out_loss, valid, space.bucket["valid"], space.buckets)
         return train, held_out
 
     def expects():
         key = jax.eval_shape(lambda: jax.random.key(0))
         encoders = shapes_of(jax.eval_shape(space.init_encoders, key))
-        params, valid = score_shapes(modules.score), _score_shapes(space, encoders, "valid")
-        prepare(loss, params, valid, space.bucket["valid"], space.buckets)
+        params, valid = score_shapes(space.modules.score), _score_shapes(space, encoders, "valid")
+        prepare(held_out_loss, params, valid, space.bucket["valid"], space.buckets)
         return params, _score_shapes(space, encoders, "train")
 
     return Phase(
@@ -194,6 +188,28 @@ def stage_2(space: Space, fill: str) -> Phase:
 def _sizes(space: Space) -> tuple[int, int, int]:
     latents = space.config.latents
     return len(space.modalities), latents.frames, latents.channels
+
+
+def _feature_noise(space: Space) -> tuple[float, ...]:
+    """Return the deviation of each modality's noise, () for none.
+
+    Noise on features acts as a ridge penalty (Bishop 1995), of which a modality needs more the more
+    columns it has for each utterance.
+    """
+    noise, train = space.config.latents.noise, space.splits["train"]
+    if not noise:
+        return ()
+    columns = np.array([train.features[m].shape[2] for m in space.modalities])
+    share = columns / np.maximum(train.present.sum(0), 1)
+    return tuple((noise * np.minimum(np.sqrt(1 + 4 * share), MOST_NOISE)).tolist())
+
+
+def _score_loss(space: Space, noise: float):
+    modules, diffusion = space.modules, space.config.diffusion
+    weighting, dropped = diffusion.weighting, diffusion.unconditional
+    if diffusion.frame_gaps:
+        return gap_score_loss(modules, weighting, dropped, diffusion.frame_gaps, noise)
+    return losses.score_loss(modules, weighting, diffusion.conditioning, dropped, noise)
 
 
 def _score_source(space: Space, encoders, scale: Scale, split: str, z: Latents) -> Source:
