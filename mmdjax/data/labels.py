@@ -31,7 +31,10 @@ def with_task(
     task = known
     if task is None:
         count = by_rows(splits["train"].label).shape[1]
-        splits = {name: _with_labels(place, batch, labels) for name, batch in splits.items()}
+        splits = {
+            name: dataclasses.replace(batch, label=chosen(place, batch.label, labels))
+            for name, batch in splits.items()
+        }
         if count > 1 and splits["train"].label.ndim == 1 and not labels.columns:
             Reporter().print(f"{place}labels of {count} numbers: the first counts")
         # The range of all splits: a test label outside the training labels' is no mistake.
@@ -49,11 +52,18 @@ def with_task(
     return splits, task
 
 
-def _with_labels(place: str, batch: Batch, labels) -> Batch:
-    """Return a split with the numbers of its labels that the settings ask for."""
-    label = batch.label
+def chosen(place: str, label: np.ndarray, labels) -> np.ndarray:
+    """Return the numbers of labels (N,) or (N, numbers) that the settings ask for.
+
+    Args:
+      place: the beginning of messages. labels: `mmdjax.data.settings.Labels`.
+
+    Raises:
+      UserError: columns that the labels do not have.
+    """
+    many = len(labels.columns) > 1
     several = labels.kind == "multi_label" or (
-        labels.kind == "regression" and (labels.names or len(labels.columns) > 1)
+        (labels.kind == "regression" and (labels.names or many)) or (not labels.kind and many)
     )
     if label.ndim > 1 and (labels.columns or not several):
         columns = labels.columns or (0,)
@@ -65,7 +75,7 @@ def _with_labels(place: str, batch: Batch, labels) -> Batch:
         label = np.where(label == -1, np.nan, label).astype(np.float32)  # as scikit-learn marks it
     if labels.kind == "multi_label" and labels.strengths:
         label = np.where(np.isnan(label), np.nan, label > 0).astype(np.float32)
-    return dataclasses.replace(batch, label=label)
+    return label
 
 
 def _check_labels(where: str, task, label: np.ndarray, train: np.ndarray) -> None:

@@ -15,6 +15,7 @@ from mmdjax.config.sizes import sized
 from mmdjax.data import pipeline
 from mmdjax.data.dataset import Dataset
 from mmdjax.data.formats.values import MISSING
+from mmdjax.data.labels import chosen
 from mmdjax.data.sources.from_file import fill
 from mmdjax.errors import UserError, require
 from mmdjax.methods.method import of_name, servable
@@ -87,6 +88,8 @@ def _labels(labels, settings):
     )
     if label.ndim == 2 and label.shape[1] == 1:
         label = label[:, 0]
+    if settings.columns or settings.strengths:
+        label = chosen("labels: ", label, settings)
     size = len(label)
     known = known_labels(label).sum() if size else 0
     require(known, f"labels: 0 of {size} known", f"at least {SMALLEST}")

@@ -7,6 +7,7 @@ from mmdjax.config import Data, Labels
 from mmdjax.data import pipeline
 from mmdjax.data.sources import from_file
 from mmdjax.errors import UserError
+from mmdjax.serving.fit import _labels
 
 from .layout_files import KEYS, tree
 
@@ -64,3 +65,17 @@ def test_of_several_labels_the_first_counts_or_those_that_are_asked_for(write, t
     np.testing.assert_allclose(several, np.stack([first / 2 + 1, first], 1), rtol=1e-6)
     with pytest.raises(UserError, match=r"task.columns = \(0, 3\); allowed: numbers from 0 to 2"):
         found(columns=(0, 3))
+
+
+def test_labels_in_memory_are_chosen_as_those_of_a_file(rng):
+    label = rng.uniform(-1, 3, (20, 3)).astype(np.float32)
+    found, task = _labels(label, Labels(columns=(2,)))
+    np.testing.assert_array_equal(found, label[:, 2])
+    assert task.outputs == 1
+    found, task = _labels(label, Labels(columns=(0, 2)))
+    np.testing.assert_array_equal(found, label[:, [0, 2]])
+    assert task.outputs == 2
+    found, task = _labels(label, Labels(kind="multi_label", columns=(0, 1), strengths=True))
+    np.testing.assert_array_equal(found, label[:, :2] > 0)
+    with pytest.raises(UserError, match=r"labels: config.task.columns = \(5,\).*from 0 to 2"):
+        _labels(label, Labels(columns=(5,)))

@@ -62,7 +62,7 @@ def classifier(space: Space) -> Phase:
 
     return Phase(
         name="classifier",
-        title="classifier on complete data",
+        title="stage 1, classifier",
         reads=CLASSIFIER,
         settings=space.config.classifier_training,
         loss=losses.classifier_loss(
