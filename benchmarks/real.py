@@ -44,7 +44,8 @@ THREE = ("config.seeds=(0,1,2)",)
 SYSTEMS = "config.systems=('two_stage_complete', 'zero_trained', 'linear_probe'{})"
 LABELS = SYSTEMS.format(", 'zero_trained latents.reconstruction=0'")
 FEW = ("config.seeds=(0,)", "config.rounds=1", "config.evaluation.draws=1")
-EPOCHS = tuple(f"config.{p}_training.epochs=1" for p in ("classifier", "score", "stage2"))
+PHASES = ("classifier", "score", "stage2")
+EPOCHS = tuple(f"config.{phase}_training.epochs=1" for phase in PHASES)
 OPTIMUM = "Bayes optimum"
 COLOURS = ("#2a6fb0", "#6bb3ea", "#d55e00", "#8a8a8a", "#009e73")
 
@@ -63,8 +64,10 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
+    """Runs to be compared, their metrics (the first of which is drawn), and their axis."""
+
     title: str
-    metric: str
+    metrics: tuple[str, ...]
     cases: tuple[Case, ...]
     axis: str = ""
 
@@ -77,6 +80,12 @@ def shares(config: str, field: str, values: Sequence[float], flags=()) -> list[C
     ]
 
 
+def as_many_steps(case: Case, phases: Sequence[str]) -> Case:
+    """Return a case whose epochs go as often through fewer utterances as take as many steps."""
+    passes = tuple(f"config.{phase}_training.passes={round(1 / case.at)}" for phase in phases)
+    return dataclasses.replace(case, flags=(*case.flags, *passes))
+
+
 def only_complete(case: Case) -> Case:
     """Return a case without the utterances that lack something."""
     flags = (*case.flags, "config.data.incomplete=False")
@@ -86,32 +95,36 @@ def only_complete(case: Case) -> Case:
 def _studies() -> dict[str, Study]:
     synthetic = (*THREE, SYSTEMS.format(", 'bayes'"), "config.data.name=synthetic")
     incomplete = shares("synthetic", "complete", (1.0, 0.5, 0.2, 0.1), synthetic)
-    alone = [only_complete(case) for case in incomplete[1:]]
+    alone = [as_many_steps(only_complete(case), PHASES) for case in incomplete[1:]]
     labels = (0.05, 0.1, 0.3, 1.0)
+    few = shares("synthetic", "labelled", labels, (*THREE, LABELS))
+    few = [as_many_steps(case, ("classifier", "stage2")) for case in few]
     mmmo = Case("all reviews", "mmmo")
     return {
-        "digits": Study("Handwritten digits", "acc", (Case("digits", "digits"),)),
-        "mosei_video": Study("Videos of CMU-MOSEI", "corr", (Case("videos", "mosei_video"),)),
+        "digits": Study("Handwritten digits", ("acc",), (Case("digits", "digits"),)),
+        "mosei_video": Study(
+            "Videos of CMU-MOSEI", ("corr", "mae"), (Case("videos", "mosei_video"),)
+        ),
         "mmmo": Study(
             "Reviews of ICT-MMMO",
-            "corr",
+            ("corr", "mae"),
             (mmmo, dataclasses.replace(only_complete(mmmo), name="complete reviews alone")),
         ),
         "incomplete": Study(
             "Synthetic emotions, incomplete",
-            "regret_acc2",
+            ("regret_acc2", "regret_mae"),
             (*incomplete, *alone),
             "share of complete utterances",
         ),
         "labels_synthetic": Study(
             "Synthetic emotions, few labels",
-            "acc2_nonzero",
-            tuple(shares("synthetic", "labelled", labels, (*THREE, LABELS))),
+            ("acc2_nonzero", "mae"),
+            tuple(few),
             "share of utterances with a label",
         ),
         "labels_digits": Study(
             "Handwritten digits, few labels",
-            "acc",
+            ("acc",),
             tuple(shares("digits", "labelled", labels, (LABELS,))),
             "share of utterances with a label",
         ),
@@ -161,19 +174,20 @@ def sections(study: Study, results: dict[str, dict]) -> list:
     """Return the tables: systems by case, and by pattern where there are one or two cases."""
     systems, made = names([row for r in results.values() for row in r["rows"]], "system"), []
 
-    def table(title: str, columns: dict[str, tuple[list, str]]) -> None:
+    def table(title: str, metric: str, columns: dict[str, tuple[list, str]]) -> None:
         def value(system: str, rows: list, condition: str) -> str:
-            return cell(study.metric, by_seed(rows, system, study.metric, condition))
+            return cell(metric, by_seed(rows, system, metric, condition))
 
         body = [[s, *(value(s, *column) for column in columns.values())] for s in systems]
+        title = f"{tables.metric(metric).title(True)}, {title}"
         made.append((title, ["system", *columns], body))
 
-    title = f"{tables.metric(study.metric).title(True)}, mean over the patterns"
-    table(title, {name: (r["rows"], "") for name, r in results.items()})
-    if len(results) <= 2:
-        for name, result in results.items():
-            rows = result["rows"]
-            table(f"{name}, by what is observed", {c: (rows, c) for c in names(rows, "condition")})
+    for metric in study.metrics:
+        table("mean over the patterns", metric, {n: (r["rows"], "") for n, r in results.items()})
+    for name, result in results.items() if len(results) <= 2 else ():
+        rows = result["rows"]
+        columns = {c: (rows, c) for c in names(rows, "condition")}
+        table(f"{name}, by what is observed", study.metrics[0], columns)
     return made
 
 
@@ -182,10 +196,10 @@ def picture(study: Study, results: dict[str, dict]) -> Figure:
     rows = {case: results[case.name]["rows"] for case in study.cases}
     width = 8.0 if len(rows) < 2 or study.axis else 12.0
     figure = figures.blank(width, 4.0)
-    metric = tables.metric(study.metric)
+    metric = tables.metric(study.metrics[0])
 
     def stats(rows: list, system: str, condition: str = "") -> tuple[float, float]:
-        values = np.array(by_seed(rows, system, study.metric, condition)) * metric.scale
+        values = np.array(by_seed(rows, system, metric.name, condition)) * metric.scale
         return values.mean(), values.std(ddof=1) if len(values) > 1 else 0.0
 
     if study.axis:
@@ -257,7 +271,8 @@ def main() -> None:
         shown = shlex.join(["python", *command(case, flags, "DIR")])
         if options.path:
             shown = shown.replace(options.path, Path(options.path).name)
-        results[case.name] = made | {"command": shown}
+        rows = [row for row in made["rows"] if row["metric"] in study.metrics]
+        results[case.name] = made | {"rows": rows, "command": shown}
     result = {
         "title": study.title,
         "command": common.command_line("real"),

@@ -17,6 +17,7 @@ from mmdjax.config.check import check
 from mmdjax.data.stored import evenly, is_stored, read
 from mmdjax.errors import require
 from mmdjax.runtime.settings import is_auto
+from mmdjax.types import known_labels
 
 # Of `auto`, by group: regularised by dropout and noise, stopped by validation, averaged parameters.
 # First chosen on the validation split of the digits (configs/digits.py).
@@ -105,7 +106,11 @@ def _rules(dataset, config) -> dict[str, dict]:
     small = rows < MANY
     # Steps on sequences take longer.
     epoch = EPOCH if frames == 1 else EPOCH // 2
-    training = {"batch": 32 if rows < 128 else 128, "passes": max(1, round(epoch / rows))}
+    labelled = max(1, int(known_labels(train.label).sum()))
+
+    def training(rows: int) -> dict[str, int]:
+        return {"batch": 32 if rows < 128 else 128, "passes": max(1, round(epoch / rows))}
+
     return {
         "latents": {"frames": frames, "channels": channels},
         "fusion": {"network": network, "layers": 2, "heads": 4, "width": 512},
@@ -117,10 +122,10 @@ def _rules(dataset, config) -> dict[str, dict]:
             "time_features": 128,
         },
         "decoder": {"channels": 32, "blocks": 2 if small else 8, "reduction": 8},
-        "classifier_training": training,
-        "score_training": training,
-        "stage2_training": training,
-        "imder_training": training,
+        "classifier_training": training(rows if config.latents.reconstruction else labelled),
+        "score_training": training(rows),
+        "stage2_training": training(labelled),
+        "imder_training": training(labelled),
     }
 
 
