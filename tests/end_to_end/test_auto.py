@@ -106,6 +106,23 @@ def test_sizes_follow_from_utterances_and_frames(rows, lengths, frames, network)
     assert sized.score_training.passes * rows >= min(rows, sizes.EPOCH / 2)
 
 
+def test_phases_that_learn_from_labels_go_as_often_through_few_as_through_many():
+    whole = of_sizes(400, {"a": 1, "b": 1})
+    train = whole.splits["train"]
+    label = np.where(np.arange(400) % 10 == 0, train.label, np.nan).astype(np.float32)
+    few = dataclasses.replace(train, label=label)
+    few = Dataset({**whole.splits, "train": few}, whole.task, "")
+    config = configs.from_dict(sizes.auto())
+    many, less = (sizes.sized(config, data) for data in (whole, few))
+    assert less.stage2_training.passes == round(sizes.EPOCH / 40)
+    assert less.score_training.passes == many.score_training.passes == round(sizes.EPOCH / 400)
+    # Encoders learn from what has no label, too, unless reconstruction is off.
+    assert less.classifier_training.passes == many.classifier_training.passes
+    latents = dataclasses.replace(config.latents, reconstruction=0.0)
+    less = sizes.sized(dataclasses.replace(config, latents=latents), few)
+    assert less.classifier_training.passes == round(sizes.EPOCH / 40)
+
+
 def test_sizes_that_are_given_stay():
     config = configs.from_dict(sizes.auto())
     latents = dataclasses.replace(config.latents, channels=24)
