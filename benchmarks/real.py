@@ -194,7 +194,7 @@ def sections(study: Study, results: dict[str, dict]) -> list:
 def picture(study: Study, results: dict[str, dict]) -> Figure:
     """Return lines over the study's axis, or bars for each system and pattern of each case."""
     rows = {case: results[case.name]["rows"] for case in study.cases}
-    width = 8.0 if len(rows) < 2 or study.axis else 12.0
+    width = 10.0 if len(rows) < 2 or study.axis else 13.0
     figure = figures.blank(width, 4.0)
     metric = tables.metric(study.metrics[0])
 
@@ -214,7 +214,8 @@ def picture(study: Study, results: dict[str, dict]) -> Figure:
         shown = {case.name: ax for case, ax in zip(rows, axes, strict=True)}
     for title, ax in shown.items():
         figures.tidy(ax, f"{title}: {metric.title(True)}")
-    next(iter(shown.values())).legend(frameon=False, fontsize=8)
+    handles = next(iter(shown.values())).get_legend_handles_labels()
+    figure.legend(*handles, loc="outside right upper", frameon=False, fontsize=8)
     return figure
 
 

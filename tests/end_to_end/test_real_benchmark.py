@@ -53,5 +53,5 @@ def test_tables_and_figures_show_every_case(name):
     assert body[1][1] == f"{2.05:.{digits}f} ± {0.0707:.{digits}f}"
     figure = real.picture(study, results)
     assert len(figure.axes) == (1 if study.axis else 2)
-    shown = figure.axes[0].get_legend().get_texts()
+    shown = figure.legends[0].get_texts()
     assert len(shown) == (4 if study.axis else 2)
