@@ -193,8 +193,8 @@ def noisy(condition, noise: float, key):
     """Return standardised conditions with Gaussian noise of this deviation added.
 
     A regulariser of small sets, whose score networks otherwise learn their rows by heart
-    (conditioning augmentation of Ho et al., "Cascaded Diffusion Models", 2022, 4.3). Draws are
-    given clean conditions: with noise on them they would be of a wider law.
+    (conditioning augmentation of Ho et al., "Cascaded Diffusion Models", 2022, section 4).
+    Draws are given clean conditions: with noise on them they would be of a wider law.
     """
     if not noise:
         return condition
