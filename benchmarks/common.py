@@ -38,7 +38,7 @@ def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
     return options
 
 
-def config_of(name: str, **data):
+def config_of(name: str, /, **data):
     """Return the checked `configs/NAME.py`.
 
     Args:

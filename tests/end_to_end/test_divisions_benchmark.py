@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks import divisions, real
+from benchmarks import common, divisions, real
 
 
 def test_every_utterance_is_tested_on_once_and_never_trained_on_then():
@@ -37,3 +37,17 @@ def test_differences_are_paired_by_division():
     np.testing.assert_allclose(values, [0.5, 1.5, 2.5, 3.5])
     figure = divisions.picture(runs, real.tables.metric("corr"))
     assert len(figure.axes[0].lines) == divisions.DIVISIONS
+
+
+def test_divisions_are_of_all_utterances_of_a_file(tmp_path):
+    rng, path = np.random.default_rng(0), tmp_path / "file.npz"
+    split = np.array(["train"] * 6 + ["valid"] * 2 + ["test"] * 2)
+    vision = rng.normal(size=(10, 33))
+    vision[3] = np.nan
+    sizes = {"language": 768, "acoustic": 39}
+    features = {m: rng.normal(size=(10, c)) for m, c in sizes.items()} | {"vision": vision}
+    np.savez(path, **features, label=rng.normal(size=10), split=split)
+    data = common.config_of("mosei_video", name="file", path=str(path)).data
+    found, label = divisions.utterances(data)
+    assert {m: x.shape[0] for m, x in found.items()} == dict.fromkeys(features, len(label))
+    assert np.isnan(found["vision"]).all(1).sum() == 1 and len(label) == 10
