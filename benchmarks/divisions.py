@@ -125,7 +125,7 @@ def main() -> None:
     ]
     metric = tables.metric(study.metrics[0])
     rows = [
-        [system, *(real.cell(metric.name, of) for of in (values, ahead))]
+        [system, *(real.cell(metric.name, list(of)) for of in (values, ahead))]
         for system, values, ahead in compared(runs)
     ]
     command = real.command(study.cases[0], [*flags, "config.data.path=DIVISION.npz"], "DIR")

@@ -36,6 +36,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from scipy import stats
 
 from benchmarks import common
 from mmdjax.evaluation import figures, tables
@@ -184,11 +185,32 @@ def sections(study: Study, results: dict[str, dict]) -> list:
 
     for metric in study.metrics:
         table("mean over the patterns", metric, {n: (r["rows"], "") for n, r in results.items()})
+    if len(results) == 2:
+        made.append(_first_against_second(study.metrics, systems, results))
     for name, result in results.items() if len(results) <= 2 else ():
         rows = result["rows"]
         columns = {c: (rows, c) for c in names(rows, "condition")}
         table(f"{name}, by what is observed", study.metrics[0], columns)
     return made
+
+
+def _first_against_second(metrics: Sequence[str], systems: Sequence[str], results: dict) -> tuple:
+    """Return the table of differences between two cases, paired by seed, with intervals of t."""
+    first, second = (result["rows"] for result in results.values())
+    body = []
+    for system in systems:
+        cells = [system]
+        for metric in metrics:
+            apart = np.subtract(*(by_seed(rows, system, metric) for rows in (first, second)))
+            mean, half, seeds = apart.mean(), 0.0, len(apart)
+            if seeds > 1:
+                half = stats.t.isf(0.025, seeds - 1) * apart.std(ddof=1) / np.sqrt(seeds)
+            entry = tables.metric(metric)
+            digits, scale = entry.digits + (entry.unit == "%"), entry.scale
+            cells.append(f"{scale * mean:+.{digits}f} ± {scale * half:.{digits}f}")
+        body.append(cells)
+    title = "{} against {}: difference over seeds, 95 % interval".format(*results)
+    return title, ["system", *(tables.metric(m).title(True) for m in metrics)], body
 
 
 def picture(study: Study, results: dict[str, dict]) -> Figure:
@@ -198,19 +220,19 @@ def picture(study: Study, results: dict[str, dict]) -> Figure:
     figure = figures.blank(width, 4.0)
     metric = tables.metric(study.metrics[0])
 
-    def stats(rows: list, system: str, condition: str = "") -> tuple[float, float]:
+    def stat(rows: list, system: str, condition: str = "") -> tuple[float, float]:
         values = np.array(by_seed(rows, system, metric.name, condition)) * metric.scale
         return values.mean(), values.std(ddof=1) if len(values) > 1 else 0.0
 
     if study.axis:
         ax = figure.subplots()
-        _lines(ax, rows, stats)
+        _lines(ax, rows, stat)
         ax.set_xlabel(study.axis)
         shown = {study.title: ax}
     else:
         axes = figure.subplots(1, len(rows), sharey=True, squeeze=False)[0]
         for ax, of_case in zip(axes, rows.values(), strict=True):
-            _bars(ax, of_case, stats)
+            _bars(ax, of_case, stat)
         shown = {case.name: ax for case, ax in zip(rows, axes, strict=True)}
     for title, ax in shown.items():
         figures.tidy(ax, f"{title}: {metric.title(True)}")
@@ -219,13 +241,13 @@ def picture(study: Study, results: dict[str, dict]) -> Figure:
     return figure
 
 
-def _lines(ax, rows: dict[Case, list], stats: Callable) -> None:
+def _lines(ax, rows: dict[Case, list], stat: Callable) -> None:
     """Draw a line for each system, dashed for cases of complete utterances alone."""
     for alone, style in ((False, "o-"), (True, "s--")):
         cases = [c for c in rows if c.alone == alone]
         systems = [s for s in names(rows[cases[0]], "system") if s != OPTIMUM] if cases else []
         for system, colour in zip(systems, COLOURS, strict=False):
-            mean, error = zip(*(stats(rows[c], system) for c in cases), strict=True)
+            mean, error = zip(*(stat(rows[c], system) for c in cases), strict=True)
             label = f"{system}, complete utterances alone" if alone else system
             ax.errorbar([c.at for c in cases], mean, error, fmt=style, color=colour, label=label)
     at = sorted({c.at for c in rows})
@@ -234,16 +256,17 @@ def _lines(ax, rows: dict[Case, list], stats: Callable) -> None:
     ax.minorticks_off()
 
 
-def _bars(ax, rows: list, stats: Callable) -> None:
+def _bars(ax, rows: list, stat: Callable) -> None:
     """Draw a bar for each system and pattern."""
     systems, patterns = names(rows, "system"), names(rows, "condition")
     width = 0.8 / len(systems)
     for i, (system, colour) in enumerate(zip(systems, COLOURS, strict=False)):
         place = np.arange(len(patterns)) + (i - (len(systems) - 1) / 2) * width
-        mean, error = zip(*(stats(rows, system, p) for p in patterns), strict=True)
+        mean, error = zip(*(stat(rows, system, p) for p in patterns), strict=True)
         ax.bar(place, mean, width, yerr=error, color=colour, label=system)
     ax.set_xticks(range(len(patterns)), patterns, fontsize=8)
-    lowest = min(stats(rows, s, p)[0] for s in systems for p in patterns)
+    ends = (np.subtract(*stat(rows, s, p)) for s in systems for p in patterns)
+    lowest = min(ends)
     ax.set_ylim(min(0.9 * lowest, 1.1 * lowest))
 
 

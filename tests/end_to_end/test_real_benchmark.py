@@ -51,6 +51,10 @@ def test_tables_and_figures_show_every_case(name):
     assert [line[0] for line in body] == ["first", "second"]
     digits = real.tables.metric(study.metrics[0]).decimals(1.0)
     assert body[1][1] == f"{2.05:.{digits}f} ± {0.0707:.{digits}f}"
+    compared = [part for part in real.sections(study, results) if "difference" in part[0]]
+    assert len(compared) == (len(results) == 2)
+    for _, _, lines in compared:  # a case is 1 below the next, in every seed
+        assert [line[1] for line in lines] == ["-1.000 ± 0.000"] * 2
     figure = real.picture(study, results)
     assert len(figure.axes) == (1 if study.axis else 2)
     shown = figure.legends[0].get_texts()
