@@ -202,12 +202,13 @@ def _first_against_second(metrics: Sequence[str], systems: Sequence[str], result
         cells = [system]
         for metric in metrics:
             apart = np.subtract(*(by_seed(rows, system, metric) for rows in (first, second)))
-            mean, half, seeds = apart.mean(), 0.0, len(apart)
-            if seeds > 1:
-                half = stats.t.isf(0.025, seeds - 1) * apart.std(ddof=1) / np.sqrt(seeds)
-            entry = tables.metric(metric)
+            entry, seeds = tables.metric(metric), len(apart)
+            if seeds < 2:
+                cells.append(tables.MISSING)
+                continue
+            half = stats.t.isf(0.025, seeds - 1) * apart.std(ddof=1) / np.sqrt(seeds)
             digits, scale = entry.digits + (entry.unit == "%"), entry.scale
-            cells.append(f"{scale * mean:+.{digits}f} ± {scale * half:.{digits}f}")
+            cells.append(f"{scale * apart.mean():+.{digits}f} ± {scale * half:.{digits}f}")
         body.append(cells)
     title = "{} against {}: difference over seeds, 95 % interval".format(*results)
     return title, ["system", *(tables.metric(m).title(True) for m in metrics)], body
