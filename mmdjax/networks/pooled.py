@@ -25,7 +25,7 @@ class PooledMLP(nn.Module):
         """x (B, M, T, D), valid (B, M, T) -> (B, outputs)."""
         total = jnp.where(valid[..., None], x, 0.0).sum(2)
         mean = total / jnp.maximum(valid.sum(2), 1)[..., None]
-        flat = h = mean.reshape(len(x), -1)
+        flat = h = mean.reshape(x.shape[0], -1)
         for layer in range(self.layers):
             h = nn.relu(nn.Dense(self.width, name=f"layer_{layer}")(h))
             h = nn.Dropout(self.dropout)(h, deterministic=deterministic)

@@ -3,6 +3,7 @@
 Most promises do not depend on what was learned, so that parameters are the initial ones.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -179,11 +180,21 @@ def test_a_stopped_training_ends_with_the_same_bits(name, tmp_path, monkeypatch)
 def test_served_exported_and_evaluated_answers_agree(name, tmp_path):
     """With everything observed nothing is drawn, so that all three say the same."""
     with jax.debug_nans(False):  # a single draw has no spread
-        check_answers_agree(name, tmp_path)
+        check_answers_agree(method_of(name), tmp_path)
 
 
-def check_answers_agree(name, tmp_path) -> None:
-    method = method_of(name)
+def test_a_small_set_s_fusion_is_served_and_exported(tmp_path):
+    """`configs/auto.py` takes it for hundreds of utterances."""
+    config = config_of("two_stage")
+    config = dataclasses.replace(
+        config, fusion=dataclasses.replace(config.fusion, network="pooled")
+    )
+    dataset = dataset_of(config.data, config.task)
+    with jax.debug_nans(False):
+        check_answers_agree(registry()["two_stage"](config, dataset, Reporter()), tmp_path)
+
+
+def check_answers_agree(method, tmp_path) -> None:
     params, batch = untrained(method), method.dataset.splits["test"]
     publish(method, params, 0, tmp_path / "model", "x")
     imputer = Imputer.load(tmp_path / "model", batch=16)
@@ -191,7 +202,7 @@ def check_answers_agree(name, tmp_path) -> None:
     if batch.talk is not None:
         talk = {"conversation": batch.talk.conversation, "speaker": batch.talk.speaker}
         talk |= {"position": batch.talk.position}
-    elif registry()[name].sees == "conversations":
+    elif method.sees == "conversations":
         talk = {"conversation": batch.id}
     served = imputer.predict(dict(batch.features), draws=1, **talk)
     assert np.isfinite(served.mean).all()
