@@ -49,6 +49,7 @@ FRAMES = (1, 4, 8, 12, 24, 48)
 NEARLY_ALL = 0.95
 EPOCH = 8192  # samples that an epoch of a small set takes
 FEW = 4  # latent frames of small sets
+LONG = 24  # frames beyond which utterances are long
 MOST_CHANNELS = 80
 SEEN = 4096  # utterances of a set that is not in memory, evenly spaced, whose lengths are seen
 MANY = 5000  # utterances from which networks are large
@@ -104,8 +105,8 @@ def _rules(dataset, config) -> dict[str, dict]:
     channels = 16 * min(-(-widest // 16), MOST_CHANNELS // 16)
     network = config.fusion.network or ("pooled" if rows < MANY else "mult")
     small = rows < MANY
-    # Steps on sequences take longer.
-    epoch = EPOCH if frames == 1 else EPOCH // 2
+    # Steps on sequences take longer, the more so the longer they are.
+    epoch = EPOCH if frames == 1 else EPOCH // (2 if needed <= LONG else 3)
     labelled = max(1, int(known_labels(train.label).sum()))
 
     def training(rows: int) -> dict[str, int]:

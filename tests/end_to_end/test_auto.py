@@ -103,7 +103,14 @@ def test_sizes_follow_from_utterances_and_frames(rows, lengths, frames, network)
     sized = sizes.sized(config, of_sizes(rows, lengths))
     assert (sized.latents.frames, sized.fusion.network) == (frames, network)
     assert sized.data.length_buckets[-1] == frames and not sizes.automatic(sized)
-    assert sized.score_training.passes * rows >= min(rows, sizes.EPOCH / 2)
+    assert sized.score_training.passes * rows >= min(rows, sizes.EPOCH / 4)
+
+
+def test_epochs_are_the_shorter_the_longer_utterances_are():
+    config = configs.from_dict(sizes.auto())
+    made = [sizes.sized(config, of_sizes(300, {"a": n})) for n in (1, 20, 50)]
+    passes = [sized.score_training.passes for sized in made]
+    assert passes == [round(sizes.EPOCH / part / 300) for part in (1, 2, 3)]
 
 
 def test_phases_that_learn_from_labels_go_as_often_through_few_as_through_many():
