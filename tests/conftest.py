@@ -52,7 +52,13 @@ TINY_CONVERSATIONS = {
         "gcn_width": 8,
     },
 }
-TINY_OPTIONS = {"mmin": {"width": 8, "blocks": 2, "teacher": ONCE, "training": ONCE}}
+VECTORS = {"width": 8, "training": ONCE}
+TINY_OPTIONS = {
+    "mmin": {"blocks": 2, "teacher": ONCE} | VECTORS,
+    "cra": VECTORS,
+    "modality_dropout": VECTORS,
+    "shaspec": VECTORS,
+}
 
 
 @pytest.fixture(autouse=True)

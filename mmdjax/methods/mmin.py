@@ -26,6 +26,7 @@ import numpy as np
 
 from mmdjax.methods.method import register
 from mmdjax.methods.vector.base import VectorMethod, Vectors, random_patterns, weighted_mean
+from mmdjax.methods.vector.networks import Cascade, Encoders, Head
 from mmdjax.runtime.compilation import shared
 from mmdjax.runtime.settings import field
 from mmdjax.training.settings import Training
@@ -50,63 +51,6 @@ class Settings:
     cycle: float = field(2.0, low=0)
     teacher: Training = Training(epochs=60, batch=128, warmup=20)  # noqa: RUF009
     training: Training = Training(epochs=60, batch=128, warmup=20)  # noqa: RUF009
-
-
-class Encoders(nn.Module):
-    """Embeddings (B, M, D) of `Vectors`, zeros where a modality is missing."""
-
-    width: int
-    dropout: float
-
-    @nn.compact
-    def __call__(self, x: Vectors, observed, deterministic: bool = True):
-        parts = []
-        for m, vector in enumerate(x):
-            h = jnp.where(observed[:, m, None], vector, 0.0)
-            for layer in range(2):
-                h = nn.relu(nn.Dense(self.width, name=f"layer_{m}_{layer}")(h))
-                h = nn.Dropout(self.dropout)(h, deterministic=deterministic)
-            parts.append(h)
-        return jnp.stack(parts, 1)
-
-
-class Head(nn.Module):
-    """A classifier of two hidden layers."""
-
-    outputs: int
-    width: int
-    dropout: float
-
-    @nn.compact
-    def __call__(self, h, deterministic: bool = True):
-        for layer in range(2):
-            h = nn.relu(nn.Dense(self.width, name=f"layer_{layer}")(h))
-            h = nn.Dropout(self.dropout)(h, deterministic=deterministic)
-        return nn.Dense(self.outputs, name="out")(h)
-
-
-class Cascade(nn.Module):
-    """Residual autoencoders after each other (eq. 2): each reads the input and all corrections."""
-
-    blocks: int
-    width: int
-
-    @nn.compact
-    def __call__(self, x):
-        """x (B, F) -> (B, F), and the codes (B, blocks D / 2)."""
-        codes = []
-        for block in range(self.blocks):
-            h, sizes = x, (2 * self.width, self.width)
-            for i, size in enumerate(sizes):
-                h = nn.relu(nn.Dense(size, name=f"down_{block}_{i}")(h))
-            code = nn.Dense(self.width // 2, name=f"code_{block}")(h)
-            codes.append(code)
-            h = nn.relu(code)
-            for i, size in enumerate(sizes[::-1]):
-                h = nn.relu(nn.Dense(size, name=f"up_{block}_{i}")(h))
-            # A correction that starts at zero: an untrained cascade is the identity.
-            x = x + nn.Dense(x.shape[-1], name=f"out_{block}", kernel_init=nn.initializers.zeros)(h)
-        return x, jnp.concatenate(codes, -1)
 
 
 class Teacher(nn.Module):
@@ -135,7 +79,8 @@ class Student(nn.Module):
 
     def setup(self):
         self.encoders = Encoders(self.width, self.dropout)
-        self.imagine, self.back = (Cascade(self.blocks, self.width) for _ in range(2))
+        sizes = (2 * self.width, self.width, self.width // 2)
+        self.imagine, self.back = (Cascade(self.blocks, sizes) for _ in range(2))
         self.head = Head(self.outputs, self.width, self.dropout)
 
     def __call__(self, x: Vectors, observed, deterministic: bool = True):
@@ -208,7 +153,6 @@ class Imagination(VectorMethod):
         """The teacher on whole utterances, then the student."""
         options = self.config.mmin
         teacher = Teacher(self.task.outputs, options.width, options.dropout)
-        patterns = tuple(map(tuple, self.dataset.patterns.tolist()))
         whole = self.dataset.splits["valid"].present[None]
         every = self.every_pattern("valid")
 
@@ -231,7 +175,12 @@ class Imagination(VectorMethod):
                 "MMIN",
                 options.training,
                 student_loss(
-                    teacher, self.network, self.task, options.forward, options.cycle, patterns
+                    teacher,
+                    self.network,
+                    self.task,
+                    options.forward,
+                    options.cycle,
+                    self.conditions,
                 ),
                 start,
                 lambda params: self.error(self.network, params, every),

@@ -28,7 +28,7 @@ from mmdjax.serving.loader import load
 from mmdjax.training.train import train
 from mmdjax.types import Observed
 from mmdjax.workdir import Places
-from tests.conftest import TINY
+from tests.conftest import ONCE, TINY, TINY_OPTIONS
 
 METHODS = tuple(registry())
 SERVED = tuple(n for n, cls in registry().items() if cls.serving)
@@ -48,8 +48,9 @@ def config_of(name: str, labels: str = "sentiment", **evaluation):
     values["data"] = TINY["data"] | {"labels": labels}
     if registry()[name].sees == "conversations" or name == "bayes_alone":
         values["data"] = CONVERSATIONS | {"length_buckets": (4,)}
-    if name == "mmin":
-        values["mmin"] = {"width": 8, "blocks": 2, "teacher": QUICK, "training": QUICK}
+    if name in TINY_OPTIONS:
+        options = TINY_OPTIONS[name]
+        values[name] = {k: QUICK if v == ONCE else v for k, v in options.items()}
     return configs.from_dict(values)
 
 

@@ -24,7 +24,15 @@ from mmdjax.training.settings import Training
 from mmdjax.training.step import Source
 from mmdjax.types import Observed, hidden
 
-__all__ = ["VectorMethod", "Vectors", "random_patterns", "weighted_mean"]
+__all__ = [
+    "FeatureMethod",
+    "VectorMethod",
+    "Vectors",
+    "padded",
+    "random_patterns",
+    "unmet",
+    "weighted_mean",
+]
 
 Vectors = tuple[jax.Array, ...]  # M arrays (B, C_m), zero where a modality is missing
 
@@ -34,6 +42,22 @@ def random_patterns(key, patterns: np.ndarray, present):
     (B, M); see `mmdjax.types.hidden`."""
     index = jax.random.randint(key, (len(present),), 0, len(patterns))
     return hidden(jnp.asarray(patterns)[index], present)
+
+
+def unmet(x: Vectors, rebuilt, hidden) -> jax.Array:
+    """Return the mean square error of each hidden modality, summed over them, (B,).
+
+    Args:
+      rebuilt: (B, M, C), of each modality the first C_m are read. hidden: (B, M) bool.
+    """
+    errors = [((rebuilt[:, m, : v.shape[1]] - v) ** 2).mean(1) for m, v in enumerate(x)]
+    return jnp.where(hidden, jnp.stack(errors, 1), 0.0).sum(1)
+
+
+def padded(parts) -> jax.Array:
+    """Return M arrays (B, C_m) as one (B, M, C), zeros behind the narrower ones."""
+    widest = max(v.shape[1] for v in parts)
+    return jnp.stack([jnp.pad(v, ((0, 0), (0, widest - v.shape[1]))) for v in parts], 1)
 
 
 @shared
@@ -61,6 +85,11 @@ class VectorMethod(Method):
     def network(self) -> nn.Module:
         """The network that `predicts` has the parameters of."""
         return self.build(self.config, self.modalities, self.task)
+
+    @functools.cached_property
+    def conditions(self) -> tuple[tuple[bool, ...], ...]:
+        """The availability patterns as nested tuples, which a shared loss can be told apart by."""
+        return tuple(map(tuple, self.dataset.patterns.tolist()))
 
     @functools.cached_property
     def vectors(self) -> dict[str, tuple[np.ndarray, ...]]:
@@ -107,6 +136,20 @@ class VectorMethod(Method):
             load=lambda params, seed, place: (Source(rows, common(params)), validate),
             bucket=np.zeros(len(rows["label"]), int),
             buckets=(1,),
+        )
+
+    def one_phase(self, settings: Training, loss: Callable) -> tuple[Phase]:
+        """Return a phase of the method's name, validated under every availability pattern."""
+        every = self.every_pattern("valid")
+        return (
+            self.phase(
+                self.predicts,
+                self.label,
+                settings,
+                loss,
+                lambda key, params: self.initial(self.network, key),
+                lambda params: self.error(self.network, params, every),
+            ),
         )
 
     def outputs(self, network: nn.Module, params, split: str, observed: np.ndarray):
@@ -160,3 +203,20 @@ class VectorMethod(Method):
     def compared(self, params, completion: Completion, modality: int) -> np.ndarray:
         """Return embeddings of one modality, (Q, N, 1, 1, D)."""
         return completion.x["embedding"][:, :, :, modality, None]
+
+
+class FeatureMethod(VectorMethod):
+    """A method of vectors that rebuilds the standardised vectors themselves.
+
+    Its network's embedding (B, M, C) holds them, of each modality the first C_m: see `padded`.
+    """
+
+    def truth(self, params, split):
+        """Return the standardised vectors of each modality."""
+        pairs = zip(self.vectors[split], self.dataset.splits[split].present.T, strict=True)
+        return tuple((x[:, None], there[:, None]) for x, there in pairs)
+
+    def compared(self, params, completion: Completion, modality: int) -> np.ndarray:
+        """Return rebuilt vectors of one modality, (Q, N, 1, 1, C_m)."""
+        columns = self.vectors["train"][modality].shape[1]
+        return super().compared(params, completion, modality)[..., :columns]
