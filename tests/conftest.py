@@ -53,11 +53,14 @@ TINY_CONVERSATIONS = {
     },
 }
 VECTORS = {"width": 8, "training": ONCE}
+VIEWS = VECTORS | {"outputs": 4, "classifier": ONCE}
 TINY_OPTIONS = {
     "mmin": {"blocks": 2, "teacher": ONCE} | VECTORS,
     "cra": VECTORS,
     "modality_dropout": VECTORS,
     "shaspec": VECTORS,
+    "dcca": VIEWS,
+    "dccae": VIEWS,
 }
 
 

@@ -168,7 +168,7 @@ class Imagination(VectorMethod):
                 options.teacher,
                 teacher_loss(teacher, self.task),
                 lambda key, params: self.initial(teacher, key),
-                lambda params: self.error(teacher, params, whole),
+                lambda params, _: self.error(teacher, params, whole),
             ),
             self.phase(
                 "mmin",
@@ -183,7 +183,7 @@ class Imagination(VectorMethod):
                     self.conditions,
                 ),
                 start,
-                lambda params: self.error(self.network, params, every),
+                lambda params, _: self.error(self.network, params, every),
                 lambda params: {"teacher": params["mmin_teacher"]},
             ),
         )

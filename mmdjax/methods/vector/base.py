@@ -81,6 +81,10 @@ class VectorMethod(Method):
         embedding (B, M, D) of the completed utterance. x: `Vectors`."""
         raise NotImplementedError
 
+    def of_network(self, params):
+        """Return the variables of `network`, from phase -> parameters."""
+        return params[self.predicts]
+
     @functools.cached_property
     def network(self) -> nn.Module:
         """The network that `predicts` has the parameters of."""
@@ -121,11 +125,16 @@ class VectorMethod(Method):
           loss: (params, data, weight, key, frames) -> scalar. data: 'x' (`Vectors`), 'present'
             (B, M), 'label' (B, ...), and what `common` returns.
           init: (key, parameters of earlier phases) -> params.
-          validate: params -> float.
+          validate: (params, what `common` returned) -> float.
           common: parameters of earlier phases -> what all rows share.
         """
         train = self.dataset.splits["train"]
         rows = {"x": self.vectors["train"], "present": train.present, "label": train.label}
+
+        def load(params, seed: int, place: Callable):
+            beside = common(params)
+            return Source(rows, beside), lambda current: validate(current, beside)
+
         return Phase(
             name=name,
             title=title,
@@ -133,7 +142,7 @@ class VectorMethod(Method):
             settings=settings,
             loss=loss,
             init=init,
-            load=lambda params, seed, place: (Source(rows, common(params)), validate),
+            load=load,
             bucket=np.zeros(len(rows["label"]), int),
             buckets=(1,),
         )
@@ -148,7 +157,7 @@ class VectorMethod(Method):
                 settings,
                 loss,
                 lambda key, params: self.initial(self.network, key),
-                lambda params: self.error(self.network, params, every),
+                lambda params, _: self.error(self.network, params, every),
             ),
         )
 
@@ -186,9 +195,8 @@ class VectorMethod(Method):
 
     def complete(self, params, split, observed, draws, key, title) -> Completion:
         """Run the network; `x` has outputs and embeddings with K = 1."""
-        outputs, embedding = self.outputs(
-            self.network, params[self.predicts], split, observed.modalities
-        )
+        variables = self.of_network(params)
+        outputs, embedding = self.outputs(self.network, variables, split, observed.modalities)
         parts = {"outputs": outputs[:, :, None], "embedding": embedding[:, :, None]}
         return Completion(parts, observed)
 

@@ -73,6 +73,7 @@ def served(method, params, seed: int) -> Served:
       method: `methods.vector.base.VectorMethod`. params: phase -> parameters.
     """
     name, masks = method.predicts, method.every_pattern("valid")
-    name, bounds = shared.choose(method, params, seed, masks, {name: params[name]})
-    arrays = shared.scaling(method.dataset.pooled) | {"network": params[name], "bounds": bounds}
+    variables = method.of_network(params)
+    name, bounds = shared.choose(method, params, seed, masks, {name: variables})
+    arrays = shared.scaling(method.dataset.pooled) | {"network": variables, "bounds": bounds}
     return Served(arrays, {}, {"frame_gaps": True, "predictor": name, "lengths": [1]})
