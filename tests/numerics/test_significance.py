@@ -1,0 +1,103 @@
+"""Differences between systems: rates of false alarms, power, and what is resampled."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mmdjax.evaluation.significance import difference, groups_of, holm, pseudo_values
+
+RUNS = 1500
+# Deviations of seeds, utterances and the rest, of the differences of single utterances.
+SOURCES = {
+    "rest": (0.0, 0.0, 1.0),
+    "utterances": (0.0, 0.5, 1.0),
+    "seeds a little": (0.02, 0.3, 1.0),
+    "seeds and utterances": (0.1, 1.0, 1.0),
+    "seeds": (1.0, 0.0, 0.1),
+}
+
+
+def alarms(seeds: int, rows: int, sources, shift: float = 0.0) -> float:
+    """The share of runs in which a difference is called real."""
+    of_seed, of_row, rest = sources
+    rng, found = np.random.default_rng(seeds * rows), 0
+    groups = groups_of(rows)
+    size = np.bincount(groups)
+    for _ in range(RUNS):
+        d = shift + of_seed * rng.normal(size=(seeds, 1)) + of_row * rng.normal(size=rows)
+        d = d + rest * rng.normal(size=(seeds, rows))
+        means = np.stack([np.bincount(groups, row) for row in d]) / size
+        found += difference(means).p < 0.05
+    return found / RUNS
+
+
+@pytest.mark.parametrize("sources", SOURCES.values(), ids=SOURCES)
+@pytest.mark.parametrize(("seeds", "rows"), [(3, 256), (5, 686)])
+def test_false_alarms_keep_to_their_rate(seeds, rows, sources):
+    sampling = 2 * np.sqrt(0.05 * 0.95 / RUNS)
+    assert 0.03 - sampling < alarms(seeds, rows, sources) < 0.07 + sampling
+
+
+@pytest.mark.parametrize("sources", SOURCES.values(), ids=SOURCES)
+def test_two_seeds_are_careful(sources):
+    assert alarms(2, 256, sources) < 0.07 + 2 * np.sqrt(0.05 * 0.95 / RUNS)
+
+
+def test_a_difference_of_four_errors_is_found():
+    error = np.sqrt(0.5**2 / 686 + 1 / (5 * 686))
+    assert alarms(5, 686, SOURCES["utterances"], 4 * error) > 0.9
+
+
+def test_false_alarms_of_a_correlation():
+    """Two systems that see the label equally well: a metric that is no mean over utterances."""
+    rng, rows, found, runs = np.random.default_rng(0), 256, 0, 400
+    groups = groups_of(rows)
+    for _ in range(runs):
+        label, values = rng.normal(size=rows), []
+        for _ in range(3):
+            common = rng.normal(size=rows)
+            pair = [label + common + 0.7 * rng.normal(size=rows) for _ in range(2)]
+            each = [
+                pseudo_values(lambda r, x=x, y=label: np.corrcoef(x[r], y[r])[0, 1], groups)
+                for x in pair
+            ]
+            values.append(each[0] - each[1])
+        found += difference(np.array(values)).p < 0.05
+    assert 0.03 - 0.022 < found / runs < 0.07 + 0.022
+
+
+def test_the_interval_is_of_the_p_value():
+    rng = np.random.default_rng(0)
+    for seeds in (1, 2, 3, 5):
+        values = rng.normal(size=(seeds, 40)) + rng.normal(size=(seeds, 1)) + 0.3
+        found = difference(values)
+        assert found.mean == pytest.approx(values.mean())
+        assert found.low < found.mean < found.high
+        assert difference(values - found.low).p == pytest.approx(0.05, abs=1e-6)
+    alone = difference(values[:1])
+    assert alone.p == pytest.approx(stats.ttest_1samp(values[0], 0.0).pvalue, abs=1e-6)
+
+
+def test_equal_systems_do_not_differ():
+    assert difference(np.zeros((3, 10))).p == 1.0
+    assert difference(np.full((3, 10), 0.5)).p == 0.0
+
+
+def test_pseudo_values_of_a_mean_are_the_groups_means():
+    x = np.random.default_rng(0).normal(size=64)
+    groups = np.arange(64) % 16
+    got = pseudo_values(lambda rows: x[rows].mean(), groups)
+    np.testing.assert_allclose(got, [x[groups == g].mean() for g in range(16)])
+
+
+def test_conversations_stay_whole():
+    talks = np.repeat(np.arange(30), 7)
+    groups = groups_of(len(talks), talks)
+    assert len(np.unique(groups)) == 30
+    assert all(len(np.unique(groups[talks == t])) == 1 for t in range(30))
+    assert np.bincount(groups_of(686)).max() - np.bincount(groups_of(686)).min() <= 1
+
+
+def test_corrections_are_those_of_holm():
+    got = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
+    assert got == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
