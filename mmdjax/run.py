@@ -30,7 +30,7 @@ from mmdjax.evaluation.summary import report_run, sections_of
 from mmdjax.methods.method import Method, Phase
 from mmdjax.runtime import processes
 from mmdjax.runtime.compilation import Counter, cancel_waiting
-from mmdjax.runtime.files import write_json
+from mmdjax.runtime.files import save_arrays, write_json
 from mmdjax.runtime.progress import Reporter
 from mmdjax.serving import bundle
 from mmdjax.training.train import Known, Trained, prepare, train
@@ -49,14 +49,17 @@ class System(NamedTuple):
     def results(self, seed: int) -> Path:
         return self.folder / f"seed_{seed}.json"
 
+    def predictions(self, seed: int) -> Path:
+        return self.folder / f"seed_{seed}.npz"
+
 
 def run(
     config: configs.Config, folder: Path, may_train=True, force=False, profile=False
 ) -> list[dict]:
     """Train and evaluate every system for every seed; go on where an earlier run stopped.
 
-    Leaves config.json, checkpoints/, systems/, masks/, tensorboard/, results.json, report.md,
-    report.html, figures/ and model/ in `folder`.
+    Leaves config.json, checkpoints/, systems/, masks/, tensorboard/, results.json, predictions.npz,
+    report.md, report.html, figures/ and model/ in `folder`.
 
     Args:
       may_train: False to evaluate a finished run again.
@@ -176,8 +179,11 @@ def _evaluate(
         Member(s.name, s.method, trained[s.name].params, s.resolved.config.evaluation.draws)
         for s in systems
     ]
-    rows = evaluate(members, conditions, seed)
+    predictions: dict[str, dict] = {}
+    rows = evaluate(members, conditions, seed, predictions=predictions)
     for system in systems:
+        if processes.is_first():  # before the rows, which say that all is there
+            save_arrays(system.predictions(seed), **predictions[system.name])
         history = trained[system.name].history
         cost = {"system": system.name, "method": system.method.name, "protocol": "cost"}
         costs = [

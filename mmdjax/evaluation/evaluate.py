@@ -17,6 +17,7 @@ import numpy as np
 from mmdjax.data.missing.patterns import pattern_name
 from mmdjax.data.stored import blocks, is_stored
 from mmdjax.evaluation.conditions import Condition
+from mmdjax.evaluation.differences import named
 from mmdjax.evaluation.imputed import Imputed, imputed_by, joined
 from mmdjax.methods.method import Method
 from mmdjax.training.streams import stream
@@ -53,6 +54,7 @@ def evaluate(
     conditions: Sequence[Condition],
     seed: int,
     split: str = "test",
+    predictions: dict[str, dict[str, np.ndarray]] | None = None,
 ) -> dict[str, list[dict]]:
     """Return rows of `results.json` by the system's name, regrets not yet among them.
 
@@ -60,6 +62,8 @@ def evaluate(
       members: systems that agree in `Method.completes`.
       conditions: of `conditions_of`.
       seed: of training and of the masks.
+      predictions: filled with system -> 'PROTOCOL CONDITION' -> predictions (N, ...) float32, NaN
+        where an utterance does not count.
     """
     started, method = time.monotonic(), members[0].method
     label = method.dataset.splits[split].label
@@ -79,6 +83,11 @@ def evaluate(
     for condition, answers in answered(members, able, seed, split):
         for member, answer in zip(members, answers, strict=True):
             measured, imputed, scores = condition.counted & labelled, answer.imputed, {}
+            if predictions is not None:
+                given = np.array(answer.prediction, np.float32)
+                given[~condition.counted] = np.nan
+                of_system = predictions.setdefault(member.name, {})
+                of_system[named(condition.protocol, condition.name)] = given
             if measured.any():
                 scores = method.task.metrics(answer.prediction[measured], label[measured])
             if condition.protocol == "random" and imputed and np.isfinite(imputed.first).any():

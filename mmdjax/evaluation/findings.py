@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mmdjax.evaluation.differences import Tested
 from mmdjax.evaluation.tables import (
     AVERAGE,
     MISSING,
     OPTIMUM,
     Key,
     Results,
-    Stat,
     Table,
     cell,
     grid,
@@ -22,7 +21,11 @@ from mmdjax.evaluation.tables import (
 from mmdjax.tasks import metric
 
 MOST_NAMES = 4  # systems that a sentence names
-RULE = "A difference counts where its mean exceeds the larger deviation over seeds of the two."
+SIGNIFICANT = 0.05
+RULE = (
+    "Systems are distinguishable where the p-value of their difference is below 5 %: paired over "
+    "seeds and utterances together, and corrected for the number of systems (Holm)."
+)
 
 
 def counted(results: Results) -> str:
@@ -41,14 +44,15 @@ def paired(results: Results, system: str, reference: str, protocol: str, name: s
     return np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
 
 
-def verdict(differences: np.ndarray, stats: tuple[Stat, Stat]) -> str:
-    """Return whether a mean difference exceeds the larger deviation over seeds of two systems."""
-    deviation = max(s[1] for s in stats)
-    if len(differences) < 2 or not math.isfinite(deviation):
+def verdict(tested: Tested | None) -> str:
+    """Return whether a system is distinguishable from the first one, and in which direction."""
+    if tested is None:
+        return "not tested"
+    if tested.difference.seeds < 2:
         return "one seed cannot tell"
-    if abs(differences.mean()) <= deviation:
+    if tested.p >= SIGNIFICANT:
         return "no"
-    return "yes, higher" if differences.mean() > 0 else "yes, lower"
+    return "yes, higher" if tested.difference.mean > 0 else "yes, lower"
 
 
 def lead(results: Results) -> str:
@@ -60,12 +64,11 @@ def lead(results: Results) -> str:
     text = {name: f"{name} at {cell(entry.name, s)}" for name, s in stats.items()}
     better, worse = ("higher", "lower") if entry.higher else ("lower", "higher")
     words = {f"yes, {better}": "behind", f"yes, {worse}": "ahead of"}
-    words |= {"no": "not distinguishable from", "one seed cannot tell": ""}
+    words |= {"no": "not distinguishable from", "one seed cannot tell": "", "not tested": ""}
     groups: dict[str, list[str]] = {}
     rivals = [s.name for s in results.systems[1:] if s.name in stats and not s.yardstick]
     for name in sorted(rivals, key=lambda n: -stats[n][0] if entry.higher else stats[n][0]):
-        difference = paired(results, name, first.name, "fixed", entry.name)
-        word = words[verdict(difference, (stats[name], stats[first.name]))]
+        word = words[verdict(results.tested.get(("fixed", name)))]
         groups.setdefault(word, []).append(text[name])
     unknown = groups.pop("", [])
     seeds, unit = stats[first.name][2], f" {entry.unit}" if entry.unit else ""
@@ -78,7 +81,8 @@ def lead(results: Results) -> str:
         comparisons = "; ".join(f"{word} {_several(names)}" for word, names in groups.items())
         sentences += [f"It is {comparisons}. {RULE}"]
     if unknown:
-        sentences += [f"One seed cannot tell whether that differs from {_several(unknown)}."]
+        reason = "One seed cannot tell" if seeds == 1 else "It was not tested"
+        sentences += [f"{reason} whether that differs from {_several(unknown)}."]
     for system in results.systems:
         if system.method == OPTIMUM and system.name in stats:
             optimum = cell(entry.name, stats[system.name])
@@ -125,31 +129,49 @@ def main_table(results: Results, costs: Mapping[str, Mapping], printed: Mapping[
 
 
 def difference_table(results: Results) -> Table:
-    """Return the differences of averages to the first system, and whether they count."""
+    """Return the differences of averages to the first system, and whether they are beyond chance.
+
+    Those of the headline metric have an interval and a p-value; others, their deviation over seeds.
+    """
     reference, heads, body = results.systems[0].name, ["system"], []
     titles = {"fixed": "patterns", "random": "missing rates", "gaps": "gaps"}
     columns = [(p, results.task.headline, f", {title}") for p, title in titles.items()]
     columns += [("imputation", "energy_distance", "")]
     columns = [c for c in columns if reference in results.by_system(c[0], AVERAGE, c[1])]
-    for _, name, title in columns:
+    for protocol, name, title in columns:
         unit = " (points)" if metric(name).unit else ""
-        heads += [f"{metric(name).label}{unit}{title}", "counts?"]
+        heads += [f"{metric(name).label}{unit}{title}"]
+        heads += ["distinguishable?"] if protocol != "imputation" else []
     for system in results.systems[1:]:
         cells = []
         for protocol, name, _ in columns:
-            stats, entry = results.by_system(protocol, AVERAGE, name), metric(name)
-            if system.name not in stats:
-                cells += [MISSING, MISSING]
-                continue
-            difference = paired(results, system.name, reference, protocol, name)
-            scaled, digits = entry.scale * difference, entry.digits + (entry.unit == "")
-            text = f"{scaled.mean():+z.{digits}f}" if len(scaled) else MISSING
-            if len(scaled) > 1:
-                text += f" ± {scaled.std(ddof=1):.{digits}f}"
-            cells += [text, verdict(difference, (stats[system.name], stats[reference]))]
+            tested = results.tested.get((protocol, system.name))
+            apart = paired(results, system.name, reference, protocol, name)
+            cells.append(_difference(apart, tested, metric(name)) if len(apart) else MISSING)
+            if protocol != "imputation":
+                cells.append(_certainty(tested) if len(apart) else MISSING)
         if set(cells) - {MISSING}:
             body.append([system.label, *cells])
     return (heads, body) if body else ([], [])
+
+
+def _difference(apart: np.ndarray, tested: Tested | None, entry) -> str:
+    """Return a mean difference with its interval, or with its deviation over seeds."""
+    digits = entry.digits + (entry.unit == "")
+    text = f"{entry.scale * apart.mean():+z.{digits}f}"
+    if tested is not None:
+        ends = (entry.scale * (apart.mean() + s * tested.difference.width) for s in (-1, 1))
+        return text + " [{}]".format(", ".join(f"{end:+z.{digits}f}" for end in ends))
+    spread = entry.scale * apart.std(ddof=1) if len(apart) > 1 else None
+    return text if spread is None else f"{text} ± {spread:.{digits}f}"
+
+
+def _certainty(tested: Tested | None) -> str:
+    """Return a verdict with its p-value."""
+    word = verdict(tested)
+    if tested is None or tested.difference.seeds < 2:
+        return word
+    return f"{word} (p {'< 0.001' if tested.p < 0.001 else f'= {tested.p:.3f}'})"
 
 
 def _phases(results: Results) -> dict[tuple[str, tuple], list[str]]:

@@ -18,8 +18,9 @@ PLACES = {"random": ", by missing rate", "gaps": ", by kind of gap"}
 READING = (  # (what a run must hold, the explanation that its reader then needs)
     ("", "Bold marks the best mean of a column; ± tells whether that is a difference. Yardsticks "
      "(grey) are never bold. A dash: not measured, or not defined."),
-    ("several", "Differences are taken from the first system, seed by seed; ± is their deviation. "
-     + findings.RULE),
+    ("several", "Differences are taken from the first system; in brackets their 95 % interval over "
+     "seeds and utterances (of utterances alone where there is one seed), of other metrics ± the "
+     "deviation over seeds. " + findings.RULE),
     ("acc2_nonzero", "ACC2 and F1 non-zero leave out utterances with label 0 and compare > 0 with "
      "> 0; with zero, ≥ 0 is compared with ≥ 0. F1 is weighted by class."),
     ("acc7", "ACC7 clips prediction and label to ±3 and rounds half to even."),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 
+import numpy as np
+
 from mmdjax import config as configs
 from mmdjax import workdir
-from mmdjax.evaluation import availability, findings, report, tables
+from mmdjax.evaluation import availability, differences, findings, report, tables
 from mmdjax.evaluation.conditions import conditions_of
 from mmdjax.evaluation.evaluate import with_regrets
+from mmdjax.runtime.files import load_arrays, save_arrays
 from mmdjax.runtime.machine import machine
 from mmdjax.training.train import Trained, train
 
@@ -46,6 +50,9 @@ def report_run(
     results = tables.results(
         rows, shown, dataset.task, dataset.modalities, config.comparison.complete
     )
+    results = dataclasses.replace(
+        results, tested=_tested(results, systems, dataset, config, places)
+    )
     context = report.Context(
         title=config.title,
         config=configs.to_dict(config),
@@ -61,6 +68,29 @@ def report_run(
     header, body = findings.averages(results)
     reporter.print(tables.rich_table("Average over the availability patterns", header, body))
     return rows
+
+
+def _tested(results, systems, dataset, config, places) -> dict:
+    """Return how systems differ from the first one; keep all predictions in one file."""
+    batch = dataset.splits["test"]
+    predictions, joined = (
+        {},
+        {"label": np.asarray(batch.label), "id": np.asarray(batch.id).astype(str)},
+    )
+    for shown in results.systems:
+        system = next(s for s in systems if s.name == shown.name)
+        paths = {seed: system.predictions(seed) for seed in config.seeds}
+        of_seeds = {seed: load_arrays(path) for seed, path in paths.items() if path.exists()}
+        predictions[shown.name] = of_seeds
+        for seed, arrays in of_seeds.items():
+            joined |= {f"{shown.name}/seed {seed}/{name}": a for name, a in arrays.items()}
+    save_arrays(places.folder / "predictions.npz", **joined)
+    protocols = {p: c for p, c in results.counted.items() if p != "imputation"}
+    whole = batch.talk.conversation if batch.talk is not None else None
+    yardsticks = [s.name for s in results.systems if s.yardstick]
+    return differences.tested(
+        dataset.task, joined["label"], whole, predictions, protocols, yardsticks
+    )
 
 
 def shown_of(system) -> tables.Shown:

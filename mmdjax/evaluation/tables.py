@@ -18,6 +18,7 @@ from rich.text import Text
 
 from mmdjax.data.missing.patterns import pattern_name
 from mmdjax.data.missing.patterns import patterns as patterns_of
+from mmdjax.evaluation.differences import Tested
 from mmdjax.tasks import Task, metric
 
 
@@ -82,6 +83,8 @@ class Results:
       task: of `mmdjax.tasks`. modalities: names, in order.
       complete: whether averages count the complete pattern, and missing rate 0.
       rates: nominal rate of the random protocol -> realised rate, in rising order.
+      counted: protocol -> the conditions that its average is over.
+      tested: (protocol, system) -> `differences.Tested`, where predictions were kept.
     """
 
     values: Values
@@ -90,6 +93,8 @@ class Results:
     modalities: tuple[str, ...]
     complete: bool
     rates: Mapping[str, float]
+    counted: Mapping[str, Sequence[str]]
+    tested: Mapping[tuple[str, str], Tested] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def summary(self) -> dict[Key, Stat]:
@@ -157,7 +162,7 @@ def results(
     for of_protocol in averages:
         values |= of_protocol
     ordered = tuple(sorted(systems, key=lambda s: s.yardstick))
-    return Results(values, ordered, task, tuple(modalities), complete, rates)
+    return Results(values, ordered, task, tuple(modalities), complete, rates, counted)
 
 
 def stat_of(values: Sequence[float]) -> Stat:

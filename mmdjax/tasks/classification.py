@@ -63,6 +63,10 @@ class Classification(ProbabilityTask):
             "uar": float(recall_score(label, chosen, average="macro", labels=there)),
         }
 
+    def headline_of(self, prediction, label) -> float:
+        """Returns the accuracy."""
+        return float((np.argmax(prediction, -1) == label).mean())
+
     def calibrate(self, predictions, label, code, codes: int) -> dict[str, np.ndarray]:
         """Returns 'scores' (2^M, L) of 1 - the probability of the true class; see
         `Task.calibrate`."""

@@ -150,6 +150,16 @@ class Regression(Task):
             scores |= {f"{m}_{name}": values[m] for m in EACH}
         return scores
 
+    def headline_of(self, prediction, label) -> float:
+        """Returns the metric `headline` alone; NaN where no label is other than 0."""
+        if self.headline == "mae":
+            return float(np.abs(prediction - label).mean())
+        if self.headline != "acc2_nonzero":
+            return super().headline_of(prediction, label)
+        some = label != 0
+        right = (prediction > 0) == (label > 0)
+        return float(right[some].mean()) if some.any() else np.nan
+
     def calibrate(self, predictions, label, code, codes: int) -> dict[str, np.ndarray]:
         """Returns the tables of `conformal.calibrate`; see `Task.calibrate`."""
         smallest = conformal.SMALLEST_NOISE * self.unit**2

@@ -181,6 +181,10 @@ class Task:
         """Returns the value of each metric; fractions, not percent."""
         raise NotImplementedError
 
+    def headline_of(self, prediction, label) -> float:
+        """Returns the metric `headline` alone, which is asked for often."""
+        return self.metrics(prediction, label)[self.headline]
+
     def regrets(self, values: Mapping[str, float], best: Mapping[str, float]) -> dict[str, float]:
         """Returns the distances of `metrics` to the optimum's, fractions in points; lower is
         better."""

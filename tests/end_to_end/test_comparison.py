@@ -9,9 +9,10 @@ from mmdjax import config as configs
 from mmdjax.config.resolve import systems_of
 from mmdjax.data import pipeline
 from mmdjax.errors import UserError
-from mmdjax.evaluation import findings, published, tables
+from mmdjax.evaluation import published, tables
 from mmdjax.methods.two_stage import TwoStage
 from mmdjax.run import run
+from mmdjax.runtime.files import load_arrays
 from mmdjax.tasks import SENTIMENT
 from tests.conftest import TINY
 from tests.protocols.report_rows import select
@@ -124,20 +125,17 @@ def test_averages_are_over_the_patterns_that_the_published_table_counts(done):
             assert len(own) == len(wanted)
 
 
-@pytest.mark.parametrize(
-    ("values", "text", "deviations"),
-    [
-        ([1.0], "one seed", (np.nan, np.nan)),
-        ([0.5, 1.5], "yes, higher", (0.9, 0.1)),
-        ([-0.5, -1.5], "yes, lower", (0.1, 0.9)),
-        ([0.5, 1.5], "no", (0.1, 1.1)),
-        ([0.5, 1.5], "no", (1.1, 0.1)),
-    ],
-)
-def test_a_difference_counts_beyond_the_deviation_over_seeds(values, text, deviations):
-    """The larger one of the two systems'."""
-    stats = tuple((0.0, deviation, len(values)) for deviation in deviations)
-    assert findings.verdict(np.array(values), stats).startswith(text)
+def test_kept_predictions_are_those_of_the_results(done):
+    workdir, rows = done
+    kept = load_arrays(workdir / "predictions.npz")
+    label, measured = kept["label"], 0
+    for system in SYSTEMS:
+        for r in select(rows, system=system["name"], protocol="random", metric="mae"):
+            given = kept[f"{system['name']}/seed {r['seed']}/random {r['condition']}"]
+            np.testing.assert_allclose(np.abs(given - label).mean(), r["value"], rtol=1e-5)
+            measured += 1
+    assert measured and len(kept["id"]) == len(label)
+    assert "distinguishable?" in (workdir / "report.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from mmdjax.evaluation.differences import tested
 from mmdjax.evaluation.significance import difference, groups_of, holm, pseudo_values
+from mmdjax.tasks.classification import Classification
+from mmdjax.tasks.multi_label import MultiLabel
+from mmdjax.tasks.regression import Regression
 
 RUNS = 1500
 # Deviations of seeds, utterances and the rest, of the differences of single utterances.
@@ -101,3 +105,66 @@ def test_conversations_stay_whole():
 def test_corrections_are_those_of_holm():
     got = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
     assert got == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
+
+
+def predictions(rng, label, of_seed: float, shift: float = 0.0):
+    """Three seeds of a system that sees the label, with errors of its own in each seed."""
+    made = {}
+    for seed in range(3):
+        noise = of_seed * rng.normal() + rng.normal(size=len(label))
+        made[seed] = {f"fixed {c}": (label + shift + noise).astype(np.float32) for c in "ab"}
+    return made
+
+
+def test_systems_of_a_run_are_told_apart_by_what_they_predicted():
+    rng = np.random.default_rng(0)
+    label = rng.uniform(1, 5, 300).astype(np.float32)
+    label[::10] = np.nan
+    of = {
+        "first": predictions(rng, label, 0.1),
+        "same": predictions(rng, label, 0.1),
+        "worse": predictions(rng, label, 0.1, 1.5),
+        "probe": predictions(rng, label, 0.0, 1.5),
+    }
+    for seed in of["same"]:
+        of["same"][seed]["fixed b"][50:] = np.nan  # not measured there
+    counted = {"fixed": ["a", "b"], "random": ["0.3"], "gaps": []}
+    found = tested(Regression(1, 5), label, None, of, counted, ("probe",))
+    assert set(found) == {("fixed", s) for s in ("same", "worse", "probe")}
+    assert found["fixed", "worse"].p < 0.01 < 0.05 < found["fixed", "same"].p
+    assert found["fixed", "worse"].p == pytest.approx(2 * found["fixed", "worse"].difference.p)
+    assert found["fixed", "probe"].p == found["fixed", "probe"].difference.p
+    errors = [
+        np.nanmean([np.abs(of[s][0][f"fixed {c}"] - label) for c in "ab"])
+        for s in ("first", "worse")
+    ]
+    one_seed = {s: {0: each[0]} for s, each in of.items()}
+    alone = tested(Regression(1, 5), label, None, one_seed, {"fixed": ["a", "b"]})
+    difference = alone["fixed", "worse"].difference
+    assert difference.mean == pytest.approx(errors[1] - errors[0], rel=0.05)
+    assert difference.seeds == 1
+
+
+TASKS = {
+    "sentiment": Regression(-3, 3),
+    "ch_sims": Regression(-1, 1, metric_set="ch_sims"),
+    "rating": Regression(1, 5),
+    "affect": Regression(0, 1, ("valence", "arousal")),
+    "emotion": Classification(("sad", "glad", "none")),
+    "signs": MultiLabel(("sad", "glad")),
+}
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_the_headline_alone_is_that_of_all_metrics(task, rng):
+    shape = (40, *task.label_shape)
+    if task.kind == "regression":
+        label = rng.uniform(task.low, task.high, shape).round(1).astype(np.float32)
+        prediction = (label + rng.normal(size=shape)).astype(np.float32)
+    else:
+        count = task.outputs
+        whole = task.kind == "classification"
+        label = rng.integers(0, count, 40) if whole else rng.integers(0, 2, (40, count))
+        prediction = rng.dirichlet(np.ones(count), 40)
+    expected = task.metrics(prediction, label)[task.headline]
+    assert task.headline_of(prediction, label) == pytest.approx(expected, rel=1e-6)

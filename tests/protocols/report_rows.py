@@ -1,11 +1,14 @@
 """Rows of results and reports of them, for tests."""
 
+import dataclasses
 from html.parser import HTMLParser
 
 import numpy as np
 
 from mmdjax.config import Comparison
 from mmdjax.evaluation import report, tables
+from mmdjax.evaluation.differences import Tested
+from mmdjax.evaluation.significance import Difference
 from mmdjax.evaluation.tables import Shown
 from mmdjax.tasks import SENTIMENT
 
@@ -54,8 +57,15 @@ def full_run(seeds=2):
     return rows
 
 
-def found(rows, systems=SYSTEMS, task=SENTIMENT, complete=True, modalities=MODALITIES):
-    return tables.results(rows, systems, task, modalities, complete)
+def found(rows, systems=SYSTEMS, task=SENTIMENT, complete=True, modalities=MODALITIES, tested=()):
+    results = tables.results(rows, systems, task, modalities, complete)
+    of_names = {("fixed", s.name): t for s, t in dict(tested).items()}
+    return dataclasses.replace(results, tested=of_names)
+
+
+def apart(mean, p, seeds=2, half=0.02):
+    """How a system differs from the first one."""
+    return Tested(Difference(mean, mean - half, mean + half, p / 2, seeds), p)
 
 
 HISTORY = {

@@ -18,6 +18,7 @@ from tests.protocols.report_rows import (
     PROBE,
     ZERO,
     ZEROS,
+    apart,
     averaging,
     found,
     row,
@@ -133,9 +134,9 @@ def test_realised_rate_is_named_and_measured_rates_win():
 def test_sentence_ahead_behind_and_not_distinguishable():
     rows = averaging(DRAWS, 0.74, 0.76) + averaging(ZERO, 0.60, 0.62)
     rows += averaging(MEAN, 0.80, 0.82)
-    # 1 point apart: more than the spread of the first system's rival, less than its own 1.4.
     rows += averaging(ZEROS, 0.738, 0.742)
-    text = findings.lead(found(rows, (DRAWS, ZERO, MEAN, ZEROS)))
+    tested = {ZERO: apart(-0.14, 0.001), MEAN: apart(0.06, 0.049), ZEROS: apart(-0.01, 0.051)}
+    text = findings.lead(found(rows, (DRAWS, ZERO, MEAN, ZEROS), tested=tested))
     assert "Averaged over all 7 patterns, two-stage, K = 8 reaches" in text
     assert "reaches 75.0 ± 1.4 % ACC2 non-zero (2 seeds)" in text
     assert "ahead of zero at 61.0 ± 1.4" in text
@@ -146,7 +147,7 @@ def test_sentence_ahead_behind_and_not_distinguishable():
 
 def test_sentence_with_one_seed_tells_nothing():
     rows = averaging(DRAWS, 0.9) + averaging(ZERO, 0.1) + averaging(OPTIMUM, 0.95)
-    text = findings.lead(found(rows))
+    text = findings.lead(found(rows, tested={ZERO: apart(-0.8, 1e-9, seeds=1)}))
     assert "One seed cannot tell whether that differs from zero at 10.0" in text
     assert "ahead" not in text
     assert "Bayes optimum on these data: 95.0 %" in text
@@ -161,7 +162,8 @@ def test_sentence_without_an_average_of_the_first_system():
 
 def test_sentence_about_an_error_says_ahead_where_it_is_lower():
     rows = averaging(DRAWS, 0.5, 0.51, metric="mae") + averaging(ZERO, 0.6, 0.61, metric="mae")
-    text = findings.lead(found(rows, task=Regression(0, 10)))
+    tested = {ZERO: apart(0.1, 0.01)}
+    text = findings.lead(found(rows, task=Regression(0, 10), tested=tested))
     assert "reaches 0.505 ± 0.007 MAE (2 seeds)" in text
     assert "ahead of zero at 0.605" in text
 
@@ -170,15 +172,26 @@ def test_a_sentence_about_many_systems_names_a_few():
     many = tuple(Shown(f"s{i}", "zero") for i in range(12))
     rows = averaging(DRAWS, 0.9, 0.9)
     rows += [r for i, s in enumerate(many) for r in averaging(s, 0.5 + 0.01 * i, 0.5 + 0.01 * i)]
-    text = findings.lead(found(rows, (DRAWS, *many)))
+    tested = {s: apart(-0.4, 0.01) for s in many}
+    text = findings.lead(found(rows, (DRAWS, *many), tested=tested))
     assert "ahead of s11 at 61.0 ± 0.0, s10" in text and "and 8 others" in text
 
 
-def test_differences_are_paired_and_tell_whether_they_count():
+def test_differences_are_paired_and_tell_whether_they_are_beyond_chance():
     rows = averaging(DRAWS, 0.70, 0.74) + averaging(ZERO, 0.60, 0.64) + averaging(MEAN, 0.69, 0.74)
-    header, lines = findings.difference_table(found(rows, (DRAWS, ZERO, MEAN)))
-    assert header == ["system", "ACC2 non-zero (points), patterns", "counts?"]
+    rows += averaging(ZEROS, 0.70, 0.75) + averaging(PROBE, 0.71, 0.73)
+    for system, value in ((DRAWS, 1), (ZERO, 2)):
+        rows.append(row(system, "l>a", 0, value, "energy_distance", "imputation"))
+    tested = {ZERO: apart(-0.1, 1e-5), MEAN: apart(-0.005, 0.3), ZEROS: apart(0, 1.0, seeds=1)}
+    results = found(rows, (DRAWS, ZERO, MEAN, ZEROS, PROBE), tested=tested)
+    header, lines = findings.difference_table(results)
+    title = "ACC2 non-zero (points), patterns"
+    assert header == ["system", title, "distinguishable?", "energy distance"]
     assert lines == [
-        ["zero", "-10.0 ± 0.0", "yes, lower"],
-        ["mean", "-0.5 ± 0.7", "no"],
+        ["zero", "-10.0 [-12.0, -8.0]", "yes, lower (p < 0.001)", "+1.0000"],
+        ["mean", "-0.5 [-2.5, +1.5]", "no (p = 0.300)", tables.MISSING],
+        ["zero (trained)", "+0.5 [-1.5, +2.5]", "one seed cannot tell", tables.MISSING],
+        ["linear probe", "+0.0 ± 1.4", "not tested", tables.MISSING],
     ]
+    untested = findings.lead(found(rows, (DRAWS, ZERO)))
+    assert "It was not tested whether that differs from zero" in untested
