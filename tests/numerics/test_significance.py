@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mmdjax.evaluation.differences import tested
+from mmdjax.evaluation import differences
 from mmdjax.evaluation.significance import difference, groups_of, holm, pseudo_values
 from mmdjax.tasks.classification import Classification
 from mmdjax.tasks.multi_label import MultiLabel
@@ -129,7 +129,7 @@ def test_systems_of_a_run_are_told_apart_by_what_they_predicted():
     for seed in of["same"]:
         of["same"][seed]["fixed b"][50:] = np.nan  # not measured there
     counted = {"fixed": ["a", "b"], "random": ["0.3"], "gaps": []}
-    found = tested(Regression(1, 5), label, None, of, counted, ("probe",))
+    found = differences.tested(Regression(1, 5), label, None, of, counted, ("probe",))
     assert set(found) == {("fixed", s) for s in ("same", "worse", "probe")}
     assert found["fixed", "worse"].p < 0.01 < 0.05 < found["fixed", "same"].p
     assert found["fixed", "worse"].p == pytest.approx(2 * found["fixed", "worse"].difference.p)
@@ -139,7 +139,7 @@ def test_systems_of_a_run_are_told_apart_by_what_they_predicted():
         for s in ("first", "worse")
     ]
     one_seed = {s: {0: each[0]} for s, each in of.items()}
-    alone = tested(Regression(1, 5), label, None, one_seed, {"fixed": ["a", "b"]})
+    alone = differences.tested(Regression(1, 5), label, None, one_seed, {"fixed": ["a", "b"]})
     difference = alone["fixed", "worse"].difference
     assert difference.mean == pytest.approx(errors[1] - errors[0], rel=0.05)
     assert difference.seeds == 1
