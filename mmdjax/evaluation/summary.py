@@ -50,9 +50,8 @@ def report_run(
     results = tables.results(
         rows, shown, dataset.task, dataset.modalities, config.comparison.complete
     )
-    results = dataclasses.replace(
-        results, tested=_tested(results, systems, dataset, config, places)
-    )
+    tested = _tested(results, systems, dataset, config, places)
+    results = dataclasses.replace(results, tested=tested)
     context = report.Context(
         title=config.title,
         config=configs.to_dict(config),
@@ -72,11 +71,8 @@ def report_run(
 
 def _tested(results, systems, dataset, config, places) -> dict:
     """Return how systems differ from the first one; keep all predictions in one file."""
-    batch = dataset.splits["test"]
-    predictions, joined = (
-        {},
-        {"label": np.asarray(batch.label), "id": np.asarray(batch.id).astype(str)},
-    )
+    batch, predictions = dataset.splits["test"], {}
+    joined = {"label": np.asarray(batch.label), "id": np.asarray(batch.id).astype(str)}
     for shown in results.systems:
         system = next(s for s in systems if s.name == shown.name)
         paths = {seed: system.predictions(seed) for seed in config.seeds}
