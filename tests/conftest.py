@@ -61,6 +61,7 @@ TINY_OPTIONS = {
     "shaspec": VECTORS,
     "dcca": VIEWS,
     "dccae": VIEWS,
+    "gcnet": {"convolution": 4, "hidden": 8} | VECTORS,
 }
 
 

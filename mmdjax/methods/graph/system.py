@@ -101,7 +101,7 @@ class System:
                 count=count,
             )
 
-        x, graphs, nfe = self._in_batches(conversation, call, title)
+        x, graphs, nfe = self.in_batches(conversation, call, title)
         return Sets(conversation, observed, x, graphs), int(nfe.max())
 
     def constant_sets(self, conversation, observed) -> Sets:
@@ -112,7 +112,7 @@ class System:
             given = (conversation[rows], observed[rows])
             return compiled(self.grouped.data, *given, self.scale, count=count)
 
-        return Sets(conversation, observed, *self._in_batches(conversation, call))
+        return Sets(conversation, observed, *self.in_batches(conversation, call))
 
     def predict(self, params, sets: Sets) -> np.ndarray:
         """Return predictions (R, N, ...) of sets, as the task's `read` gives them.
@@ -126,7 +126,7 @@ class System:
         def call(count, rows):
             return compiled(params, data, back, self.scale, *(a[rows] for a in sets), count=count)
 
-        return self._in_batches(sets.conversation, call)
+        return self.in_batches(sets.conversation, call)
 
     def error(self, params, sets: Sets) -> float:
         """Return the mean prediction error over the utterances of sets that have a label."""
@@ -135,7 +135,7 @@ class System:
         label = np.asarray(data.label)[sets.conversation]
         return self.task.mean_error(prediction[exists], label[exists])
 
-    def _in_batches(self, conversation, call, title: str = ""):
+    def in_batches(self, conversation, call, title: str = ""):
         """Return `call` (utterances, rows (B,)) over all sets, in batches of one length each."""
         bucket, batch = self.grouped.bucket[conversation], self.config.evaluation.batch
         rows = (np.arange(len(conversation)),)

@@ -1,0 +1,295 @@
+"""GCNet: graphs of a conversation's utterances, from which features and labels are read.
+
+Source: Lian, Chen, Sun, Liu & Tao, "GCNet: Graph Completion Network for Incomplete Multimodal
+Learning in Conversation" (TPAMI 2023). Modalities of each utterance, zeros where one is missing, go
+through a bidirectional LSTM over the conversation. Two graphs join utterances at most two apart:
+the speaker graph, with a relation for each pair of speakers, and the temporal graph, with relations
+past, present and future. On each, a relational graph convolution (Schlichtkrull et al. 2018) and a
+graph convolution follow, then an LSTM over what was before and after them; both graphs' outputs are
+added. Linear layers predict the label and rebuild all features:
+
+    L = L_task + ||x' - x||^2 over missing parts.
+
+Mended: the public code reshapes the mask of the reconstruction in the wrong order, draws new masks
+for validation and test in every epoch, and validates on the test of IEMOCAP.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmdjax.methods.graph.losses import training_mask
+from mmdjax.methods.graph.modules import Prepared
+from mmdjax.methods.graph.phases import GROUPED
+from mmdjax.methods.graph.states import fitted
+from mmdjax.methods.graph.system import System, system_of
+from mmdjax.methods.graph.variants import PLAIN
+from mmdjax.methods.latent.initial import initial
+from mmdjax.methods.method import Completion, Method, Phase, options_group, register
+from mmdjax.methods.vector.base import padded, weighted_mean
+from mmdjax.runtime.compilation import shared
+from mmdjax.runtime.settings import field
+from mmdjax.training.settings import Training
+from mmdjax.training.step import Source
+from mmdjax.types import known_labels
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Options of GCNet.
+
+    Attributes:
+      width: of the first LSTM in each direction. convolution: of graph convolutions.
+      hidden: of the second LSTM in each direction, and of what both graphs add to.
+      window: how far apart utterances are joined.
+      dropout: of LSTMs' outputs.
+      reconstruction: weight of rebuilt features.
+      training: how it is trained; batches are of conversations.
+    """
+
+    width: int = field(200, low=1)
+    convolution: int = field(100, low=1)
+    hidden: int = field(500, low=1)
+    window: int = field(2, low=0)
+    dropout: float = field(0.5, low=0, below=1)
+    reconstruction: float = field(1.0, low=0)
+    training: Training = Training(  # noqa: RUF009
+        epochs=100, batch=32, warmup=20, weight_decay=1e-5
+    )
+
+
+class Sequence(nn.Module):
+    """A bidirectional LSTM over (B, N, D) of which (B,) utterances exist: (B, N, 2 width)."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x, lengths):
+        forward, backward = (nn.RNN(nn.OptimizedLSTMCell(self.width)) for _ in range(2))
+        return nn.Bidirectional(forward, backward)(x, seq_lengths=lengths)
+
+
+class Convolution(nn.Module):
+    """A graph convolution with a matrix for each relation, means over their neighbours, and the
+    sum over all neighbours after it."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, h, relations):
+        """h (B, N, D), relations (R, B, N, N) bool, of i to j -> (B, N, width)."""
+        weight = relations / jnp.maximum(relations.sum(-1, keepdims=True), 1)
+        messages = jnp.einsum("rbij,bjd->bird", weight, h).reshape(*h.shape[:2], -1)
+        h = nn.Dense(self.width, name="own")(h)
+        h = h + nn.Dense(self.width, use_bias=False, name="relations")(messages)
+        joined = relations.any(0).astype(h.dtype)
+        neighbours = nn.Dense(self.width, use_bias=False, name="neighbours")(joined @ h)
+        return nn.Dense(self.width, name="again")(h) + neighbours
+
+
+class Network(nn.Module):
+    """Outputs (B, N, outputs) and rebuilt features (B, N, M, C) of conversations."""
+
+    outputs: int
+    channels: tuple[int, ...]
+    speakers: int
+    width: int
+    convolution: int
+    hidden: int
+    window: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x, observed, speaker, valid, deterministic: bool = True):
+        """x: M arrays (B, N, C_m). observed (B, N, M), speaker (B, N), valid (B, N)."""
+        drop = nn.Dropout(self.dropout, deterministic=deterministic)
+        seen = [jnp.where(observed[..., m, None], v, 0.0) for m, v in enumerate(x)]
+        lengths = valid.sum(1)
+        h = drop(Sequence(self.width, name="first")(jnp.concatenate(seen, -1), lengths))
+        total = 0.0
+        for name, relations in related(speaker, valid, self.window, self.speakers).items():
+            g = Convolution(self.convolution, name=name)(h, relations)
+            g = Sequence(self.hidden, name=f"{name}_last")(jnp.concatenate([h, g], -1), lengths)
+            total += nn.relu(nn.Dense(self.hidden, name=f"{name}_out")(drop(g)))
+        outputs = nn.Dense(self.outputs, name="label")(total)
+        rebuilt = nn.Dense(sum(self.channels), name="features")(total)
+        parts = jnp.split(rebuilt, np.cumsum(self.channels)[:-1], -1)
+        flat = padded([part.reshape(-1, part.shape[-1]) for part in parts])
+        return outputs, flat.reshape(*outputs.shape[:2], *flat.shape[1:])
+
+
+def related(speaker, valid, window: int, speakers: int) -> dict[str, jax.Array]:
+    """Return the relations (R, B, N, N) bool of both graphs: utterance i is joined to j.
+
+    'temporal': j before, at and after i. 'speaker': i is of one speaker and j of another, for each
+    of the `speakers` squared pairs.
+    """
+    place = jnp.arange(speaker.shape[1])
+    offset = place - place[:, None]
+    near = (jnp.abs(offset) <= window) & valid[:, :, None] & valid[:, None]
+    order = jnp.stack([offset < 0, offset == 0, offset > 0])[:, None]
+    of = jax.nn.one_hot(speaker, speakers, dtype=bool).transpose(2, 0, 1)  # (S, B, N)
+    pairs = of[:, None, :, :, None] & of[None, :, :, None]
+    return {"temporal": near & order, "speaker": near & pairs.reshape(-1, *pairs.shape[2:])}
+
+
+def answered(network: Network, params, batch: Prepared, observed, deterministic=True, **rngs):
+    """Return what the network makes of B conversations under observed (B, N, M)."""
+    given = (batch.features, observed, batch.speaker, batch.graphs.valid)
+    return network.apply(params, *given, deterministic, **rngs)
+
+
+@shared
+def loss_of(network: Network, task, reconstruction: float):
+    """Return the loss of prediction and of rebuilt features, over utterances.
+
+    data: {'row' (B,) of 'all' (`Prepared`), 'labelled' (mean number of a conversation's utterances
+    with a label)}.
+    """
+
+    def loss(params, data, weight, key, frames):
+        key_mask, key_drop = jax.random.split(key)
+        batch = data["all"].at(data["row"], frames)
+        valid, observed = batch.graphs.valid, training_mask(key_mask, batch.present)
+        rngs = {"dropout": key_drop}
+        outputs, rebuilt = answered(network, params, batch, observed, False, rngs=rngs)
+        error = jnp.where(valid, task.losses(outputs, batch.label), 0.0).sum(1) / data["labelled"]
+        squares = [
+            ((rebuilt[:, :, m, : v.shape[-1]] - v) ** 2).mean(-1)
+            for m, v in enumerate(batch.features)
+        ]
+        hidden = batch.present & ~observed & valid[..., None]
+        missed = jnp.where(hidden, jnp.stack(squares, -1), 0.0).sum((1, 2))
+        missed /= jnp.maximum(hidden.sum((1, 2)), 1)
+        return weighted_mean(error + reconstruction * missed, weight)
+
+    return loss
+
+
+@shared
+def _compiled(network: Network):
+    """Return (params, data, rows, observed, count) -> outputs and rebuilt features."""
+
+    def of_rows(params, data, rows, observed, count):
+        made = answered(network, params, data.at(rows, count), observed[:, :count])
+        return jax.tree.map(lambda a: fitted(a, data.x.shape[1]), made)
+
+    return jax.jit(of_rows, static_argnames="count")
+
+
+@register("gcnet", label="GCNet", published="GCNet", options=Settings)
+class GCNet(Method):
+    """One pass of the network under whatever is missing."""
+
+    sees = "conversations"
+    companions = ("gsdnet", "linear_probe", "bayes", "bayes_alone")
+
+    @functools.cached_property
+    def system(self) -> System:
+        """The conversations, which GSDNet's methods share."""
+        graph = dataclasses.replace(self.config.graph, variant=PLAIN)
+        return system_of(dataclasses.replace(self.config, graph=graph), self.dataset, self.reporter)
+
+    @functools.cached_property
+    def network(self) -> Network:
+        """The network for this data set's modalities and speakers."""
+        options, data = self.config.gcnet, self.system.grouped.data
+        return Network(
+            self.task.outputs,
+            tuple(v.shape[-1] for v in data.features),
+            int(data.speaker.max()) + 1,
+            options.width,
+            options.convolution,
+            options.hidden,
+            options.window,
+            options.dropout,
+        )
+
+    @functools.cached_property
+    def phases(self) -> tuple[Phase, ...]:
+        """One phase, validated under every pattern and some missing rates."""
+        options, system = self.config.gcnet, self.system
+        grouped = system.grouped
+        rows = grouped.of_split["train"]
+        labelled = known_labels(grouped.splits["train"].label).sum() / len(rows)
+        common = {"all": grouped.data, "labelled": np.float32(labelled)}
+
+        def validate(params) -> float:
+            under = system.under("valid", system.validation_masks())
+            return self.error(params, *under)
+
+        return (
+            Phase(
+                name="gcnet",
+                title="GCNet",
+                reads=(*options_group(type(self)), *GROUPED),
+                settings=options.training,
+                loss=loss_of(self.network, self.task, options.reconstruction),
+                init=lambda key, params: self.initial(key),
+                load=lambda params, seed, place: (Source({"row": rows}, common), validate),
+                bucket=grouped.bucket[rows],
+                buckets=grouped.lengths,
+            ),
+        )
+
+    def initial(self, key):
+        """Return the network's initial parameters."""
+        batch = self.system.grouped.data.at(np.zeros(1, int), self.system.grouped.lengths[0])
+        given = (batch.features, batch.present, batch.speaker, batch.graphs.valid)
+        return initial(self.network)(key, *given)
+
+    def answers(self, params, conversation, observed):
+        """Return outputs (R, N, outputs) and rebuilt features (R, N, M, C) of R conversations.
+
+        Args:
+          conversation: (R,) rows of `Grouped.data`. observed: (R, N, M) bool.
+        """
+        call, data = _compiled(self.network), self.system.grouped.data
+        return self.system.in_batches(
+            conversation,
+            lambda count, rows: call(params, data, conversation[rows], observed[rows], count=count),
+        )
+
+    def error(self, params, conversation, observed) -> float:
+        """Return the mean prediction error over utterances that have a label."""
+        outputs, _ = self.answers(params, conversation, observed)
+        data = self.system.grouped.data
+        exists, label = (np.asarray(a)[conversation] for a in (data.graphs.valid, data.label))
+        return self.task.mean_error(self.task.read(outputs)[exists], label[exists])
+
+    @property
+    def completes(self) -> tuple[str, ...]:
+        """Completion and prediction are one pass of the network."""
+        return ("gcnet", "gcnet")
+
+    def complete(self, params, split, observed, draws, key, title) -> Completion:
+        """Run the network; `x` has outputs and rebuilt features with K = 1."""
+        under = self.system.under(split, observed.modalities)
+        made, grouped = self.answers(params["gcnet"], *under), self.system.grouped
+        shape = (len(observed.modalities), -1)
+        parts = [
+            np.stack([grouped.flat(split, a) for a in each.reshape(*shape, *each.shape[1:])])
+            for each in made
+        ]
+        named = zip(("outputs", "rebuilt"), parts, strict=True)
+        return Completion({name: part[:, :, None] for name, part in named}, observed)
+
+    def predict(self, params, split, completion: Completion) -> np.ndarray:
+        """Return predictions (Q, N, 1, ...)."""
+        return self.task.read(completion.x["outputs"])
+
+    def truth(self, params, split):
+        """Return the standardised features of each modality (N, 1, C_m), and where they exist."""
+        batch = self.system.grouped.splits[split]
+        return tuple((batch.features[m], batch.valid[m]) for m in self.modalities)
+
+    def compared(self, params, completion: Completion, modality: int) -> np.ndarray:
+        """Return rebuilt features of one modality, (Q, N, 1, 1, C_m)."""
+        columns = self.network.channels[modality]
+        return completion.x["rebuilt"][:, :, :, modality, None, :columns]
