@@ -13,7 +13,9 @@ from mmdjax.methods.method import phase_keys
 from mmdjax.runtime.progress import Reporter
 from tests.contracts.test_methods import config_of, dataset_of
 
+STEPS = 200
 NETWORK = Network(2, (4, 3), 2, 8, 6, 5, 2, 0.0)
+APPLY = jax.jit(NETWORK.apply)
 
 
 def conversations(rng, lengths):
@@ -45,24 +47,24 @@ def test_utterances_are_joined_within_the_window_by_order_and_speakers():
 
 def test_permuted_dialogues_give_permuted_answers(rng):
     given = conversations(rng, [6, 3, 5, 1])
-    params = NETWORK.init(jax.random.key(0), *given)
+    params = jax.jit(NETWORK.init)(jax.random.key(0), *given)
     order = np.array([2, 0, 3, 1])
-    expected = NETWORK.apply(params, *given)
-    got = NETWORK.apply(params, *jax.tree.map(lambda a: a[order], given))
+    expected = APPLY(params, *given)
+    got = APPLY(params, *jax.tree.map(lambda a: a[order], given))
     for a, b in zip(got, expected, strict=True):
         np.testing.assert_allclose(a, b[order], atol=1e-5)
 
 
 def test_utterances_that_do_not_exist_change_nothing(rng):
     x, observed, speaker, valid = conversations(rng, [6, 3])
-    params = NETWORK.init(jax.random.key(0), x, observed, speaker, valid)
+    params = jax.jit(NETWORK.init)(jax.random.key(0), x, observed, speaker, valid)
     other = tuple(np.where(valid[..., None], v, 9.0) for v in x)
     longer = jax.tree.map(
         lambda a: np.concatenate([a, np.ones_like(a[:, :2])], 1), (other, observed, speaker)
     )
     more = np.concatenate([valid, np.zeros((2, 2), bool)], 1)
-    expected = NETWORK.apply(params, x, observed, speaker, valid)
-    got = NETWORK.apply(params, *longer, more)
+    expected = APPLY(params, x, observed, speaker, valid)
+    got = APPLY(params, *longer, more)
     for a, b in zip(got, expected, strict=True):
         np.testing.assert_allclose(a[:, :6][valid], b[valid], atol=1e-5)
 
@@ -78,7 +80,7 @@ def test_conversations_are_learned_by_heart():
     source, _ = phase.load({}, 0, None)
     rows = source.rows["row"]
     data = {"row": jnp.asarray(rows)} | source.common
-    optimiser, weight = optax.adam(optax.cosine_decay_schedule(5e-3, 500)), jnp.ones(len(rows))
+    optimiser, weight = optax.adam(optax.cosine_decay_schedule(5e-3, STEPS)), jnp.ones(len(rows))
     start = phase.init(phase_keys(0, phase.name)[0], {})
 
     def step(carry, key):
@@ -88,7 +90,7 @@ def test_conversations_are_learned_by_heart():
         change, state = optimiser.update(gradient, state)
         return (optax.apply_updates(params, change), state), None
 
-    keys = jax.random.split(jax.random.key(0), 500)
+    keys = jax.random.split(jax.random.key(0), STEPS)
     carry = (start, optimiser.init(start))
     params = jax.jit(lambda carry: jax.lax.scan(step, carry, keys)[0][0])(carry)
     before, after = (method.error(p, *method.system.everything("train")) for p in (start, params))
