@@ -26,7 +26,6 @@ import numpy as np
 
 from mmdjax.methods.graph.losses import training_mask
 from mmdjax.methods.graph.modules import Prepared
-from mmdjax.methods.graph.phases import GROUPED
 from mmdjax.methods.graph.states import fitted
 from mmdjax.methods.graph.system import System, system_of
 from mmdjax.methods.graph.variants import PLAIN
@@ -228,7 +227,7 @@ class GCNet(Method):
             Phase(
                 name="gcnet",
                 title="GCNet",
-                reads=(*options_group(type(self)), *GROUPED),
+                reads=(*options_group(type(self)), "graph.lengths"),
                 settings=options.training,
                 loss=loss_of(self.network, self.task, options.reconstruction),
                 init=lambda key, params: self.initial(key),

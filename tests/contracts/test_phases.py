@@ -17,7 +17,9 @@ VALUES = configs.to_dict(configs.Config())
 TWO_STAGE = {"classifier", "score", "completions", "draws", "zero", "mean"}
 GSDNET = {"gsdnet_classifier", "gsdnet_score", "gsdnet_stage2", "gsdnet_mean"}
 MMIN = {"mmin_teacher", "mmin"}
-ALL = TWO_STAGE | GSDNET | MMIN | {"imder"}
+DCCA, DCCAE = {"dcca", "dcca_head"}, {"dccae", "dccae_head"}
+OTHERS = {"imder", "modality_dropout", "cra", "shaspec", "gcnet"}
+ALL = TWO_STAGE | GSDNET | MMIN | DCCA | DCCAE | OTHERS
 DRAWS, ON_DRAWS = {"score", "completions", "draws"}, {"completions", "draws"}
 # A change -> the phases that have to be done again for it. Phases of methods that are not here may
 # read what they like.
@@ -62,6 +64,13 @@ REDONE = {
     "graph.edge_width=8": {"gsdnet_score", "gsdnet_stage2"},
     "graph.beta=1.0": {"gsdnet_stage2"},
     "graph.published=MOSI": set(),
+    "graph.lengths=(64,)": GSDNET | {"gcnet"},
+    "gcnet.window=3": {"gcnet"},
+    "modality_dropout.token=False": {"modality_dropout"},
+    "cra.faithful=True": {"cra"},
+    "shaspec.common=1.0": {"shaspec"},
+    "dcca.outputs=8": DCCA,
+    "dccae.reconstruction=1.0": DCCAE,
     "mmin.width=8": MMIN,
     "mmin.training.epochs=3": MMIN,
     "evaluation.draws=2": set(),
