@@ -10,6 +10,7 @@ import numpy as np
 
 from mmdjax import config as configs
 from mmdjax import workdir
+from mmdjax.data.stored import is_stored
 from mmdjax.evaluation import availability, differences, findings, report, tables
 from mmdjax.evaluation.conditions import conditions_of
 from mmdjax.evaluation.evaluate import with_regrets
@@ -72,7 +73,9 @@ def report_run(
 def _tested(results, systems, dataset, config, places) -> dict:
     """Return how systems differ from the first one; keep all predictions in one file."""
     batch, predictions = dataset.splits["test"], {}
-    joined = {"label": np.asarray(batch.label), "id": np.asarray(batch.id).astype(str)}
+    joined = {"label": np.asarray(batch.label)}
+    if not is_stored(batch):  # names of others lie on the disk, in the same order
+        joined["id"] = np.asarray(batch.id).astype(str)
     for shown in results.systems:
         system = next(s for s in systems if s.name == shown.name)
         paths = {seed: system.predictions(seed) for seed in config.seeds}

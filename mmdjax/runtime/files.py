@@ -52,12 +52,20 @@ def locked(path: Path, wait: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """Yields the name of a temporary file beside `path`, which replaces it unless writing fails."""
+    """Yields the name of a temporary file beside `path`, which replaces it unless writing fails.
+
+    Raises:
+      OSError: it cannot be written, as on a full disk; it says which file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, f"cannot be written: {error.strerror}", str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
 

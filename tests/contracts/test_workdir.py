@@ -2,17 +2,20 @@
 
 import dataclasses
 import json
+import resource
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mmdjax import config as configs
 from mmdjax.config.resolve import systems_of
 from mmdjax.errors import UserError
 from mmdjax.methods.latent.phases import SCORE
-from mmdjax.runtime.files import locked
+from mmdjax.runtime.files import locked, save_arrays
 from mmdjax.workdir import CONTENT, DERIVED, Places, claim, opened
 
+LIMIT = resource.getrlimit(resource.RLIMIT_FSIZE)
 CONFIG = configs.Config()
 CHANGED = dataclasses.replace(CONFIG, rounds=2)
 
@@ -103,3 +106,13 @@ def test_a_field_that_a_run_did_not_know_had_its_default(tmp_path):
     claim(tmp_path, values)
     with pytest.raises(UserError, match=r"mmin\.width"):
         claim(tmp_path, values | {"mmin": values["mmin"] | {"width": 7}})
+
+
+def test_arrays_that_do_not_fit_say_which_file(tmp_path):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, LIMIT[1]))
+    try:
+        with pytest.raises(OSError, match="cannot be written") as error:
+            save_arrays(tmp_path / "draws.npz", x=np.zeros(10000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, LIMIT)
+    assert error.value.filename == str(tmp_path / "draws.npz") and not list(tmp_path.iterdir())

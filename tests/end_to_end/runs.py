@@ -38,7 +38,7 @@ def get_config():
 
 
 # Stands before a command whose files may not be larger than so many KiB.
-SMALL_FILES = ("bash", "-c", 'ulimit -f 4; exec "$@"', "limited")
+SMALL_FILES = ("bash", "-c", 'ulimit -f 8; exec "$@"', "limited")
 
 
 MAIN = ("-m", "mmdjax.main")
