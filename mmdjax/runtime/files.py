@@ -65,7 +65,8 @@ def replaced(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.filename is not None:
             raise
-        raise OSError(error.errno, f"cannot be written: {error.strerror}", str(path)) from None
+        reason = f"cannot be written: {error.strerror or error}"
+        raise OSError(error.errno, reason, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
 
