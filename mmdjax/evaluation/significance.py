@@ -71,9 +71,9 @@ def pseudo_values(score: Callable[[np.ndarray], float], groups: np.ndarray) -> n
 def difference(values: np.ndarray, level: float = LEVEL) -> Difference:
     """Return the mean of differences (S, G) with its interval and p-value.
 
-    The false-alarm rate of a test at 5 % lies between 3 and 7 %, whichever of the two sources
-    rules. With two seeds it is at most that: the weights of the quantiles are those of Cochran and
-    Cox (1957) there, since Satterthwaite's are too narrow.
+    The false-alarm rate of a test at 5 % lies between 3 and 7 % in simulations of either source and
+    of both (tests/numerics/test_significance.py). With two seeds it is at most that: the weights of
+    the quantiles are those of Cochran and Cox (1957) there, since Satterthwaite's are too narrow.
     """
     seeds, groups = values.shape
     mean = values.mean()

@@ -19,15 +19,13 @@ import dataclasses
 import functools
 
 import flax.linen as nn
-import jax
-import numpy as np
 
 from mmdjax.methods.method import register
 from mmdjax.methods.vector.base import (
     FeatureMethod,
     Vectors,
+    masked_loss,
     padded,
-    random_patterns,
     unmet,
     weighted_mean,
 )
@@ -91,17 +89,14 @@ def loss_of(network: Network, task, reconstruction: float, faithful: bool, patte
       patterns: availability patterns as nested tuples of bool.
     """
 
-    def loss(params, data, weight, key, frames):
-        key_pattern, key_dropout = jax.random.split(key)
+    def loss(params, data, observed, weight, rngs):
         x, present = data["x"], data["present"]
-        observed = random_patterns(key_pattern, np.array(patterns), present)
-        rngs = {"dropout": key_dropout}
         outputs, rebuilt = network.apply(params, x, observed, False, rngs=rngs)
         error = weighted_mean(unmet(x, rebuilt, present & ~observed), weight)
         error = error * weight.size if faithful else error
         return task.mean_loss(outputs, data["label"], weight) + reconstruction * error
 
-    return loss
+    return masked_loss(patterns, loss)
 
 
 @register("cra", label="CRA", published="CRA", options=Settings)

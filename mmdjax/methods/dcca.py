@@ -34,7 +34,7 @@ from mmdjax.runtime.compilation import shared
 from mmdjax.runtime.settings import field
 from mmdjax.training.settings import Training
 
-SEEN = 8192  # training utterances, at most, that normalisation and held-out directions are of
+SEEN = 8192  # training utterances, at most, that normalisation is of
 
 
 @dataclasses.dataclass(frozen=True)

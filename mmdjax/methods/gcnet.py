@@ -219,9 +219,9 @@ class GCNet(Method):
         labelled = known_labels(grouped.splits["train"].label).sum() / len(rows)
         common = {"all": grouped.data, "labelled": np.float32(labelled)}
 
-        def validate(params) -> float:
+        def load(params, seed, place):
             under = system.under("valid", system.validation_masks())
-            return self.error(params, *under)
+            return Source({"row": rows}, common), lambda current: self.error(current, *under)
 
         return (
             Phase(
@@ -231,7 +231,7 @@ class GCNet(Method):
                 settings=options.training,
                 loss=loss_of(self.network, self.task, options.reconstruction),
                 init=lambda key, params: self.initial(key),
-                load=lambda params, seed, place: (Source({"row": rows}, common), validate),
+                load=load,
                 bucket=grouped.bucket[rows],
                 buckets=grouped.lengths,
             ),

@@ -22,10 +22,9 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mmdjax.methods.method import register
-from mmdjax.methods.vector.base import VectorMethod, Vectors, random_patterns, weighted_mean
+from mmdjax.methods.vector.base import VectorMethod, Vectors, masked_loss, weighted_mean
 from mmdjax.methods.vector.networks import Cascade, Encoders, Head
 from mmdjax.runtime.compilation import shared
 from mmdjax.runtime.settings import field
@@ -118,13 +117,11 @@ def student_loss(teacher: Teacher, student: Student, task, forward: float, cycle
       pats: availability patterns as nested tuples of bool.
     """
 
-    def loss(params, data, weight, key, frames):
-        key_pattern, key_dropout = jax.random.split(key)
+    def loss(params, data, observed, weight, rngs):
         x, present = data["x"], data["present"]
-        observed = random_patterns(key_pattern, np.array(pats), present)
         _, target = teacher.apply(jax.lax.stop_gradient(data["teacher"]), x, present)
         outputs, imagined, back, seen = student.apply(
-            params, x, observed, False, method="everything", rngs={"dropout": key_dropout}
+            params, x, observed, False, method="everything", rngs=rngs
         )
         missing = (present & ~observed)[..., None]  # what is to be imagined has to be known
         count = jnp.maximum(missing.sum((1, 2)), 1) * target.shape[-1]
@@ -133,7 +130,7 @@ def student_loss(teacher: Teacher, student: Student, task, forward: float, cycle
         rebuilt = weighted_mean(forward * imagination + cycle * way_back, weight)
         return task.mean_loss(outputs, data["label"], weight) + rebuilt
 
-    return loss
+    return masked_loss(pats, loss)
 
 
 @register("mmin", label="MMIN", published="MMIN", options=Settings)

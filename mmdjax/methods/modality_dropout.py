@@ -14,12 +14,10 @@ import dataclasses
 import functools
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mmdjax.methods.method import register
-from mmdjax.methods.vector.base import VectorMethod, Vectors, random_patterns
+from mmdjax.methods.vector.base import VectorMethod, Vectors, masked_loss
 from mmdjax.methods.vector.networks import Encoders, Head
 from mmdjax.runtime.compilation import shared
 from mmdjax.runtime.settings import field
@@ -72,14 +70,11 @@ def loss_of(network: Fusion, task, patterns):
       patterns: availability patterns as nested tuples of bool.
     """
 
-    def loss(params, data, weight, key, frames):
-        key_pattern, key_dropout = jax.random.split(key)
-        observed = random_patterns(key_pattern, np.array(patterns), data["present"])
-        rngs = {"dropout": key_dropout}
+    def loss(params, data, observed, weight, rngs):
         outputs, _ = network.apply(params, data["x"], observed, False, rngs=rngs)
         return task.mean_loss(outputs, data["label"], weight)
 
-    return loss
+    return masked_loss(patterns, loss)
 
 
 @register("modality_dropout", label="modality dropout", options=Settings)

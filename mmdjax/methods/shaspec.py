@@ -22,13 +22,12 @@ import dataclasses
 import functools
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from mmdjax.methods.method import register
-from mmdjax.methods.vector.base import VectorMethod, Vectors, random_patterns, weighted_mean
+from mmdjax.methods.vector.base import VectorMethod, Vectors, masked_loss, weighted_mean
 from mmdjax.methods.vector.networks import Head
 from mmdjax.runtime.compilation import shared
 from mmdjax.runtime.settings import field
@@ -129,17 +128,14 @@ def loss_of(network: Network, task, common: float, specific: float, patterns):
       patterns: availability patterns as nested tuples of bool.
     """
 
-    def loss(params, data, weight, key, frames):
-        key_pattern, key_dropout = jax.random.split(key)
-        observed = random_patterns(key_pattern, np.array(patterns), data["present"])
-        rngs = {"dropout": key_dropout}
+    def loss(params, data, observed, weight, rngs):
         outputs, _, shared_features, logits = network.apply(
             params, data["x"], observed, False, method="everything", rngs=rngs
         )
         beside = common * apart(shared_features, observed) + specific * misnamed(logits, observed)
         return task.mean_loss(outputs, data["label"], weight) + weighted_mean(beside, weight)
 
-    return loss
+    return masked_loss(patterns, loss)
 
 
 @register("shaspec", label="ShaSpec", published="ShaSpec", options=Settings)

@@ -28,6 +28,7 @@ __all__ = [
     "FeatureMethod",
     "VectorMethod",
     "Vectors",
+    "masked_loss",
     "padded",
     "random_patterns",
     "unmet",
@@ -42,6 +43,22 @@ def random_patterns(key, patterns: np.ndarray, present):
     (B, M); see `mmdjax.types.hidden`."""
     index = jax.random.randint(key, (len(present),), 0, len(patterns))
     return hidden(jnp.asarray(patterns)[index], present)
+
+
+def masked_loss(patterns: tuple[tuple[bool, ...], ...], of: Callable) -> Callable:
+    """Return the loss of a phase under a random availability pattern of each utterance.
+
+    Args:
+      patterns: see `VectorMethod.conditions`.
+      of: (params, data, observed (B, M), weight, rngs) -> scalar; rngs: of dropout.
+    """
+
+    def loss(params, data, weight, key, frames):
+        key_pattern, key_dropout = jax.random.split(key)
+        observed = random_patterns(key_pattern, np.array(patterns), data["present"])
+        return of(params, data, observed, weight, {"dropout": key_dropout})
+
+    return loss
 
 
 def unmet(x: Vectors, rebuilt, hidden) -> jax.Array:
