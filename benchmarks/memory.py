@@ -1,7 +1,7 @@
 """Memory of training and evaluation against the number of utterances.
 
 Command: python -m benchmarks.memory --workdir=DIR [--sizes=10000,100000,1000000] [--smoke]
-Time: 35 minutes on one of two cores, and some 4 GB on the disk.
+Time: 20 minutes on two cores, and some 4 GB on the disk.
 
 Each run is `python -m mmdjax.main` in a process of its own: synthetic utterances are made on the
 fly, prepared as array_record, and the two-stage system, zero (trained) and the linear probe are
