@@ -61,6 +61,8 @@ TINY_OPTIONS = {
     "shaspec": VECTORS,
     "dcca": VIEWS,
     "dccae": VIEWS,
+    "dicmor": {"steps": 2, "hidden": 8, "training": ONCE},
+    "mctn": {"width": 4, "frames": 4, "training": ONCE},
     "gcnet": {"convolution": 4, "hidden": 8} | VECTORS,
 }
 

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.data import moments, stored
@@ -74,12 +75,22 @@ class Dataset:
         """The splits with zero mean and unit deviation per channel of the training split."""
         return standardise(self.splits)
 
-    @functools.cached_property
+    @property
     def pooled(self) -> Dataset:
         """The same utterances with one vector a modality: the mean over frames that exist."""
-        if all(x.shape[1] == 1 for x in self.splits["train"].features.values()):
+        return self.resampled(1)
+
+    def resampled(self, frames: int) -> Dataset:
+        """Return the same utterances with so many frames a modality, see `segments`."""
+        features = self.splits["train"].features
+        if frames == 1 and all(x.shape[1] == 1 for x in features.values()):
             return self
-        return Dataset({name: pooled(b) for name, b in self.splits.items()}, self.task, "")
+
+        def make() -> Dataset:
+            splits = {name: resampled(b, frames) for name, b in self.splits.items()}
+            return Dataset(splits, self.task, "")
+
+        return self.shared(("resampled", frames), make)
 
     def pooled_few(self, most: int) -> Dataset:
         """Return `pooled`, of a training split that is not in memory at most so many utterances,
@@ -91,19 +102,42 @@ class Dataset:
         return Dataset(self.pooled.splits | {"train": few}, self.task, "")
 
 
-def pooled(batch: Batch) -> Batch:
-    """Return the utterances with the mean over valid frames as their only frame."""
-    return stored.applied(_pooled, batch)
+def resampled(batch: Batch, frames: int) -> Batch:
+    """Return the utterances with so many frames a modality, see `segments`."""
+
+    def of_rows(batch: Batch, rows: np.ndarray) -> Batch:
+        features, valid = {}, {}
+        for m, x in batch.features.items():
+            exists = batch.valid[m]
+            last = exists.shape[1] - np.argmax(exists[:, ::-1], axis=1)
+            x, some = segments(x, exists, np.where(exists.any(1), last, 0), frames)
+            features[m], valid[m] = x.astype(np.float32), some
+        return dataclasses.replace(batch, features=features, valid=valid)
+
+    return stored.applied(of_rows, batch)
 
 
-def _pooled(batch: Batch, rows: np.ndarray) -> Batch:
-    features = {}
-    for m, x in batch.features.items():
-        exists = batch.valid[m][..., None]
-        total = np.where(exists, x, 0.0).sum(1, keepdims=True)
-        features[m] = (total / np.maximum(exists.sum(1, keepdims=True), 1)).astype(np.float32)
-    valid = {m: v.any(1, keepdims=True) for m, v in batch.valid.items()}
-    return dataclasses.replace(batch, features=features, valid=valid)
+def segments(x, known, length, frames: int):
+    """Return the means over equal parts of each utterance, one part a frame; of an utterance
+    that is shorter, frames are repeated. One frame is the mean over all.
+
+    Args:
+      x: (N, T, C), numpy or jax. known: (N, T) bool, frames that are averaged. length: (N,).
+
+    Returns:
+      (N, frames, C), 0 where no frame of a part is known; (N, frames) bool, where some is.
+    """
+    part, time = np.arange(frames), np.arange(x.shape[1])
+    start = part * length[:, None] // frames
+    end = ((part + 1) * length[:, None] // frames).clip(start + 1)
+    inside = (time >= start[..., None]) & (time < end[..., None]) & known[:, None]
+    count = inside.sum(-1)
+    total = inside.astype(x.dtype) @ _where(known[..., None], x, 0)
+    return total / count.clip(1)[..., None], count > 0
+
+
+def _where(condition, x, other):
+    return (np if isinstance(x, np.ndarray) else jnp).where(condition, x, other)
 
 
 def scaling(train: Batch) -> dict[str, tuple[np.ndarray, np.ndarray]]:

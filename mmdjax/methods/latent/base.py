@@ -65,6 +65,10 @@ class LatentMethod(Space):
         """Return the score networks' parameters, stacked over M; None where nothing is drawn."""
         return params.get("score")
 
+    def served_with(self, params) -> dict:
+        """Return the arrays that a served model completes with; see `latent.served`."""
+        raise NotImplementedError
+
     def predictor(self, params) -> dict:
         """Return {'fusion', and 'decoder' where there is one}."""
         return {k: v for k, v in params[self.predicts].items() if k in ("fusion", "decoder")}
@@ -167,6 +171,10 @@ class DrawingMethod(LatentMethod):
         modules = build(config, modalities)
         prepare(make_drawer(modules, config.diffusion), modules, config)
 
+    def served_with(self, params) -> dict:
+        """Return the score networks, and the times of a draw."""
+        return {"score": self.score(params), "grid": self.drawer.grid}
+
     def complete_latents(
         self, params, z, given, observed, draws, key, title, rows=None
     ) -> Completion:
@@ -204,6 +212,10 @@ class ConstantMethod(LatentMethod):
     def completes(self) -> tuple[str, ...]:
         """The constant depends on the encoders."""
         return (self.fill, "classifier")
+
+    def served_with(self, params) -> dict:
+        """Return the constant, of standardised latents."""
+        return {"constant": self.constant(self.fill, self.scale(params))}
 
     def complete_latents(
         self, params, z, given, observed, draws, key, title, rows=None

@@ -192,8 +192,7 @@ def served(method, params, seed: int) -> Served:
     It is fitted to the training split and chosen on the validation split.
 
     Args:
-      method: `methods.latent.base.LatentMethod`; what it completes with is its `score`, or a
-        constant, its `fill`.
+      method: `methods.latent.base.LatentMethod`; what it completes with is its `served_with`.
       params: phase -> its parameters.
     """
     scale, score = method.scale(params), method.score(params)
@@ -218,10 +217,7 @@ def served(method, params, seed: int) -> Served:
         "features": {m: decoder.weights for m, decoder in decoders.items()},
         "bounds": bounds,
     }
-    if score is not None:
-        arrays |= {"score": score, "grid": method.drawer.grid}
-    elif hasattr(method, "fill"):
-        arrays["constant"] = method.constant(method.fill, scale)
+    arrays |= method.served_with(params)
     explained = {m: decoder.explained for m, decoder in decoders.items()}
     facts = {
         "frame_gaps": score is not None and method.config.diffusion.frame_gaps > 0,

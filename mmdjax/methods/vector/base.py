@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmdjax.data.dataset import Dataset
 from mmdjax.methods.batches import in_batches
 from mmdjax.methods.latent.initial import initial
 from mmdjax.methods.latent.losses import weighted_mean
@@ -87,9 +89,11 @@ class VectorMethod(Method):
 
     Class attributes:
       predicts: the phase whose parameters the network has.
+      reads: fields of the config that phases depend on, beside the method's own options.
     """
 
     predicts = ""
+    reads: ClassVar[tuple[str, ...]] = ()
     serving = "mmdjax.methods.vector.served"
 
     @classmethod
@@ -97,6 +101,16 @@ class VectorMethod(Method):
         """Return the network: (x, observed (B, M), deterministic=True) -> outputs (B, outputs),
         embedding (B, M, D) of the completed utterance. x: `Vectors`."""
         raise NotImplementedError
+
+    @classmethod
+    def frames_of(cls, config) -> int:
+        """Return how many frames utterances are brought to; of one frame the vector is left."""
+        return 1
+
+    @functools.cached_property
+    def view(self) -> Dataset:
+        """The data as the method reads them, not standardised."""
+        return self.dataset.resampled(self.frames_of(self.config))
 
     def of_network(self, params):
         """Return the variables of `network`, from phase -> parameters."""
@@ -114,11 +128,11 @@ class VectorMethod(Method):
 
     @functools.cached_property
     def vectors(self) -> dict[str, tuple[np.ndarray, ...]]:
-        """Split -> standardised vectors of each modality, (N, C_m)."""
-        splits = self.dataset.pooled.standardised
+        """Split -> standardised vectors of each modality, (N, C_m), or frames (N, F, C_m)."""
+        part = slice(None) if self.frames_of(self.config) > 1 else 0
         return {
-            name: tuple(batch.features[m][:, 0] for m in self.modalities)
-            for name, batch in splits.items()
+            name: tuple(batch.features[m][:, part] for m in self.modalities)
+            for name, batch in self.view.standardised.items()
         }
 
     def initial(self, network: nn.Module, key):
@@ -155,7 +169,7 @@ class VectorMethod(Method):
         return Phase(
             name=name,
             title=title,
-            reads=options_group(type(self)),
+            reads=options_group(type(self)) + self.reads,
             settings=settings,
             loss=loss,
             init=init,
@@ -181,7 +195,8 @@ class VectorMethod(Method):
     def outputs(self, network: nn.Module, params, split: str, observed: np.ndarray):
         """Return outputs (Q, N, outputs) and embeddings (Q, N, M, D) under observed (Q, N, M)."""
         x, conditions = self.vectors[split], len(observed)
-        flat = [np.tile(v, (conditions, 1)) for v in x] + [observed.reshape(-1, len(x))]
+        flat = [np.tile(v, (conditions,) + (1,) * (v.ndim - 1)) for v in x]
+        flat.append(observed.reshape(-1, len(x)))
         call = _compiled(network)
         outputs, embedding = in_batches(
             lambda *columns: call(params, columns[:-1], columns[-1]),

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from mmdjax.data.dataset import segments
 from mmdjax.methods import served as shared
 from mmdjax.methods.method import Served, of_name
 from mmdjax.methods.served import Encoded, Route
@@ -23,9 +24,11 @@ class VectorRoute(Route):
 
     Attributes:
       network: see `VectorMethod.network`.
+      frames: see `VectorMethod.frames_of`.
     """
 
     network: nn.Module
+    frames: int
     features: ClassVar[bool] = False
 
     def encode(self, parameters: Mapping, features, said, beside) -> Encoded:
@@ -34,15 +37,13 @@ class VectorRoute(Route):
         observed = shared.observed_frames(features, lengths)
         vectors, known = [], []
         for m in self.modalities:
-            seen = observed[m][..., None]
-            count = jnp.maximum(observed[m].sum(1), 1)[:, None]
             # -inf is a known defect of openSMILE's files; training reads it as the mean, too.
             x = jnp.where(jnp.isneginf(features[m]), parameters["mean"][m], features[m])
-            pooled = jnp.where(seen, x, 0.0).sum(1) / count
-            here = observed[m].any(1)
-            x = shared.standardised(parameters, m, pooled, here)
-            vectors.append(jnp.where(here[:, None], x, 0.0))
-            known.append(here)
+            x, some = segments(x, observed[m], lengths[m], self.frames)
+            x = shared.standardised(parameters, m, x, some)
+            x = jnp.where(some[..., None], x, 0.0)
+            vectors.append(x[:, 0] if self.frames == 1 else x)
+            known.append(some.any(1))
         known = jnp.stack(known, 1)
         rows = jnp.ones(known.shape[0], jnp.int32)
         code = known @ (1 << np.arange(len(self.modalities)))
@@ -63,7 +64,9 @@ class VectorRoute(Route):
 
 def route(config, modalities: tuple[str, ...], task) -> VectorRoute:
     """Return the route of a config (`mmdjax.config.Config`) with a method of vectors."""
-    return VectorRoute(modalities, task, of_name(config.method).build(config, modalities, task))
+    cls = of_name(config.method)
+    network = cls.build(config, modalities, task)
+    return VectorRoute(modalities, task, network, cls.frames_of(config))
 
 
 def served(method, params, seed: int) -> Served:
@@ -75,5 +78,5 @@ def served(method, params, seed: int) -> Served:
     name, masks = method.predicts, method.every_pattern("valid")
     variables = method.of_network(params)
     name, bounds = shared.choose(method, params, seed, masks, {name: variables})
-    arrays = shared.scaling(method.dataset.pooled) | {"network": variables, "bounds": bounds}
+    arrays = shared.scaling(method.view) | {"network": variables, "bounds": bounds}
     return Served(arrays, {}, {"frame_gaps": True, "predictor": name, "lengths": [1]})

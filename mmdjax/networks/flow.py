@@ -1,0 +1,96 @@
+"""Normalising flows of latent frames: Glow's steps (Kingma & Dhariwal 2018) over channels.
+
+A step is an activation normalisation, an invertible 1x1 convolution, that is one matrix for all
+frames, and an affine coupling. The matrix is kept as P L U with the fixed permutation P that
+reverses channels, so that its determinant is the product of U's diagonal and its inverse is two
+triangular systems; at the start it is P. A coupling multiplies by 1/2 to 1: without a lower bound
+(Glow has none) the inverse overflows where it is asked for what no forward pass has given.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.scipy.linalg import solve_triangular
+
+SHIFT = 2.0  # couplings start as multiplication by (1 + sigmoid(2)) / 2 = 0.94
+
+
+class Step(nn.Module):
+    """One invertible step of x (..., D).
+
+    Attributes:
+      channels: D, at least 2.
+      hidden: width of the coupling's two hidden layers.
+    """
+
+    channels: int
+    hidden: int = 64
+
+    def setup(self):
+        shape, zeros = (self.channels,), nn.initializers.zeros
+        self.bias = self.param("bias", zeros, shape)
+        self.log_scale = self.param("log_scale", zeros, shape)
+        self.lower = self.param("lower", zeros, shape * 2)
+        self.upper = self.param("upper", zeros, shape * 2)
+        self.log_diagonal = self.param("log_diagonal", zeros, shape)
+        self.layers = [nn.Dense(self.hidden) for _ in range(2)]
+        moved = self.channels - self.channels // 2
+        self.out = nn.Dense(2 * moved, kernel_init=zeros)
+
+    def triangles(self) -> tuple[jax.Array, jax.Array]:
+        """Return L, with ones on its diagonal, and U."""
+        lower = jnp.tril(self.lower, -1) + jnp.eye(self.channels)
+        return lower, jnp.triu(self.upper, 1) + jnp.diag(jnp.exp(self.log_diagonal))
+
+    def coupling(self, kept):
+        """Return log scale and shift of the other channels."""
+        h = kept
+        for layer in self.layers:
+            h = nn.relu(layer(h))
+        log_scale, shift = jnp.split(self.out(h), 2, axis=-1)
+        return jnp.log((1 + nn.sigmoid(log_scale + SHIFT)) / 2), shift
+
+    def __call__(self, x):
+        """Return y (..., D), and the logarithm (...) of the absolute determinant of dy / dx."""
+        lower, upper = self.triangles()
+        x = (x + self.bias) * jnp.exp(self.log_scale)
+        x = x[..., ::-1] @ lower @ upper
+        kept, moved = jnp.split(x, [self.channels // 2], axis=-1)
+        log_scale, shift = self.coupling(kept)
+        y = jnp.concatenate([kept, (moved + shift) * jnp.exp(log_scale)], axis=-1)
+        fixed = self.log_scale.sum() + self.log_diagonal.sum()
+        return y, fixed + log_scale.sum(-1)
+
+    def inverse(self, y):
+        """Return x (..., D) of y."""
+        kept, moved = jnp.split(y, [self.channels // 2], axis=-1)
+        log_scale, shift = self.coupling(kept)
+        x = jnp.concatenate([kept, moved * jnp.exp(-log_scale) - shift], axis=-1)
+        lower, upper = self.triangles()
+        identity = jnp.eye(self.channels)
+        back = solve_triangular(upper, identity) @ solve_triangular(lower, identity, lower=True)
+        return (x @ back)[..., ::-1] * jnp.exp(-self.log_scale) - self.bias
+
+
+def init(step: Step, steps: int, key):
+    """Return the parameters of a flow, stacked over its steps."""
+    x = jnp.zeros((1, step.channels))
+    return jax.vmap(lambda k: step.init(k, x))(jax.random.split(key, steps))
+
+
+def forward(step: Step, params, x):
+    """Return z (..., D) of x, and the logarithm (...) of the absolute determinant of dz / dx."""
+
+    def body(carry, params):
+        y, more = step.apply(params, carry[0])
+        return (y, carry[1] + more), None
+
+    return jax.lax.scan(body, (x, jnp.zeros(x.shape[:-1])), params)[0]
+
+
+def inverse(step: Step, params, z):
+    """Return x (..., D) of z."""
+    body = lambda y, params: (step.apply(params, y, method="inverse"), None)  # noqa: E731
+    return jax.lax.scan(body, z, params, reverse=True)[0]
