@@ -33,8 +33,9 @@ def check(config) -> None:
     for rate in (*config.evaluation.rates, config.training_rate):
         check_rate(rate, len(names))
     # Every generator on a few samples, so that training does not end with a refusal.
-    for name, rate in config.evaluation.generators():
-        observed_frames(name, {m: np.ones((4, 8), bool) for m in names}, rate, 0, label=np.zeros(4))
+    for name, rate, settings in config.evaluation.generators():
+        valid = {m: np.ones((4, 8), bool) for m in names}
+        observed_frames(name, valid, rate, 0, label=np.zeros(4), **settings)
     _check_networks(config)
 
 

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmdjax.config import from_dict, to_dict
+from mmdjax.data.missing.gaps import FRAMES
 from mmdjax.errors import UserError, require
 from mmdjax.methods.method import FORMER, Method, of_name, registry
 
+PICKED = ", epoch picked on test"  # behind the name of a system whose epoch is
 YARDSTICKS = ("linear_probe", "bayes")  # of every comparison, where they apply
 
 
@@ -63,12 +65,24 @@ def systems_of(config) -> list[Resolved]:
         systems.append(system)
     for refusal in filter(None, map(_refusal, systems)):
         raise refusal
-    return systems
+    return [_picked(system, on_test=False) for system in systems]
+
+
+def picked_on_test(system: Resolved) -> Resolved:
+    """Return the system whose epochs are picked on test data (`Evaluation.as_published`)."""
+    return _picked(dataclasses.replace(system, name=system.name + PICKED), on_test=True)
+
+
+def _picked(system: Resolved, on_test: bool) -> Resolved:
+    evaluation = dataclasses.replace(system.config.evaluation, as_published=on_test)
+    return dataclasses.replace(
+        system, config=dataclasses.replace(system.config, evaluation=evaluation)
+    )
 
 
 def main_system(config) -> Resolved:
     """Return the system that a run without a comparison is about."""
-    return _system(config, config.method)
+    return _picked(_system(config, config.method), on_test=False)
 
 
 def _refusal(system: Resolved) -> UserError | None:
@@ -77,10 +91,9 @@ def _refusal(system: Resolved) -> UserError | None:
     try:
         method.check(config)
         able = ", ".join(name for name, other in registry().items() if other.gaps)
-        problem = (
-            f"config.evaluation.gaps with method {method.name!r}, which takes whole modalities"
-        )
-        require(not config.evaluation.gaps or method.gaps or method.yardstick, problem, able)
+        inside = any(name in FRAMES for name, *_ in config.evaluation.generators())
+        problem = f"config.evaluation.gaps inside modalities with method {method.name!r}"
+        require(not inside or method.gaps or method.yardstick, problem, able)
     except UserError as error:
         return error
     return None

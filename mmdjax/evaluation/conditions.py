@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmdjax.data.missing.gaps import observed_frames
+from mmdjax.data.missing.gaps import FRAMES, observed_frames
 from mmdjax.data.missing.patterns import pattern_name, random_mask
 from mmdjax.data.stored import is_stored
 from mmdjax.errors import UserError
@@ -72,12 +72,14 @@ def conditions_of(dataset, evaluation, seed: int, split: str = "test") -> list[C
     if evaluation.gaps and is_stored(batch):
         problem = f"config.evaluation.gaps with a {split} split of {rows} utterances"
         raise UserError(f"{problem}, beyond config.data.buffer; give a larger buffer, or no gaps")
-    for name, rate in evaluation.generators():
+    for name, rate, settings in evaluation.generators():
         # Generators that depend on the label take one number an utterance; without a label, which
         # nothing is measured against, any.
         label = np.nan_to_num(np.asarray(batch.label, np.float32).reshape(rows, -1)[:, 0])
-        frames = observed_frames(name, batch.valid, rate, seed, label=label)
+        frames = observed_frames(name, batch.valid, rate, seed, label=label, **settings)
         some = np.stack([frames[m].any(1) for m in names], axis=1)
-        observed = Observed(some[None], {m: f[None] for m, f in frames.items()})
-        result.append(Condition("gaps", f"{name} {rate:g}", observed, some.any(1)))
+        # Methods that take whole modalities are given these like those of a missing rate.
+        parts = {m: f[None] for m, f in frames.items()} if name in FRAMES else None
+        each = "/".join(f"{r:g}" for r in settings.get("rates", (rate,)))
+        result.append(Condition("gaps", f"{name} {each}", Observed(some[None], parts), some.any(1)))
     return result

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mmdjax.config.resolve import PICKED
 from mmdjax.evaluation.differences import Tested
 from mmdjax.evaluation.tables import (
     AVERAGE,
@@ -172,6 +173,31 @@ def _certainty(tested: Tested | None) -> str:
     if tested is None or tested.difference.seeds < 2:
         return word
     return f"{word} (p {'< 0.001' if tested.p < 0.001 else f'= {tested.p:.3f}'})"
+
+
+def picked_table(results: Results) -> Table:
+    """Return the headline of each trained system with its epoch picked on validation data, as
+    everywhere else, and on test data, as several published systems pick it."""
+    if results.picked is None:
+        return [], []
+    name, body = results.task.headline, []
+    entry, on_test = metric(name), results.picked.by_system("fixed", AVERAGE, name)
+    for system in results.systems:
+        twin = system.name + PICKED
+        if twin not in on_test:
+            continue
+        ours, theirs = (
+            of.values[Key(s, "fixed", AVERAGE, name)]
+            for of, s in ((results, system.name), (results.picked, twin))
+        )
+        gain = entry.scale * np.array([theirs[seed] - ours[seed] for seed in ours])
+        digits = entry.digits + (entry.unit == "")
+        stats = [stat_of([*values.values()]) for values in (ours, theirs)]
+        cells = [cell(name, stat) for stat in stats]
+        body.append([system.label, *cells, f"{gain.mean():+z.{digits}f}"])
+    unit = " (points)" if entry.unit else ""
+    heads = ["epoch picked on validation", "on test, as published", f"flatters by{unit}"]
+    return ["system", *heads], body
 
 
 def _phases(results: Results) -> dict[tuple[str, tuple], list[str]]:

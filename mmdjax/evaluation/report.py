@@ -117,6 +117,8 @@ def _blocks(results: Results, context: Context, printed: Mapping[str, str]) -> l
         ("Results", [("table", f"Mean over {findings.counted(results)}", *main), figure("systems"),
                      ("table", f"Differences to {results.systems[0].name}",
                       *findings.difference_table(results)),
+                     ("table", f"{metric(name).title(arrow=True)} by where the epoch is picked",
+                      *findings.picked_table(results)),
                      figure("quality_and_time"),
                      ("table", "Further metrics, mean over patterns",
                       *findings.averages(results, further))]),

@@ -20,16 +20,17 @@ from mmdjax.training.train import Trained, train
 
 
 def report_run(
-    config, systems, dataset, places, costs, extra, minutes: float, reporter
+    config, systems, twins, dataset, places, costs, extra, minutes: float, reporter
 ) -> list[dict]:
     """Write the report of a run's systems; return all rows of results.json.
 
     Args:
       config: `mmdjax.config.Config`. systems: `mmdjax.run.System`s, all of them evaluated.
+      twins: those of them that are trained, with the epoch picked on test; () for none.
       costs: of `costs.draw_costs`. extra: of `sections_of`. minutes: that the command took.
     """
     rows, history = [], {}
-    for system in systems:
+    for system in (*systems, *twins):
         for seed in config.seeds:
             saved = json.loads(system.results(seed).read_text())
             # Systems that are the same but for their name share a file.
@@ -52,7 +53,10 @@ def report_run(
         rows, shown, dataset.task, dataset.modalities, config.comparison.complete
     )
     tested = _tested(results, systems, dataset, config, places)
-    results = dataclasses.replace(results, tested=tested)
+    picked = tables.results(
+        rows, list(map(shown_of, twins)), dataset.task, dataset.modalities, results.complete
+    )
+    results = dataclasses.replace(results, tested=tested, picked=picked)
     context = report.Context(
         title=config.title,
         config=configs.to_dict(config),

@@ -85,6 +85,8 @@ class Results:
       rates: nominal rate of the random protocol -> realised rate, in rising order.
       counted: protocol -> the conditions that its average is over.
       tested: (protocol, system) -> `differences.Tested`, where predictions were kept.
+      picked: results of the same systems with their epoch picked on test data, in the order of
+        those of `systems` that are trained; None where they were not asked for.
     """
 
     values: Values
@@ -95,6 +97,7 @@ class Results:
     rates: Mapping[str, float]
     counted: Mapping[str, Sequence[str]]
     tested: Mapping[tuple[str, str], Tested] = dataclasses.field(default_factory=dict)
+    picked: Results | None = None
 
     @functools.cached_property
     def summary(self) -> dict[Key, Stat]:

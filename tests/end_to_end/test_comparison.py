@@ -204,3 +204,26 @@ def test_published_numbers_are_the_papers():
     assert metrics == pytest.approx([0.864, 0.863, 0.454])
     networks = {r["network"]: r["parameters_M"] for r in published.efficiency()}
     assert networks["ScoreTransformer1D"] == 3.2 and networks["DiT"] == 9.3
+
+
+def test_epochs_picked_on_test_stand_beside_those_of_validation_and_change_nothing(done, tmp_path):
+    _, rows = done
+    systems = [s for s in SYSTEMS if s["name"] in ("DDIM 3", "zeros")]
+    evaluation = VALUES["evaluation"] | {"as_published": True}
+    values = VALUES | {"evaluation": evaluation}
+    values["comparison"] = VALUES["comparison"] | {"systems": systems, "pictures": 0}
+    both = run(configs.from_dict(values), tmp_path)
+    names = {s["name"] for s in systems}
+
+    for name in names:
+        of_run = [sorted(without_times(select(r, system=name))) for r in (both, rows)]
+        assert of_run[0] and of_run[0] == of_run[1]
+    twins = {f"{name}, epoch picked on test" for name in names}
+    assert twins <= {r["system"] for r in both}
+    text = (tmp_path / "report.md").read_text()
+    assert "on test, as published" in text and "flatters by" in text
+    assert not any(f"| {twin} |" in text for twin in twins)
+    saved = [json.loads(p.read_text()) for p in tmp_path.glob("systems/*/seed_0.json")]
+    curves = [of["history"]["stage 1, classifier"] for of in saved if of["history"]]
+    assert len({json.dumps(c["valid"]) for c in curves}) == 2  # of validation, and of test data
+    assert len({json.dumps(c["train"]) for c in curves}) == 1

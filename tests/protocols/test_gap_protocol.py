@@ -66,7 +66,7 @@ def test_every_method_is_measured_under_every_kind_of_gap(evaluated, config, tin
     }
     # A probe of whole modalities cannot be given some frames of one.
     able = set(METHODS) - {"linear_probe"}
-    assert found == {(m, c) for m in able for c in ("burst 0.4", "correlated 0.3")}
+    assert found == {(m, "burst 0.4") for m in able} | {(m, "correlated 0.3") for m in METHODS}
     again = conditions_of(tiny_dataset, config.evaluation, 3)[-2:]
     rows = evaluate([member("two_stage", config, tiny_dataset)], again, 3)["two_stage"]
     assert scores(rows) == scores(evaluated["two_stage"])
@@ -88,10 +88,11 @@ def test_masks_are_kept_and_say_how_much_is_missing(conditions, tiny_dataset):
 @pytest.mark.parametrize("name", ["two_stage", "zero_trained", "bayes"])
 def test_hidden_frames_change_no_number(name, gap, evaluated, config, tiny_dataset, conditions):
     test, condition = tiny_dataset.splits["test"], conditions[gap]
-    hidden = {
-        m: np.where(condition.observed.frames[m][0][..., None], x, np.nan)
-        for m, x in test.features.items()
-    }
+    seen, garbage = condition.observed.frames, np.nan
+    if seen is None:  # answers are those of patterns, which other utterances are asked for
+        parts, garbage = condition.observed.modalities.transpose(2, 0, 1)[..., None], 50.0
+        seen = dict(zip(test.features, parts, strict=True))
+    hidden = {m: np.where(seen[m][0][..., None], x, garbage) for m, x in test.features.items()}
     splits = tiny_dataset.splits | {"test": Batch(hidden, test.valid, test.label, test.id)}
     spoiled = Dataset(splits, tiny_dataset.task, "spoiled", tiny_dataset.optimum)
     with jax.debug_nans(False):
@@ -131,3 +132,23 @@ def test_gaps_that_cannot_be_are_refused_before_anything_is_trained(gaps, frame_
     with pytest.raises(UserError) as refused:
         systems_of(configs.from_dict(values))
     assert all(word in str(refused.value) for word in words), refused.value
+
+
+def test_each_modality_may_have_a_missing_rate_of_its_own(tiny_dataset):
+    """As in MissBench; whole modalities, so that every method takes it."""
+    rates = (0.1, 0.4, 0.7)
+    evaluation = configs.Evaluation(gaps=("imbalanced=0.1,0.4,0.7",), rates=())
+    condition = conditions_of(tiny_dataset, evaluation, 3)[-1]
+    assert condition.name == "imbalanced 0.1/0.4/0.7" and condition.observed.frames is None
+    valid = {m: np.ones((4000, 2), bool) for m in tiny_dataset.modalities}
+    frames = observed_frames("imbalanced", valid, 0.4, 3, rates=rates)
+    missing = [1 - f.any(1).mean() for f in frames.values()]
+    np.testing.assert_allclose(missing, rates, atol=0.02)
+    some = np.stack([f.any(1) for f in frames.values()], 1)[: len(condition.counted)]
+    np.testing.assert_array_equal(condition.observed.modalities[0], some)
+
+
+@pytest.mark.parametrize("gaps", ["burst=0.1,0.2,0.3", "imbalanced=0.1,0.2", "imbalanced=a"])
+def test_rates_that_fit_no_generator_are_refused(gaps):
+    with pytest.raises(UserError, match="allowed"):
+        configs.from_dict(TINY | {"evaluation": {"gaps": (gaps,)}})

@@ -147,7 +147,7 @@ class DrawingMethod(LatentMethod):
         from mmdjax.data.missing.gaps import FRAMES
 
         diffusion = config.diffusion
-        for name, _ in config.evaluation.generators():
+        for name, *_ in config.evaluation.generators():
             if name in FRAMES and not diffusion.frame_gaps:
                 raise UserError(
                     f"config.evaluation.gaps has {name!r}, which drops frames, and the score "
