@@ -21,11 +21,16 @@ def get_config(size: str, title: str, tables, systems, complete: bool = False):
         raise ValueError(f"size {size!r} is unknown; allowed: {', '.join(SIZES)}")
     config = smoke() if size == "smoke" else real()
     config.title = f"{title}, {'CMU-MOSI layout' if size == 'real' else 'synthetic, small'}"
+    compare(config, tables, systems, complete)
+    return config
+
+
+def compare(config, tables, systems, complete: bool) -> None:
+    """Make a config a comparison; see `get_config`."""
     config.comparison.tables = tables
     config.comparison.complete = complete
     fields = ("name", "published", "changes", "method")
     config.comparison.systems = tuple(dict(zip(fields, s, strict=False)) for s in systems)
-    return config
 
 
 def smoke():
