@@ -25,8 +25,8 @@ from mmdjax.runtime.files import load_arrays, locked, save_arrays, write_json
 HOW = ("mesh", "save_seconds", "keep_last")
 CONTENT = "data_fingerprint"
 # What depends on all of a config, made anew from checkpoints where --force changes it.
-DERIVED = ("masks", "systems", "figures", "pictures", "model")
-DERIVED += ("results.json", "draw_costs.json", "report.md", "report.html")
+DERIVED = ("masks", "systems", "figures", "tables", "pictures", "model")
+DERIVED += ("results.json", "predictions.npz", "draw_costs.json", "report.md", "report.html")
 
 
 class Places(NamedTuple):

@@ -1,4 +1,4 @@
-"""Every baseline of the field beside the two-stage system (thesis tables 6.9 to 6.11, GSDNet's 1, 2).
+"""Every baseline of the field beside the two-stage system (tables 6.9 to 6.11 of the thesis).
 
 Command: python -m mmdjax.main --config=configs/experiments/sota.py:smoke --workdir=runs/sota
 Time: TODO

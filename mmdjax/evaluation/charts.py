@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from mmdjax.evaluation.figures import INK, QUIET, RULE, blank, brief, colours, name_points, tidy
+from mmdjax.evaluation.rank_chart import rank_chart
 from mmdjax.evaluation.tables import AVERAGE, OPTIMUM, Key, Results, Stat, cell
 from mmdjax.tasks import metric
 
@@ -46,6 +47,8 @@ def charts(
                 "prediction averages its draws and takes as many times as long."
             )
             figures["quality_and_time"] = (quality_against_time(results, timed, costs), caption)
+        if (ranks := rank_chart(results, "fixed")) is not None:
+            figures["ranks"] = ranks
     if name in results.measured("fixed"):
         caption = (
             "By observed modalities. Whiskers, where systems are few: one standard deviation over "

@@ -200,7 +200,9 @@ def _draw_losses(ax: Axes, curves: Mapping, hidden: str, alone: bool) -> list[fl
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG at 150 dots an inch, atomically."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
-    write_bytes(path, buffer.getvalue())
+    """Write a PNG at 150 dots an inch, and the same as vectors in a PDF beside it, atomically."""
+    metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None}}
+    for kind, about in metadata.items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=kind, dpi=150, metadata=about)
+        write_bytes(path.with_suffix(f".{kind}"), buffer.getvalue())

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from mmdjax.evaluation import figures, tables
+from mmdjax.evaluation import exported, figures, tables
 from mmdjax.runtime.files import write_bytes
 
 # h1, text | h2, text | lead, text | list, items | pairs, mapping | details, summary, text
@@ -97,7 +97,8 @@ def _html(block: Block, images: Mapping[str, str]) -> str:
 def write_pages(
     workdir: Path, title: str, blocks: Sequence[Block], drawn: Mapping[str, Figure]
 ) -> Path:
-    """Write `report.md`, `report.html` (returned) and `figures/*.png`, each atomically.
+    """Write `report.md`, `report.html` (returned), `figures/*.png` and `*.pdf`, and every table as
+    `tables/*.csv` and `*.tex`, each atomically.
 
     Args:
       drawn: name -> figure, of the blocks' figures.
@@ -114,6 +115,9 @@ def write_pages(
         *(_html(block, images) for block in blocks),
         f"<script>\n{SCRIPT}</script></body></html>",
     ]
+    exported.write_tables(
+        Path(workdir) / "tables", [block[1:] for block in blocks if block[0] == "table"]
+    )
     text = "\n\n".join(map(_markdown, blocks))
     for name, content in (("report.md", text), ("report.html", "\n".join(page))):
         write_bytes(Path(workdir) / name, f"{content}\n".encode(errors="replace"))

@@ -75,7 +75,7 @@ class Context(NamedTuple):
 
 
 def write_report(folder: Path, results: Results, context: Context) -> Path:
-    """Write `report.md`, `report.html` (returned) and `figures/*.png`, each atomically."""
+    """Write `report.md`, `report.html` (returned), `figures/` and `tables/`."""
     context = context._replace(costs={name: cost for name, cost in context.costs.items() if cost})
     names, dataset = beside.chosen(context.config, context.comparison, results.modalities)
     if not any(m in beside.METRICS for m in results.measured("fixed") | results.measured("random")):
@@ -115,6 +115,7 @@ def _blocks(results: Results, context: Context, printed: Mapping[str, str]) -> l
     text = json.dumps(context.config, indent=2, default=str, ensure_ascii=False)
     sections = [
         ("Results", [("table", f"Mean over {findings.counted(results)}", *main), figure("systems"),
+                     figure("ranks"),
                      ("table", f"Differences to {results.systems[0].name}",
                       *findings.difference_table(results)),
                      ("table", f"{metric(name).title(arrow=True)} by where the epoch is picked",

@@ -16,6 +16,7 @@ from mmdjax.evaluation.conditions import conditions_of
 from mmdjax.evaluation.evaluate import with_regrets
 from mmdjax.runtime.files import load_arrays, save_arrays
 from mmdjax.runtime.machine import machine
+from mmdjax.tasks import metric
 from mmdjax.training.train import Trained, train
 
 
@@ -35,7 +36,7 @@ def report_run(
             saved = json.loads(system.results(seed).read_text())
             # Systems that are the same but for their name share a file.
             rows += [r | {"system": system.name} for r in saved["rows"]]
-            for phase, curves in saved["history"].items():
+            for phase, curves in saved["history"].items() if system not in twins else ():
                 # Phases of one title that differ are told apart by the system.
                 title = f"{phase}, seed {seed}"
                 if history.setdefault(title, curves) != curves:
@@ -52,11 +53,18 @@ def report_run(
     results = tables.results(
         rows, shown, dataset.task, dataset.modalities, config.comparison.complete
     )
-    tested = _tested(results, systems, dataset, config, places)
+    predictions = _kept(results, systems, dataset, config, places)
+    batch, task = dataset.splits["test"], dataset.task
+    whole = batch.talk.conversation if batch.talk is not None else None
+    protocols = {p: c for p, c in results.counted.items() if p != "imputation"}
+    pseudo = differences.pseudo(task, np.asarray(batch.label), whole, predictions, protocols)
+    yardsticks = [s.name for s in results.systems if s.yardstick]
+    tested = differences.tested(pseudo, yardsticks)
+    ranks = differences.ranked(pseudo, metric(task.headline).higher, yardsticks)
     picked = tables.results(
         rows, list(map(shown_of, twins)), dataset.task, dataset.modalities, results.complete
     )
-    results = dataclasses.replace(results, tested=tested, picked=picked)
+    results = dataclasses.replace(results, tested=tested, ranks=ranks, picked=picked)
     context = report.Context(
         title=config.title,
         config=configs.to_dict(config),
@@ -74,8 +82,8 @@ def report_run(
     return rows
 
 
-def _tested(results, systems, dataset, config, places) -> dict:
-    """Return how systems differ from the first one; keep all predictions in one file."""
+def _kept(results, systems, dataset, config, places) -> dict:
+    """Return system -> seed -> its predictions; keep all of them in one file."""
     batch, predictions = dataset.splits["test"], {}
     joined = {"label": np.asarray(batch.label)}
     if not is_stored(batch):  # names of others lie on the disk, in the same order
@@ -88,12 +96,7 @@ def _tested(results, systems, dataset, config, places) -> dict:
         for seed, arrays in of_seeds.items():
             joined |= {f"{shown.name}/seed {seed}/{name}": a for name, a in arrays.items()}
     save_arrays(places.folder / "predictions.npz", **joined)
-    protocols = {p: c for p, c in results.counted.items() if p != "imputation"}
-    whole = batch.talk.conversation if batch.talk is not None else None
-    yardsticks = [s.name for s in results.systems if s.yardstick]
-    return differences.tested(
-        dataset.task, joined["label"], whole, predictions, protocols, yardsticks
-    )
+    return predictions
 
 
 def shown_of(system) -> tables.Shown:

@@ -19,6 +19,7 @@ from rich.text import Text
 from mmdjax.data.missing.patterns import pattern_name
 from mmdjax.data.missing.patterns import patterns as patterns_of
 from mmdjax.evaluation.differences import Tested
+from mmdjax.evaluation.significance import Rank
 from mmdjax.tasks import Task, metric
 
 
@@ -85,6 +86,7 @@ class Results:
       rates: nominal rate of the random protocol -> realised rate, in rising order.
       counted: protocol -> the conditions that its average is over.
       tested: (protocol, system) -> `differences.Tested`, where predictions were kept.
+      ranks: (protocol, system) -> its `significance.Rank`, likewise; none of yardsticks.
       picked: results of the same systems with their epoch picked on test data, in the order of
         those of `systems` that are trained; None where they were not asked for.
     """
@@ -97,6 +99,7 @@ class Results:
     rates: Mapping[str, float]
     counted: Mapping[str, Sequence[str]]
     tested: Mapping[tuple[str, str], Tested] = dataclasses.field(default_factory=dict)
+    ranks: Mapping[tuple[str, str], Rank] = dataclasses.field(default_factory=dict)
     picked: Results | None = None
 
     @functools.cached_property

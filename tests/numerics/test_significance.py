@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mmdjax.evaluation import differences
+from mmdjax.evaluation import differences, significance
 from mmdjax.evaluation.significance import difference, groups_of, holm, pseudo_values
 from mmdjax.tasks.classification import Classification
 from mmdjax.tasks.multi_label import MultiLabel
@@ -129,7 +129,8 @@ def test_systems_of_a_run_are_told_apart_by_what_they_predicted():
     for seed in of["same"]:
         of["same"][seed]["fixed b"][50:] = np.nan  # not measured there
     counted = {"fixed": ["a", "b"], "random": ["0.3"], "gaps": []}
-    found = differences.tested(Regression(1, 5), label, None, of, counted, ("probe",))
+    pseudo = differences.pseudo(Regression(1, 5), label, None, of, counted)
+    found = differences.tested(pseudo, ("probe",))
     assert set(found) == {("fixed", s) for s in ("same", "worse", "probe")}
     assert found["fixed", "worse"].p < 0.01 < 0.05 < found["fixed", "same"].p
     assert found["fixed", "worse"].p == pytest.approx(2 * found["fixed", "worse"].difference.p)
@@ -139,10 +140,24 @@ def test_systems_of_a_run_are_told_apart_by_what_they_predicted():
         for s in ("first", "worse")
     ]
     one_seed = {s: {0: each[0]} for s, each in of.items()}
-    alone = differences.tested(Regression(1, 5), label, None, one_seed, {"fixed": ["a", "b"]})
+    both = {"fixed": ["a", "b"]}
+    alone = differences.tested(differences.pseudo(Regression(1, 5), label, None, one_seed, both))
     difference = alone["fixed", "worse"].difference
     assert difference.mean == pytest.approx(errors[1] - errors[0], rel=0.05)
     assert difference.seeds == 1
+    ranks = differences.ranked(pseudo, False, ("probe",))
+    assert set(ranks) == {("fixed", s) for s in ("first", "same", "worse")}
+    assert ranks["fixed", "worse"] == (3, 3, 3)
+    for name in ("first", "same"):
+        assert ranks["fixed", name].low == 1 and ranks["fixed", name].high == 2
+
+
+def test_ranks_are_means_over_conditions_and_equal_values_share_one():
+    values = np.zeros((3, 2, 2, 8))
+    values[0, :, 0], values[1, :, 1] = 1.0, 1.0  # each the best of one condition
+    ranks = significance.mean_ranks(values)
+    assert [rank.mean for rank in ranks] == [1.75, 1.75, 2.5]
+    assert all(rank.low == rank.mean == rank.high for rank in ranks)
 
 
 TASKS = {

@@ -73,7 +73,10 @@ def test_report_files(tmp_path):
     found = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
     names = ("systems", "per_pattern", "rate_acc2_nonzero", "rate_mae", "loss")
     # Exactly these: no temporary file is left.
-    assert found == {"report.md", "report.html", *(f"figures/{n}.png" for n in names)}
+    tables = {f for f in found if f.startswith("tables/")}
+    pictures = {f"figures/{n}.{kind}" for n in names for kind in ("png", "pdf")}
+    assert found - tables == {"report.md", "report.html"} | pictures
+    assert {f.rpartition(".")[2] for f in tables} == {"csv", "tex"} and len(tables) > 10
     assert all((tmp_path / f"figures/{n}.png").read_bytes().startswith(b"\x89PNG") for n in names)
     html = page.read_text()
     checker = check_html(html)
