@@ -58,7 +58,7 @@ class Settings:
     steps: int = field(32, low=1)
     hidden: int = field(64, low=1)
     weight: float = field(0.1, low=0)
-    training: Training = Training(epochs=40, batch=64, warmup=20)  # noqa: RUF009
+    training: Training = Training(epochs=40, batch=128, warmup=20)  # noqa: RUF009
 
 
 def memberships(task, label: np.ndarray) -> np.ndarray:

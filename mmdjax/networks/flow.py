@@ -1,9 +1,9 @@
 """Normalising flows of latent frames: Glow's steps (Kingma & Dhariwal 2018) over channels.
 
 A step is an activation normalisation, an invertible 1x1 convolution, that is one matrix for all
-frames, and an affine coupling. The matrix is kept as P L U with the fixed permutation P that
-reverses channels, so that its determinant is the product of U's diagonal and its inverse is two
-triangular systems; at the start it is P. A coupling multiplies by 1/2 to 1: without a lower bound
+frames, and an affine coupling. The matrix is kept as P L U S, with the fixed permutation P that
+reverses channels, unit triangular L and U and a positive diagonal S, of which its determinant is
+the product; at the start it is P. A coupling multiplies by 1/2 to 1: without a lower bound
 (Glow has none) the inverse overflows where it is asked for what no forward pass has given.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
 
 SHIFT = 2.0  # couplings start as multiplication by (1 + sigmoid(2)) / 2 = 0.94
 
@@ -40,9 +39,8 @@ class Step(nn.Module):
         self.out = nn.Dense(2 * moved, kernel_init=zeros)
 
     def triangles(self) -> tuple[jax.Array, jax.Array]:
-        """Return L, with ones on its diagonal, and U."""
-        lower = jnp.tril(self.lower, -1) + jnp.eye(self.channels)
-        return lower, jnp.triu(self.upper, 1) + jnp.diag(jnp.exp(self.log_diagonal))
+        """Return L and U without their diagonals, which are ones."""
+        return jnp.tril(self.lower, -1), jnp.triu(self.upper, 1)
 
     def coupling(self, kept):
         """Return log scale and shift of the other channels."""
@@ -56,7 +54,9 @@ class Step(nn.Module):
         """Return y (..., D), and the logarithm (...) of the absolute determinant of dy / dx."""
         lower, upper = self.triangles()
         x = (x + self.bias) * jnp.exp(self.log_scale)
-        x = x[..., ::-1] @ lower @ upper
+        x = x[..., ::-1]
+        x = x + x @ lower
+        x = (x + x @ upper) * jnp.exp(self.log_diagonal)
         kept, moved = jnp.split(x, [self.channels // 2], axis=-1)
         log_scale, shift = self.coupling(kept)
         y = jnp.concatenate([kept, (moved + shift) * jnp.exp(log_scale)], axis=-1)
@@ -69,9 +69,23 @@ class Step(nn.Module):
         log_scale, shift = self.coupling(kept)
         x = jnp.concatenate([kept, moved * jnp.exp(-log_scale) - shift], axis=-1)
         lower, upper = self.triangles()
-        identity = jnp.eye(self.channels)
-        back = solve_triangular(upper, identity) @ solve_triangular(lower, identity, lower=True)
-        return (x @ back)[..., ::-1] * jnp.exp(-self.log_scale) - self.bias
+        x = x * jnp.exp(-self.log_diagonal)
+        x = (x @ unit_inverse(upper) @ unit_inverse(lower))[..., ::-1]
+        return x * jnp.exp(-self.log_scale) - self.bias
+
+
+def unit_inverse(triangle):
+    """Return the inverse of I + N, for a strictly triangular N (D, D).
+
+    N is nilpotent, so that the series of (-N)^k ends; it is (I - N)(I + N^2)(I + N^4) ..., in
+    products alone, which are faster than triangular systems inside a loop.
+    """
+    power, identity = -triangle, jnp.eye(len(triangle))
+    result, reach = identity + power, 2
+    while reach < len(triangle):
+        power = power @ power
+        result, reach = result @ (identity + power), 2 * reach
+    return result
 
 
 def init(step: Step, steps: int, key):
