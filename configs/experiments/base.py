@@ -82,5 +82,5 @@ def unet(size: str) -> tuple[str, ...]:
 def imder(size: str) -> tuple[str, ...]:
     """The one-stage system; on vectors ('digits', 'video') with the transformer, since a U-Net's
     convolutions over time have nothing to see."""
-    network = unet(size) if size in SIZES else ("diffusion.recipe=imder",)
+    network = unet(size) if size in SIZES else ("diffusion.recipe=imder", "evaluation.batch=128")
     return ("method=imder", "diffusion.sde=ve", "diffusion.coupling=independent", *network)

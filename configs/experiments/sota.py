@@ -70,7 +70,8 @@ def get_config(size: str = "smoke"):
     config.evaluation.gaps = ("imbalanced=0.1,0.4,0.7",)
     # The one stage draws at every step, which takes most of its time.
     config.imder_training.update(config.classifier_training)
-    config.imder_training.epochs, config.imder_training.passes = 30, 1
+    config.imder_training.epochs, config.imder_training.passes = 12, 1
+    config.imder_training.batch = 32
     base.compare(config, (), [(name, "", *rest) for name, _, *rest in systems(size)], True)
     config.title = "State of the art, " + {"digits": "digits", "video": "MOSEI videos"}[size]
     return config

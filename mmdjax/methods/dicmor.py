@@ -11,7 +11,7 @@ channel-attention decoder and the fusion follow, as in the two-stage system. Enc
 its first stage, and stay as they are.
 
 Mended: the public forward pass leaves out the activation normalisation and the invertible
-convolution, so that half of the channels are copied; it needs the label to complete; a whole batch
+convolution, so that half of the channels are copied (`faithful=True` does so, too); it needs the label to complete; a whole batch
 has one availability pattern. Chosen here, where the paper is silent: the merging convolution starts
 at the mean of the transfers; classes of a number are seven equal parts of its range, as of
 sentiment; several labels add up their Gaussians' means. Utterances without a label are left out.
@@ -51,12 +51,14 @@ class Settings:
 
     Attributes:
       steps: of each flow. hidden: width of their couplings.
+      faithful: half of the channels are copied, as in the published code.
       weight: of likelihood and reconstruction beside the task's loss.
       training: how flows, decoder and fusion are trained, after the first stage.
     """
 
     steps: int = field(32, low=1)
     hidden: int = field(64, low=1)
+    faithful: bool = False
     weight: float = field(0.1, low=0)
     training: Training = Training(epochs=40, batch=128, warmup=20)  # noqa: RUF009
 
@@ -191,7 +193,8 @@ class DistributionConsistent(LatentMethod):
     @classmethod
     def step_of(cls, config) -> flow.Step:
         """Return one step of the flows."""
-        return flow.Step(config.latents.channels, config.dicmor.hidden)
+        options = config.dicmor
+        return flow.Step(config.latents.channels, options.hidden, not options.faithful)
 
     @functools.cached_property
     def step(self) -> flow.Step:

@@ -14,7 +14,7 @@ the observed modality with the smallest error on validation data: the published 
 is chosen beforehand, has none for others.
 
 Mended: in the public code the forget gate reuses the input gate, and outputs end in tanh, which no
-standardised feature beyond 1 can be reached by; a port of it recurs over the batch and is fed the
+standardised feature beyond 1 can be reached by (`faithful=True` keeps the tanh); a port of it recurs over the batch and is fed the
 target it has to write. What was written is not fed back: of a linear output the LSTM's own state
 holds it. Utterances are brought to a fixed number of frames, means over equal parts.
 """
@@ -43,6 +43,7 @@ class Settings:
       width: of LSTMs.
       frames: that utterances are brought to, `latents.frames` at most.
       translation, cycle: weights of both errors.
+      faithful: what is written ends in tanh.
       training: how it is trained.
     """
 
@@ -50,6 +51,7 @@ class Settings:
     frames: int = field(8, low=1)
     translation: float = field(0.1, low=0)
     cycle: float = field(0.1, low=0)
+    faithful: bool = False
     training: Training = Training(epochs=100, batch=32, warmup=20)  # noqa: RUF009
 
 
@@ -93,17 +95,20 @@ class Translator(nn.Module):
 
 
 class Chain(nn.Module):
-    """The system of one source."""
+    """The system of one source; what it writes is bounded by tanh if `bounded`."""
 
     outputs: int
     width: int
+    bounded: bool = False
 
     @nn.compact
     def __call__(self, x):
         """x (B, M, F, C), the source first -> outputs (B, outputs), and the source after a cycle
         with the translated targets, (B, M, F, C)."""
         modalities, channels = x.shape[1], x.shape[-1]
-        write = [nn.Dense(channels, name=f"write_{m}") for m in range(modalities)]
+        layers = [nn.Dense(channels, name=f"write_{m}") for m in range(modalities)]
+        bound = nn.tanh if self.bounded else lambda x: x
+        write = [lambda h, layer=layer: bound(layer(h)) for layer in layers]
         pair = Translator(self.width, name="pair_1")
         joint, written = pair(nn.Dense(self.width, name="read_0")(x[:, 0]))
         made = [write[1](written)]
@@ -126,10 +131,11 @@ class Network(nn.Module):
     outputs: int
     modalities: int
     width: int
+    bounded: bool = False
 
     def setup(self):
         chains = nn.vmap(Chain, variable_axes={"params": 0}, split_rngs={"params": True})
-        self.chains = chains(self.outputs, self.width)
+        self.chains = chains(self.outputs, self.width, self.bounded)
 
     def __call__(self, x: Vectors, observed, deterministic: bool = True):
         """Return both."""
@@ -192,7 +198,8 @@ class CyclicTranslations(VectorMethod):
     @classmethod
     def build(cls, config, modalities, task) -> Network:
         """Return the network."""
-        return Network(task.outputs, len(modalities), config.mctn.width)
+        options = config.mctn
+        return Network(task.outputs, len(modalities), options.width, options.faithful)
 
     @classmethod
     def frames_of(cls, config) -> int:

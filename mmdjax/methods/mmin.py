@@ -9,7 +9,7 @@ autoencoders predict the label, and a second cascade leads back (eq. 4):
     L = L_task + 4 ||h' - h||^2 over missing parts + 2 ||h'' - sg(encoder(x))||^2.
 
 Mended: where a modality is present its published target is the teacher's embedding of zeros, here
-it has none; the target is computed without the teacher's dropout, where the published teacher and
+it has none (`faithful=True` keeps it); the target is computed without the teacher's dropout, where the published teacher and
 student have masks of their own. Encoders are those of the utterance vectors (two layers), not the
 paper's LSTM and TextCNN; the optimiser is the house's (AdamW) instead of Adam with beta1 = 0.5.
 """
@@ -40,6 +40,7 @@ class Settings:
       blocks: autoencoders of each cascade.
       dropout: of encoders and classifiers.
       forward, cycle: weights of imagination and of the way back.
+      faithful: what is present is to be imagined as the teacher's embedding of zeros, too.
       teacher, training: how the two stages are trained.
     """
 
@@ -48,6 +49,7 @@ class Settings:
     dropout: float = field(0.3, low=0, below=1)
     forward: float = field(4.0, low=0)
     cycle: float = field(2.0, low=0)
+    faithful: bool = False
     teacher: Training = Training(epochs=60, batch=128, warmup=20)  # noqa: RUF009
     training: Training = Training(epochs=60, batch=128, warmup=20)  # noqa: RUF009
 
@@ -110,7 +112,7 @@ def teacher_loss(teacher: Teacher, task):
 
 
 @shared
-def student_loss(teacher: Teacher, student: Student, task, forward: float, cycle: float, pats):
+def student_loss(teacher: Teacher, student: Student, task, options: Settings, pats):
     """Return the loss of imagination; data has 'teacher', its parameters, beside the rows.
 
     Args:
@@ -119,16 +121,17 @@ def student_loss(teacher: Teacher, student: Student, task, forward: float, cycle
 
     def loss(params, data, observed, weight, rngs):
         x, present = data["x"], data["present"]
-        _, target = teacher.apply(jax.lax.stop_gradient(data["teacher"]), x, present)
+        missing = present & ~observed  # what is to be imagined has to be known
+        _, target = teacher.apply(jax.lax.stop_gradient(data["teacher"]), x, missing)
         outputs, imagined, back, seen = student.apply(
             params, x, observed, False, method="everything", rngs=rngs
         )
-        missing = (present & ~observed)[..., None]  # what is to be imagined has to be known
-        count = jnp.maximum(missing.sum((1, 2)), 1) * target.shape[-1]
-        imagination = jnp.where(missing, (imagined - target) ** 2, 0.0).sum((1, 2)) / count
+        counted = (missing | options.faithful)[..., None]
+        count = jnp.maximum(counted.sum((1, 2)), 1) * target.shape[-1]
+        imagination = jnp.where(counted, (imagined - target) ** 2, 0.0).sum((1, 2)) / count
         way_back = ((back - jax.lax.stop_gradient(seen)) ** 2).mean((1, 2))
-        rebuilt = weighted_mean(forward * imagination + cycle * way_back, weight)
-        return task.mean_loss(outputs, data["label"], weight) + rebuilt
+        beside = options.forward * imagination + options.cycle * way_back
+        return task.mean_loss(outputs, data["label"], weight) + weighted_mean(beside, weight)
 
     return masked_loss(pats, loss)
 
@@ -171,14 +174,7 @@ class Imagination(VectorMethod):
                 "mmin",
                 "MMIN",
                 options.training,
-                student_loss(
-                    teacher,
-                    self.network,
-                    self.task,
-                    options.forward,
-                    options.cycle,
-                    self.conditions,
-                ),
+                student_loss(teacher, self.network, self.task, options, self.conditions),
                 start,
                 lambda params, _: self.error(self.network, params, every),
                 lambda params: {"teacher": params["mmin_teacher"]},

@@ -22,10 +22,13 @@ class Step(nn.Module):
     Attributes:
       channels: D, at least 2.
       hidden: width of the coupling's two hidden layers.
+      mixes: False leaves out normalisation and matrix, so that the first half of the channels
+        stays as it is in every step.
     """
 
     channels: int
     hidden: int = 64
+    mixes: bool = True
 
     def setup(self):
         shape, zeros = (self.channels,), nn.initializers.zeros
@@ -52,15 +55,16 @@ class Step(nn.Module):
 
     def __call__(self, x):
         """Return y (..., D), and the logarithm (...) of the absolute determinant of dy / dx."""
-        lower, upper = self.triangles()
-        x = (x + self.bias) * jnp.exp(self.log_scale)
-        x = x[..., ::-1]
-        x = x + x @ lower
-        x = (x + x @ upper) * jnp.exp(self.log_diagonal)
+        fixed = 0.0
+        if self.mixes:
+            lower, upper = self.triangles()
+            x = ((x + self.bias) * jnp.exp(self.log_scale))[..., ::-1]
+            x = x + x @ lower
+            x = (x + x @ upper) * jnp.exp(self.log_diagonal)
+            fixed = self.log_scale.sum() + self.log_diagonal.sum()
         kept, moved = jnp.split(x, [self.channels // 2], axis=-1)
         log_scale, shift = self.coupling(kept)
         y = jnp.concatenate([kept, (moved + shift) * jnp.exp(log_scale)], axis=-1)
-        fixed = self.log_scale.sum() + self.log_diagonal.sum()
         return y, fixed + log_scale.sum(-1)
 
     def inverse(self, y):
@@ -68,6 +72,8 @@ class Step(nn.Module):
         kept, moved = jnp.split(y, [self.channels // 2], axis=-1)
         log_scale, shift = self.coupling(kept)
         x = jnp.concatenate([kept, moved * jnp.exp(-log_scale) - shift], axis=-1)
+        if not self.mixes:
+            return x
         lower, upper = self.triangles()
         x = x * jnp.exp(-self.log_diagonal)
         x = (x @ unit_inverse(upper) @ unit_inverse(lower))[..., ::-1]

@@ -49,3 +49,15 @@ def test_every_channel_is_transformed():
     x = jax.random.normal(jax.random.key(9), (50, 6))
     z, _ = flow.forward(step, params, x)
     assert (np.abs(z[:, :, None] - x[:, None]).max(0) > 0.1).all()
+
+
+def test_without_mixing_the_first_half_is_copied_and_the_rest_still_inverted():
+    step = flow.Step(6, hidden=16, mixes=False)
+    params = moved(flow.init(step, 3, jax.random.key(0)), 1)
+    x = jax.random.normal(jax.random.key(9), (7, 6))
+    z, volume = flow.forward(step, params, x)
+    np.testing.assert_array_equal(z[:, :3], x[:, :3])
+    assert float(jnp.abs(z[:, 3:] - x[:, 3:]).min()) > 0
+    np.testing.assert_allclose(flow.inverse(step, params, z), x, atol=2e-5)
+    jacobian = jax.vmap(jax.jacfwd(lambda v: flow.forward(step, params, v)[0]))(x)
+    np.testing.assert_allclose(volume, np.linalg.slogdet(jacobian)[1], atol=2e-5)

@@ -84,3 +84,16 @@ def test_segments_are_means_over_equal_parts(module):
     np.testing.assert_allclose(got[2], x[2, [0, 0, 1]])  # repeated
     whole, _ = segments(*(module.asarray(a) for a in (x, known, length)), 1)
     np.testing.assert_allclose(whole[1, 0], x[1, known[1]].mean(0))
+
+
+def test_a_faithful_chain_writes_nothing_beyond_one(x):
+    faithful = mctn.Network(1, 3, 4, bounded=True)
+    observed = np.ones((5, 3), bool)
+    params = faithful.init(jax.random.key(0), x, observed)
+    large = tuple(50 * v for v in x)
+    (_, bounded), (_, free) = (
+        network.apply(params, large, observed, method="everything")
+        for network in (faithful, mctn.Network(1, 3, 4))
+    )
+    assert float(jnp.abs(bounded).max()) <= 1
+    np.testing.assert_allclose(jnp.tanh(free[:, :, 2]), bounded[:, :, 2], atol=1e-5)
