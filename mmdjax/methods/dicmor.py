@@ -11,10 +11,11 @@ channel-attention decoder and the fusion follow, as in the two-stage system. Enc
 its first stage, and stay as they are.
 
 Mended: the public forward pass leaves out the activation normalisation and the invertible
-convolution, so that half of the channels are copied (`faithful=True` does so, too); it needs the label to complete; a whole batch
-has one availability pattern. Chosen here, where the paper is silent: the merging convolution starts
-at the mean of the transfers; classes of a number are seven equal parts of its range, as of
-sentiment; several labels add up their Gaussians' means. Utterances without a label are left out.
+convolution, so that half of the channels are copied (`faithful=True` does so, too); it needs the
+label to complete; a whole batch has one availability pattern. Chosen here, where the paper is
+silent: the merging convolution starts at the mean of the transfers; classes of a number are seven
+equal parts of its range, as of sentiment; several labels add up their Gaussians' means. Utterances
+without a label are left out.
 """
 
 from __future__ import annotations

@@ -14,9 +14,10 @@ the observed modality with the smallest error on validation data: the published 
 is chosen beforehand, has none for others.
 
 Mended: in the public code the forget gate reuses the input gate, and outputs end in tanh, which no
-standardised feature beyond 1 can be reached by (`faithful=True` keeps the tanh); a port of it recurs over the batch and is fed the
-target it has to write. What was written is not fed back: of a linear output the LSTM's own state
-holds it. Utterances are brought to a fixed number of frames, means over equal parts.
+standardised feature beyond 1 can be reached by (`faithful=True` keeps the tanh); a port of it
+recurs over the batch and is fed the target it has to write. What was written is not fed back: of a
+linear output the LSTM's own state holds it. Utterances are brought to a fixed number of frames,
+means over equal parts.
 """
 
 from __future__ import annotations

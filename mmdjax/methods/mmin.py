@@ -9,9 +9,10 @@ autoencoders predict the label, and a second cascade leads back (eq. 4):
     L = L_task + 4 ||h' - h||^2 over missing parts + 2 ||h'' - sg(encoder(x))||^2.
 
 Mended: where a modality is present its published target is the teacher's embedding of zeros, here
-it has none (`faithful=True` keeps it); the target is computed without the teacher's dropout, where the published teacher and
-student have masks of their own. Encoders are those of the utterance vectors (two layers), not the
-paper's LSTM and TextCNN; the optimiser is the house's (AdamW) instead of Adam with beta1 = 0.5.
+it has none (`faithful=True` keeps it); the target is computed without the teacher's dropout, where
+the published teacher and student have masks of their own. Encoders are those of the utterance
+vectors (two layers), not the paper's LSTM and TextCNN; the optimiser is the house's (AdamW) instead
+of Adam with beta1 = 0.5.
 """
 
 from __future__ import annotations
