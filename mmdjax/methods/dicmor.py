@@ -75,17 +75,24 @@ def memberships(task, label: np.ndarray) -> np.ndarray:
     return np.eye(CLASSES, dtype=np.float32)[parts].reshape(len(label), -1)
 
 
-def transferred(step: flow.Step, params, z, seen):
+def coded(step: flow.Step, params, z, known):
+    """Return the codes (B, M, T, D) of latents, zeros where not known (B, M, T), and the logarithm
+    (B, M, T) of the flows' determinants."""
+    z = jnp.where(known[..., None], z, 0.0)
+    return jax.vmap(functools.partial(flow.forward, step), (0, 1), 1)(params["flow"], z)
+
+
+def transferred(step: flow.Step, params, z, seen, code=None):
     """Return latents (B, M, T, D) whose unseen frames are made from seen ones of other modalities,
     0 where there are none.
 
     Args:
       params: 'flow', of flows stacked over M, and 'merge' (M, M - 1, D, D).
       z: (B, M, T, D). seen: (B, M, T) bool.
+      code: of `coded`, where it is known already; unseen ones are not read.
     """
     seen = jnp.asarray(seen)
-    z = jnp.where(seen[..., None], z, 0.0)
-    code = jax.vmap(lambda p, x: flow.forward(step, p, x)[0], (0, 1), 1)(params["flow"], z)
+    code = coded(step, params, z, seen)[0] if code is None else code
 
     def of_target(params, merge, own, ids):
         # What is not asked for is not inverted: where it overflowed, its gradient would be NaN.
@@ -101,19 +108,17 @@ def transferred(step: flow.Step, params, z, seen):
     return jnp.where(seen[..., None], z, made)
 
 
-def likelihood_loss(step: flow.Step, params, z, valid, member):
+def likelihood_loss(params, code, volume, valid, member):
     """Return minus the log-likelihood (B,) of latents, each frame, channel and modality alike.
 
     Args:
-      params: 'flow', and 'mean' and 'log_scale' (G, D) of the classes' Gaussians.
-      z: (B, M, T, D). valid: (B, M, T) bool. member: (B, G), see `memberships`.
+      params: 'mean' and 'log_scale' (G, D) of the classes' Gaussians.
+      code, volume: of `coded`. valid: (B, M, T) bool. member: (B, G), see `memberships`.
     """
-    z = jnp.where(valid[..., None], z, 0.0)
-    code, volume = jax.vmap(functools.partial(flow.forward, step), (0, 1), 1)(params["flow"], z)
     mean, log_scale = ((member @ params[n])[:, None, None] for n in ("mean", "log_scale"))
     standard = (code - mean) * jnp.exp(-log_scale)
     density = -0.5 * (standard**2 + jnp.log(2 * jnp.pi)) - log_scale
-    each = jnp.where(valid, -(density.sum(-1) + volume) / z.shape[-1], 0.0)
+    each = jnp.where(valid, -(density.sum(-1) + volume) / code.shape[-1], 0.0)
     return each.sum((1, 2)) / jnp.maximum(valid.sum((1, 2)), 1)
 
 
@@ -132,7 +137,8 @@ def loss_of(modules: Modules, step: flow.Step, task, beside_weight: float, patte
         key_pattern, key_dropout = jax.random.split(key)
         z, valid = data["z"][:, :, :frames], data["valid"][:, :, :frames]
         observed = random_patterns(key_pattern, np.array(patterns), valid.any(-1))
-        filled = transferred(step, params["flows"], z, valid & observed[..., None])
+        code, volume = coded(step, params["flows"], z, valid)
+        filled = transferred(step, params["flows"], z, valid & observed[..., None], code)
         mask = filled_valid(valid, observed)
         filled = align(modules.decoder, params.get("decoder"), filled, mask, observed)
         output = modules.fusion.apply(
@@ -145,7 +151,7 @@ def loss_of(modules: Modules, step: flow.Step, task, beside_weight: float, patte
         counted = (mask & valid & ~observed[..., None])[..., None]
         error = jnp.where(counted, (filled - z) ** 2, 0.0).sum((1, 2, 3))
         error = error / jnp.maximum(counted.sum((1, 2, 3)) * z.shape[-1], 1)
-        beside = error + likelihood_loss(step, params["flows"], z, valid, data["member"])
+        beside = error + likelihood_loss(params["flows"], code, volume, valid, data["member"])
         total = task.mean_loss(output, data["label"], weight)
         return total + beside_weight * weighted_mean(beside, weight)
 

@@ -46,7 +46,8 @@ def test_the_density_of_a_class_integrates_to_one():
     valid = np.stack([np.ones(len(z), bool), np.zeros(len(z), bool)], 1)[..., None]
     for member in np.eye(3, dtype=np.float32):
         rows = np.tile(member, (len(z), 1))
-        minus_log = 2 * dicmor.likelihood_loss(step, params, z, valid, rows)
+        code, volume = dicmor.coded(step, params, z, valid)
+        minus_log = 2 * dicmor.likelihood_loss(params, code, volume, valid, rows)
         total = np.exp(-np.asarray(minus_log, np.float64)).sum() * (axis[1] - axis[0]) ** 2
         assert total == pytest.approx(1, abs=2e-3)
 
@@ -87,8 +88,18 @@ def test_likelihood_of_what_is_not_there_is_nothing(rng):
     valid[:, 1] = False
     member = np.eye(3, dtype=np.float32)[:2]
     blind = np.where(valid[..., None], z, np.float32(5))
-    expected = dicmor.likelihood_loss(step, params, z, valid, member)
-    np.testing.assert_array_equal(
-        dicmor.likelihood_loss(step, params, blind, valid, member), expected
+    one, two = (
+        dicmor.likelihood_loss(params, *dicmor.coded(step, params, x, valid), valid, member)
+        for x in (z, blind)
     )
-    assert bool(jnp.isfinite(expected).all())
+    np.testing.assert_array_equal(one, two)
+    assert bool(jnp.isfinite(one).all())
+
+
+def test_codes_that_are_known_already_change_nothing(rng):
+    step, params = flows(3, 2, 4, True)
+    z = rng.normal(size=(4, 3, 2, 4)).astype(np.float32)
+    seen = rng.random((4, 3, 2)) < 0.5
+    code, _ = dicmor.coded(step, params, z, np.ones_like(seen))
+    expected = dicmor.transferred(step, params, z, seen)
+    np.testing.assert_allclose(dicmor.transferred(step, params, z, seen, code), expected, atol=1e-6)
