@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from mmdjax import config as configs
 from mmdjax import workdir
@@ -198,5 +199,9 @@ def _evaluate(
             cost | {"condition": title, "seed": seed, "metric": "seconds", "value": each["seconds"]}
             for title, each in history.items()
         ]
+        weights = sum(np.size(a) for a in jax.tree.leaves(trained[system.name].params))
+        if weights:
+            place = {"condition": "all phases", "seed": seed}
+            costs.append(cost | place | {"metric": "parameters", "value": weights})
         results = {"rows": rows[system.name] + costs, "history": history}
         workdir.kept(system.results(seed), lambda results=results: results, anew=True)

@@ -240,7 +240,7 @@ def time_table(results: Results) -> Table:
 
 
 def cost_table(results: Results, costs: Mapping[str, Mapping]) -> Table:
-    """Return what each system takes: its phases, network evaluations, and seconds of draws."""
+    """Return what each system takes: weights, its phases, network evaluations, seconds of draws."""
     phases, body = _phases(results), []
     for system in results.systems:
         seeds: dict[object, float] = {}
@@ -248,14 +248,21 @@ def cost_table(results: Results, costs: Mapping[str, Mapping]) -> Table:
             for seed, value in seconds if system.name in names else ():
                 seeds[seed] = seeds.get(seed, 0.0) + value
         low, high = costs.get(system.name, {}).get("quartiles", (None, None))
+        weights = results.summary.get(Key(system.name, "cost", "all phases", "parameters"))
         cells = [
+            f"{weights[0] / 1e6:.3g}" if weights else MISSING,
             cell("seconds", stat_of([*seeds.values()]) if seeds else None),
             _evaluations(results, system.name, costs) or MISSING,
             MISSING if low is None else f"{low:.3g} to {high:.3g}",
         ]
         if set(cells) != {MISSING}:
             body.append([system.label, str(system.k) if system.draws else MISSING, *cells])
-    heads = ["its phases, one seed (s)", "NFE", "seconds for 1000 draws, quartiles"]
+    heads = [
+        "weights, all phases (M)",
+        "its phases, one seed (s)",
+        "NFE",
+        "seconds for 1000 draws, quartiles",
+    ]
     heads = ["system", "draws averaged", *heads]
     filled = [j for j in range(len(heads)) if any(line[j] != MISSING for line in body)]
     return [heads[j] for j in filled], [[line[j] for j in filled] for line in body]

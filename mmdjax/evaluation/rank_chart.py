@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from mmdjax.evaluation.figures import INK, QUIET, RULE, blank, brief, colours
-from mmdjax.evaluation.findings import SIGNIFICANT
+from mmdjax.evaluation.findings import verdict
 from mmdjax.evaluation.tables import Results
 
 FEWEST = 3  # systems below which a rank says nothing more than a difference
@@ -32,11 +32,10 @@ def rank_chart(results: Results, protocol: str) -> tuple[Figure, str] | None:
     ax.set_axisbelow(True)
     for y, system in enumerate(order):
         rank, hue = ranks[system], hues[system.name]
-        tested = results.tested.get((protocol, system.name))
-        apart = tested is None or tested.p < SIGNIFICANT
+        apart = verdict(results.tested.get((protocol, system.name))).startswith("yes")
         ax.hlines(y, rank.low, rank.high, hue, lw=2.2, alpha=0.55, capstyle="round")
         marker = "D" if system == results.systems[0] else "o"
-        face = hue if apart else "white"
+        face = hue if apart or system == results.systems[0] else "white"
         ax.plot(rank.mean, y, marker, ms=6.5, mfc=face, mec=hue, mew=1.6)
     ax.set_yticks(range(len(order)), [brief(s.name, 40) for s in order], color=INK, fontsize=9)
     for label, system in zip(ax.get_yticklabels(), order, strict=True):
