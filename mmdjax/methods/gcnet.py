@@ -104,6 +104,13 @@ class Network(nn.Module):
     window: int
     dropout: float
 
+    @classmethod
+    def of(cls, options: Settings, outputs: int, channels: tuple[int, ...], speakers: int):
+        """Return the network of these options."""
+        names = ("width", "convolution", "hidden", "window", "dropout")
+        sizes = (getattr(options, name) for name in names)
+        return cls(outputs, channels, speakers, *sizes)
+
     @nn.compact
     def __call__(self, x, observed, speaker, valid, deterministic: bool = True):
         """x: M arrays (B, N, C_m). observed (B, N, M), speaker (B, N), valid (B, N)."""
@@ -123,6 +130,14 @@ class Network(nn.Module):
         return outputs, flat.reshape(*outputs.shape[:2], *flat.shape[1:])
 
 
+def numbered(speaker, valid):
+    """Return (B, N) int32: a conversation's speakers in the order in which they first speak."""
+    alike = (speaker[:, :, None] == speaker[:, None]) & valid[:, None]
+    first = jnp.argmax(alike, -1)
+    new = (first == jnp.arange(speaker.shape[1])) & valid
+    return jnp.take_along_axis(new.cumsum(1) - 1, first, 1).astype(jnp.int32)
+
+
 def related(speaker, valid, window: int, speakers: int) -> dict[str, jax.Array]:
     """Return the relations (R, B, N, N) bool of both graphs: utterance i is joined to j.
 
@@ -140,7 +155,8 @@ def related(speaker, valid, window: int, speakers: int) -> dict[str, jax.Array]:
 
 def answered(network: Network, params, batch: Prepared, observed, deterministic=True, **rngs):
     """Return what the network makes of B conversations under observed (B, N, M)."""
-    given = (batch.features, observed, batch.speaker, batch.graphs.valid)
+    valid = batch.graphs.valid
+    given = (batch.features, observed, numbered(batch.speaker, valid), valid)
     return network.apply(params, *given, deterministic, **rngs)
 
 
@@ -187,6 +203,7 @@ class GCNet(Method):
     """One pass of the network under whatever is missing."""
 
     sees = "conversations"
+    serving = "mmdjax.methods.graph.gcnet_served"
     companions = ("gsdnet", "linear_probe", "bayes", "bayes_alone")
 
     @functools.cached_property
@@ -198,17 +215,10 @@ class GCNet(Method):
     @functools.cached_property
     def network(self) -> Network:
         """The network for this data set's modalities and speakers."""
-        options, data = self.config.gcnet, self.system.grouped.data
-        return Network(
-            self.task.outputs,
-            tuple(v.shape[-1] for v in data.features),
-            int(data.speaker.max()) + 1,
-            options.width,
-            options.convolution,
-            options.hidden,
-            options.window,
-            options.dropout,
-        )
+        data = self.system.grouped.data
+        channels = tuple(v.shape[-1] for v in data.features)
+        speakers = int(numbered(data.speaker, data.graphs.valid).max()) + 1
+        return Network.of(self.config.gcnet, self.task.outputs, channels, speakers)
 
     @functools.cached_property
     def phases(self) -> tuple[Phase, ...]:
@@ -281,6 +291,10 @@ class GCNet(Method):
 
     def predict(self, params, split, completion: Completion) -> np.ndarray:
         """Return predictions (Q, N, 1, ...)."""
+        return self.predict_with(None, params, split, completion)
+
+    def predict_with(self, predictor, params, split, completion: Completion) -> np.ndarray:
+        """Return the predictions that the completion holds."""
         return self.task.read(completion.x["outputs"])
 
     def truth(self, params, split):

@@ -133,16 +133,25 @@ def test_complete_conversations_are_predicted_as_in_the_evaluation(served):
     assert (found.low < found.mean).all() and (found.mean < found.high).all()
 
 
-def test_fills_of_the_mean_are_predicted_as_in_the_evaluation(served, tmp_path):
+@pytest.mark.parametrize("name", ["gsdnet_mean", "gcnet"])
+def test_what_is_not_drawn_is_predicted_as_in_the_evaluation(name, served, tmp_path):
     _, _, raw, talk, observed = served
-    config = configs.from_dict(SMALL | {"method": "gsdnet_mean"})
+    config = configs.from_dict(SMALL | {"method": name, "gcnet": {"width": 8, "hidden": 8}})
     method, params = untrained(config, tmp_path)
     masks = np.stack([observed[m] for m in raw.features], -1)
     completion = method.complete(params, "test", Observed(masks[None]), 1, jax.random.key(0), "")
     expected = method.predict(params, "test", completion)
-    found = mmdjax.Imputer.load(tmp_path, batch=4).predict(raw.features, observed, **talk)
+    imputer = mmdjax.Imputer.load(tmp_path, batch=4)
+    named = talk | {"speaker": [f"speaker {s}" for s in talk["speaker"]]}
+    found = imputer.predict(raw.features, observed, **named)
     np.testing.assert_allclose(found.mean, expected[0, :, 0], atol=1e-5)
     assert found.draws.shape == (len(raw), 1)
+    filled = imputer.impute(raw.features, observed, draws=2, **named)
+    for m, made in filled.features.items():
+        np.testing.assert_array_equal(
+            made[:, observed[m]], np.stack([raw.features[m]] * 2)[:, observed[m]]
+        )
+        assert np.isfinite(made).all() and (made[0] == made[1]).all()
 
 
 def test_later_calls_of_any_number_of_conversations_compile_nothing(served):

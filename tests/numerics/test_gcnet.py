@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from mmdjax.data.dataset import Dataset
-from mmdjax.methods.gcnet import GCNet, Network, related
+from mmdjax.methods.gcnet import GCNet, Network, numbered, related
 from mmdjax.methods.method import phase_keys
 from mmdjax.runtime.progress import Reporter
 from tests.contracts.test_methods import config_of, dataset_of
@@ -43,6 +43,13 @@ def test_utterances_are_joined_within_the_window_by_order_and_speakers():
     assert future[2].tolist() == [False, False, False, True, True, False]
     of_both = found["speaker"][2 * speaker[0, 1] + speaker[0, 2], 0]  # from speaker 1 to 0
     assert of_both[1].tolist() == [True, False, True, True, False, False]
+
+
+def test_speakers_are_numbered_as_they_first_speak_whatever_they_are_called():
+    speaker = np.array([[7, 3, 7, 9, 3], [2, 2, 1, 0, 0]])
+    valid = np.array([[True] * 5, [True, True, True, False, False]])
+    got = np.asarray(numbered(speaker, valid))
+    assert got[0].tolist() == [0, 1, 0, 2, 1] and got[1, :3].tolist() == [0, 0, 1]
 
 
 def test_permuted_dialogues_give_permuted_answers(rng):
