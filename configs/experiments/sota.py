@@ -19,9 +19,9 @@ from configs.experiments.samplers import uniform
 
 TITLES = {
     "smoke": "synthetic, small",
+    "real": "CMU-MOSI layout",
     "digits": "digits",
     "video": "videos of CMU-MOSEI",
-    "real": "CMU-MOSI layout",
 }
 SIZES = tuple(TITLES)
 TABLES = ("thesis 6.11", "thesis 6.10", "gsdnet 1", "gsdnet 2")
