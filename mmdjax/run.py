@@ -22,6 +22,7 @@ from mmdjax import workdir
 from mmdjax.config.resolve import Resolved, picked_on_test, systems_of
 from mmdjax.config.sizes import automatic, sized
 from mmdjax.data import pipeline
+from mmdjax.data.stored import is_stored
 from mmdjax.errors import UserError, require
 from mmdjax.evaluation import published
 from mmdjax.evaluation.conditions import conditions_of
@@ -110,6 +111,10 @@ def _run(config, resolved, dataset, places, may_train: bool, reporter, counter) 
     reporter.print(f"{config.title}: {sizes} utterances; {names}; {dataset.task.summary}")
     systems, twins = _built(resolved, dataset, places, reporter), []
     if config.evaluation.as_published:
+        size = len(dataset.splits["test"])
+        problem = f"config.evaluation.as_published with a test split of {size} utterances, beyond "
+        fits = not is_stored(dataset.splits["test"])
+        require(fits, problem + "config.data.buffer", "a larger buffer, or False")
         again = [picked_on_test(s.resolved) for s in systems if s.method.phases]
         twins = _built(again, dataset.picked_on_test, places, reporter)
     groups: dict[str, list[System]] = {}

@@ -139,12 +139,12 @@ def segments(x, known, length, frames: int):
     end = ((part + 1) * length[:, None] // frames).clip(start + 1)
     inside = (time >= start[..., None]) & (time < end[..., None]) & known[:, None]
     count = inside.sum(-1)
-    total = inside.astype(x.dtype) @ _where(known[..., None], x, 0)
+    if isinstance(x, np.ndarray):
+        total = inside.astype(x.dtype) @ np.where(known[..., None], x, 0)
+    else:  # accelerators round the factors of a product otherwise, and features may be large
+        x = jnp.where(known[..., None], x, 0)
+        total = jnp.matmul(inside.astype(x.dtype), x, precision="highest")
     return total / count.clip(1)[..., None], count > 0
-
-
-def _where(condition, x, other):
-    return (np if isinstance(x, np.ndarray) else jnp).where(condition, x, other)
 
 
 def scaling(train: Batch) -> dict[str, tuple[np.ndarray, np.ndarray]]:

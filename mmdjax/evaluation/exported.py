@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ LATEX = {
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$",
     ">": "$>$", "≥": r"$\geq$", "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
     "–": "--", "−": "$-$", "×": r"$\times$",
+    "λ": r"$\lambda$", "→": r"$\rightarrow$", "≤": r"$\leq$", "Δ": r"$\Delta$",
 }  # fmt: skip
 
 
@@ -25,11 +27,12 @@ def write_tables(folder: Path, tables: Iterable[tuple[str, Sequence[str], Sequen
 
     The name is the caption's, in lower case; a second table of one name has a number.
     """
-    used: list[str] = []
+    used: set[str] = set()
     for caption, header, rows in tables:
         name = re.sub(r"[^a-z0-9]+", "_", caption.lower()).strip("_")[:LONGEST_NAME] or "table"
-        used.append(name)
-        name += f"_{used.count(name)}" * (used.count(name) > 1)
+        numbers = (f"{name}_{n}" for n in itertools.count(2))
+        name = next(n for n in itertools.chain([name], numbers) if n not in used)
+        used.add(name)
         folder.mkdir(parents=True, exist_ok=True)
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([header, *rows])
@@ -40,7 +43,8 @@ def write_tables(folder: Path, tables: Iterable[tuple[str, Sequence[str], Sequen
 
 def in_latex(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     r"""Return a table environment; the best of a column is \textbf."""
-    lines = [" & ".join(map(_cell, row)) + r" \\" for row in [header, *rows]]
+    # Braces: a row that begins with [ or * would be an argument of the line break before it.
+    lines = ["{}" + " & ".join(map(_cell, row)) + r" \\" for row in [header, *rows]]
     return "\n".join([
         r"\begin{table}", r"\centering", rf"\caption{{{_cell(caption)}}}",
         rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule", lines[0], r"\midrule",

@@ -190,7 +190,8 @@ def picked_table(results: Results) -> Table:
             of.values[Key(s, "fixed", AVERAGE, name)]
             for of, s in ((results, system.name), (results.picked, twin))
         )
-        gain = entry.scale * np.array([theirs[seed] - ours[seed] for seed in ours])
+        gain = np.array([theirs[seed] - ours[seed] for seed in ours])
+        gain = entry.scale * (gain if entry.higher else -gain)
         digits = entry.digits + (entry.unit == "")
         stats = [stat_of([*values.values()]) for values in (ours, theirs)]
         cells = [cell(name, stat) for stat in stats]

@@ -87,8 +87,8 @@ class Results:
       counted: protocol -> the conditions that its average is over.
       tested: (protocol, system) -> `differences.Tested`, where predictions were kept.
       ranks: (protocol, system) -> its `significance.Rank`, likewise; none of yardsticks.
-      picked: results of the same systems with their epoch picked on test data, in the order of
-        those of `systems` that are trained; None where they were not asked for.
+      picked: results of the same systems with everything that validation data choose, the epoch
+        above all, chosen on test data; of no system where they were not asked for.
     """
 
     values: Values

@@ -4,7 +4,7 @@ Source: Wang, Cui & Li, "Distribution-Consistent Modal Recovering for Incomplete
 Learning" (ICCV 2023). Each modality's latent frames have a flow F_m to one common Gaussian for each
 class of label. A missing modality is made by its own flow, backwards, from an observed one's code:
 
-    x_m = F_m^-1(F_n(x_n)),    L = L_task + 0.1 (sum over m of NLL_m + ||decoded x_m - x_m||^2).
+    x_m = F_m^-1(F_n(x_n)),    L = L_task + 0.1 (NLL + ||decoded x_m - x_m||^2).
 
 Where several modalities are observed their transfers are merged by a 1x1 convolution. A residual
 channel-attention decoder and the fusion follow, as in the two-stage system. Encoders are those of
@@ -12,10 +12,11 @@ its first stage, and stay as they are.
 
 Mended: the public forward pass leaves out the activation normalisation and the invertible
 convolution, so that half of the channels are copied (`faithful=True` does so, too); it needs the
-label to complete; a whole batch has one availability pattern. Chosen here, where the paper is
-silent: the merging convolution starts at the mean of the transfers; classes of a number are seven
-equal parts of its range, as of sentiment; several labels add up their Gaussians' means. Utterances
-without a label are left out.
+label to complete; a whole batch has one availability pattern; couplings have no lower bound
+(`networks/flow.py`). Chosen here, where the paper is silent: NLL and error are means over frames,
+channels and modalities; the merging convolution starts at the mean of the transfers; the class of a
+number is the nearest of seven that are evenly spaced in its range, as of sentiment; several labels
+add up their Gaussians' means. Utterances without a label are left out.
 """
 
 from __future__ import annotations
@@ -188,7 +189,7 @@ class DistributionConsistent(LatentMethod):
 
     serving = "mmdjax.methods.latent.flow_served"
     predicts = "dicmor"
-    completes = ("dicmor",)
+    completes = ("dicmor", "dicmor")
 
     @classmethod
     def check(cls, config) -> None:

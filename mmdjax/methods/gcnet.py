@@ -115,6 +115,7 @@ class Network(nn.Module):
     def __call__(self, x, observed, speaker, valid, deterministic: bool = True):
         """x: M arrays (B, N, C_m). observed (B, N, M), speaker (B, N), valid (B, N)."""
         drop = nn.Dropout(self.dropout, deterministic=deterministic)
+        speaker = jnp.minimum(speaker, self.speakers - 1)  # later ones share the last one's weights
         seen = [jnp.where(observed[..., m, None], v, 0.0) for m, v in enumerate(x)]
         lengths = valid.sum(1)
         h = drop(Sequence(self.width, name="first")(jnp.concatenate(seen, -1), lengths))
@@ -217,7 +218,8 @@ class GCNet(Method):
         """The network for this data set's modalities and speakers."""
         data = self.system.grouped.data
         channels = tuple(v.shape[-1] for v in data.features)
-        speakers = int(numbered(data.speaker, data.graphs.valid).max()) + 1
+        rows = self.system.grouped.of_split["train"]
+        speakers = int(numbered(data.speaker[rows], data.graphs.valid[rows]).max()) + 1
         return Network.of(self.config.gcnet, self.task.outputs, channels, speakers)
 
     @functools.cached_property

@@ -167,7 +167,7 @@ class Imder(DrawingMethod):
     gaps = standardises = reconstructs = False
     heads = None
     predicts = "imder"
-    completes = ("imder", *SOLVER)
+    completes = ("imder", "imder", *SOLVER)
 
     @classmethod
     def check(cls, config) -> None:

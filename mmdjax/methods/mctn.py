@@ -26,9 +26,11 @@ import dataclasses
 import functools
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmdjax.methods.batches import in_batches
 from mmdjax.methods.method import register
 from mmdjax.methods.vector.base import VectorMethod, Vectors, weighted_mean
 from mmdjax.runtime.compilation import shared
@@ -189,6 +191,17 @@ def loss_of(network: Network, task, translation: float, cycle: float):
     return loss
 
 
+@shared
+def compiled(network: Network):
+    """Return (params, x, observed) -> the outputs of all chains, (B, S, outputs)."""
+
+    def of_rows(params, x, observed):
+        outputs, _ = network.apply(params, x, observed, method="everything")
+        return outputs.swapaxes(0, 1)
+
+    return jax.jit(of_rows)
+
+
 @register("mctn", label="MCTN", published="MCTN", options=Settings)
 class CyclicTranslations(VectorMethod):
     """The chain of the best observed source."""
@@ -210,7 +223,15 @@ class CyclicTranslations(VectorMethod):
     @functools.cached_property
     def phases(self):
         """One phase, validated under every availability pattern."""
-        options, every = self.config.mctn, self.every_pattern("valid")
+        options, present = self.config.mctn, self.dataset.splits["valid"].present
+        patterns = self.every_pattern("valid").reshape(-1, len(self.modalities))
+        label = np.concatenate([self.dataset.splits["valid"].label] * len(self.dataset.patterns))
+        row = np.tile(np.arange(len(present)), len(self.dataset.patterns))
+
+        def validate(params, _) -> float:
+            outputs = self.of_sources(params)
+            best = np.where(patterns, self.errors(outputs), np.inf).argmin(1)
+            return self.task.mean_error(self.task.read(outputs[best, row]), label)
 
         phase = self.phase(
             self.predicts,
@@ -218,23 +239,34 @@ class CyclicTranslations(VectorMethod):
             options.training,
             loss_of(self.network, self.task, options.translation, options.cycle),
             lambda key, params: self.initial(self.network, key),
-            lambda params, _: self.error(self.network, self.ranked(params), every),
+            validate,
         )
         return (phase,)
 
+    def of_sources(self, params) -> np.ndarray:
+        """Return the outputs (S, N, outputs) of every chain for the validation split."""
+        x, present = self.vectors["valid"], self.dataset.splits["valid"].present
+        call = compiled(self.network)
+        outputs = in_batches(
+            lambda *columns: call(params, columns[:-1], columns[-1]),
+            [*x, present],
+            self.config.evaluation.batch,
+        )
+        return np.moveaxis(outputs, 1, 0)
+
+    def errors(self, outputs) -> np.ndarray:
+        """Return the validation error (S,) of each chain, of `of_sources`."""
+        valid, errors = self.dataset.splits["valid"], []
+        for source, output in enumerate(outputs):
+            has = valid.present[:, source]
+            prediction = self.task.read(output[has])
+            known = has.any()
+            errors.append(self.task.mean_error(prediction, valid.label[has]) if known else np.inf)
+        return np.array(errors, np.float32)
+
     def ranked(self, params) -> dict:
         """Return the network's variables, with the validation error of each source."""
-        count, present = len(self.modalities), self.dataset.splits["valid"].present
-        unranked = {**params, "ranking": {"errors": jnp.zeros(count)}}
-        alone = np.eye(count, dtype=bool)[:, None] & present
-        outputs, _ = self.outputs(self.network, unranked, "valid", alone)
-        label = self.dataset.splits["valid"].label
-        errors = []
-        for source, output in enumerate(outputs):
-            has = present[:, source]
-            prediction = self.task.read(output[has])
-            errors.append(self.task.mean_error(prediction, label[has]) if has.any() else np.inf)
-        return {**params, "ranking": {"errors": jnp.asarray(errors, jnp.float32)}}
+        return {**params, "ranking": {"errors": jnp.asarray(self.errors(self.of_sources(params)))}}
 
     def of_network(self, params):
         """Return the variables of all chains, ranked."""

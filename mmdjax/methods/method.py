@@ -31,7 +31,7 @@ FORMER = {
     "diffusion_k1": "two_stage, and the change 'evaluation.draws=1'",
 }
 # What every phase reads of a config, and what no phase reads (`fingerprint`).
-ALWAYS = ("data", "task", "evaluation.as_published")
+ALWAYS = ("data", "task")
 SOLVER = tuple(
     f"diffusion.{name}"
     for name in ("recipe", "sampler", "sampler_options", "grid", "grid_options", "nfe")

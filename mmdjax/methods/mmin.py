@@ -127,7 +127,7 @@ def student_loss(teacher: Teacher, student: Student, task, options: Settings, pa
         outputs, imagined, back, seen = student.apply(
             params, x, observed, False, method="everything", rngs=rngs
         )
-        counted = (missing | options.faithful)[..., None]
+        counted = (present if options.faithful else missing)[..., None]
         count = jnp.maximum(counted.sum((1, 2)), 1) * target.shape[-1]
         imagination = jnp.where(counted, (imagined - target) ** 2, 0.0).sum((1, 2)) / count
         way_back = ((back - jax.lax.stop_gradient(seen)) ** 2).mean((1, 2))

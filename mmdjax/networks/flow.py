@@ -59,8 +59,8 @@ class Step(nn.Module):
         if self.mixes:
             lower, upper = self.triangles()
             x = ((x + self.bias) * jnp.exp(self.log_scale))[..., ::-1]
-            x = x + x @ lower
-            x = (x + x @ upper) * jnp.exp(self.log_diagonal)
+            x = x + exact(x, lower)
+            x = (x + exact(x, upper)) * jnp.exp(self.log_diagonal)
             fixed = self.log_scale.sum() + self.log_diagonal.sum()
         kept, moved = jnp.split(x, [self.channels // 2], axis=-1)
         log_scale, shift = self.coupling(kept)
@@ -76,8 +76,13 @@ class Step(nn.Module):
             return x
         lower, upper = self.triangles()
         x = x * jnp.exp(-self.log_diagonal)
-        x = (x @ unit_inverse(upper) @ unit_inverse(lower))[..., ::-1]
+        x = exact(exact(x, unit_inverse(upper)), unit_inverse(lower))[..., ::-1]
         return x * jnp.exp(-self.log_scale) - self.bias
+
+
+def exact(a, b):
+    """Return a product in full float32, so that an inverse is one on every device."""
+    return jnp.matmul(a, b, precision="highest")
 
 
 def unit_inverse(triangle):
@@ -89,8 +94,8 @@ def unit_inverse(triangle):
     power, identity = -triangle, jnp.eye(len(triangle))
     result, reach = identity + power, 2
     while reach < len(triangle):
-        power = power @ power
-        result, reach = result @ (identity + power), 2 * reach
+        power = exact(power, power)
+        result, reach = exact(result, identity + power), 2 * reach
     return result
 
 

@@ -1,5 +1,6 @@
 """Which systems may share a phase of training: those that agree on all that it reads."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -9,8 +10,8 @@ from mmdjax.config.resolve import changed
 from mmdjax.errors import UserError
 from mmdjax.methods.latent import completion
 from mmdjax.methods.latent.phases import COMPLETIONS
-from mmdjax.methods.method import registry
-from mmdjax.workdir import fingerprint
+from mmdjax.methods.method import options_group, registry
+from mmdjax.workdir import Places, fingerprint
 
 VALUES = configs.to_dict(configs.Config())
 
@@ -154,3 +155,20 @@ def test_changes_read_like_flags():
 def test_a_change_of_what_is_not_there_is_refused(change):
     with pytest.raises(UserError, match=r"names no field|is not a group"):
         configs.from_dict(changed(VALUES, [change]))
+
+
+@pytest.mark.parametrize("name", [n for n, cls in registry().items() if cls.options is not None])
+def test_systems_with_other_phases_are_not_completed_as_one(name, tiny_method, tmp_path):
+    """Nor with other parameters of what completes: its options are read by its phases."""
+    method, places = copy.copy(tiny_method(name)), Places(tmp_path, "x")
+    (group,) = options_group(registry()[name])
+    options = getattr(method.config, group)
+    if hasattr(options, "faithful"):
+        changes = {"faithful": True}
+    else:
+        field = next(f.name for f in dataclasses.fields(options) if f.name.endswith("training"))
+        changes = {field: dataclasses.replace(getattr(options, field), epochs=7)}
+    before = places.completion(method)
+    other = dataclasses.replace(options, **changes)
+    method.config = dataclasses.replace(method.config, **{group: other})
+    assert places.completion(method) != before

@@ -39,7 +39,10 @@ class VectorRoute(Route):
         for m in self.modalities:
             # -inf is a known defect of openSMILE's files; training reads it as the mean, too.
             x = jnp.where(jnp.isneginf(features[m]), parameters["mean"][m], features[m])
-            x, some = segments(x, observed[m], lengths[m], self.frames)
+            # Frames missing at the end are not told from an end, as in training.
+            last = observed[m].shape[1] - jnp.argmax(observed[m][:, ::-1], axis=1)
+            last = jnp.where(observed[m].any(1), last, 0)
+            x, some = segments(x, observed[m], last, self.frames)
             x = shared.standardised(parameters, m, x, some)
             x = jnp.where(some[..., None], x, 0.0)
             vectors.append(x[:, 0] if self.frames == 1 else x)
