@@ -52,6 +52,18 @@ def test_speakers_are_numbered_as_they_first_speak_whatever_they_are_called():
     assert got[0].tolist() == [0, 1, 0, 2, 1] and got[1, :3].tolist() == [0, 0, 1]
 
 
+def test_speakers_beyond_those_of_training_share_the_last_one_s_weights(rng):
+    x, observed, speaker, valid = conversations(rng, [6, 3])
+    params = jax.jit(NETWORK.init)(jax.random.key(0), x, observed, speaker, valid)
+    later = np.where(speaker == 1, 4, speaker)
+    for a, b in zip(
+        APPLY(params, x, observed, later, valid),
+        APPLY(params, x, observed, speaker, valid),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_permuted_dialogues_give_permuted_answers(rng):
     given = conversations(rng, [6, 3, 5, 1])
     params = jax.jit(NETWORK.init)(jax.random.key(0), *given)

@@ -7,6 +7,7 @@ import pytest
 
 from mmdjax.data.dataset import segments
 from mmdjax.methods import mctn
+from mmdjax.methods.vector.served import VectorRoute
 from mmdjax.tasks import Regression
 
 COLUMNS = (4, 2, 6)
@@ -97,3 +98,21 @@ def test_a_faithful_chain_writes_nothing_beyond_one(x):
     )
     assert float(jnp.abs(bounded).max()) <= 1
     np.testing.assert_allclose(jnp.tanh(free[:, :, 2]), bounded[:, :, 2], atol=1e-5)
+
+
+def test_frames_missing_at_the_end_are_no_part_of_a_served_utterance(rng):
+    """As in training, where they are not told from padding."""
+    x = rng.normal(size=(2, 10, 4)).astype(np.float32)
+    x[0, 6:] = np.nan
+    with jax.debug_nans(False):
+        given = {"a": jnp.asarray(x), "b": jnp.asarray(x)}
+    one = {m: np.ones(4, np.float32) for m in given}
+    parameters = {"mean": {m: 0 * v for m, v in one.items()}, "scale": one}
+    route = VectorRoute(("a", "b"), Regression(-3, 3), mctn.Network(1, 2, 4), 3)
+    said = {m: jnp.full(2, -1) for m in given}
+    with jax.debug_nans(False):
+        (vectors, known), *_ = route.encode(parameters, given, said, {})
+    exists = ~np.isnan(x).any(-1)
+    expected, _ = segments(x, exists, np.array([6, 10]), 3)
+    np.testing.assert_allclose(vectors[0], expected, atol=1e-6)
+    assert bool(known.all())

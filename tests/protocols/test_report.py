@@ -1,13 +1,15 @@
 """The report says what the rows say: means, spreads, bold cells, and nothing beyond them."""
 
+import dataclasses
 import re
 
 import numpy as np
 import pytest
 
 from mmdjax.config import Comparison
+from mmdjax.config.resolve import PICKED
 from mmdjax.evaluation import charts, figures, findings, tables
-from mmdjax.evaluation.tables import Shown
+from mmdjax.evaluation.tables import Key, Shown
 from mmdjax.runtime import files
 from mmdjax.runtime.files import write_bytes
 from mmdjax.tasks import Classification, MultiLabel, Regression
@@ -213,6 +215,20 @@ def test_shared_phases_are_counted_once_and_stand_with_each_system():
         [SINGLE.name, "1", "90"],
         ["zero", tables.MISSING, "30"],
     ]
+
+
+def test_what_picking_on_test_flatters_is_positive_for_errors_too():
+    task = Regression(0, 1)
+    one = {Key("a", "fixed", "average", "mae"): {0: 0.60, 1: 0.62}}
+    two = {Key("a" + PICKED, "fixed", "average", "mae"): {0: 0.57, 1: 0.60}}
+    systems = (tables.Shown("a"),), (tables.Shown("a" + PICKED),)
+    of = [
+        tables.Results(values, shown, task, ("l", "v"), True, {}, {})
+        for values, shown in zip((one, two), systems, strict=True)
+    ]
+    _, body = findings.picked_table(dataclasses.replace(of[0], picked=of[1]))
+    assert body == [["a", "0.610 ± 0.014", "0.585 ± 0.021", "+0.0250"]]
+    assert findings.picked_table(of[0]) == ([], [])
 
 
 def test_evaluations_are_told_from_the_least_to_the_most(tmp_path):

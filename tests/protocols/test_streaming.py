@@ -12,9 +12,11 @@ import pytest
 from mmdjax import config as configs
 from mmdjax.data import builder, pipeline, stored
 from mmdjax.data.sources import synthetic, synthetic_parts
+from mmdjax.errors import UserError
 from mmdjax.evaluation.conditions import conditions_of
 from mmdjax.evaluation.evaluate import Member, evaluate
 from mmdjax.methods.method import registry
+from mmdjax.run import run
 from mmdjax.runtime.progress import Reporter
 from mmdjax.training.reading import in_turn
 from mmdjax.training.step import Source
@@ -247,3 +249,12 @@ def wide(size: int) -> list:
         return Batch(features, valid, label, np.arange(start, start + rows).astype(str))
 
     return [lambda i=i: block(i) for i in range(0, size, stored.FILE_ROWS)]
+
+
+def test_epochs_are_not_picked_on_a_test_split_that_is_read_in_use(tmp_path):
+    """Said before anything is trained."""
+    values = TINY | {"data": TINY["data"] | {"test": 300, "buffer": 0}, "systems": ("zero",)}
+    values["evaluation"] = TINY["evaluation"] | {"as_published": True}
+    with pytest.raises(UserError, match=r"as_published.*allowed"):
+        run(configs.from_dict(values), tmp_path / "work")
+    assert not (tmp_path / "work" / "checkpoints").exists()
