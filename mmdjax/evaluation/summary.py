@@ -88,6 +88,8 @@ def _kept(results, systems, dataset, config, places) -> dict:
     joined = {"label": np.asarray(batch.label)}
     if not is_stored(batch):  # names of others lie on the disk, in the same order
         joined["id"] = np.asarray(batch.id).astype(str)
+    if batch.talk is not None:
+        joined["conversation"] = np.unique(batch.talk.conversation, return_inverse=True)[1]
     for shown in results.systems:
         system = next(s for s in systems if s.name == shown.name)
         paths = {seed: system.predictions(seed) for seed in config.seeds}

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks import differences
 from mmdjax import config as configs
 from mmdjax.config.resolve import systems_of
 from mmdjax.data import pipeline
@@ -227,3 +228,20 @@ def test_epochs_picked_on_test_stand_beside_those_of_validation_and_change_nothi
     curves = [of["history"]["stage 1, classifier"] for of in saved if of["history"]]
     assert len({json.dumps(c["valid"]) for c in curves}) == 2  # of validation, and of test data
     assert len({json.dumps(c["train"]) for c in curves}) == 1
+
+
+def test_systems_are_compared_in_any_metric_from_what_a_run_kept(done, capsys):
+    workdir, _ = done
+    differences.main([f"--workdir={workdir}", "--metric=mae", "--against=zeros"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("MAE ↓, difference to zeros")
+    assert len(lines) == len(SYSTEMS) + len(YARDSTICKS)
+    text = (workdir / "results.json").read_text()
+    of = {s["name"]: [r["value"] for r in select(json.loads(text), system=s["name"],
+          protocol="fixed", metric="mae")] for s in SYSTEMS}  # fmt: skip
+    apart = np.mean(of["DDIM 3"]) - np.mean(of["zeros"])
+    shown = next(line for line in lines if line.startswith("DDIM 3"))
+    assert float(shown.split()[2]) == pytest.approx(apart, abs=2e-3)
+    with pytest.raises(SystemExit) as error:
+        differences.main([f"--workdir={workdir}", "--metric=uar"])
+    assert error.value.code == 2
