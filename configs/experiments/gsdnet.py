@@ -2,9 +2,9 @@
 
 Command: python -m mmdjax.main --config=configs/experiments/gsdnet.py:smoke --workdir=runs/gsdnet
 Time: `:real` 32 minutes on one core of two, the other one at work.
-Expect: `:real`, ACC2 over the seven patterns: GSDNet 68.3 ± 0.7 %, dense 68.3 ± 0.8, MCTN 68.3 ± 0.4,
-two stages 66.7 ± 1.1, DiCMoR 66.4 ± 0.4, MMIN 66.3 ± 2.1, graph convolution on means 65.5 ± 1.5,
-linear probe 65.8, GCNet 63.1 ± 0.5; all of it in benchmarks/results/sota/conversations.
+Expect: `:real`, ACC2 over the seven patterns: GSDNet 68.3 ± 0.7 %, dense 68.3 ± 0.8, MCTN 68.3 ±
+0.4, two stages 66.7 ± 1.1, DiCMoR 66.4 ± 0.4, MMIN 66.3 ± 2.1, graph convolution on means 65.5 ±
+1.5, linear probe 65.8, GCNet 63.1 ± 0.5; all of it in benchmarks/results/sota/conversations.
 
 `:smoke` has embedded conversations and two seeds, `:real` a file as that of
 `configs/gsdnet_mosi.py`, in --config.data.path, and three. All systems read the same vectors of the
