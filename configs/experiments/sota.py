@@ -17,13 +17,14 @@ benchmarks/results/sota show. A system's epoch is chosen on validation data;
 systems do, flatters each, in twice the time.
 """
 
-from configs import auto, digits, mosei_video, mosi_base
+from configs import auto, digits, mosei_video, mosi_base, synthetic
 from configs.experiments import base
 from configs.experiments.samplers import uniform
 
 TITLES = {
     "smoke": "synthetic, small",
     "real": "CMU-MOSI layout",
+    "synthetic": "synthetic",
     "digits": "digits",
     "video": "videos of CMU-MOSEI",
 }
@@ -75,17 +76,18 @@ def get_config(size: str = "smoke"):
     if size == "smoke":
         config = base.smoke()
     else:
-        config = {"digits": digits, "video": mosei_video, "real": auto}[size].get_config()
+        own = {"digits": digits, "video": mosei_video}
+        config = own.get(size, auto).get_config()
         config.systems, config.diffusion.recipe = (), ""  # each system names its own
         # The one stage draws at every step, which takes most of its time.
         config.imder_training.update(config.classifier_training)
         config.imder_training.epochs, config.imder_training.passes = 12, 1
         config.imder_training.batch = 32
-    if size == "real":
-        config.data = mosi_base.get_config().data
+    if size in ("real", "synthetic"):
+        config.data = (mosi_base if size == "real" else synthetic).get_config().data
         config.data.length_buckets = ()
         config.seeds = (0, 1, 2)
-    published = size in base.SIZES
+    published = size in ("smoke", "real")
     rows = [(name, theirs if published else "", *rest) for name, theirs, *rest in systems(size)]
     base.compare(config, TABLES if published else (), rows, complete=True)
     config.evaluation.gaps = ("imbalanced=0.1,0.4,0.7",)

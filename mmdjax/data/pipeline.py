@@ -193,7 +193,11 @@ def dataset(data, labels, folder: Path | None = None, streams: bool = False) -> 
             splits["train"], data.labelled, data.seed, by_class
         )
     optimum = source.optimum and not labels.kind and source.optimum(data)
-    return Dataset(splits, task, content, optimum or None)
+    # The task of synthetic labels is known without a sample.
+    fitted = task if own else task.fitted(splits["train"].label)
+    if fitted != task:  # not what an output meant before there was a fit: other phases
+        content += "-fitted"
+    return Dataset(splits, fitted, content, optimum or None)
 
 
 def load(data, folder: Path | None = None, streams: bool = False) -> dict[str, Batch]:

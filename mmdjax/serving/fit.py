@@ -52,6 +52,7 @@ def fit(
     splits = _split(batch, talk, validation, np.random.default_rng([seed, 1]))
     for m in batch.features:
         fill(splits, m)
+    task = task.fitted(splits["train"].label)
     dataset = Dataset(splits, task, pipeline.fingerprint_of(splits))
     config = sized(config, dataset)
     system = main_system(config)

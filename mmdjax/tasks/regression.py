@@ -12,6 +12,7 @@ import numpy as np
 from mmdjax.errors import UserError, choice, require
 from mmdjax.tasks import conformal
 from mmdjax.tasks.task import Task, checked_names, listed, plain_number
+from mmdjax.types import known_labels
 
 METRIC_SETS = ("auto", "sentiment", "ch_sims", "plain")
 SENTIMENT = (
@@ -29,9 +30,10 @@ CONSTANT = 1e-12  # a standard deviation below which nothing varies
 class Regression(Task):
     """One number in [low, high], or one of each name.
 
-    A head works in units of (high - low) / 6 around the middle of the range: its output o means
-    the label middle + o (high - low) / 6. So learning rates do not depend on the range, and for
-    [-3, 3] an output is the label itself.
+    A head's output o means the label middle + unit o. Of sentiment an output is the label itself.
+    Otherwise the middle is the median of the training labels, and the unit their standard
+    deviation (`fitted`), so that neither learning rates nor where training starts depend on the
+    range; before they are known, the middle of the range and a sixth of it.
 
     Attributes:
       low, high: the range of every output.
@@ -39,12 +41,15 @@ class Regression(Task):
       metric_set: 'sentiment' (ACC2, F1, ACC7, ACC5, MAE, correlation), 'ch_sims' (ACC2, F1, ACC3,
         ACC5, MAE, correlation; labels in [-1, 1]), 'plain' (MAE, correlation, RMSE, CCC), or
         'auto': 'sentiment' for one output in [-3, 3], otherwise 'plain'.
+      medians, deviations: of the training labels, of each output; () before they are known.
     """
 
     low: float
     high: float
     names: tuple[str, ...] = ()
     metric_set: str = "auto"
+    medians: tuple[float, ...] = ()
+    deviations: tuple[float, ...] = ()
     kind: ClassVar[str] = "regression"
 
     def __post_init__(self):
@@ -56,6 +61,12 @@ class Regression(Task):
                 f"regression from {self.low:g} to {self.high:g}; allowed: a number and a higher one"
             )
         object.__setattr__(self, "names", checked_names(self.kind, self.names, 0))
+        for name in ("medians", "deviations"):
+            values = tuple(map(float, getattr(self, name)))
+            object.__setattr__(self, name, values)
+            counts = f"none, or {self.outputs}"
+            require(len(values) in (0, self.outputs), f"{len(values)} {name}", counts)
+        require(all(d > 0 for d in self.deviations), "a deviation of 0", "above 0")
         choice("metric set", self.metric_set, METRIC_SETS)
         title = f"metric set {self.metric_set!r}"
         alone = self.metric_set in ("auto", "plain") or not self.label_shape
@@ -69,14 +80,30 @@ class Regression(Task):
         return (self.outputs,) if self.outputs > 1 else ()
 
     @property
-    def middle(self) -> float:
-        """The label that an output of 0 means."""
-        return (self.low + self.high) / 2
+    def middle(self):
+        """The label that an output of 0 means: a number, or (outputs,)."""
+        return self._each(self.medians or ((self.low + self.high) / 2,) * self.outputs)
 
     @property
-    def unit(self) -> float:
-        """The difference of labels that an output of 1 means."""
-        return (self.high - self.low) / 6
+    def unit(self):
+        """The difference of labels that an output of 1 means: a number, or (outputs,)."""
+        return self._each(self.deviations or ((self.high - self.low) / 6,) * self.outputs)
+
+    def _each(self, values: tuple[float, ...]):
+        # Of one output a number of Python's, which widens neither numpy's float32 nor jax's.
+        return np.array(values, np.float32) if self.label_shape else values[0]
+
+    def fitted(self, label) -> Regression:
+        """Return the task with the medians and deviations of training labels, (N,) or (N,
+        outputs), NaN where there is none; sentiment's stays as it is. An output that does not vary
+        keeps a sixth of the range."""
+        if self.convention == "sentiment":
+            return self
+        known = np.asarray(label, np.float64)[known_labels(label)].reshape(-1, self.outputs)
+        deviations = known.std(0)
+        deviations = np.where(deviations > CONSTANT, deviations, (self.high - self.low) / 6)
+        medians = tuple(np.median(known, axis=0).tolist())
+        return dataclasses.replace(self, medians=medians, deviations=tuple(deviations.tolist()))
 
     @property
     def convention(self) -> str:
@@ -127,7 +154,7 @@ class Regression(Task):
 
     @property
     def _identity(self) -> bool:
-        return self.middle == 0 and self.unit == 1
+        return not self.label_shape and self.middle == 0 and self.unit == 1
 
     def _standard(self, label):
         return label if self._identity else (label - self.middle) / self.unit
@@ -135,7 +162,7 @@ class Regression(Task):
     def error(self, prediction, label) -> np.ndarray:
         """Returns the absolute error (N,) in the loss's units; the mean over several outputs."""
         error = np.abs(np.asarray(prediction) - np.asarray(label))
-        error = error if self.unit == 1 else error / self.unit
+        error = error if self._identity else error / self.unit
         return error.mean(-1) if self.label_shape else error
 
     def metrics(self, prediction, label) -> dict[str, float]:

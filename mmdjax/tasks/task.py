@@ -145,6 +145,11 @@ class Task:
         """Size of the head."""
         return max(1, len(self.names))
 
+    def fitted(self, label) -> Task:
+        """Returns the task with what it takes from training labels (N, ...), NaN where there is
+        none."""
+        return self
+
     def loss(self, output, label):
         """Returns the training loss (...) of outputs (..., outputs); jax."""
         raise NotImplementedError

@@ -16,7 +16,8 @@ EMOTION = Classification(("joy", "anger", "calm", "fear", "awe"))
 SIGNS = MultiLabel(("joy", "anger", "calm"))
 RATING = Regression(0, 100)
 ALL = [SENTIMENT, RATING, AFFECT, EMOTION, SIGNS, Regression(-1, 1, metric_set="sentiment")]
-ALL.append(Regression(-1, 1, metric_set="ch_sims"))
+ALL += [Regression(-1, 1, metric_set="ch_sims"), RATING.fitted(np.array([5.0, 7, 40]))]
+ALL.append(AFFECT.fitted(np.array([[1.0, 2, 0], [2, 8, 0.5], [9, 3, 0]])))
 
 
 def labels_of(task, rng, size):
@@ -157,11 +158,34 @@ def test_heads_of_other_ranges_work_in_units_of_a_sixth_of_them(task, rng):
     ends = np.array([-3.0, 0.0, 3.0])[:, None] * np.ones(task.outputs)
     label = task.read(ends)
     expected = np.array([task.low, (task.low + task.high) / 2, task.high])
-    np.testing.assert_allclose(label.reshape(3, -1)[:, 0], expected)
+    np.testing.assert_allclose(label.reshape(3, -1)[:, 0], expected, atol=1e-6)
     np.testing.assert_allclose(task.loss(jnp.asarray(ends), jnp.asarray(label)), 0, atol=1e-5)
     output, _, label, _ = everything(task, rng)
     loss = task.loss(jnp.asarray(output[:, 0]), jnp.asarray(label))
     np.testing.assert_allclose(loss, task.error(task.read(output[:, 0]), label), rtol=1e-4)
+
+
+@pytest.mark.parametrize("task", [RATING, AFFECT], ids=str)
+def test_training_starts_at_the_median_of_the_labels_whatever_their_range(task, rng):
+    """Labels of which most lie near an end of their range: a head of its middle starts far off."""
+    label = 10 * rng.beta(1, 12, (101, task.outputs))
+    label = label if task.label_shape else label[:, 0]
+    given = np.concatenate([label, np.full_like(label[:5], np.nan)])
+    fitted = task.fitted(given)
+    start = fitted.read(np.zeros((1, task.outputs), np.float32))
+    np.testing.assert_allclose(start[0], np.median(label, axis=0), rtol=1e-6)
+    best = task.mean_error(np.broadcast_to(start, label.shape), label)
+    assert best < task.mean_error(task.read(np.zeros((101, task.outputs), np.float32)), label) / 1.5
+    # In other units of the label nothing changes but the unit.
+    output = jnp.asarray(rng.standard_normal((101, task.outputs)).astype(np.float32))
+    other = Regression(-50, 450, task.names).fitted(4 * given - 30)
+    np.testing.assert_allclose(fitted.loss(output, label), other.loss(output, 4 * label - 30), 1e-4)
+    np.testing.assert_allclose(4 * fitted.read(output) - 30, other.read(output), 1e-4, 1e-4)
+    assert fitted.read(np.zeros((1, task.outputs), np.float32)).dtype == np.float32
+    assert SENTIMENT.fitted(np.array([0.5, 1, 3])) == SENTIMENT
+    still = task.fitted(np.ones_like(label))
+    assert np.all(still.unit == np.float32(task.unit))
+    assert tasks.from_dict(fitted.describe()) == fitted
 
 
 @pytest.mark.parametrize("task", ALL, ids=str)
@@ -170,7 +194,7 @@ def test_loss_and_gradient_are_finite_and_the_loss_is_the_error_of_what_is_read(
     output = jnp.asarray(output[:, 0])
     assert task.loss(output, label).shape == (60,)
     read = jax.jit(lambda task, x: task.read(x), static_argnums=0)
-    np.testing.assert_allclose(read(task, output), task.read(np.asarray(output)), rtol=1e-5)
+    np.testing.assert_allclose(read(task, output), task.read(np.asarray(output)), 1e-5, 1e-6)
     loss = np.asarray(task.loss(output, label))
     np.testing.assert_allclose(loss, task.error(np.asarray(task.read(output)), label), rtol=1e-4)
     for scale in (1.0, 1e4):
@@ -242,7 +266,7 @@ def test_jitted_bounds_and_spread_are_those_of_numpy(task, draws, rng):
         for name, values in made.items():
             np.testing.assert_allclose(values, found[name], rtol=1e-4, atol=1e-4)
     spread = task.spread(each)
-    assert spread.shape == ((60, 3) if task is AFFECT else (60,))
+    assert spread.shape == ((60, 3) if isinstance(task, Regression) and task.label_shape else (60,))
     assert np.isnan(spread).all() if draws == 1 else (spread > 0).all()
 
 
