@@ -9,12 +9,14 @@ any set of frames, which holding known frames in a draw only approximates (`diff
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtri
 
 from mmdjax.methods.latent.cover import filled_valid
-from mmdjax.methods.latent.losses import holes, matching, noisy, weighted_mean
+from mmdjax.methods.latent.losses import holes, matching, noisy, weighted_mean, with_teacher
 from mmdjax.methods.latent.modules import Modules, encode_gaps
 from mmdjax.networks.encoders import WHOLE
 from mmdjax.runtime.compilation import shared
@@ -53,6 +55,18 @@ def gap_score_loss(
       gaps: probability that a modality that is shown lacks frames, and that the target's remaining
         frames are shown.
       noise: as of `losses.score_loss`.
+
+    data: see `given_gaps`.
+    """
+    return given_gaps(modules, matching(modules, weighting, "clean", unconditional), gaps, noise)
+
+
+def given_gaps(modules: Modules, error: Callable, gaps: float, noise: float = 0.0):
+    """Return the loss that is the mean of an error over modalities, each given what random gaps
+    leave of all of them.
+
+    Args:
+      error: of `losses.given_others`. gaps, noise: of `gap_score_loss`.
 
     data: {'features': {m: (B, T_m, C_m)}, 'valid': {m: (B, T_m)}}; for all rows 'encoders' and
     'scale'. Parameters are stacked over M.
@@ -94,11 +108,10 @@ def gap_score_loss(
             alone = ~(kept & present).any(1)[:, None]  # it learns the marginal, as in `score_loss`
             mask = jnp.where(alone, valid[:, target], mask) & ~holes(valid[:, target])
             shown = (condition, condition_id, cover > 0)
-            settings = (weighting, "clean", unconditional)
-            error = matching(modules, params, z[:, target], mask, *shown, keys[:3], *settings)
-            return weighted_mean(error, weight * present[:, target])
+            errors = error(params, z[:, target], mask, *shown, keys[:3])
+            return weighted_mean(errors, weight * present[:, target])
 
-        keys = jax.random.split(key_targets, modalities)
-        return jax.vmap(of_target)(params, jnp.arange(modalities), keys).mean()
+        keys, own = jax.random.split(key_targets, modalities), with_teacher(params, data)
+        return jax.vmap(of_target)(own, jnp.arange(modalities), keys).mean()
 
     return loss

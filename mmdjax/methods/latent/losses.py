@@ -7,6 +7,8 @@ latents' time axis to a bucket that holds every row.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -117,6 +119,20 @@ def score_loss(
       unconditional: probability that a row has no condition at all, for guidance.
       noise: deviation of what is added to conditions, see `noisy`.
 
+    data: see `given_others`.
+    """
+    return given_others(matching(modules, weighting, conditions, unconditional), noise)
+
+
+def given_others(error: Callable, noise: float = 0.0):
+    """Return the loss that is the mean of an error over modalities, each given random others.
+
+    Args:
+      error: (params, x0 (B, T, D), mask (B, T) frames to draw, condition, condition_id,
+        condition_mask of `encode_condition`, keys (3,)) -> (B,). params: of one modality's network;
+        with a 'teacher' in data, of both: (network, teacher).
+      noise: deviation of what is added to conditions, see `noisy`.
+
     data: {'z': (B, M, T, D), 'valid': (B, M, T)}. Parameters are stacked over M. A network learns
     from rows that have its modality, given any of what else they have.
     """
@@ -135,58 +151,53 @@ def score_loss(
             mask = jnp.where(alone, valid[:, target], condition_mask.any(1))
             mask = mask & ~holes(valid[:, target])
             x0, condition = z[:, target], noisy(z[:, condition_id], noise, keys[2])
-            shown = (condition, condition_id, condition_mask)
-            settings = (weighting, conditions, unconditional)
-            error = matching(modules, params, x0, mask, *shown, keys, *settings)
-            return weighted_mean(error, weight * present[:, target])
+            errors = error(params, x0, mask, condition, condition_id, condition_mask, keys)
+            return weighted_mean(errors, weight * present[:, target])
 
+        own = with_teacher(params, data)
         return jax.vmap(of_target)(
-            params, jnp.arange(modalities), others(modalities), jax.random.split(key, modalities)
+            own, jnp.arange(modalities), others(modalities), jax.random.split(key, modalities)
         ).mean()
 
     return loss
 
 
-def matching(
-    modules: Modules,
-    params,
-    x0,
-    mask,
-    condition,
-    condition_id,
-    condition_mask,
-    keys,
-    weighting: str,
-    conditions: str,
-    unconditional: float,
-):
-    """(B,) loss of one target at random times.
+def with_teacher(params, data):
+    """Return params, beside those of the teacher where the data have one."""
+    return (params, data["teacher"]) if "teacher" in data else params
 
-    Args:
-      x0: (B, T, D). mask: (B, T) frames to draw. condition: see `encode_condition`.
-      keys: (3,).
+
+def matching(modules: Modules, weighting: str, conditions: str, unconditional: float):
+    """Return the error of denoising score matching at random times, see `given_others`.
+
+    Frames of the mask that the target lacks (unequal lengths) are learned as 0, since sampling,
+    which must not know the target's length, draws them too.
     """
-    batch = len(x0)
-    if unconditional:
-        key_drop = jax.random.fold_in(keys[0], 1)
-        dropped = jax.random.bernoulli(key_drop, unconditional, (batch, 1, 1))
-        condition_mask = condition_mask & ~dropped
-    t = training_times(keys[1], batch, modules.sde)
-    noise = jax.random.normal(keys[2], x0.shape)
-    key_condition = jax.random.fold_in(keys[2], 1)
-    shown = conditioning.in_training(
-        conditions, modules.sde, condition, t, noise[:, None], key_condition
-    )
-    if conditions != "clean":
-        shown = scaled(modules.sde, shown, t)[0]
-    encoded = encode_condition(modules, params, shown, condition_id, condition_mask)
 
-    def noise_fn(x, t):
-        return predict_noise(modules, params, x, t, encoded, mask)
+    def error(params, x0, mask, condition, condition_id, condition_mask, keys):
+        batch = len(x0)
+        if unconditional:
+            key_drop = jax.random.fold_in(keys[0], 1)
+            dropped = jax.random.bernoulli(key_drop, unconditional, (batch, 1, 1))
+            condition_mask = condition_mask & ~dropped
+        t = training_times(keys[1], batch, modules.sde)
+        noise = jax.random.normal(keys[2], x0.shape)
+        key_condition = jax.random.fold_in(keys[2], 1)
+        shown = conditioning.in_training(
+            conditions, modules.sde, condition, t, noise[:, None], key_condition
+        )
+        if conditions != "clean":
+            shown = scaled(modules.sde, shown, t)[0]
+        encoded = encode_condition(modules, params, shown, condition_id, condition_mask)
 
-    # Frames of the mask that the target lacks (unequal lengths) are learned as 0, since
-    # sampling, which must not know the target's length, draws them too.
-    return denoising_score_matching(noise_fn, modules.sde, x0, mask, t, noise, WEIGHTS[weighting])
+        def noise_fn(x, t):
+            return predict_noise(modules, params, x, t, encoded, mask)
+
+        return denoising_score_matching(
+            noise_fn, modules.sde, x0, mask, t, noise, WEIGHTS[weighting]
+        )
+
+    return error
 
 
 def noisy(condition, noise: float, key):
