@@ -16,7 +16,15 @@ from mmdjax.data.settings import Data, Labels
 from mmdjax.errors import UserError
 from mmdjax.methods.graph.settings import Graph
 from mmdjax.methods.method import DEFAULT, registry
-from mmdjax.methods.settings import Decoder, Diffusion, Fusion, Latents, Score, with_recipe
+from mmdjax.methods.settings import (
+    Decoder,
+    Diffusion,
+    Fusion,
+    Latents,
+    Score,
+    Student,
+    with_recipe,
+)
 from mmdjax.runtime.settings import dataclass_from, field
 from mmdjax.training.settings import MESH, TRAINING, Mesh, Training
 
@@ -144,9 +152,11 @@ class _Base:
     fusion: Fusion = Fusion()
     score: Score = Score()
     diffusion: Diffusion = Diffusion()
+    student: Student = Student()
     decoder: Decoder = Decoder()
     classifier_training: Training = TRAINING
     score_training: Training = TRAINING
+    student_training: Training = TRAINING
     stage2_training: Training = TRAINING
     imder_training: Training = TRAINING
     graph: Graph = Graph()

@@ -41,6 +41,7 @@ AUTO: dict[str, Any] = {
     "decoder": {"use": False},
     "classifier_training": _TRAINING,
     "score_training": _TRAINING | {"epochs": 16, "patience": 5},
+    "student_training": _TRAINING | {"epochs": 8, "patience": 3},
     "stage2_training": _TRAINING,
     "evaluation": {"draws": 16, "batch": 1024},
 }
@@ -84,8 +85,8 @@ def sized(config, dataset):
     config = dataclasses.replace(config, **changes)
     require(
         not is_auto(config),
-        "sizes of 0 in phases other than classifier_training, score_training, stage2_training and "
-        "imder_training",
+        "sizes of 0 in phases other than classifier_training, score_training, student_training, "
+        "stage2_training and imder_training",
         "numbers",
     )
     check(config)
@@ -125,6 +126,7 @@ def _rules(dataset, config) -> dict[str, dict]:
         "decoder": {"channels": 32, "blocks": 2 if small else 8, "reduction": 8},
         "classifier_training": training(rows if config.latents.reconstruction else labelled),
         "score_training": training(rows),
+        "student_training": training(rows),
         "stage2_training": training(labelled),
         "imder_training": training(labelled),
     }

@@ -22,6 +22,7 @@ from mmdjax.methods.graph.initial import initial_score
 from mmdjax.methods.graph.programs import Sets, compiled_draw
 from mmdjax.methods.graph.system import System, system_of
 from mmdjax.methods.graph.variants import PLAIN
+from mmdjax.methods.latent import students
 from mmdjax.methods.method import SOLVER, Completion, Method, Phase, register
 from mmdjax.types import Observed
 
@@ -152,6 +153,7 @@ class DrawingMethod(GraphMethod):
     def check(cls, config) -> None:
         """Raise `UserError` for samplers and widths that the graph networks cannot have."""
         super().check(config)
+        students.refuse(config, cls.name)
         graph, heads, diffusion = config.graph, config.score.heads, config.diffusion
         if heads and graph.spectrum_width % heads:
             raise UserError(

@@ -23,6 +23,7 @@ import numpy as np
 
 from mmdjax.data.missing.patterns import patterns
 from mmdjax.errors import UserError
+from mmdjax.methods.latent import students
 from mmdjax.methods.latent.base import DrawingMethod
 from mmdjax.methods.latent.cover import filled_valid
 from mmdjax.methods.latent.draw import Drawer, draw_target
@@ -173,6 +174,7 @@ class Imder(DrawingMethod):
     def check(cls, config) -> None:
         """Raise `UserError` for what the one stage does not learn."""
         super().check(config)
+        students.refuse(config, cls.name)
         if config.diffusion.frame_gaps or config.training_rate:
             raise UserError(
                 f"config.diffusion.frame_gaps = {config.diffusion.frame_gaps}, training_rate = "

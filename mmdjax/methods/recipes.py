@@ -13,8 +13,14 @@ def _dpmpp_2m(nfe: int, warp: str) -> dict:
     return {"sampler": "dpmpp_2m", "nfe": nfe} | grid
 
 
+def _student(nfe: int, student: str) -> dict:
+    return {"sampler": "ddim", "nfe": nfe, "grid": "log_snr", "student": student}
+
+
 # name -> fields of `mmdjax.config.Diffusion`.
 RECIPES = {
+    "fast-1": _student(1, "energy"),
+    "fast-2": _student(2, "progressive"),
     "fast-4": _dpmpp_2m(4, "0.11957,0.39051,0.04039,0.24297"),
     "fast-8": _dpmpp_2m(8, "0.30128,0.13055,0.04554,0.08499"),
     "quality-16": _dpmpp_2m(16, "0.45766,0.04464,0.02200,0.01038"),
@@ -22,4 +28,4 @@ RECIPES = {
     "thesis-quality": {"sampler": "heun", "grid": "uniform", "nfe": 60},
     "imder": {"sampler": "euler_maruyama", "grid": "uniform", "nfe": 100},
 }
-FIELDS = ("sampler", "sampler_options", "grid", "grid_options", "nfe")
+FIELDS = ("sampler", "sampler_options", "grid", "grid_options", "nfe", "student")

@@ -104,14 +104,17 @@ class Diffusion:
 
     Attributes:
       sde: forward process: vp, vp_cosine, sub_vp, ve, ve_geometric, edm or rectified_flow.
-      recipe: of `methods/recipes.py`: fast-4, fast-8, quality-16, thesis-speed, thesis-quality or
-        imder; it stands for sampler, grid, their options and nfe. '' for one's own.
+      recipe: of `methods/recipes.py`: fast-1, fast-2, fast-4, fast-8, quality-16, thesis-speed,
+        thesis-quality or imder; it stands for sampler, grid, their options, nfe and student. '' for
+        one's own.
       sampler, grid: solver and time grid, see `diffusion/samplers` and `diffusion/time_grids.py`.
       sampler_options: the solver's own settings as 'name=number', such as 'eta=0.5' of ddim.
       grid_options: the grid's, as 'name=number' or 'name=number,number,...', such as
         'warp=0.8,-0.2' of log_snr.
       nfe: network evaluations of a draw (twice as many with guidance); the solver has to be able
         to spend them exactly. 0 for 'adaptive', which chooses for itself.
+      student: networks that learn to draw by fewer evaluations, of `latent/students`: energy,
+        progressive or mean; '' for the score networks themselves.
       conditioning: what the score network sees of the observed modalities: 'clean', or noised
         ('independent', 'shared') to reproduce published systems, see `diffusion/conditioning.py`.
       weighting: of the score loss over time: v, noise, likelihood, edm or min_snr.
@@ -130,6 +133,7 @@ class Diffusion:
     grid: str = field("quadratic", names=lambda: tuple(time_grids.REGISTRY))
     grid_options: tuple[str, ...] = ()
     nfe: int = field(30, low=0)
+    student: str = field("", names=("", "energy", "progressive", "mean"))
     conditioning: str = field("clean", names=conditioning.MODES)
     weighting: str = field("v", names=lambda: tuple(losses.WEIGHTS))
     unconditional: float = field(0.0, low=0, below=1)
@@ -150,6 +154,19 @@ class Diffusion:
         if self.grid == "optimised":
             result |= {"method": self.sampler, **self.options()}
         return result
+
+
+@dataclasses.dataclass(frozen=True)
+class Student:
+    """How students of `latent/students` learn; their training is `student_training`.
+
+    Attributes:
+      draws: of each row, that the energy score compares with the truth and with each other.
+      beta: exponent of its distances.
+    """
+
+    draws: int = field(4, low=2)
+    beta: float = field(1.0, above=0, below=2)
 
 
 def _assignments(field: str, texts: tuple[str, ...]) -> dict[str, tuple[float, ...]]:

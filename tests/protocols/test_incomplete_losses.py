@@ -194,9 +194,7 @@ def test_conditions_show_nothing_that_is_not_there(kind, networks, rng):
     two, settings = present.sum(1) >= 2, {"gaps": 0.0} if kind == "gaps" else {}
     nothing = lambda mask, condition_mask, *_: two & ~condition_mask.any((1, 2))  # noqa: E731
     keys = jax.random.split(KEY, 5)
-    assert two.any() and not any(
-        spied(network, data, nothing, key=key, **settings) for key in keys
-    )
+    assert two.any() and not any(spied(network, data, nothing, key=key, **settings) for key in keys)
 
 
 def test_holes_are_unknown_frames_before_a_known_one():

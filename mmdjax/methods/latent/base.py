@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from mmdjax.errors import UserError
-from mmdjax.methods.latent import phases
+from mmdjax.methods.latent import phases, students
 from mmdjax.methods.latent.completion import draw_observed
 from mmdjax.methods.latent.draw import make_drawer
 from mmdjax.methods.latent.initial import score_shapes
@@ -46,7 +46,7 @@ class LatentMethod(Space):
     @functools.cached_property
     def phases(self) -> tuple[Phase, ...]:
         """What is trained, in the order of `trains`."""
-        return tuple(phases.of_name(self, name) for name in self.trains)
+        return tuple(p for name in self.trains for p in phases.of_name(self, name))
 
     def encoders(self, params):
         """Return the encoders' parameters."""
@@ -62,8 +62,9 @@ class LatentMethod(Space):
         return latents if rows is None else Latents(*(a[rows] for a in latents))
 
     def score(self, params):
-        """Return the score networks' parameters, stacked over M; None where nothing is drawn."""
-        return params.get("score")
+        """Return the parameters of the networks that draw, stacked over M; None without them."""
+        rounds = students.rounds(self.modules, self.config)
+        return params.get(rounds[-1].name if rounds else "score")
 
     def served_with(self, params) -> dict:
         """Return the arrays that a served model completes with; see `latent.served`."""
@@ -138,7 +139,11 @@ class DrawingMethod(LatentMethod):
     """Draws missing latents from their distribution given the observed ones."""
 
     draws = True
-    completes = ("draws", "score", *SOLVER)
+
+    @property
+    def completes(self) -> tuple[str, ...]:
+        """Draws depend on the networks that draw, and on the solver."""
+        return ("draws", *(p.name for p in phases.of_name(self, "score")), *SOLVER)
 
     @classmethod
     def check(cls, config) -> None:
@@ -147,6 +152,7 @@ class DrawingMethod(LatentMethod):
         from mmdjax.data.missing.gaps import FRAMES
 
         diffusion = config.diffusion
+        students.check(diffusion)
         for name, *_ in config.evaluation.generators():
             if name in FRAMES and not diffusion.frame_gaps:
                 raise UserError(

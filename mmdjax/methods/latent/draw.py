@@ -20,7 +20,12 @@ from mmdjax.diffusion.predictions import scaled
 from mmdjax.diffusion.samplers.loop import check_grid
 from mmdjax.diffusion.samplers.registry import steps_for
 from mmdjax.methods.latent.initial import score_shapes
-from mmdjax.methods.latent.modules import Modules, encode_condition, predict_noise
+from mmdjax.methods.latent.modules import (
+    Modules,
+    encode_condition,
+    networks_alone,
+    predict_noise,
+)
 from mmdjax.runtime.compilation import AheadOfTime, shared
 from mmdjax.runtime.devices import over_devices, replicated, spreads
 
@@ -64,8 +69,7 @@ def make_drawer(modules: Modules, diffusion, together: bool | None = None) -> Dr
     if together is None:
         together = TOGETHER.get(jax.default_backend(), False)
     together = together and diffusion.coupling == "independent"
-    score = modules._replace(encoders=None, fusion=None, decoder=None)
-    return _drawer(score, diffusion, together)
+    return _drawer(networks_alone(modules), diffusion, together)
 
 
 @shared

@@ -1,4 +1,4 @@
-"""Denoising score matching with frames missing inside what is shown (thesis, future work 2).
+"""Training of networks with frames missing inside what is shown (thesis, future work 2).
 
 Modalities that a network is shown lose frames at random, the target among them, and what remains
 is a condition: clean latents where every frame under them is observed, and beside them latents that
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtri
 
 from mmdjax.methods.latent.cover import filled_valid
-from mmdjax.methods.latent.losses import holes, matching, noisy, weighted_mean, with_teacher
+from mmdjax.methods.latent.losses import holes, noisy, weighted_mean, with_teacher
 from mmdjax.methods.latent.modules import Modules, encode_gaps
 from mmdjax.networks.encoders import WHOLE
 from mmdjax.runtime.compilation import shared
@@ -46,27 +46,14 @@ def random_gaps(key, batch: int, frames: int):
 
 
 @shared
-def gap_score_loss(
-    modules: Modules, weighting="v", unconditional=0.0, gaps=0.5, noise: float = 0.0
-):
-    """Stage 1b, as `losses.score_loss`.
-
-    Args:
-      gaps: probability that a modality that is shown lacks frames, and that the target's remaining
-        frames are shown.
-      noise: as of `losses.score_loss`.
-
-    data: see `given_gaps`.
-    """
-    return given_gaps(modules, matching(modules, weighting, "clean", unconditional), gaps, noise)
-
-
 def given_gaps(modules: Modules, error: Callable, gaps: float, noise: float = 0.0):
     """Return the loss that is the mean of an error over modalities, each given what random gaps
     leave of all of them.
 
     Args:
-      error: of `losses.given_others`. gaps, noise: of `gap_score_loss`.
+      error, noise: of `losses.given_others`.
+      gaps: probability that a modality that is shown lacks frames, and that the target's remaining
+        frames are shown.
 
     data: {'features': {m: (B, T_m, C_m)}, 'valid': {m: (B, T_m)}}; for all rows 'encoders' and
     'scale'. Parameters are stacked over M.
@@ -105,7 +92,7 @@ def given_gaps(modules: Modules, error: Callable, gaps: float, noise: float = 0.
             condition_id = jnp.arange(modalities)[:, None] + modalities * partial
             known = (cover > 0).any(-1)
             mask = filled_valid(valid, known)[:, target] & (cover[:, target] < WHOLE)
-            alone = ~(kept & present).any(1)[:, None]  # it learns the marginal, as in `score_loss`
+            alone = ~(kept & present).any(1)[:, None]  # it learns the marginal, as there
             mask = jnp.where(alone, valid[:, target], mask) & ~holes(valid[:, target])
             shown = (condition, condition_id, cover > 0)
             errors = error(params, z[:, target], mask, *shown, keys[:3])

@@ -124,6 +124,7 @@ def score_loss(
     return given_others(matching(modules, weighting, conditions, unconditional), noise)
 
 
+@shared
 def given_others(error: Callable, noise: float = 0.0):
     """Return the loss that is the mean of an error over modalities, each given random others.
 
@@ -167,6 +168,7 @@ def with_teacher(params, data):
     return (params, data["teacher"]) if "teacher" in data else params
 
 
+@shared
 def matching(modules: Modules, weighting: str, conditions: str, unconditional: float):
     """Return the error of denoising score matching at random times, see `given_others`.
 

@@ -63,6 +63,12 @@ def build(config, modalities: tuple[str, ...], outputs: int = 1) -> Modules:
     )
 
 
+def networks_alone(modules: Modules) -> Modules:
+    """Return the score networks and the SDE: what is compiled of them alone is shared by systems
+    that differ elsewhere."""
+    return modules._replace(encoders=None, fusion=None, decoder=None)
+
+
 def fusion_of(fusion, outputs: int) -> nn.Module:
     """Return the network of `methods.settings.Fusion`: (x (B, M, T, D), valid (B, M, T),
     deterministic) -> (B, outputs)."""

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.data.stored import taken
-from mmdjax.methods.latent import completion, losses
-from mmdjax.methods.latent.gap_losses import gap_score_loss
+from mmdjax.methods.latent import completion, losses, students
+from mmdjax.methods.latent.gap_losses import given_gaps
 from mmdjax.methods.latent.initial import score_shapes
-from mmdjax.methods.latent.modules import Scale
+from mmdjax.methods.latent.modules import Scale, networks_alone
 from mmdjax.methods.latent.space import Space
 from mmdjax.methods.method import LEARNED, SOLVER, Phase
 from mmdjax.methods.validation import prepare, score_validation
@@ -29,15 +29,21 @@ SCORE = (*CLASSIFIER, "score", "score_training", *LEARNED)
 MOST_NOISE = 3.0  # times the config's
 SETS = ("rounds", "training_rate")
 COMPLETIONS = (*SCORE, *SOLVER, *SETS)
+STUDENT = (*SCORE, "diffusion.grid", "diffusion.grid_options", "diffusion.student")
+STUDENT += ("student", "student_training")
 DRAWS = (*COMPLETIONS, "decoder", "stage2_training")
 CONSTANT = (*CLASSIFIER, *SETS, "stage2_training")
 
 
-def of_name(space: Space, name: str) -> Phase:
-    """Return a phase: 'classifier', 'score', or stage 2 under 'draws', 'zero' or 'mean'."""
+def of_name(space: Space, name: str) -> tuple[Phase, ...]:
+    """Return what is trained by a name: 'classifier', 'score' with the students of the config, or
+    stage 2 under 'draws', 'zero' or 'mean'."""
     if name == "classifier":
-        return classifier(space)
-    return score(space) if name == "score" else stage_2(space, name)
+        return (classifier(space),)
+    if name == "score":
+        rounds = students.rounds(space.modules, space.config)
+        return (score(space), *(student(space, learned) for learned in rounds))
+    return (stage_2(space, name),)
 
 
 def classifier(space: Space) -> Phase:
@@ -83,14 +89,55 @@ def classifier(space: Space) -> Phase:
 
 def score(space: Space) -> Phase:
     """Stage 1b: a score network for each modality, on the latents of the frozen encoders."""
+    diffusion = space.config.diffusion
+    settings = (diffusion.weighting, diffusion.conditioning, diffusion.unconditional)
+    return on_latents(
+        space,
+        "score",
+        "score networks",
+        SCORE,
+        space.config.score_training,
+        losses.matching(networks_alone(space.modules), *settings),
+        lambda key, params: space.initial_score(key),
+    )
+
+
+def student(space: Space, learned: students.Round) -> Phase:
+    """A round of few-step networks, which start from those of an earlier phase."""
+    return on_latents(
+        space,
+        learned.name,
+        learned.title,
+        STUDENT,
+        space.config.student_training,
+        learned.error,
+        lambda key, params: params[learned.start],
+        learned.start if learned.taught else "",
+    )
+
+
+def on_latents(space: Space, name, title, reads, settings, error, init, teacher="") -> Phase:
+    """Return a phase of networks of single modalities on the latents of the frozen encoders.
+
+    Args:
+      name, title, reads, settings, init: of `Phase`.
+      error: of `losses.given_others`.
+      teacher: the phase whose parameters the error wants, too; '' for none.
+    """
     # Validation is without noise on conditions, as draws are.
-    loss, held_out_loss = (_score_loss(space, n) for n in (space.config.latents.noise, 0.0))
+    loss, held_out_loss = (_of_error(space, error, n) for n in (space.config.latents.noise, 0.0))
+
+    def source(params, encoders, scale: Scale, split: str, z: Latents) -> Source:
+        made = _score_source(space, encoders, scale, split, z)
+        if not teacher:
+            return made
+        return Source(made.rows, made.common | {"teacher": params[teacher]})
 
     def load(params, seed, place):
         encoders = params["classifier"]["encoders"]
         scale, z = space.standardised(encoders)
         train, valid = (
-            _score_source(space, encoders, scale, split, z[split]) for split in ("train", "valid")
+            source(params, encoders, scale, split, z[split]) for split in ("train", "valid")
         )
         held_out = score_validation(held_out_loss, valid, space.bucket["valid"], space.buckets)
         return train, held_out
@@ -98,17 +145,25 @@ def score(space: Space) -> Phase:
     def expects():
         key = jax.eval_shape(lambda: jax.random.key(0))
         encoders = shapes_of(jax.eval_shape(space.init_encoders, key))
-        params, valid = score_shapes(space.modules.score), _score_shapes(space, encoders, "valid")
-        prepare(held_out_loss, params, valid, space.bucket["valid"], space.buckets)
-        return params, _score_shapes(space, encoders, "train")
+        params = score_shapes(space.modules.score)
+        sizes = _sizes(space)
+
+        def shapes(split: str) -> Source:
+            shape, rows = jax.ShapeDtypeStruct, len(space.splits[split])
+            z = shape((rows, *sizes), jnp.float32), shape((rows, *sizes[:2]), bool)
+            about = (encoders, space.identity_scale(), split, Latents(*z, 0))
+            return source({teacher: params}, *about)
+
+        prepare(held_out_loss, params, shapes("valid"), space.bucket["valid"], space.buckets)
+        return params, shapes("train")
 
     return Phase(
-        name="score",
-        title="score networks",
-        reads=SCORE,
-        settings=space.config.score_training,
+        name=name,
+        title=title,
+        reads=reads,
+        settings=settings,
         loss=loss,
-        init=lambda key, params: space.initial_score(key),
+        init=init,
         load=load,
         bucket=space.bucket["train"],
         buckets=space.buckets,
@@ -123,6 +178,7 @@ def stage_2(space: Space, fill: str) -> Phase:
       fill: 'draws', 'zero' or 'mean'.
     """
     config, draws = space.config, fill == "draws"
+    drawn_by = STUDENT if draws and config.diffusion.student else ()
     loss = losses.completion_loss(
         space.modules.decoder,
         space.modules.fusion,
@@ -146,9 +202,9 @@ def stage_2(space: Space, fill: str) -> Phase:
             seed,
             scale,
             z,
-            params.get("score"),
+            space.score(params),
             None if draws else space.constant(fill, scale),
-            place(completion.NAME, COMPLETIONS) if draws else None,
+            place(completion.NAME, (*COMPLETIONS, *drawn_by)) if draws else None,
         )
 
     def expects():
@@ -174,7 +230,7 @@ def stage_2(space: Space, fill: str) -> Phase:
     return Phase(
         name="draws" if draws else fill,
         title=f"stage 2, {fill}",
-        reads=DRAWS if draws else CONSTANT,
+        reads=(*DRAWS, *drawn_by) if draws else CONSTANT,
         settings=config.stage2_training,
         loss=loss,
         init=init,
@@ -204,12 +260,11 @@ def _feature_noise(space: Space) -> tuple[float, ...]:
     return tuple((noise * np.minimum(np.sqrt(1 + 4 * share), MOST_NOISE)).tolist())
 
 
-def _score_loss(space: Space, noise: float):
-    modules, diffusion = space.modules, space.config.diffusion
-    weighting, dropped = diffusion.weighting, diffusion.unconditional
-    if diffusion.frame_gaps:
-        return gap_score_loss(modules, weighting, dropped, diffusion.frame_gaps, noise)
-    return losses.score_loss(modules, weighting, diffusion.conditioning, dropped, noise)
+def _of_error(space: Space, error, noise: float):
+    gaps = space.config.diffusion.frame_gaps
+    if gaps:
+        return given_gaps(space.modules, error, gaps, noise)
+    return losses.given_others(error, noise)
 
 
 def _score_source(space: Space, encoders, scale: Scale, split: str, z: Latents) -> Source:
@@ -219,9 +274,3 @@ def _score_source(space: Space, encoders, scale: Scale, split: str, z: Latents) 
     rows = losses.utterance_rows(space.splits[split])
     del rows["label"]
     return Source(rows, {"encoders": encoders, "scale": scale})
-
-
-def _score_shapes(space: Space, encoders, split: str) -> Source:
-    shape, sizes, rows = jax.ShapeDtypeStruct, _sizes(space), len(space.splits[split])
-    x, valid = shape((rows, *sizes), jnp.float32), shape((rows, *sizes[:2]), bool)
-    return _score_source(space, encoders, space.identity_scale(), split, Latents(x, valid, 0))

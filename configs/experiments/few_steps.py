@@ -1,0 +1,63 @@
+"""One to eight evaluations of a draw: solvers, and networks that learn to need fewer.
+
+Command: python -m mmdjax.main --config=configs/experiments/few_steps.py:smoke --workdir=runs/few
+"""
+
+from configs import auto, digits, mosei_video, mosi_base, synthetic
+from configs.experiments import base
+from configs.experiments.samplers import uniform
+
+TITLES = {
+    "smoke": "synthetic, small",
+    "synthetic": "synthetic",
+    "digits": "digits",
+    "video": "videos of CMU-MOSEI",
+    "real": "CMU-MOSI layout",
+}
+SIZES = tuple(TITLES)
+
+
+def student(name: str, nfe: int) -> tuple[str, ...]:
+    return (
+        "diffusion.sampler=ddim",
+        "diffusion.grid=log_snr",
+        f"diffusion.nfe={nfe}",
+        f"diffusion.student={name}",
+    )
+
+
+def get_config(size: str = "smoke"):
+    if size not in SIZES:
+        raise ValueError(f"size {size!r} is unknown; allowed: {', '.join(SIZES)}")
+    if size == "smoke":
+        config = base.smoke()
+    else:
+        config = {"digits": digits, "video": mosei_video}.get(size, auto).get_config()
+    if size in ("real", "synthetic"):
+        config.data = (mosi_base if size == "real" else synthetic).get_config().data
+        config.data.length_buckets = ()
+        config.seeds = (0, 1, 2)
+    config.systems, config.diffusion.recipe = (), ""
+    config.evaluation.draws = 8
+    if size == "smoke":
+        config.student_training.update(config.score_training)
+        config.student_training.epochs = 10
+    systems = (
+        ("fast-8", "", ("diffusion.recipe=fast-8",)),
+        ("Euler-Maruyama 100", "", uniform("euler_maruyama", 100)),
+        ("fast-4", "", ("diffusion.recipe=fast-4",)),
+        (
+            "DPM-Solver++ 2",
+            "",
+            ("diffusion.sampler=dpmpp_2m", "diffusion.grid=log_snr", "diffusion.nfe=2"),
+        ),
+        ("progressive 4", "", student("progressive", 4)),
+        ("progressive 2", "", student("progressive", 2)),
+        ("progressive 1", "", student("progressive", 1)),
+        ("energy 1", "", student("energy", 1)),
+        ("conditional mean", "", student("mean", 1)),
+        ("zeros, trained", "", (), "zero_trained"),
+    )
+    base.compare(config, (), systems, complete=True)
+    config.title = f"Few evaluations, {TITLES[size]}"
+    return config

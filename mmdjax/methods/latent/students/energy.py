@@ -1,0 +1,62 @@
+"""One evaluation by the energy score: De Bortoli et al. (2025), "Distributional diffusion models".
+
+The network maps noise to a draw, in one step of DDIM from t_max. M draws of a row, which share its
+encoded condition, are scored against the truth (`diffusion.energy`). The score is proper, so that
+no teacher is needed; the score networks are where it starts. At t_max their output is the
+conditional mean, whatever the noise: the spread is what is learned here.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from mmdjax.diffusion.energy import energy_score
+from mmdjax.diffusion.samplers import registry
+from mmdjax.diffusion.time_grids import time_grid
+from mmdjax.methods.latent.modules import (
+    Modules,
+    encode_condition,
+    predict_noise,
+)
+from mmdjax.methods.latent.students.round import Round
+from mmdjax.runtime.compilation import shared
+
+NEEDS = (1,)
+
+
+def rounds(modules: Modules, diffusion, options) -> tuple[Round, ...]:
+    """Return the one round, which is validated by the score of held-out rows."""
+    error = scored(modules, times(modules, diffusion), options.draws, options.beta, 1.0)
+    return (Round("energy", "one-step networks", error),)
+
+
+def times(modules: Modules, diffusion) -> tuple[float, ...]:
+    """Return the times of the one step."""
+    return tuple(time_grid(diffusion.grid, modules.sde, 1, **diffusion.grid_arguments()).tolist())
+
+
+@shared
+def scored(modules: Modules, grid, draws: int, beta: float, repulsion: float):
+    """Return the error: `energy_score` of `draws` draws of each row.
+
+    Args:
+      grid: the two times of the step. beta, repulsion: of `energy_score`.
+    """
+    sde = modules.sde
+
+    def error(params, x0, mask, condition, condition_id, condition_mask, keys):
+        encoded = encode_condition(modules, params, condition, condition_id, condition_mask)
+        encoded = encoded if encoded is None else encoded.repeat(draws)
+        frames = jnp.repeat(mask, draws, axis=0)
+
+        def noise_fn(x, t):
+            return predict_noise(modules, params, x, jnp.full(len(x), t), encoded, frames)
+
+        start = sde.prior_std * jax.random.normal(keys[1], (len(x0) * draws, *x0.shape[1:]))
+        step = registry.make("ddim", sde, noise_fn).step
+        drawn = step(start, jnp.float32(grid[0]), jnp.float32(grid[1]), None)
+        drawn = drawn.reshape(len(x0), draws, *x0.shape[1:])
+        return energy_score(drawn, x0, mask, beta, repulsion)
+
+    return error

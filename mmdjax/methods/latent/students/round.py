@@ -1,0 +1,23 @@
+"""One thing that a student learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Round(NamedTuple):
+    """A phase of training of a student.
+
+    Attributes:
+      name, title: of the phase.
+      error: of `losses.given_others`.
+      start: the phase whose parameters it starts from.
+      taught: whether the error wants these parameters beside those that are trained.
+    """
+
+    name: str
+    title: str
+    error: Callable
+    start: str = "score"
+    taught: bool = False
