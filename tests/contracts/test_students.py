@@ -1,0 +1,117 @@
+"""What every student promises: it draws by the evaluations it is asked for, and finds its place."""
+
+import jax
+import numpy as np
+import pytest
+
+from mmdjax import config as configs
+from mmdjax.config.resolve import changed
+from mmdjax.data import pipeline
+from mmdjax.errors import UserError
+from mmdjax.methods.gsdnet import GSDNet
+from mmdjax.methods.imder import Imder
+from mmdjax.methods.latent.students import STUDENTS
+from mmdjax.methods.two_stage import TwoStage
+from mmdjax.runtime.progress import Reporter
+from mmdjax.serving.bundle import publish
+from mmdjax.serving.imputer import Imputer
+from mmdjax.training.train import train
+from mmdjax.types import Observed
+from mmdjax.workdir import Places
+from tests.conftest import TINY
+
+QUICK = {"epochs": 2, "batch": 16, "patience": 2}
+PHASES = ("classifier_training", "score_training", "student_training", "stage2_training")
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
+ASKED = [(name, nfe) for name, student in STUDENTS.items() for nfe in student.NEEDS]
+
+
+def config_of(student: str, nfe: int, gaps: float = 0.0):
+    diffusion = {"sampler": "ddim", "grid": "log_snr", "nfe": nfe, "student": student}
+    values = TINY | dict.fromkeys(PHASES, QUICK) | {"rounds": 1, "optimise": False}
+    values["diffusion"] = diffusion | {"frame_gaps": gaps}
+    return configs.from_dict(values)
+
+
+def method_of(*asked):
+    config = config_of(*asked)
+    return TwoStage(config, pipeline.dataset(config.data, config.task), Reporter())
+
+
+@pytest.mark.parametrize(
+    ("student", "nfe", "gaps"), [("energy", 1, 0.5), ("progressive", 4, 0.0), ("mean", 1, 0.0)]
+)
+def test_what_was_trained_draws_by_so_many_evaluations_and_is_served(student, nfe, gaps, tmp_path):
+    method = method_of(student, nfe, gaps)
+    places = Places(tmp_path, "data")
+    trained = train(method, 0, places.phase(method.config, 0))
+    names = [phase.name for phase in method.phases]
+    assert names[:2] == ["classifier", "score"] and names[-1] == "draws" and len(names) > 3
+    drawn_by, score = trained.params[names[-2]], trained.params["score"]
+    assert method.score(trained.params) is drawn_by
+    same = jax.tree.map(lambda a, b: np.array_equal(a, b), drawn_by, score)
+    assert not all(jax.tree.leaves(same))
+    observed = Observed.of_patterns(method.patterns, method.dataset.splits["test"].present)
+    completion = method.complete(trained.params, "test", observed, 2, jax.random.key(0), "")
+    assert completion.nfe == nfe and np.isfinite(completion.x).all()
+    if student != "energy":  # served alike
+        return
+    batch = method.dataset.splits["test"]
+    publish(method, trained.params, 0, tmp_path / "model", "data")
+    answer = Imputer.load(tmp_path / "model").predict({m: batch.features[m] for m in ("language",)})
+    assert np.isfinite(answer.mean).all()
+
+
+@pytest.mark.parametrize(("student", "nfe"), ASKED)
+def test_rounds_end_with_the_evaluations_that_are_asked_for(student, nfe):
+    method = method_of(student, nfe)
+    assert method.drawer.draw is not None and len(method.drawer.grid) == nfe + 1
+    names = [phase.name for phase in method.phases]
+    if student == "progressive":
+        assert names[-2] == f"progressive_{nfe}"
+
+
+def test_students_share_what_they_start_from(tmp_path):
+    """Of one run those with fewer evaluations find the rounds of those with more."""
+    places = Places(tmp_path, "data")
+
+    def folders(*asked):
+        method = method_of(*asked)
+        place = places.phase(method.config, 0)
+        return {phase.name: place(phase.name, phase.reads) for phase in method.phases}
+
+    four, one, energy = (
+        folders("progressive", 4),
+        folders("progressive", 1),
+        folders("energy", 1),
+    )
+    plain = folders("", 8)
+    for name in ("classifier", "score"):
+        assert four[name] == one[name] == energy[name] == plain[name]
+    for name in ("progressive_8", "progressive_4"):
+        assert four[name] == one[name]
+    assert len({found["draws"] for found in (four, one, energy, plain)}) == 4
+    completions = {places.completion(method_of(*a)) for a in (("energy", 1), ("mean", 1), ("", 1))}
+    assert len(completions) == 3
+
+
+@pytest.mark.parametrize(
+    ("method", "change", "said"),
+    [
+        (TwoStage, "diffusion.sampler=deis", "sampler 'deis' with student 'energy'; allowed: ddim"),
+        (TwoStage, "diffusion.nfe=2", "nfe 2 with student 'energy'; allowed: 1"),
+        (TwoStage, "diffusion.conditioning=shared", "'shared' with student 'energy'; allowed: cl"),
+        (Imder, "rounds=1", "student = 'energy' with method 'imder'; allowed: ''"),
+        (GSDNet, "rounds=1", "student = 'energy' with method 'gsdnet'; allowed: ''"),
+    ],
+)
+def test_what_a_student_cannot_learn_is_refused_in_one_line(method, change, said):
+    values = changed(configs.to_dict(config_of("energy", 1)), [change])
+    with pytest.raises(UserError, match="config.diffusion") as error:
+        method.check(configs.from_dict(values))
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_recipe_names_its_student():
+    fast = configs.from_dict({"diffusion": {"recipe": "fast-1"}}).diffusion
+    assert (fast.student, fast.nfe, fast.sampler) == ("energy", 1, "ddim")
