@@ -107,7 +107,7 @@ def test_students_share_what_they_start_from(tmp_path):
 )
 def test_what_a_student_cannot_learn_is_refused_in_one_line(method, change, said):
     values = changed(configs.to_dict(config_of("energy", 1)), [change])
-    with pytest.raises(UserError, match="config.diffusion") as error:
+    with pytest.raises(UserError, match=r"config\.diffusion") as error:
         method.check(configs.from_dict(values))
     assert said in str(error.value) and "\n" not in str(error.value)
 
