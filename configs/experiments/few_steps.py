@@ -19,7 +19,7 @@ SIZES = tuple(TITLES)
 
 def student(name: str, nfe: int) -> tuple[str, ...]:
     return (
-        "diffusion.sampler=ddim",
+        f"diffusion.sampler={'dpmpp_2m' if name == 'solver' else 'ddim'}",
         "diffusion.grid=log_snr",
         f"diffusion.nfe={nfe}",
         f"diffusion.student={name}",
@@ -51,6 +51,8 @@ def get_config(size: str = "smoke"):
             "",
             ("diffusion.sampler=dpmpp_2m", "diffusion.grid=log_snr", "diffusion.nfe=2"),
         ),
+        ("learned solver 4", "", student("solver", 4)),
+        ("learned solver 2", "", student("solver", 2)),
         ("progressive 4", "", student("progressive", 4)),
         ("progressive 2", "", student("progressive", 2)),
         ("progressive 1", "", student("progressive", 1)),

@@ -27,7 +27,8 @@ ASKED = [(name, nfe) for name, student in STUDENTS.items() for nfe in student.NE
 
 
 def config_of(student: str, nfe: int, gaps: float = 0.0):
-    diffusion = {"sampler": "ddim", "grid": "log_snr", "nfe": nfe, "student": student}
+    sampler = STUDENTS[student].SAMPLER if student else "ddim"
+    diffusion = {"sampler": sampler, "grid": "log_snr", "nfe": nfe, "student": student}
     values = TINY | dict.fromkeys(PHASES, QUICK) | {"rounds": 1, "optimise": False}
     values["diffusion"] = diffusion | {"frame_gaps": gaps}
     return configs.from_dict(values)
@@ -39,7 +40,8 @@ def method_of(*asked):
 
 
 @pytest.mark.parametrize(
-    ("student", "nfe", "gaps"), [("energy", 1, 0.5), ("progressive", 4, 0.0), ("mean", 1, 0.0)]
+    ("student", "nfe", "gaps"),
+    [("energy", 1, 0.5), ("progressive", 4, 0.0), ("mean", 1, 0.0), ("solver", 3, 0.0)],
 )
 def test_what_was_trained_draws_by_so_many_evaluations_and_is_served(student, nfe, gaps, tmp_path):
     method = method_of(student, nfe, gaps)
@@ -47,8 +49,12 @@ def test_what_was_trained_draws_by_so_many_evaluations_and_is_served(student, nf
     trained = train(method, 0, places.phase(method.config, 0))
     names = [phase.name for phase in method.phases]
     assert names[:2] == ["classifier", "score"] and names[-1] == "draws" and len(names) > 3
-    drawn_by, score = trained.params[names[-2]], trained.params["score"]
-    assert method.score(trained.params) is drawn_by
+    drawn_by, score = method.score(trained.params), trained.params["score"]
+    if student == "solver":
+        assert drawn_by["solver"] is trained.params["solver_3"]
+        drawn_by, score = drawn_by["solver"], method.phases[2].init(None, {})
+    else:
+        assert drawn_by is trained.params[names[-2]]
     same = jax.tree.map(lambda a, b: np.array_equal(a, b), drawn_by, score)
     assert not all(jax.tree.leaves(same))
     observed = Observed.of_patterns(method.patterns, method.dataset.splits["test"].present)

@@ -16,8 +16,10 @@ from mmdjax.diffusion.energy import energy_score
 from mmdjax.diffusion.exact import exact_conditional_noise
 from mmdjax.diffusion.predictions import v_from_noise
 from mmdjax.diffusion.samplers import registry
+from mmdjax.diffusion.samplers.corrected import corrected
+from mmdjax.diffusion.samplers.loop import solve
 from mmdjax.methods.latent.modules import Modules
-from mmdjax.methods.latent.students import energy, mean, progressive
+from mmdjax.methods.latent.students import energy, mean, progressive, solver
 from mmdjax.methods.settings import Diffusion, Student
 from mmdjax.networks.base import Encoded
 
@@ -58,9 +60,9 @@ def rows(key, count=ROWS):
     return x0, np.ones((count, 1), bool), *shown
 
 
-def learned(error, times, teacher=None, steps=400, start=0.1):
-    """The weights (times, 2) that minimise the mean error."""
-    params = {"weights": jnp.full((len(times), 2), start) * jnp.array([-1.0, 1.0])}
+def learned(error, times, teacher=None, steps=400, params=None):
+    """The weights (times, 2) that minimise the mean error, or what is trained from `params` on."""
+    params = params or {"weights": jnp.full((len(times), 2), 0.1) * jnp.array([-1.0, 1.0])}
     optimiser = optax.adam(optax.cosine_decay_schedule(0.05, steps))
 
     def loss(params, key):
@@ -157,6 +159,33 @@ class Teaching(Linear):
         if method == "denoise" and params and len(params["weights"]) == len(self.finer):
             return Linear(self.finer).apply(params, *args, method=method)
         return super().apply(params, *args, method=method)
+
+
+def test_a_learned_solver_draws_the_law_in_two_steps():
+    """Of the exact score. DPM-Solver++ 2M, where it starts, is far from the law in two."""
+    grid, condition = time_grid("log_snr", VP, 2), jnp.array([[[0.0]], [[1.0]]])
+    found = modules(())
+    diffusion = Diffusion(sampler="dpmpp_2m", grid="log_snr", nfe=2, student="solver")
+    (learn,) = solver.rounds(found, diffusion, Student())
+    start = jax.tree.map(lambda a: a[0], solver.initial(VP, grid, 1))
+    np.testing.assert_allclose(solver.times_of(VP, start["gaps"]), grid, rtol=1e-4)
+
+    def law_of(own):
+        def drawn(z):
+            def noise_fn(x, t):
+                return exact_conditional_noise("clean", VP, x, condition, RHO, t)
+
+            made = corrected(VP, noise_fn, own["weights"])
+            times = solver.times_of(VP, own["gaps"])
+            return made.state(solve(made, z, times, times[1:]))
+
+        shift, once = drawn(jnp.zeros((2, 1, 1))), drawn(jnp.ones((2, 1, 1)))
+        return float(shift[1, 0, 0] - shift[0, 0, 0]), abs(float((once - shift)[0, 0, 0]))
+
+    spread = law_of(start)[1]
+    assert abs(spread - SPREAD) > 0.05
+    own = learned(learn.error, (), {}, steps=600, params=start)
+    np.testing.assert_allclose(law_of(own), (RHO, SPREAD), rtol=0.02)
 
 
 def test_ddim_arrives_with_the_noise_that_a_jump_is_read_as(rng):

@@ -37,15 +37,18 @@ def advance_constant(sde, x, t, t_next, clean):
     return advance(sde, x, t, t_next, expand(-jnp.expm1(-h), x) * clean)
 
 
-def extrapolated(sde, noise_fn, x, history, t, t_next):
-    """Algorithm 2's D = (1 + 1/2r) x0 - 1/2r x0_last, and the history with x0 in it.
-
-    r = h_last / h; the first step (line 8) has 0 for 1/2r.
-    """
+def half_ratio(sde, history, t, t_next):
+    """Algorithm 2's 1/2r, r = h_last / h; 0 at the first step (line 8)."""
     now, after = log_snr(sde, t), log_snr(sde, t_next)
+    ratio = 0.5 * (after - now) / (now - history.nodes[0])
+    return jnp.where(history.count > 0, ratio, 0.0)
+
+
+def extrapolated(sde, noise_fn, x, history, t, t_next):
+    """Algorithm 2's D = (1 + 1/2r) x0 - 1/2r x0_last, and the history with x0 in it."""
+    now = log_snr(sde, t)
     clean = clean_from_noise(sde, x, noise_fn(x, t), t)
-    half_ratio = 0.5 * (after - now) / (now - history.nodes[0])
-    c = expand(jnp.where(history.count > 0, half_ratio, 0.0), x)
+    c = expand(half_ratio(sde, history, t, t_next), x)
     return (1 + c) * clean - c * history.values[0], multistep.push(history, now, clean)
 
 

@@ -1,5 +1,6 @@
 """The only loop over diffusion time: one compiled `lax.scan`, whatever the sampler."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -18,7 +19,15 @@ class Draw(NamedTuple):
 
 
 def sample(
-    keys, shape, noise_fn, sde, grid, method: str = "ddim", *, dtype=jnp.float32, **options
+    keys,
+    shape,
+    noise_fn,
+    sde,
+    grid,
+    method: str | Callable = "ddim",
+    *,
+    dtype=jnp.float32,
+    **options,
 ) -> Draw:
     """Draws one x for each key from the law whose noise prediction is `noise_fn`.
 
@@ -32,7 +41,8 @@ def sample(
         scalar, for method 'adaptive' (B,). One with an attribute `evaluations` counts as so many.
       sde: see `mmdjax.diffusion.sde.SDE`.
       grid: (steps + 1,) decreasing times, see `time_grids`.
-      method: a registered sampler; options: its own, such as eta of 'ddim'.
+      method: a registered sampler, or the constructor of one; options: its own, such as eta of
+        'ddim'.
       dtype: what the network sees and what is returned. The state itself is never below float32:
         small steps would be lost in it. float64 draws other normals than float32 for the same keys.
 
@@ -51,7 +61,8 @@ def sample(
     def network(x, t):
         return jnp.asarray(noise_fn(x.astype(dtype), t), precise)
 
-    sampler = registry.make(method, sde, network, **options)
+    make = functools.partial(registry.make, method) if isinstance(method, str) else method
+    sampler = make(sde, network, **options)
     grid = jnp.asarray(grid, precise)
     keys = jax.vmap(lambda key: jax.random.split(key, len(grid)))(keys)
     x = sde.prior_std * jax.vmap(lambda key: jax.random.normal(key, shape, precise))(keys[:, 0])

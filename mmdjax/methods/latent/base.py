@@ -12,7 +12,6 @@ from mmdjax.errors import UserError
 from mmdjax.methods.latent import phases, students
 from mmdjax.methods.latent.completion import draw_observed
 from mmdjax.methods.latent.draw import make_drawer
-from mmdjax.methods.latent.initial import score_shapes
 from mmdjax.methods.latent.modules import Scale, build
 from mmdjax.methods.latent.space import Space
 from mmdjax.methods.method import SOLVER, Completion, Phase
@@ -63,8 +62,7 @@ class LatentMethod(Space):
 
     def score(self, params):
         """Return the parameters of the networks that draw, stacked over M; None without them."""
-        rounds = students.rounds(self.modules, self.config)
-        return params.get(rounds[-1].name if rounds else "score")
+        return students.drawn_by(self.modules, self.config, params)
 
     def served_with(self, params) -> dict:
         """Return the arrays that a served model completes with; see `latent.served`."""
@@ -197,7 +195,8 @@ class DrawingMethod(LatentMethod):
         condition = np.zeros((batch, others, frames, channels), np.float32)
         masks = np.ones((batch, frames), bool), np.ones((batch, others, frames), bool)
         # Zeros as parameters take as long as trained ones.
-        params = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), score_shapes(modules.score))
+        shapes = students.shapes(modules, config)
+        params = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
         count = sum(a.size for a in jax.tree.leaves(params)) // len(self.modalities)
         params = on_all_devices(params, batch)
         keys, target = jax.random.split(jax.random.key(0), (1, batch, 1)), np.zeros(1, np.int32)

@@ -19,7 +19,7 @@ from mmdjax.diffusion.guidance import classifier_free
 from mmdjax.diffusion.predictions import scaled
 from mmdjax.diffusion.samplers.loop import check_grid
 from mmdjax.diffusion.samplers.registry import steps_for
-from mmdjax.methods.latent.initial import score_shapes
+from mmdjax.methods.latent import students
 from mmdjax.methods.latent.modules import (
     Modules,
     encode_condition,
@@ -170,8 +170,10 @@ def draw_target(
         unconditional = given(jnp.zeros_like(condition_mask))
         noise_fn = classifier_free(noise_fn, unconditional, guidance)
     shape = condition.shape[2:]
-    about = (noise_fn, modules.sde, grid, diffusion.sampler)
-    x, nfe = sample(keys.reshape(-1), shape, *about, **diffusion.options())
+    solver = (grid, diffusion.sampler, diffusion.options())
+    grid, sampler, options = students.solver_of(modules, params, *solver)
+    flat = keys.reshape(-1)
+    x, nfe = sample(flat, shape, noise_fn, modules.sde, grid, sampler, **options)
     x = jnp.where(mask[:, None, :, None], x.reshape(batch, draws, *shape), 0.0)
     return x, jnp.full(batch, nfe)
 
@@ -229,7 +231,7 @@ def prepare(drawer: Drawer, modules: Modules, config) -> None:
             shape((batch, conditions, frames), bool),
         )
 
-    params = score_shapes(modules.score)
+    params = students.shapes(modules, config)
 
     def placed(rows):
         if not spreads(rows):

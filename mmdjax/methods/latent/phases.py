@@ -111,18 +111,20 @@ def student(space: Space, learned: students.Round) -> Phase:
         STUDENT,
         space.config.student_training,
         learned.error,
-        lambda key, params: params[learned.start],
+        lambda key, params: learned.init(key) if learned.init else params[learned.start],
         learned.start if learned.taught else "",
+        learned.init,
     )
 
 
-def on_latents(space: Space, name, title, reads, settings, error, init, teacher="") -> Phase:
-    """Return a phase of networks of single modalities on the latents of the frozen encoders.
+def on_latents(space: Space, name, title, reads, settings, error, init, teacher="", solver=None):
+    """Return a `Phase` of networks of single modalities on the latents of the frozen encoders.
 
     Args:
       name, title, reads, settings, init: of `Phase`.
       error: of `losses.given_others`.
       teacher: the phase whose parameters the error wants, too; '' for none.
+      solver: (key) -> what is trained in place of networks; None for networks.
     """
     # Validation is without noise on conditions, as draws are.
     loss, held_out_loss = (_of_error(space, error, n) for n in (space.config.latents.noise, 0.0))
@@ -145,14 +147,14 @@ def on_latents(space: Space, name, title, reads, settings, error, init, teacher=
     def expects():
         key = jax.eval_shape(lambda: jax.random.key(0))
         encoders = shapes_of(jax.eval_shape(space.init_encoders, key))
-        params = score_shapes(space.modules.score)
-        sizes = _sizes(space)
+        networks, sizes = score_shapes(space.modules.score), _sizes(space)
+        params = shapes_of(solver(key)) if solver else networks
 
         def shapes(split: str) -> Source:
             shape, rows = jax.ShapeDtypeStruct, len(space.splits[split])
             z = shape((rows, *sizes), jnp.float32), shape((rows, *sizes[:2]), bool)
             about = (encoders, space.identity_scale(), split, Latents(*z, 0))
-            return source({teacher: params}, *about)
+            return source({teacher: networks}, *about)
 
         prepare(held_out_loss, params, shapes("valid"), space.bucket["valid"], space.buckets)
         return params, shapes("train")

@@ -2,20 +2,24 @@
 
 A student has the architecture of the score networks, and starts from them, its teacher. It is one
 phase or several between theirs and stage 2; what is drawn afterwards is drawn by the last of them,
-by DDIM on the grid of the config. A module has
+by DDIM on the grid of the config. Of a solver the networks stay as they are. A module has
 
   NEEDS     the evaluations that it can learn
+  SAMPLER   how it draws
   rounds    (modules, `Diffusion`, `Student`) -> what is learned, in order, see `Round`
 """
 
 from __future__ import annotations
 
+from mmdjax.diffusion.samplers.corrected import corrected
 from mmdjax.errors import require
+from mmdjax.methods.latent.initial import score_shapes
 from mmdjax.methods.latent.modules import networks_alone
-from mmdjax.methods.latent.students import energy, mean, progressive
+from mmdjax.methods.latent.students import energy, mean, progressive, solver
 from mmdjax.methods.latent.students.round import Round
+from mmdjax.runtime.compilation import shapes_of
 
-STUDENTS = {"energy": energy, "progressive": progressive, "mean": mean}
+STUDENTS = {"energy": energy, "progressive": progressive, "mean": mean, "solver": solver}
 
 
 def rounds(modules, config) -> tuple[Round, ...]:
@@ -26,13 +30,45 @@ def rounds(modules, config) -> tuple[Round, ...]:
     return STUDENTS[name].rounds(networks_alone(modules), config.diffusion, config.student)
 
 
+def drawn_by(modules, config, params):
+    """Return the parameters that draw, of phase -> parameters: of the last round, or of a solver
+    beside the networks that it was learned for."""
+    learned = rounds(modules, config)
+    if not learned:
+        return params.get("score")
+    last = learned[-1]
+    return params[last.start] | {"solver": params[last.name]} if last.init else params[last.name]
+
+
+def shapes(modules, config):
+    """Return the shapes of `drawn_by`, known before anything is trained."""
+    networks = score_shapes(modules.score)
+    learned = rounds(modules, config)
+    if not learned or not learned[-1].init:
+        return networks
+    return networks | {"solver": shapes_of(learned[-1].init(None))}
+
+
+def solver_of(modules, params, grid, sampler: str, options: dict):
+    """Return times, sampler and options of a draw, of which a learned solver has its own.
+
+    Args:
+      params: of one modality, see `drawn_by`. grid, sampler, options: of the config.
+    """
+    if "solver" not in params:
+        return grid, sampler, options
+    own = params["solver"]
+    return solver.times_of(modules.sde, own["gaps"]), corrected, {"weights": own["weights"]}
+
+
 def check(diffusion) -> None:
     """Raise `UserError` where a config asks a student for what it cannot learn."""
     if not diffusion.student:
         return
-    needs, name = STUDENTS[diffusion.student].NEEDS, f"student {diffusion.student!r}"
+    student, name = STUDENTS[diffusion.student], f"student {diffusion.student!r}"
+    needs, sampler = student.NEEDS, student.SAMPLER
     for problem, fits, allowed in (
-        (f"sampler {diffusion.sampler!r}", diffusion.sampler == "ddim", "ddim"),
+        (f"sampler {diffusion.sampler!r}", diffusion.sampler == sampler, sampler),
         (f"nfe {diffusion.nfe}", diffusion.nfe in needs, ", ".join(map(str, needs))),
         (f"guidance {diffusion.guidance:g}", diffusion.guidance == 1, "1"),
         (f"conditioning {diffusion.conditioning!r}", diffusion.conditioning == "clean", "clean"),

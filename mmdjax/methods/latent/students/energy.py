@@ -22,6 +22,7 @@ from mmdjax.methods.latent.modules import (
 from mmdjax.methods.latent.students.round import Round
 from mmdjax.runtime.compilation import shared
 
+SAMPLER = "ddim"
 NEEDS = (1,)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from mmdjax.methods.latent.students import energy
 from mmdjax.methods.latent.students.round import Round
 
+SAMPLER = "ddim"
 NEEDS = (1,)
 
 

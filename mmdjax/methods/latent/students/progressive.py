@@ -27,6 +27,7 @@ from mmdjax.runtime.compilation import shared
 
 MOST = 8  # steps of the first student
 INNER = 2  # steps of a teacher to one of its student
+SAMPLER = "ddim"
 NEEDS = (1, 2, 4, 8)
 
 

@@ -14,6 +14,8 @@ class Round(NamedTuple):
       error: of `losses.given_others`.
       start: the phase whose parameters it starts from.
       taught: whether the error wants these parameters beside those that are trained.
+      init: (key) -> parameters of a solver, which are trained while the networks stay; None where
+        networks are trained.
     """
 
     name: str
@@ -21,3 +23,4 @@ class Round(NamedTuple):
     error: Callable
     start: str = "score"
     taught: bool = False
+    init: Callable | None = None
