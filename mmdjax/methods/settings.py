@@ -114,8 +114,8 @@ class Diffusion:
       nfe: network evaluations of a draw (twice as many with guidance); the solver has to be able
         to spend them exactly. 0 for 'adaptive', which chooses for itself.
       student: networks that learn to draw by fewer evaluations, of `latent/students`: energy,
-        progressive or mean, or 'solver' for times and weights of a solver; '' for the score
-        networks themselves.
+        progressive, shortcut or mean, or 'solver' for times and weights of a solver; '' for the
+        score networks themselves.
       conditioning: what the score network sees of the observed modalities: 'clean', or noised
         ('independent', 'shared') to reproduce published systems, see `diffusion/conditioning.py`.
       weighting: of the score loss over time: v, noise, likelihood, edm or min_snr.
@@ -134,7 +134,7 @@ class Diffusion:
     grid: str = field("quadratic", names=lambda: tuple(time_grids.REGISTRY))
     grid_options: tuple[str, ...] = ()
     nfe: int = field(30, low=0)
-    student: str = field("", names=("", "energy", "progressive", "mean", "solver"))
+    student: str = field("", names=("", "energy", "progressive", "shortcut", "mean", "solver"))
     conditioning: str = field("clean", names=conditioning.MODES)
     weighting: str = field("v", names=lambda: tuple(losses.WEIGHTS))
     unconditional: float = field(0.0, low=0, below=1)

@@ -28,11 +28,14 @@ class ScoreTransformer1D(ScoreNetwork):
       attention: 'joint' or 'prefix', see above.
       patch: frames to a token; divides T. With more than one, the frames' masks are inputs too.
       gaps: conditions may hold frames that are known in part; their id is M larger, see `encode`.
+      levels: rows of an embedding beside that of time, zero at the start, by which a network learns
+        steps of several lengths; 0 for none.
     """
 
     attention: str = "joint"
     patch: int = 1
     gaps: bool = False
+    levels: int = 0
 
     def setup(self):
         normal = nn.initializers.normal(0.02)
@@ -40,6 +43,9 @@ class ScoreTransformer1D(ScoreNetwork):
         self.position = self.param("position", normal, shape)
         kinds = self.modalities * (2 if self.gaps else 1)
         self.modality = self.param("modality", normal, (kinds, self.width))
+        if self.levels:
+            zeros = nn.initializers.zeros
+            self.level = self.param("level", zeros, (self.levels, self.width))
         self.time, self.target_in, self.condition_in = (
             Dense(self.width, self.dtype) for _ in range(3)
         )
@@ -84,9 +90,12 @@ class ScoreTransformer1D(ScoreNetwork):
         memory = jax.tree.map(lambda a, b: jnp.concatenate([a, b[None]]), memory, last)
         return Encoded(None, memory, mask)
 
-    def denoise(self, x, t, encoded: Encoded | None, mask):
+    def denoise(self, x, t, encoded: Encoded | None, mask, level: int = 0):
+        """See `ScoreNetwork.denoise`; level: a row of the embedding, where there is one."""
         z, shown = self._patches(x, mask)
         z = self.target_in(z) + self.position[: z.shape[-2]] + self.embedded_time(t)[:, None]
+        if self.levels:
+            z = z + self.level[level]
         tokens, cached = z.shape[1], None
         if encoded is not None:
             shown = jnp.concatenate([shown, encoded.mask], axis=1)

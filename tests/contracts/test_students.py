@@ -41,7 +41,13 @@ def method_of(*asked):
 
 @pytest.mark.parametrize(
     ("student", "nfe", "gaps"),
-    [("energy", 1, 0.5), ("progressive", 4, 0.0), ("mean", 1, 0.0), ("solver", 3, 0.0)],
+    [
+        ("energy", 1, 0.5),
+        ("progressive", 4, 0.0),
+        ("mean", 1, 0.0),
+        ("solver", 3, 0.0),
+        ("shortcut", 2, 0.5),
+    ],
 )
 def test_what_was_trained_draws_by_so_many_evaluations_and_is_served(student, nfe, gaps, tmp_path):
     method = method_of(student, nfe, gaps)
@@ -49,13 +55,11 @@ def test_what_was_trained_draws_by_so_many_evaluations_and_is_served(student, nf
     trained = train(method, 0, places.phase(method.config, 0))
     names = [phase.name for phase in method.phases]
     assert names[:2] == ["classifier", "score"] and names[-1] == "draws" and len(names) > 3
-    drawn_by, score = method.score(trained.params), trained.params["score"]
+    drawn_by, begun = method.score(trained.params), method.phases[2].init(None, trained.params)
     if student == "solver":
-        assert drawn_by["solver"] is trained.params["solver_3"]
-        drawn_by, score = drawn_by["solver"], method.phases[2].init(None, {})
-    else:
-        assert drawn_by is trained.params[names[-2]]
-    same = jax.tree.map(lambda a, b: np.array_equal(a, b), drawn_by, score)
+        drawn_by = drawn_by["solver"]
+    assert drawn_by is trained.params[names[-2]]
+    same = jax.tree.map(lambda a, b: np.array_equal(a, b), drawn_by, begun)
     assert not all(jax.tree.leaves(same))
     observed = Observed.of_patterns(method.patterns, method.dataset.splits["test"].present)
     completion = method.complete(trained.params, "test", observed, 2, jax.random.key(0), "")

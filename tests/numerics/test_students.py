@@ -138,8 +138,10 @@ def test_a_halved_network_draws_the_law_of_its_teachers_steps():
         assert learn.start == start and learn.taught
         grid = time_grid("log_snr", VP, steps)
         own = Teaching(tuple(grid.tolist()), steps == 8)
-        error = progressive.jumps(
-            Modules(None, None, own, None, VP),
+        both = Modules(None, None, own, None, VP)
+        error = progressive.jump(
+            both,
+            both,
             tuple(time_grid("log_snr", VP, steps * progressive.INNER).tolist()),
             "heun" if steps == 8 else "ddim",
         )

@@ -24,7 +24,7 @@ def sample(
     noise_fn,
     sde,
     grid,
-    method: str | Callable = "ddim",
+    method="ddim",
     *,
     dtype=jnp.float32,
     **options,

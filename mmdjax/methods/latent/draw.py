@@ -160,10 +160,11 @@ def draw_target(
       mask: (B, T) frames to draw. keys: (B, K). grid: (steps + 1,). guidance: its scale.
     """
     batch, draws = keys.shape
+    modules, level = students.told(modules, diffusion)
 
     def given(condition_mask):
         shown = (condition, condition_id, condition_mask)
-        return noise_given(modules, diffusion.conditioning, params, *shown, mask, keys)
+        return noise_given(modules, diffusion.conditioning, params, *shown, mask, keys, level)
 
     noise_fn = given(condition_mask)
     if diffusion.guidance != 1:
@@ -179,7 +180,15 @@ def draw_target(
 
 
 def noise_given(
-    modules: Modules, conditioning: str, params, condition, condition_id, condition_mask, mask, keys
+    modules: Modules,
+    conditioning: str,
+    params,
+    condition,
+    condition_id,
+    condition_mask,
+    mask,
+    keys,
+    level: int = 0,
 ):
     """The noise prediction of one target given a condition, as a function of (x, t) for `sample`.
 
@@ -189,13 +198,15 @@ def noise_given(
       condition (B, C, T, D), condition_id, condition_mask (B, C, T): see `encode_condition`.
       mask: (B, T) frames to draw.
       keys: (B, K) of the draws; x has their B K rows.
+      level: see `students.told`.
     """
     draws, sde = keys.shape[1], modules.sde
     repeat = lambda a: jnp.repeat(a, draws, axis=0)  # noqa: E731
     mask = repeat(mask)
 
     def predict(x, t, encoded):
-        return predict_noise(modules, params, x, jnp.broadcast_to(t, x.shape[:1]), encoded, mask)
+        t = jnp.broadcast_to(t, x.shape[:1])
+        return predict_noise(modules, params, x, t, encoded, mask, level)
 
     if conditioning == "clean":
         encoded = encode_condition(modules, params, condition, condition_id, condition_mask)

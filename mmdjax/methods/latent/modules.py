@@ -98,16 +98,17 @@ def encode_condition(modules: Modules, params, *condition):
     return modules.score.apply(params, *condition, method="encode")
 
 
-def predict_noise(modules: Modules, params, x, t, encoded, mask):
+def predict_noise(modules: Modules, params, x, t, encoded, mask, level: int = 0):
     """Noise prediction (B, T, D); the network sees x at unit variance and predicts v of
     `diffusion/predictions.py`, so that one network serves every SDE.
 
     Args:
       params: of one modality's score network.
-      x, t, encoded, mask: see `ScoreTransformer1D.denoise`.
+      x, t, encoded, mask, level: see `ScoreTransformer1D.denoise`.
     """
     x, alpha, std = scaled(modules.sde, x, t)
-    return alpha * modules.score.apply(params, x, t, encoded, mask, method="denoise") + std * x
+    given = (x, t, encoded, mask, level) if level else (x, t, encoded, mask)
+    return alpha * modules.score.apply(params, *given, method="denoise") + std * x
 
 
 def others(modalities: int) -> np.ndarray:

@@ -111,20 +111,20 @@ def student(space: Space, learned: students.Round) -> Phase:
         STUDENT,
         space.config.student_training,
         learned.error,
-        lambda key, params: learned.init(key) if learned.init else params[learned.start],
+        lambda key, params: learned.begin(params[learned.start]),
         learned.start if learned.taught else "",
-        learned.init,
+        learned.begin,
     )
 
 
-def on_latents(space: Space, name, title, reads, settings, error, init, teacher="", solver=None):
+def on_latents(space: Space, name, title, reads, settings, error, init, teacher="", begin=None):
     """Return a `Phase` of networks of single modalities on the latents of the frozen encoders.
 
     Args:
       name, title, reads, settings, init: of `Phase`.
       error: of `losses.given_others`.
       teacher: the phase whose parameters the error wants, too; '' for none.
-      solver: (key) -> what is trained in place of networks; None for networks.
+      begin: (score networks' parameters) -> what is trained; None for those themselves.
     """
     # Validation is without noise on conditions, as draws are.
     loss, held_out_loss = (_of_error(space, error, n) for n in (space.config.latents.noise, 0.0))
@@ -148,7 +148,7 @@ def on_latents(space: Space, name, title, reads, settings, error, init, teacher=
         key = jax.eval_shape(lambda: jax.random.key(0))
         encoders = shapes_of(jax.eval_shape(space.init_encoders, key))
         networks, sizes = score_shapes(space.modules.score), _sizes(space)
-        params = shapes_of(solver(key)) if solver else networks
+        params = jax.eval_shape(begin, networks) if begin else networks
 
         def shapes(split: str) -> Source:
             shape, rows = jax.ShapeDtypeStruct, len(space.splits[split])

@@ -11,15 +11,22 @@ by DDIM on the grid of the config. Of a solver the networks stay as they are. A 
 
 from __future__ import annotations
 
+import jax
+
 from mmdjax.diffusion.samplers.corrected import corrected
 from mmdjax.errors import require
 from mmdjax.methods.latent.initial import score_shapes
 from mmdjax.methods.latent.modules import networks_alone
-from mmdjax.methods.latent.students import energy, mean, progressive, solver
+from mmdjax.methods.latent.students import energy, mean, progressive, shortcut, solver
 from mmdjax.methods.latent.students.round import Round
-from mmdjax.runtime.compilation import shapes_of
 
-STUDENTS = {"energy": energy, "progressive": progressive, "mean": mean, "solver": solver}
+STUDENTS = {
+    "energy": energy,
+    "progressive": progressive,
+    "shortcut": shortcut,
+    "mean": mean,
+    "solver": solver,
+}
 
 
 def rounds(modules, config) -> tuple[Round, ...]:
@@ -37,16 +44,23 @@ def drawn_by(modules, config, params):
     if not learned:
         return params.get("score")
     last = learned[-1]
-    return params[last.start] | {"solver": params[last.name]} if last.init else params[last.name]
+    return params[last.start] | {"solver": params[last.name]} if last.beside else params[last.name]
 
 
 def shapes(modules, config):
     """Return the shapes of `drawn_by`, known before anything is trained."""
-    networks = score_shapes(modules.score)
-    learned = rounds(modules, config)
-    if not learned or not learned[-1].init:
-        return networks
-    return networks | {"solver": shapes_of(learned[-1].init(None))}
+    networks, last = score_shapes(modules.score), rounds(modules, config)[-1:]
+    for learned in last:
+        begun = jax.eval_shape(learned.begin, networks)
+        return networks | {"solver": begun} if learned.beside else begun
+    return networks
+
+
+def told(modules, diffusion):
+    """Return the modules that draw, and the level that they are told; see `shortcut`."""
+    if diffusion.student != "shortcut":
+        return modules, 0
+    return shortcut.networks(modules), shortcut.level_of(diffusion.nfe)
 
 
 def solver_of(modules, params, grid, sampler: str, options: dict):

@@ -38,19 +38,21 @@ def rounds(modules: Modules, diffusion, options) -> tuple[Round, ...]:
         arguments = diffusion.grid_arguments()
         grid = time_grid(diffusion.grid, modules.sde, steps * INNER, **arguments)
         solver = "heun" if steps == MOST else "ddim"
-        error = jumps(modules, tuple(grid.tolist()), solver)
+        error = jump(modules, modules, tuple(grid.tolist()), solver)
         found.append(Round(f"progressive_{steps}", f"{steps}-step networks", error, start, True))
         start, steps = found[-1].name, steps // 2
     return tuple(found)
 
 
 @shared
-def jumps(modules: Modules, grid, solver: str):
+def jump(taught: Modules, modules: Modules, grid, solver: str, level: int = 0, above: int = 0):
     """Return the error in v of one step of the student against `INNER` steps of its teacher.
 
     Args:
+      taught: modules of the teacher. modules: of the student.
       grid: the teacher's times, of which the student has every `INNER`-th.
       solver: the teacher's sampler, deterministic and of one step.
+      level, above: of the student and of its teacher, see `ScoreTransformer1D.denoise`.
     """
     sde, times = modules.sde, np.asarray(grid, np.float32)
     count = (len(times) - 1) // INNER
@@ -59,12 +61,12 @@ def jumps(modules: Modules, grid, solver: str):
         own, teacher = params
         shown = (condition, condition_id, condition_mask)
 
-        def noise_fn(params):
+        def noise_fn(modules, params, level):
             encoded = encode_condition(modules, params, *shown)
 
             def of(x, t):
                 t = jnp.broadcast_to(t, x.shape[:1])
-                return predict_noise(modules, params, x, t, encoded, mask)
+                return predict_noise(modules, params, x, t, encoded, mask, level)
 
             return of
 
@@ -74,13 +76,13 @@ def jumps(modules: Modules, grid, solver: str):
         along = jnp.asarray(times)[place[:, None] * INNER + jnp.arange(INNER + 1)]
         start, end = along[:, 0], along[:, -1]
         x = perturb(sde, x0, jax.random.normal(keys[2], x0.shape), start)
-        step = registry.make(solver, sde, noise_fn(teacher)).step
+        step = registry.make(solver, sde, noise_fn(taught, teacher, above)).step
         arrived = x
         for i in range(INNER):
             arrived = step(arrived, along[:, i], along[:, i + 1], None)
         arrived = jax.lax.stop_gradient(arrived)
         target = v_from_noise(sde, x, noise_of(sde, x, arrived, start, end), start)
-        predicted = v_from_noise(sde, x, noise_fn(own)(x, start), start)
+        predicted = v_from_noise(sde, x, noise_fn(modules, own, level)(x, start), start)
         gap = jnp.where(mask[..., None], predicted - target, 0.0)
         return (gap**2).sum((1, 2)) / jnp.maximum(mask.sum(1) * x0.shape[-1], 1)
 

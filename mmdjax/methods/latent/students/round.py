@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+
+def itself(params):
+    """Return the parameters as they are."""
+    return params
 
 
 class Round(NamedTuple):
@@ -14,8 +19,8 @@ class Round(NamedTuple):
       error: of `losses.given_others`.
       start: the phase whose parameters it starts from.
       taught: whether the error wants these parameters beside those that are trained.
-      init: (key) -> parameters of a solver, which are trained while the networks stay; None where
-        networks are trained.
+      begin: (parameters of `start`) -> those that training begins with, stacked over modalities.
+      beside: what is learned is a solver, and draws beside the networks of `start`.
     """
 
     name: str
@@ -23,4 +28,5 @@ class Round(NamedTuple):
     error: Callable
     start: str = "score"
     taught: bool = False
-    init: Callable | None = None
+    begin: Callable[[Any], Any] = itself
+    beside: bool = False

@@ -38,7 +38,8 @@ def rounds(modules: Modules, diffusion, options) -> tuple[Round, ...]:
             f"{steps}-step solvers",
             error,
             taught=True,
-            init=lambda key: initial(modules.sde, coarse, modules.score.modalities),
+            begin=lambda params: initial(modules.sde, coarse, modules.score.modalities),
+            beside=True,
         ),
     )
 
