@@ -19,7 +19,7 @@ from mmdjax.diffusion.samplers import registry
 from mmdjax.diffusion.samplers.corrected import corrected
 from mmdjax.diffusion.samplers.loop import solve
 from mmdjax.methods.latent.modules import Modules
-from mmdjax.methods.latent.students import energy, mean, progressive, solver
+from mmdjax.methods.latent.students import energy, mean, progressive, shortcut, solver
 from mmdjax.methods.settings import Diffusion, Student
 from mmdjax.networks.base import Encoded
 
@@ -161,6 +161,46 @@ class Teaching(Linear):
         if method == "denoise" and params and len(params["weights"]) == len(self.finer):
             return Linear(self.finer).apply(params, *args, method=method)
         return super().apply(params, *args, method=method)
+
+
+@dataclasses.dataclass(frozen=True)
+class Levelled:
+    """A linear network with weights (4, 9, 2) of its own for each number of steps and time."""
+
+    def apply(self, params, *args, method):
+        if method == "encode":
+            return Encoded(tokens=args[0][:, 0])
+        x, t, encoded, _, *level = args
+        if not level:
+            return jnp.zeros_like(x)
+        grid = time_grid("log_snr", VP, shortcut.NEEDS[level[0] - 1])
+        return Linear(tuple(grid.tolist())).apply(
+            {"weights": params["weights"][level[0] - 1]}, x, t, encoded, None, method=method
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """A `Levelled` network that is told its level."""
+
+    level: int
+
+    def apply(self, params, *args, method):
+        return Levelled().apply(params, *args, self.level, method=method)
+
+
+def test_two_half_steps_equal_one_of_a_shortcut_network_for_every_number_of_steps():
+    grids = tuple(
+        tuple(time_grid("log_snr", VP, n * progressive.INNER).tolist()) for n in shortcut.NEEDS
+    )
+    plain, told = modules(()), Modules(None, None, Levelled(), None, VP)
+    error = shortcut.shortcuts(plain, told, grids, "v")
+    start = {"weights": jnp.full((4, 9, 2), 0.1) * jnp.array([-1.0, 1.0])}
+    params = learned(error, (), {}, steps=1500, params=start)
+    exact = law(Linear(), None, time_grid("log_snr", VP, 16), "heun")
+    for steps in shortcut.NEEDS:
+        grid, network = time_grid("log_snr", VP, steps), Told(shortcut.level_of(steps))
+        np.testing.assert_allclose(law(network, params, grid), exact, rtol=0.03, err_msg=str(steps))
 
 
 def test_a_learned_solver_draws_the_law_in_two_steps():
