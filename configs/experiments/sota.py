@@ -1,11 +1,12 @@
 """Every baseline of the field beside the two-stage system (tables 6.9 to 6.11 of the thesis).
 
 Command: python -m mmdjax.main --config=configs/experiments/sota.py:smoke --workdir=runs/sota
-Time: from an empty cache on two cores `:smoke` 3.4 minutes, `:digits` 27.7; `:video` 28.5 minutes
+Time: from an empty cache on two cores `:smoke` 3.4 minutes, `:digits` 27.7; `:video` 28.3 minutes
 on one core of two, the other one at work.
 Expect: accuracy on the digits of two stages with 16 draws 90.5 ± 0.1 %, of trained means 91.1 ±
-0.1, DiCMoR 90.7 ± 0.3, MMIN 90.3 ± 0.5, MCTN 88.1 ± 0.6, DCCA 81.7 ± 0.4; correlation on the videos
-of two stages 0.424 ± 0.011, trained means 0.421, DiCMoR 0.412, MCTN 0.376. `:smoke` (two seeds,
+0.1, DiCMoR 90.7 ± 0.3, MMIN 90.3 ± 0.5, MCTN 88.1 ± 0.6, DCCA 81.7 ± 0.4; with 50 labels
+(--config.data.labelled=0.05) 82.0 ± 0.6, trained means 76.1 ± 0.2, MMIN 82.0 ± 0.7. MAE on the
+videos of two stages, trained fills and CRA 0.085, ShaSpec 0.083, MMIN 0.084. `:smoke` (two seeds,
 short training) ACC2 of two stages 88.3 ± 1.3 %, MMIN 93.1 ± 0.6, MCTN 92.0 ± 0.2, optimum 93.8.
 
 `:smoke` has embedded utterances, small networks and two seeds; `:digits` (three seeds) wants `pip
