@@ -3,8 +3,8 @@
 Command: python -m mmdjax.main --config=configs/mosei_video.py --workdir=runs/mosei_video \\
     --config.data.path=FILE
 Time: 23 minutes on two cores that did other work as well, three seeds.
-Expect: on 600 training videos, MAE averaged over the seven patterns 0.085 ± 0.001 with draws, in the
-classifier of complete data, and with zeros in training, 0.086 of the linear probe; correlations of
+Expect: on 600 training videos, MAE averaged over the seven patterns 0.085 ± 0.001 with draws, in
+the classifier of complete data, and with zeros in training, 0.086 of the linear probe; correlations
 0.409 ± 0.006, 0.412 ± 0.005, 0.421 ± 0.010 and 0.423, which are level: one standard error of a
 correlation of 222 videos is 0.05 to 0.07 (docs/incomplete_data.md).
 

@@ -48,6 +48,20 @@ def min_snr_weight(sde: SDE, t, gamma: float = 5.0):
     return jnp.minimum(1.0, gamma * (std / alpha) ** 2)
 
 
+def velocity_weight(sde: SDE, t):
+    """(g^2 / 2 std)^2: the error in the velocity of the probability flow, which flow matching
+    regresses on (Lipman et al. 2023, eq. 14; Liu et al. 2023). 1 / (1 - t)^2 of rectified flow."""
+    return (sde.diffusion(t) ** 2 / (2 * sde.marginal(t)[1])) ** 2
+
+
+def logit_normal_weight(sde: SDE, t):
+    """The error in the velocity, times the density of a logit-normal time: uniform times with this
+    weight have the mean of logit-normal ones without (Esser et al. 2024, section 3.1)."""
+    inner = jnp.clip(t, 1e-6, 1 - 1e-6)
+    density = jax.scipy.stats.norm.pdf(jax.scipy.special.logit(inner)) / (inner * (1 - inner))
+    return velocity_weight(sde, t) * jnp.where((t > 0) & (t < 1), density, 0.0)
+
+
 # On the squared error of the noise; that of x(0) is std^2 / alpha^2 times as large.
 WEIGHTS = {
     "noise": noise_weight,
@@ -55,6 +69,8 @@ WEIGHTS = {
     "v": v_weight,
     "edm": edm_weight,
     "min_snr": min_snr_weight,
+    "velocity": velocity_weight,
+    "logit_normal": logit_normal_weight,
 }
 
 

@@ -118,7 +118,8 @@ class Diffusion:
         score networks themselves.
       conditioning: what the score network sees of the observed modalities: 'clean', or noised
         ('independent', 'shared') to reproduce published systems, see `diffusion/conditioning.py`.
-      weighting: of the score loss over time: v, noise, likelihood, edm or min_snr.
+      weighting: of the score loss over time: v, noise, likelihood, edm, min_snr, velocity (flow
+        matching) or logit_normal (the same with times of that law).
       unconditional: probability that training drops every condition; guidance needs some.
       frame_gaps: probability that training drops frames of a modality it shows, the target's own
         included; with some, frames can be drawn given those that remain (score_transformer).

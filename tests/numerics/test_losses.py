@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import special, stats
 
 from mmdjax.data.missing.patterns import patterns
 from mmdjax.diffusion import VP, denoising_score_matching
 from mmdjax.diffusion.losses import WEIGHTS, training_times, v_weight
+from mmdjax.diffusion.predictions import velocity_from_noise
 from mmdjax.diffusion.sde import EDM, REGISTRY
 from mmdjax.methods.latent.completion import incomplete_sets
 from mmdjax.methods.latent.cover import filled_valid
@@ -79,6 +81,14 @@ def test_weights_on_the_noise_are_the_published_weights_on_their_own_targets(nam
         "min_snr": jnp.minimum(snr, 5.0) / snr,
         "v": (alpha**2 + std**2) / alpha**2,
     }
+    # Of the velocity f + rate z, an error e in the noise is rate e.
+    x, ones = jnp.zeros((11, 1)), jnp.ones((11, 1))
+    rate = velocity_from_noise(sde, x, ones, t) - velocity_from_noise(sde, x, 0 * ones, t)
+    published["velocity"] = rate[:, 0] ** 2
+    inner = np.clip(np.asarray(t, np.float64), 1e-6, 1 - 1e-6)
+    density = stats.norm.pdf(special.logit(inner)) / (inner * (1 - inner))
+    inside = (t > 0) & (t < 1)
+    published["logit_normal"] = np.where(inside, published["velocity"] * density, 0)
     assert set(published) == set(WEIGHTS)
     for key, weight in published.items():
         np.testing.assert_allclose(WEIGHTS[key](sde, t), weight, rtol=1e-4)

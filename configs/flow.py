@@ -1,0 +1,28 @@
+"""Flow matching beside VP: the same networks and data, other paths and times.
+
+Command: python -m mmdjax.main --config=configs/flow.py --workdir=runs/flow
+Time:
+Expect:
+Rectified flow, straight paths from noise to data, whose velocity is matched at uniform times and at
+logit-normal ones; each is drawn with 4 and with 8 evaluations, VP as the recipes say.
+"""
+
+from configs import synthetic
+from configs.experiments import base
+
+FLOW = ("diffusion.sde=rectified_flow", "diffusion.sampler=dpmpp_2m", "diffusion.grid=log_snr")
+
+
+def get_config():
+    config = synthetic.get_config()
+    config.seeds = (0, 1, 2)
+    config.evaluation.draws = 8
+    systems = []
+    for nfe in (8, 4):
+        systems.append((f"VP, {nfe}", "", (f"diffusion.recipe=fast-{nfe}",)))
+        for weighting, times in (("velocity", "uniform"), ("logit_normal", "logit-normal")):
+            changes = (*FLOW, f"diffusion.weighting={weighting}", f"diffusion.nfe={nfe}")
+            systems.append((f"rectified flow, {times}, {nfe}", "", changes))
+    base.compare(config, (), systems, complete=True)
+    config.title = "Flow matching and VP"
+    return config
