@@ -70,6 +70,8 @@ def command_line(name: str) -> str:
         key, equals, value = argument.partition("=")
         if key == "--workdir":
             value = "DIR"
+        elif key == "--imder":
+            value = "CHECKOUT"
         elif key == "--config.data.path":
             value = Path(value).name
         shown.append(shlex.quote(key + equals + value))

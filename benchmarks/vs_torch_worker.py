@@ -1,4 +1,5 @@
-"""One side of `vs_torch.py`: a process that builds cases on request and times one run at a time.
+"""One side of `vs_torch.py` and `vs_imder.py`: a process that builds cases on request and times one
+run at a time.
 
 Requests and answers are lines of JSON on stdin and stdout. Threads, malloc and virtual devices are
 set by the environment it is started with.
@@ -183,7 +184,14 @@ def torch_case(case: dict) -> Callable:
     return draw
 
 
-FORMS = {"mmdjax": jax_case, "naive": naive_case}
+def imder_case(case: dict) -> Callable:
+    """IMDer's own code, see `imder_checkout.py`."""
+    from benchmarks.imder_checkout import draw_call
+
+    return draw_call(case["checkout"], case["batch"])
+
+
+FORMS = {"mmdjax": jax_case, "naive": naive_case, "imder": imder_case}
 
 
 def resident(field: str) -> int:
