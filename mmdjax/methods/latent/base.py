@@ -45,7 +45,7 @@ class LatentMethod(Space):
     @functools.cached_property
     def phases(self) -> tuple[Phase, ...]:
         """What is trained, in the order of `trains`."""
-        return tuple(p for name in self.trains for p in phases.of_name(self, name))
+        return tuple(phases.of_name(self, name) for name in self.trains)
 
     def encoders(self, params):
         """Return the encoders' parameters."""
@@ -138,10 +138,17 @@ class DrawingMethod(LatentMethod):
 
     draws = True
 
+    @functools.cached_property
+    def phases(self) -> tuple[Phase, ...]:
+        """What is trained, with a student behind the score networks it starts from."""
+        classifier, score, *rest = (phases.of_name(self, name) for name in self.trains)
+        return (classifier, score, *phases.learned(self), *rest)
+
     @property
     def completes(self) -> tuple[str, ...]:
         """Draws depend on the networks that draw, and on the solver."""
-        return ("draws", *(p.name for p in phases.of_name(self, "score")), *SOLVER)
+        rounds = students.rounds(self.modules, self.config)
+        return ("draws", "score", *(learned.name for learned in rounds), *SOLVER)
 
     @classmethod
     def check(cls, config) -> None:

@@ -35,15 +35,17 @@ DRAWS = (*COMPLETIONS, "decoder", "stage2_training")
 CONSTANT = (*CLASSIFIER, *SETS, "stage2_training")
 
 
-def of_name(space: Space, name: str) -> tuple[Phase, ...]:
-    """Return what is trained by a name: 'classifier', 'score' with the students of the config, or
-    stage 2 under 'draws', 'zero' or 'mean'."""
+def of_name(space: Space, name: str) -> Phase:
+    """Return a phase: 'classifier', 'score', or stage 2 under 'draws', 'zero' or 'mean'."""
     if name == "classifier":
-        return (classifier(space),)
-    if name == "score":
-        rounds = students.rounds(space.modules, space.config)
-        return (score(space), *(student(space, learned) for learned in rounds))
-    return (stage_2(space, name),)
+        return classifier(space)
+    return score(space) if name == "score" else stage_2(space, name)
+
+
+def learned(space: Space) -> tuple[Phase, ...]:
+    """Return the phases of the config's student, which follow the score networks; () for none."""
+    rounds = students.rounds(space.modules, space.config)
+    return tuple(student(space, each) for each in rounds)
 
 
 def classifier(space: Space) -> Phase:
