@@ -109,14 +109,15 @@ def _run(config, resolved, dataset, places, may_train: bool, reporter, counter) 
     sizes = ", ".join(f"{name} {len(batch)}" for name, batch in dataset.splits.items())
     names = ", ".join(dataset.modalities)
     reporter.print(f"{config.title}: {sizes} utterances; {names}; {dataset.task.summary}")
-    systems, twins = _built(resolved, dataset, places, reporter), []
+    systems, twins, reporters = _built(resolved, dataset, places, reporter), [], [reporter]
     if config.evaluation.as_published:
         size = len(dataset.splits["test"])
         problem = f"config.evaluation.as_published with a test split of {size} utterances, beyond "
         fits = not is_stored(dataset.splits["test"])
         require(fits, problem + "config.data.buffer", "a larger buffer, or False")
         again = [picked_on_test(s.resolved) for s in systems if s.method.phases]
-        twins = _built(again, dataset.picked_on_test, places, reporter)
+        reporters.append(Reporter(folder / "tensorboard" / "picked_on_test"))  # the same tags
+        twins = _built(again, dataset.picked_on_test, places, reporters[-1])
     groups: dict[str, list[System]] = {}
     for system in (*systems, *twins):  # those whose completions agree are completed once
         groups.setdefault(places.completion(system.method), []).append(system)
@@ -158,7 +159,8 @@ def _run(config, resolved, dataset, places, may_train: bool, reporter, counter) 
     reporter.print(str(counter))
     minutes = (time.monotonic() - started) / 60
     reporter.print(f"{minutes:.1f} min; report: {folder / 'report.html'}")
-    reporter.close()
+    for each in reporters:
+        each.close()
     return rows
 
 

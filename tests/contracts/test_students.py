@@ -122,6 +122,12 @@ def test_what_a_student_cannot_learn_is_refused_in_one_line(method, change, said
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
+def test_networks_that_are_not_told_the_steps_take_no_shortcut():
+    values = changed(configs.to_dict(config_of("shortcut", 2)), ["score.network=dit"])
+    with pytest.raises(UserError, match="'dit' with student 'shortcut'; allowed: score_transf"):
+        TwoStage.check(configs.from_dict(values))
+
+
 def test_a_recipe_names_its_student():
     fast = configs.from_dict({"diffusion": {"recipe": "fast-1"}}).diffusion
     assert (fast.student, fast.nfe, fast.sampler) == ("energy", 1, "ddim")

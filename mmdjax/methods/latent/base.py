@@ -157,7 +157,7 @@ class DrawingMethod(LatentMethod):
         from mmdjax.data.missing.gaps import FRAMES
 
         diffusion = config.diffusion
-        students.check(diffusion)
+        students.check(config)
         for name, *_ in config.evaluation.generators():
             if name in FRAMES and not diffusion.frame_gaps:
                 raise UserError(

@@ -75,8 +75,9 @@ def solver_of(modules, params, grid, sampler: str, options: dict):
     return solver.times_of(modules.sde, own["gaps"]), corrected, {"weights": own["weights"]}
 
 
-def check(diffusion) -> None:
+def check(config) -> None:
     """Raise `UserError` where a config asks a student for what it cannot learn."""
+    diffusion, network = config.diffusion, config.score.network
     if not diffusion.student:
         return
     student, name = STUDENTS[diffusion.student], f"student {diffusion.student!r}"
@@ -88,6 +89,8 @@ def check(diffusion) -> None:
         (f"conditioning {diffusion.conditioning!r}", diffusion.conditioning == "clean", "clean"),
     ):
         require(fits, f"config.diffusion: {problem} with {name}", allowed)
+    told_steps = diffusion.student != "shortcut" or network == "score_transformer"
+    require(told_steps, f"config.score.network = {network!r} with {name}", "score_transformer")
 
 
 def refuse(config, method: str) -> None:
