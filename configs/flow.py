@@ -16,7 +16,7 @@ FLOW = ("diffusion.sde=rectified_flow", "diffusion.sampler=dpmpp_2m", "diffusion
 def get_config():
     config = synthetic.get_config()
     config.seeds = (0, 1, 2)
-    config.evaluation.draws = 8
+    config.evaluation.draws, config.diffusion.nfe = 8, 30
     systems = []
     for nfe in (8, 4):
         systems.append((f"VP, {nfe}", "", (f"diffusion.recipe=fast-{nfe}",)))

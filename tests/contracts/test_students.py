@@ -10,6 +10,7 @@ from mmdjax.data import pipeline
 from mmdjax.errors import UserError
 from mmdjax.methods.gsdnet import GSDNet
 from mmdjax.methods.imder import Imder
+from mmdjax.methods.latent import students
 from mmdjax.methods.latent.students import STUDENTS
 from mmdjax.methods.two_stage import TwoStage
 from mmdjax.runtime.progress import Reporter
@@ -76,6 +77,12 @@ def test_what_was_trained_draws_by_so_many_evaluations_and_is_served(student, nf
 def test_rounds_end_with_the_evaluations_that_are_asked_for(student, nfe):
     method = method_of(student, nfe)
     assert method.drawer.draw is not None and len(method.drawer.grid) == nfe + 1
+    shapes = students.shapes(method.modules, method.config)  # known while nothing is trained
+    begun = [p.init(None, {"score": method.initial_score(jax.random.key(0))})
+             for p in method.phases[2:3]]  # fmt: skip
+    of_begun = jax.tree.map(lambda a: a.shape, begun[0])
+    of_drawn = jax.tree.map(lambda a: a.shape, shapes)
+    assert of_begun == (of_drawn["solver"] if student == "solver" else of_drawn)
     names = [phase.name for phase in method.phases]
     if student == "progressive":
         assert names[-2] == f"progressive_{nfe}"

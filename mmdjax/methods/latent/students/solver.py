@@ -47,7 +47,9 @@ def rounds(modules: Modules, diffusion, options) -> tuple[Round, ...]:
 def initial(sde, grid: np.ndarray, modalities: int) -> dict:
     """Return 'gaps' (M, n), logarithms of the distances of times in log(alpha / std), and 'weights'
     (M, n, 1 + n), at which the solver is DPM-Solver++ 2M on the grid."""
-    steps, levels = len(grid) - 1, np.asarray(_levels(sde, grid))
+    steps = len(grid) - 1
+    with jax.ensure_compile_time_eval():
+        levels = np.asarray(_levels(sde, grid))
     gaps = np.log(np.diff(levels) / (levels[-1] - levels[0]))
     return {
         "gaps": np.tile(gaps.astype(np.float32), (modalities, 1)),
