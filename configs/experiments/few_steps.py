@@ -1,6 +1,13 @@
 """One to eight evaluations of a draw: solvers, and networks that learn to need fewer.
 
 Command: python -m mmdjax.main --config=configs/experiments/few_steps.py:smoke --workdir=runs/few
+Time: `:smoke` 9.9 minutes on one core of two that both did other work.
+Expect: `:smoke` (two seeds, short training), energy distance of draws to the true latents 0.029 ±
+0.006 of one evaluation by the energy score, 0.030 ± 0.002 of two by progressive distillation, 0.036
+± 0.003 of fast-8, 0.036 ± 0.001 of Euler-Maruyama 100, 0.254 ± 0.006 of the conditional mean.
+
+`:smoke` and `:synthetic` have embedded utterances; `:digits`, `:video` and `:real` are those of
+`sota.py`, with the settings of `configs/auto.py`. docs/performance.md describes the students.
 """
 
 from configs import auto, digits, mosei_video, mosi_base, synthetic

@@ -2,7 +2,8 @@
 
 The `fast` and `quality` grids are `time_grids.optimised` for its default spectrum, written down:
 the search takes seconds, which a start should not. `tests/numerics/test_recipes.py` holds them to
-it. `thesis-*` and `imder` are the published settings, on their uniform grid.
+it. `fast-1` and `fast-2` have networks that learned to need no more (`latent/students`). `thesis-*`
+and `imder` are the published settings, on their uniform grid.
 """
 
 from __future__ import annotations
