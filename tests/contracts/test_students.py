@@ -12,6 +12,7 @@ from mmdjax.methods.gsdnet import GSDNet
 from mmdjax.methods.imder import Imder
 from mmdjax.methods.latent import students
 from mmdjax.methods.latent.students import STUDENTS
+from mmdjax.methods.method import registry
 from mmdjax.methods.two_stage import TwoStage
 from mmdjax.runtime.progress import Reporter
 from mmdjax.serving.bundle import publish
@@ -127,6 +128,15 @@ def test_what_a_student_cannot_learn_is_refused_in_one_line(method, change, said
     with pytest.raises(UserError, match=r"config\.diffusion") as error:
         method.check(configs.from_dict(values))
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_stands_beside_a_student_and_does_not_draw_has_none():
+    config = config_of("energy", 1)
+    dataset = pipeline.dataset(config.data, config.task)
+    for name in ("zero", "zero_trained", "dicmor"):
+        method = registry()[name](config, dataset, Reporter())
+        assert "energy" not in {phase.name for phase in method.phases}
+        assert method.score({"classifier": {}}) is None
 
 
 def test_networks_that_are_not_told_the_steps_take_no_shortcut():

@@ -39,21 +39,20 @@ def rounds(modules, config) -> tuple[Round, ...]:
 
 def drawn_by(modules, config, params):
     """Return the parameters that draw, of phase -> parameters: of the last round, or of a solver
-    beside the networks that it was learned for."""
-    learned = rounds(modules, config)
-    if not learned:
+    beside the networks that it was learned for; None of a method that does not draw."""
+    last = next(iter(rounds(modules, config)[-1:]), None)
+    if last is None or last.name not in params:
         return params.get("score")
-    last = learned[-1]
     return params[last.start] | {"solver": params[last.name]} if last.beside else params[last.name]
 
 
 def shapes(modules, config):
     """Return the shapes of `drawn_by`, known before anything is trained."""
-    networks, last = score_shapes(modules.score), rounds(modules, config)[-1:]
-    for learned in last:
-        begun = jax.eval_shape(learned.begin, networks)
-        return networks | {"solver": begun} if learned.beside else begun
-    return networks
+    networks, last = score_shapes(modules.score), next(iter(rounds(modules, config)[-1:]), None)
+    if last is None:
+        return networks
+    begun = jax.eval_shape(last.begin, networks)
+    return networks | {"solver": begun} if last.beside else begun
 
 
 def told(modules, diffusion):

@@ -53,7 +53,7 @@ def with_levels(params):
 
 @shared
 def shortcuts(plain: Modules, told: Modules, grids, weighting: str):
-    """Return the error of `losses.given_others` over the three parts of a batch.
+    """Return the error of `losses.given_others` over the five parts of a batch.
 
     Args:
       plain, told: modules of the teacher and of the student. grids: the times of each of `NEEDS`,
