@@ -1,8 +1,11 @@
 """Flow matching beside VP: the same networks and data, other paths and times.
 
 Command: python -m mmdjax.main --config=configs/flow.py --workdir=runs/flow
-Time:
-Expect:
+Time: 6.5 minutes on one core of two that both did other work, three seeds.
+Expect: energy distance of draws to the true latents with 8 evaluations 0.021 ± 0.002 of VP, 0.016 ±
+0.001 of rectified flow at uniform times, 0.018 ± 0.002 at logit-normal ones; with 4 0.022 ± 0.003,
+0.029 ± 0.005 and 0.047 ± 0.014. ACC2 88.7 ± 0.3 %, 88.3 ± 0.2 and 88.1 ± 0.2 with 8; optimum 90.3.
+
 Rectified flow, straight paths from noise to data, whose velocity is matched at uniform times and at
 logit-normal ones; each is drawn with 4 and with 8 evaluations, VP as the recipes say.
 """

