@@ -35,8 +35,11 @@ class Networks:
 
     def loss(self, key=KEY, **settings):
         """The loss of a kind, which takes `data`."""
-        make = losses.score_loss if self.kind == "whole" else gap_losses.gap_score_loss
-        loss = make(self.modules, **settings)
+        if self.kind == "whole":
+            loss = losses.score_loss(self.modules, **settings)
+        else:
+            error = matching(self.modules, "v", "clean", 0.0)
+            loss = gap_losses.given_gaps(self.modules, error, **{"gaps": 0.5} | settings)
         return lambda params, data: loss(params, data, ONES, key, FRAMES)
 
     def data(self, valid, change=0.0):
