@@ -5,9 +5,16 @@ the sizes of `mosi_speed.py`, three seeds; give --config.data.path. Numbers of e
 networks are those of the published table in both.
 """
 
-from configs import mosi_speed, synthetic
+from configs import auto, digits, mosei_video, mosi_base, mosi_speed, synthetic
 
 SIZES = ("smoke", "real")
+# Sets with the settings of `configs/auto.py` -> their names in titles.
+SETS = {
+    "real": "CMU-MOSI layout",
+    "synthetic": "synthetic",
+    "digits": "digits",
+    "video": "videos of CMU-MOSEI",
+}
 
 
 def get_config(size: str, title: str, tables, systems, complete: bool = False):
@@ -22,6 +29,17 @@ def get_config(size: str, title: str, tables, systems, complete: bool = False):
     config = smoke() if size == "smoke" else real()
     config.title = f"{title}, {'CMU-MOSI layout' if size == 'real' else 'synthetic, small'}"
     compare(config, tables, systems, complete)
+    return config
+
+
+def on_set(name: str):
+    """A config of one of `SETS` for a comparison whose systems name their own recipes."""
+    config = {"digits": digits, "video": mosei_video}.get(name, auto).get_config()
+    if name in ("real", "synthetic"):
+        config.data = (mosi_base if name == "real" else synthetic).get_config().data
+        config.data.length_buckets = ()
+        config.seeds = (0, 1, 2)
+    config.systems, config.diffusion.recipe = (), ""
     return config
 
 

@@ -10,17 +10,10 @@ Expect: `:smoke` (two seeds, short training), energy distance of draws to the tr
 `sota.py`, with the settings of `configs/auto.py`. docs/performance.md describes the students.
 """
 
-from configs import auto, digits, mosei_video, mosi_base, synthetic
 from configs.experiments import base
 from configs.experiments.samplers import uniform
 
-TITLES = {
-    "smoke": "synthetic, small",
-    "synthetic": "synthetic",
-    "digits": "digits",
-    "video": "videos of CMU-MOSEI",
-    "real": "CMU-MOSI layout",
-}
+TITLES = {"smoke": "synthetic, small"} | base.SETS
 SIZES = tuple(TITLES)
 
 
@@ -36,15 +29,7 @@ def student(name: str, nfe: int) -> tuple[str, ...]:
 def get_config(size: str = "smoke"):
     if size not in SIZES:
         raise ValueError(f"size {size!r} is unknown; allowed: {', '.join(SIZES)}")
-    if size == "smoke":
-        config = base.smoke()
-    else:
-        config = {"digits": digits, "video": mosei_video}.get(size, auto).get_config()
-    if size in ("real", "synthetic"):
-        config.data = (mosi_base if size == "real" else synthetic).get_config().data
-        config.data.length_buckets = ()
-        config.seeds = (0, 1, 2)
-    config.systems, config.diffusion.recipe = (), ""
+    config = base.smoke() if size == "smoke" else base.on_set(size)
     config.evaluation.draws = 8
     if size == "smoke":
         config.student_training.update(config.score_training)

@@ -20,17 +20,10 @@ benchmarks/results/sota show. A system's epoch is chosen on validation data;
 systems do, flatters each, in twice the time.
 """
 
-from configs import auto, digits, mosei_video, mosi_base, synthetic
 from configs.experiments import base
 from configs.experiments.samplers import uniform
 
-TITLES = {
-    "smoke": "synthetic, small",
-    "real": "CMU-MOSI layout",
-    "synthetic": "synthetic",
-    "digits": "digits",
-    "video": "videos of CMU-MOSEI",
-}
+TITLES = {"smoke": "synthetic, small"} | base.SETS
 SIZES = tuple(TITLES)
 TABLES = ("thesis 6.11", "thesis 6.10", "gsdnet 1", "gsdnet 2")
 FAST = "diffusion.recipe=fast-8"
@@ -79,17 +72,11 @@ def get_config(size: str = "smoke"):
     if size == "smoke":
         config = base.smoke()
     else:
-        own = {"digits": digits, "video": mosei_video}
-        config = own.get(size, auto).get_config()
-        config.systems, config.diffusion.recipe = (), ""  # each system names its own
+        config = base.on_set(size)
         # The one stage draws at every step, which takes most of its time.
         config.imder_training.update(config.classifier_training)
         config.imder_training.epochs, config.imder_training.passes = 12, 1
         config.imder_training.batch = 32
-    if size in ("real", "synthetic"):
-        config.data = (mosi_base if size == "real" else synthetic).get_config().data
-        config.data.length_buckets = ()
-        config.seeds = (0, 1, 2)
     published = size in ("smoke", "real")
     rows = [(name, theirs if published else "", *rest) for name, theirs, *rest in systems(size)]
     base.compare(config, TABLES if published else (), rows, complete=True)

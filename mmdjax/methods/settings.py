@@ -98,6 +98,13 @@ class Decoder:
     use: bool = True
 
 
+def _students() -> tuple[str, ...]:
+    # Students are made of what these settings describe.
+    from mmdjax.methods.latent.students import STUDENTS
+
+    return ("", *STUDENTS)
+
+
 @dataclasses.dataclass(frozen=True)
 class Diffusion:
     """How missing latents are drawn.
@@ -135,7 +142,7 @@ class Diffusion:
     grid: str = field("quadratic", names=lambda: tuple(time_grids.REGISTRY))
     grid_options: tuple[str, ...] = ()
     nfe: int = field(30, low=0)
-    student: str = field("", names=("", "energy", "progressive", "shortcut", "mean", "solver"))
+    student: str = field("", names=_students)
     conditioning: str = field("clean", names=conditioning.MODES)
     weighting: str = field("v", names=lambda: tuple(losses.WEIGHTS))
     unconditional: float = field(0.0, low=0, below=1)

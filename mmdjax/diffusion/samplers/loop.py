@@ -19,15 +19,7 @@ class Draw(NamedTuple):
 
 
 def sample(
-    keys,
-    shape,
-    noise_fn,
-    sde,
-    grid,
-    method="ddim",
-    *,
-    dtype=jnp.float32,
-    **options,
+    keys, shape, noise_fn, sde, grid, method="ddim", *, dtype=jnp.float32, **options
 ) -> Draw:
     """Draws one x for each key from the law whose noise prediction is `noise_fn`.
 

@@ -2,11 +2,17 @@
 
 A student has the architecture of the score networks, and starts from them, its teacher. It is one
 phase or several between theirs and stage 2; what is drawn afterwards is drawn by the last of them,
-by DDIM on the grid of the config. Of a solver the networks stay as they are. A module has
+by DDIM on the grid of the config. Of a solver the networks stay as they are. A new student is one
+file, and one entry in `STUDENTS`. It has
 
   NEEDS     the evaluations that it can learn
   SAMPLER   how it draws
   rounds    (modules, `Diffusion`, `Student`) -> what is learned, in order, see `Round`
+
+and, where its networks are told more than those of the scores,
+
+  NETWORK   the one of `networks/score_networks.py` that can be told
+  told      (modules, evaluations) -> the modules that draw, and the level that they are told
 """
 
 from __future__ import annotations
@@ -56,10 +62,9 @@ def shapes(modules, config):
 
 
 def told(modules, diffusion):
-    """Return the modules that draw, and the level that they are told; see `shortcut`."""
-    if diffusion.student != "shortcut":
-        return modules, 0
-    return shortcut.networks(modules), shortcut.level_of(diffusion.nfe)
+    """Return the modules that draw, and the level that they are told, 0 for none."""
+    own = getattr(STUDENTS.get(diffusion.student), "told", None)
+    return own(modules, diffusion.nfe) if own else (modules, 0)
 
 
 def solver_of(modules, params, grid, sampler: str, options: dict):
@@ -88,8 +93,8 @@ def check(config) -> None:
         (f"conditioning {diffusion.conditioning!r}", diffusion.conditioning == "clean", "clean"),
     ):
         require(fits, f"config.diffusion: {problem} with {name}", allowed)
-    told_steps = diffusion.student != "shortcut" or network == "score_transformer"
-    require(told_steps, f"config.score.network = {network!r} with {name}", "score_transformer")
+    only = getattr(student, "NETWORK", network)
+    require(network == only, f"config.score.network = {network!r} with {name}", only)
 
 
 def refuse(config, method: str) -> None:

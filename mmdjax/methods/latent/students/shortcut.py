@@ -18,7 +18,7 @@ from mmdjax.methods.latent.students.progressive import INNER, MOST, jump
 from mmdjax.methods.latent.students.round import Round
 from mmdjax.runtime.compilation import shared
 
-SAMPLER = "ddim"
+SAMPLER, NETWORK = "ddim", "score_transformer"
 NEEDS = (1, 2, 4, 8)
 LEVELS = 1 + len(NEEDS)  # of the embedding: any step, and each number of them
 
@@ -44,6 +44,11 @@ def networks(modules: Modules) -> Modules:
     return modules._replace(score=modules.score.clone(levels=LEVELS))
 
 
+def told(modules: Modules, evaluations: int) -> tuple[Modules, int]:
+    """Return these modules, and the level of a draw by so many evaluations."""
+    return networks(modules), level_of(evaluations)
+
+
 def with_levels(params):
     """Return parameters of score networks with an embedding of steps, of zeros."""
     own = params["params"]
@@ -52,17 +57,17 @@ def with_levels(params):
 
 
 @shared
-def shortcuts(plain: Modules, told: Modules, grids, weighting: str):
+def shortcuts(plain: Modules, levelled: Modules, grids, weighting: str):
     """Return the error of `losses.given_others` over the five parts of a batch.
 
     Args:
-      plain, told: modules of the teacher and of the student. grids: the times of each of `NEEDS`,
-        with `INNER` times as many steps.
+      plain, levelled: modules of the teacher and of the student.
+      grids: the times of each of `NEEDS`, with `INNER` times as many steps.
     """
-    ordinary = matching(told, weighting, "clean", 0.0)
-    first = jump(plain, told, grids[-1], "heun", level_of(MOST))
+    ordinary = matching(levelled, weighting, "clean", 0.0)
+    first = jump(plain, levelled, grids[-1], "heun", level_of(MOST))
     rest = [
-        jump(told, told, grid, "ddim", level_of(steps), level_of(steps * INNER))
+        jump(levelled, levelled, grid, "ddim", level_of(steps), level_of(steps * INNER))
         for steps, grid in zip(NEEDS[:-1], grids[:-1], strict=True)
     ]
 
