@@ -23,6 +23,8 @@ from mmdjax.tasks import metric
 
 MOST_NAMES = 4  # systems that a sentence names
 SIGNIFICANT = 0.05
+# Of draws, beside their distance to the truth; see the functions of `mmdjax.metrics`.
+LAW = ("spread", "coverage", "with_truth", "with_draws", "sliced_wasserstein")
 RULE = (
     "Systems are distinguishable where the p-value of their difference is below 5 %: paired over "
     "seeds and utterances together, and corrected for the number of systems (Holm)."
@@ -102,6 +104,12 @@ def averages(results: Results, names: Sequence[str] | None = None) -> Table:
     """Return system by metric, the task's main ones by default, averaged over patterns."""
     names = results.task.main if names is None else names
     return grid(results, {("fixed", AVERAGE, m): metric(m).title(arrow=True) for m in names})
+
+
+def law_table(results: Results) -> Table:
+    """Return system by how its draws are distributed, averaged over what is drawn from what."""
+    columns = {("imputation", AVERAGE, m): metric(m).title() for m in LAW}
+    return grid(results, columns, contest=False)
 
 
 def main_table(results: Results, costs: Mapping[str, Mapping], printed: Mapping[str, str]) -> Table:

@@ -9,7 +9,14 @@ import numpy as np
 
 from mmdjax.data.missing.patterns import pattern_name
 from mmdjax.methods.method import Completion, Method
-from mmdjax.metrics import energy_distance, rmse
+from mmdjax.metrics import (
+    correlation,
+    coverage,
+    energy_distance,
+    rmse,
+    sliced_wasserstein,
+    spread,
+)
 
 SAMPLE = 1024  # utterances of a split in blocks of which the energy distance is
 
@@ -19,14 +26,18 @@ class Pair(NamedTuple):
 
     Attributes:
       entries: numbers that are compared. rmse, rmse_mean: see `Imputed.scores`.
+      coverage: of the truth, over entries; None without a second draw.
       first, true: (S, T C), of a sample of utterances.
+      second: another draw of them; None where there is one.
     """
 
     entries: int
     rmse: float
     rmse_mean: float
+    coverage: float | None
     first: np.ndarray
     true: np.ndarray
+    second: np.ndarray | None
 
 
 class Imputed(NamedTuple):
@@ -82,13 +93,16 @@ def imputed_by(
             if patterns is not None:
                 observed = pattern_name(patterns[q], method.modalities)
                 completed = pattern_name(np.arange(masks.shape[-1]) == m, method.modalities)
-                first, average, target, known = (a[rows] for a in (first, average, true, frames))
+                draws, average, target, known = (a[rows] for a in (x[q], average, true, frames))
                 some = slice(None) if sampled is None else sampled[rows]
+                several = draws.shape[1] > 1
                 pair = Pair(
                     int(known.sum()) * true.shape[-1],
-                    rmse(first, target, known),
+                    rmse(draws[:, 0], target, known),
                     rmse(average, target, known),
-                    *(_flat(a[some], known[some]) for a in (first, target)),
+                    float(coverage(draws, target)[known].mean()) if several else None,
+                    *(_flat(a[some], known[some]) for a in (draws[:, 0], target)),
+                    _flat(draws[some, 1], known[some]) if several else None,
                 )
                 scores = _scores([pair]) if sampled is None else pair
                 result[q].scores[f"{observed}>{completed}"] = scores
@@ -98,9 +112,19 @@ def imputed_by(
 def _scores(pairs: Sequence[Pair]) -> dict[str, float]:
     """Return the scores of all utterances from those of their blocks."""
     first, true = (np.concatenate([getattr(p, name) for p in pairs]) for name in ("first", "true"))
-    # Of a single utterance there is no distribution to compare with.
-    scores = {"energy_distance": energy_distance(first, true)} if len(first) > 1 else {}
-    entries = sum(p.entries for p in pairs)
+    scores, entries = {}, sum(p.entries for p in pairs)
+    if len(first) > 1:  # of a single utterance there is no distribution to compare with
+        scores = {
+            "energy_distance": energy_distance(first, true),
+            "sliced_wasserstein": sliced_wasserstein(first, true),
+            "spread": spread(first, true),
+            "with_truth": correlation(first, true),
+        }
+        if pairs[0].second is not None:
+            second = np.concatenate([p.second for p in pairs])
+            scores["with_draws"] = correlation(first, second)
+            scores["coverage"] = sum(p.coverage * p.entries for p in pairs) / entries
+        scores = {name: value for name, value in scores.items() if np.isfinite(value)}
     for name in ("rmse", "rmse_mean"):
         values = [getattr(p, name) for p in pairs]
         squares = sum(v**2 * p.entries for v, p in zip(values, pairs, strict=True))

@@ -88,6 +88,11 @@ METRICS = {
         Metric("regret_mae", "regret MAE"),
         # Of what is drawn, and of what it costs.
         Metric("energy_distance", "energy distance"),
+        Metric("sliced_wasserstein", "sliced Wasserstein distance"),
+        Metric("spread", "spread over the truth's", higher=True),
+        Metric("coverage", "coverage of 90 % intervals", "%", True, 1),
+        Metric("with_truth", "correlation with the truth", higher=True),
+        Metric("with_draws", "correlation of two draws", higher=True),
         Metric("rmse", "RMSE, one draw"),
         Metric("rmse_mean", "RMSE, mean of K draws"),
         Metric("missing_rate", "missing rate"),

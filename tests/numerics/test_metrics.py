@@ -9,7 +9,14 @@ from mmdjax.data.missing.patterns import pattern_name, patterns
 from mmdjax.evaluation.conditions import Condition, rate_name
 from mmdjax.evaluation.evaluate import Member, evaluate
 from mmdjax.methods.method import Completion, Method
-from mmdjax.metrics import energy_distance, rmse
+from mmdjax.metrics import (
+    correlation,
+    coverage,
+    energy_distance,
+    rmse,
+    sliced_wasserstein,
+    spread,
+)
 from mmdjax.tasks import SENTIMENT
 from mmdjax.tasks.regression import sentiment_metrics
 from mmdjax.types import Batch, Observed
@@ -45,6 +52,42 @@ def test_energy_distance_is_unbiased_for_one_law_even_when_rows_are_dependent(rn
         shifted.append(energy_distance(y + 1, x))
     assert abs(np.mean(same)) < 4 * np.std(same) / np.sqrt(200)
     assert np.mean(shifted) > 0.3
+
+
+@pytest.mark.parametrize("draws", [2, 8, 32])
+@pytest.mark.parametrize("law", ["normal", "exponential"])
+def test_intervals_of_the_right_law_cover_what_they_promise(draws, law):
+    """Whatever the law, and however few the draws; draws that are too narrow cover less."""
+    values = getattr(np.random.default_rng(0), f"standard_{law}")(size=(20_000, draws + 1))
+    true, drawn = values[:, :1], values[:, 1:, None]
+    for level in (0.5, 0.9):
+        inside = coverage(drawn, true, level)
+        assert inside.shape == true.shape and 0 <= inside.min() and inside.max() <= 1 + 1e-9
+        assert inside.mean() == pytest.approx(level, abs=4 * inside.std() / len(inside) ** 0.5)
+    center = values.mean()
+    narrow = coverage(center + 0.5 * (drawn - center), true).mean()
+    assert narrow < 0.9 - 0.02 * (draws > 2)
+
+
+def test_two_draws_of_the_right_law_correlate_as_a_draw_and_the_truth():
+    rng = np.random.default_rng(0)
+    told, *noise = rng.standard_normal((4, 20_000, 3))
+    true, first, second = (0.6 * told + 0.8 * n for n in noise)
+    assert spread(first, true) == pytest.approx(1, abs=0.02)
+    assert spread(0.6 * told, true) == pytest.approx(0.6, abs=0.02)
+    assert correlation(first, true) == pytest.approx(0.36, abs=0.02)
+    assert correlation(first, second) == pytest.approx(0.36, abs=0.02)
+    assert correlation(0.6 * told, true) == pytest.approx(0.6, abs=0.02)
+    assert np.isnan(spread(first, np.zeros((20_000, 3))))
+    assert np.isnan(correlation(first, np.ones((20_000, 3))))
+
+
+def test_sliced_wasserstein_distance_of_a_shift_is_its_mean_projection():
+    """E|u . d| of a unit vector u in the plane is 2 |d| / pi."""
+    x = np.random.default_rng(0).standard_normal((50, 2))
+    moved = x + np.array([3.0, 4.0])
+    assert sliced_wasserstein(x, x) == 0
+    assert sliced_wasserstein(moved, x, 20_000) == pytest.approx(10 / np.pi, abs=0.05)
 
 
 def test_rmse_counts_valid_frames_only():

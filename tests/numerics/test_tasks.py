@@ -133,6 +133,7 @@ def test_names_of_metrics_are_printed_as_ever():
         "rmse": "RMSE, one draw ↓",
         "rmse_mean": "RMSE, mean of K draws ↓",
         "energy_distance": "energy distance ↓",
+        "coverage": "coverage of 90 % intervals (%) ↑",
         "nfe": "NFE ↓",
         "missing_rate": "missing rate ↓",
         "mae_valence": "MAE valence ↓",

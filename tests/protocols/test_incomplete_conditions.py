@@ -19,7 +19,7 @@ from mmdjax.methods.latent.losses import random_conditions
 from mmdjax.methods.method import Completion, Method
 from mmdjax.methods.served import choose
 from mmdjax.methods.vector.base import random_patterns
-from mmdjax.metrics import energy_distance, rmse
+from mmdjax.metrics import coverage, energy_distance, rmse
 from mmdjax.tasks import SENTIMENT
 from mmdjax.types import Latents, Observed, hidden
 
@@ -199,6 +199,9 @@ def test_completions_are_measured_where_there_is_a_truth(dataset, conditions, ta
             assert table[*place, "rmse_mean"] == pytest.approx(rmse(average, true, frames))
             flat = (np.where(frames[..., None], x, 0).reshape(len(x), -1) for x in (first, true))
             assert table[*place, "energy_distance"] == pytest.approx(energy_distance(*flat))
+            inside = coverage(true[:, None] + method.error[m][rows], true)[frames].mean()
+            assert table[*place, "coverage"] == pytest.approx(inside)
+            assert -1 <= table[*place, "with_draws"] <= 1 and table[*place, "spread"] > 0
     assert measured == 9
 
 
