@@ -258,8 +258,12 @@ def main() -> None:
         else:
             forget_peak()
             before, started = resident("VmRSS"), time.perf_counter()
-            cases[request["name"]]()
-            seconds = time.perf_counter() - started
+            for count in itertools.count(1):
+                cases[request["name"]]()
+                seconds = time.perf_counter() - started
+                if seconds >= request.get("least", 0):
+                    break
+            seconds /= count
             result = {"seconds": seconds, "peak": max(0, resident("VmHWM") - before)}
         print(json.dumps(result), file=answer, flush=True)
 
