@@ -174,7 +174,7 @@ class Student:
       beta: exponent of its distances.
     """
 
-    draws: int = field(4, low=2)
+    draws: int = field(2, low=2)
     beta: float = field(1.0, above=0, below=2)
 
 
