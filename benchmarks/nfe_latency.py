@@ -1,12 +1,13 @@
-"""Quality against latency on a trained model: every sampler, time grid and number of evaluations.
+"""Quality against latency on a trained model: every sampler, time grid and number of evaluations,
+and every student that learned to need few.
 
 Command: python -m benchmarks.nfe_latency --config=configs/NAME.py --workdir=DIR [--smoke]
-    [--samplers=a,b] [--grids=a,b] [--nfe=4,8] [--config.x.y=v]
+    [--samplers=a,b] [--grids=a,b] [--nfe=4,8] [--students=a,b] [--config.x.y=v]
 
-Trains encoders, classifier and score networks of the config (the first seed; goes on where it
-stopped), then draws the test split with each combination. Every utterance misses what one of the
-incomplete patterns says, in turn; masks and keys are the same for all. Energy distance and RMSE
-are those of one draw an utterance; ACC2, F1 and ACC7 come from the complete-data classifier on
+Trains encoders, classifier, score networks and students of the config (the first seed; goes on
+where it stopped), then draws the test split with each combination. Every utterance misses what one
+of the incomplete patterns says, in turn; masks and keys are the same for all. Energy distance and
+RMSE are those of one draw an utterance; ACC2, F1 and ACC7 come from the complete-data classifier on
 that completed set. Latency is that of one missing modality given all others, whole draw with
 encoding, for batches of 1, 32 and 128: the median of five; cases of a sampler take turns. All
 latencies are measured after all qualities, each sampler is kept in DIR/parts.
@@ -20,6 +21,7 @@ Writes nfe_latency.json, .md and .png. For configs/synthetic.py about an hour on
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -29,18 +31,17 @@ from absl import flags
 from rich.progress import track
 
 from benchmarks import common
-from benchmarks.pareto import chart, front, linear
+from benchmarks.pareto import BATCHES, METRICS, chart, sections
 from mmdjax import main as command
 
 NFE = (1, 2, 4, 6, 8, 10, 16, 20, 30, 60, 100)
-BATCHES = (1, 32, 128)
 ROUNDS = 5
 STREAM = 400  # of the seed's randomness, apart from training's and evaluation's
-METRICS = ("acc2_nonzero", "f1_nonzero", "acc7")
 
 _SMOKE = flags.DEFINE_bool("smoke", False, "Two samplers, two grids, two numbers of evaluations.")
 _SAMPLERS = flags.DEFINE_list("samplers", [], "Samplers; all by default.")
 _GRIDS = flags.DEFINE_list("grids", [], "Time grids; all by default.")
+_STUDENTS = flags.DEFINE_list("students", [], "Students; all by default.")
 _NFE = flags.DEFINE_list("nfe", [], f"Evaluations; by default {', '.join(map(str, NFE))}.")
 
 
@@ -154,15 +155,18 @@ def quality_of(study: Study, sampler: str, budgets, make) -> list[dict]:
     return rows
 
 
-def latency_of(study: Study, sampler: str, quality, make) -> list[dict]:
-    """A row for each NFE and batch. Every call takes one turn in each round."""
+def latency_of(sampler: str, drawers) -> list[dict]:
+    """A row for each NFE and batch. Every call takes one turn in each round.
+
+    Args:
+      drawers: (NFE, study, drawer) each.
+    """
     calls, first, memory = {}, {}, {}
-    for row in (r for r in quality if r["grid"] == grids_for(sampler)[0]):
-        drawer = make(sampler=sampler, nfe=row["asked"], grid=row["grid"])
+    for nfe, study, drawer in drawers:
         for batch in BATCHES:
             arguments = study.call(drawer, batch)
             run = lambda d=drawer, a=arguments: jax.block_until_ready(d.draw(*a))  # noqa: E731
-            case = row["nfe"], batch
+            case = nfe, batch
             calls[case] = common.stopwatch(run)
             first[case] = calls[case]()
             if batch == 32:
@@ -186,10 +190,44 @@ def measure(study: Study, sde, make, folder: Path) -> tuple[list[dict], list[dic
         quality[sampler] = common.kept(folder / f"quality_{sampler}.json", find)
         jax.clear_caches()  # hundreds of live programs exhaust a process' memory maps
     for sampler in track(budgets, description="latency"):
-        find = functools.partial(latency_of, study, sampler, quality[sampler], make)
+
+        def find(sampler=sampler):
+            grid = grids_for(sampler)[0]
+            asked = [r for r in quality[sampler] if r["grid"] == grid]
+            drawers = [(r["nfe"], make(sampler=sampler, nfe=r["asked"], grid=grid)) for r in asked]
+            return latency_of(sampler, [(nfe, study, drawer) for nfe, drawer in drawers])
+
         latency += common.kept(folder / f"latency_{sampler}.json", find)
         jax.clear_caches()
     return [row for rows in quality.values() for row in rows], latency
+
+
+def learned(config, train_method, folder: Path) -> tuple[list[dict], list[dict]]:
+    """The same of students, each of which is trained for each number of evaluations.
+
+    Args:
+      train_method: config -> (`Study`, drawer).
+    """
+    from mmdjax.methods.latent.students import STUDENTS
+
+    quality, latency = [], []
+    for name in track(_STUDENTS.value or STUDENTS, description="students"):
+
+        def find(name=name):
+            student, rows, drawers = STUDENTS[name], [], []
+            for nfe in student.NEEDS[:1] if _SMOKE.value else student.NEEDS:
+                about = {"sampler": student.SAMPLER, "grid": "log_snr", "nfe": nfe, "student": name}
+                changed = dataclasses.replace(config.diffusion, recipe="", **about)
+                study, drawer = train_method(dataclasses.replace(config, diffusion=changed))
+                row = {"sampler": name, "grid": about["grid"], "asked": nfe}
+                rows.append(row | study.quality(drawer))
+                drawers.append((nfe, study, drawer))
+            return {"quality": rows, "latency": latency_of(name, drawers)}
+
+        found = common.kept(folder / f"student_{name}.json", find)
+        quality, latency = quality + found["quality"], latency + found["latency"]
+        jax.clear_caches()
+    return quality, latency
 
 
 def joined(quality, latency) -> list[dict]:
@@ -218,23 +256,33 @@ def main(argv: list[str]) -> None:
     claim(workdir, written)
     dataset, seed = pipeline.dataset(config.data, config.task), config.seeds[0]
     common.need_sentiment(dataset.task)
-    method = of_name("two_stage_complete")(config, dataset, Reporter())
-    trained = train(method, seed, Places(workdir, dataset.content).phase(config, seed))
-    study, modules = Study(method, trained.params, seed), method.modules
-    sde = modules.sde
+
+    def train_method(config):
+        method = of_name("two_stage_complete")(config, dataset, Reporter())
+        trained = train(method, seed, Places(workdir, dataset.content).phase(config, seed))
+        study = Study(method, trained.params, seed)
+        return study, make_drawer(method.modules, config.diffusion)
+
+    study, _ = train_method(config)
+    modules = study.space.modules
 
     def make(**changes):
         wanted = Diffusion(sde=config.diffusion.sde, dtype=config.diffusion.dtype, **changes)
         return make_drawer(modules, with_recipe(wanted))
 
-    quality, latency = measure(study, sde, make, workdir / "parts")
+    quality, latency = measure(study, modules.sde, make, workdir / "parts")
+    parts = learned(config, train_method, workdir / "parts")
+    quality, latency = quality + parts[0], latency + parts[1]
     rows = joined(quality, latency)
     # Latency belongs to sampler and NFE: recipes have it from there where it was measured.
     seconds = {(r["sampler"], r["nfe"]): r for r in rows}
     recipes = {}
     for name, recipe in RECIPES.items():
-        if (recipe["sampler"], recipe["nfe"]) in seconds:
-            same = seconds[recipe["sampler"], recipe["nfe"]]
+        student = recipe.get("student", "")
+        same = seconds.get((student or recipe["sampler"], recipe["nfe"]))
+        if same and student:
+            recipes[name] = same
+        elif same:
             known = {k: v for k, v in same.items() if k.startswith("seconds") or k == "sampler"}
             recipes[name] = known | study.quality(make(recipe=name)) | {"grid": "recipe"}
     result = {
@@ -253,33 +301,6 @@ def main(argv: list[str]) -> None:
         sections(rows, recipes, latency),
         chart(rows, recipes, len(study.z.label)),
     )
-
-
-def line(row: dict) -> list[str]:
-    return [
-        *(f"{1e3 * row[f'seconds_{batch}']:.2f}" for batch in BATCHES),
-        f"{32 / row['seconds_32']:.0f}",
-        f"{row['energy_distance']:.4f}",
-        f"{row['rmse']:.3f}",
-        *(f"{100 * row[metric]:.1f}" for metric in METRICS),
-    ]
-
-
-def sections(rows, recipes, latency) -> list:
-    header = [*(f"ms, batch {b}" for b in BATCHES), "items/s at 32", "energy distance", "RMSE"]
-    header += ["ACC2", "F1", "ACC7"]
-    names = [[name, r["sampler"], str(r["nfe"]), *line(r)] for name, r in recipes.items()]
-    best = front(rows, "seconds_32", "energy_distance", 1)
-    pareto = [[r["sampler"], r["grid"], str(r["nfe"]), *line(r)] for r in best]
-    every = [[r["sampler"], r["grid"], str(r["nfe"]), *line(r)] for r in rows]
-    about = ["sampler", "intercept (ms)", "ms an evaluation", "median deviation"]
-    about += ["temporary memory (MB), least to most", "first call (s)"]
-    return [
-        ("Recipes", ["recipe", "sampler", "NFE", *header], names),
-        ("Best energy distance at each latency", ["sampler", "grid", "NFE", *header], pareto),
-        ("Latency is linear in NFE, memory flat (batch 32)", about, linear(latency)),
-        ("Everything", ["sampler", "grid", "NFE", *header], every),
-    ]
 
 
 if __name__ == "__main__":

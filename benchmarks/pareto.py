@@ -1,4 +1,4 @@
-"""The chart of `nfe_latency.py`, its Pareto front, and the line through latency against NFE."""
+"""The chart and tables of `nfe_latency.py`: its Pareto front, and latency as a line in NFE."""
 
 from __future__ import annotations
 
@@ -42,11 +42,15 @@ def linear(latency) -> list[list[str]]:
     return body
 
 
+BATCHES = (1, 32, 128)
+METRICS = ("acc2_nonzero", "f1_nonzero", "acc7")
+STUDENTS = ("energy", "progressive", "shortcut", "mean", "solver")
 FAMILIES = {
     "stochastic": ("#e07b39", "o"),
     "deterministic, one step": ("#2a78b8", "s"),
     "deterministic, multistep": ("#2f9e6e", "^"),
     "adaptive": ("#777777", "D"),
+    "learned for few evaluations": ("#8e44ad", "P"),
 }
 STOCHASTIC = ("ancestral", "euler_maruyama", "heun_sde", "predictor_corrector", "sde_dpmpp_2m")
 ONE_STEP = ("ddim", "dpmpp_1s", "heun")
@@ -55,6 +59,8 @@ ONE_STEP = ("ddim", "dpmpp_1s", "heun")
 def family(sampler: str) -> str:
     if sampler == "adaptive":
         return sampler
+    if sampler in STUDENTS:
+        return "learned for few evaluations"
     if sampler in STOCHASTIC:
         return "stochastic"
     return "deterministic, one step" if sampler in ONE_STEP else "deterministic, multistep"
@@ -90,7 +96,8 @@ def chart(rows, recipes: dict[str, dict], utterances: int) -> Figure:
             part = [r for r in rows if family(r["sampler"]) == name]
             x = [1e3 * r["seconds_32"] for r in part]
             y = [value(r) for r in part]
-            axes.plot(x, y, marker, color=colour, alpha=0.35, ms=5, mew=0, label=name)
+            size, alpha = (8, 0.9) if name.startswith("learned") else (5, 0.35)
+            axes.plot(x, y, marker, color=colour, alpha=alpha, ms=size, mew=0, label=name)
         mark(axes, recipes, value, heights)
         axes.set(xscale="log", xlabel="milliseconds to draw one missing modality for 32 utterances")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
@@ -142,3 +149,30 @@ def mark(axes, recipes: dict[str, dict], value, heights) -> None:
             arrowprops={"arrowstyle": "-", "color": "#1b1b1b", "lw": 0.7, "shrinkB": 6},
             zorder=6,
         )
+
+
+def line(row: dict) -> list[str]:
+    return [
+        *(f"{1e3 * row[f'seconds_{batch}']:.2f}" for batch in BATCHES),
+        f"{32 / row['seconds_32']:.0f}",
+        f"{row['energy_distance']:.4f}",
+        f"{row['rmse']:.3f}",
+        *(f"{100 * row[metric]:.1f}" for metric in METRICS),
+    ]
+
+
+def sections(rows, recipes, latency) -> list:
+    header = [*(f"ms, batch {b}" for b in BATCHES), "items/s at 32", "energy distance", "RMSE"]
+    header += ["ACC2", "F1", "ACC7"]
+    names = [[name, r["sampler"], str(r["nfe"]), *line(r)] for name, r in recipes.items()]
+    best = front(rows, "seconds_32", "energy_distance", 1)
+    pareto = [[r["sampler"], r["grid"], str(r["nfe"]), *line(r)] for r in best]
+    every = [[r["sampler"], r["grid"], str(r["nfe"]), *line(r)] for r in rows]
+    about = ["sampler", "intercept (ms)", "ms an evaluation", "median deviation"]
+    about += ["temporary memory (MB), least to most", "first call (s)"]
+    return [
+        ("Recipes", ["recipe", "sampler", "NFE", *header], names),
+        ("Best energy distance at each latency", ["sampler", "grid", "NFE", *header], pareto),
+        ("Latency is linear in NFE, memory flat (batch 32)", about, linear(latency)),
+        ("Everything", ["sampler", "grid", "NFE", *header], every),
+    ]

@@ -7,8 +7,8 @@ CHECKOUT is a clone of IMDer's public repository; its score network and sampler 
 given the others, 48 frames of 32 channels, batch 32 and 1, encoding of the condition included. Ours
 are the published network and the compact one of configs/mosi_fast.py, with one virtual device a
 core. Sides are processes of their own, which take turns of one draw, or of as many as half a second
-holds; seconds are medians over turns. Weights are random: time does not depend on them. Needs the extra `bench`. Writes vs_imder.json, .md and .png.
-About 3 minutes on two cores.
+holds; seconds are medians over turns. Weights are random: time does not depend on them. Needs the
+extra `bench`. Writes vs_imder.json, .md and .png. About 4 minutes on two cores.
 """
 
 from __future__ import annotations

@@ -44,11 +44,11 @@ READING = (  # (what a run must hold, the explanation that its reader then needs
     ("energy_distance", "The energy distance compares the distribution of one draw (or fill) an "
      "utterance with that of the true values. Only systems that complete the same space, such as "
      "the latents of the same encoders, can be compared by it."),
-    ("with_draws", "Of draws that have the law of the truth the spread is 1, the coverage 90 %, and "
-     "two draws correlate as a draw and the truth do; the sliced Wasserstein distance has no such "
-     "value, since that of two samples is above 0. Coverage is that of the intervals from the "
-     "ranks of K draws, of each number of the completed modality by itself; of K draws that are "
-     "all the same it is some tens of percent where K is small."),
+    ("with_draws", "Draws that have the law of the truth have a spread of 1, cover 90 %, and "
+     "correlate with each other as they do with the truth. Coverage is that of intervals from the "
+     "ranks of K draws, number by number; where K is small, draws without any spread still cover "
+     "some tens of percent. The sliced Wasserstein distance of two samples is above 0 even where "
+     "they have one law."),
     ("timed", "Seconds for 1000 draws of one modality given all others: the median, systems taking "
      "turns."),
 )  # fmt: skip

@@ -107,11 +107,13 @@ def law(module, params, grid, solver="ddim"):
     return float(shift[1, 0, 0] - shift[0, 0, 0]), abs(float(gain[0, 0, 0]))
 
 
-def test_the_energy_scores_minimiser_draws_the_conditional_law_in_one_step():
-    grid = time_grid("log_snr", VP, 1)
+@pytest.mark.parametrize("steps", energy.NEEDS)
+@pytest.mark.parametrize("draws", [2, 4])
+def test_the_energy_scores_minimiser_draws_the_conditional_law(steps, draws):
+    grid = time_grid("log_snr", VP, steps)
     found = modules(grid)
-    options = Student(draws=4)
-    (learn,) = energy.rounds(found, Diffusion(grid="log_snr", nfe=1, student="energy"), options)
+    diffusion = Diffusion(grid="log_snr", nfe=steps, student="energy")
+    (learn,) = energy.rounds(found, diffusion, Student(draws=draws))
     params = learned(learn.error, grid)
     np.testing.assert_allclose(law(found.score, params, grid), (RHO, SPREAD), rtol=0.03)
 

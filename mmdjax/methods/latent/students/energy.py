@@ -1,12 +1,15 @@
-"""One evaluation by the energy score: De Bortoli et al. (2025), "Distributional diffusion models".
+"""Few evaluations by the energy score: after De Bortoli et al. (2025), "Distributional diffusion".
 
-The network maps noise to a draw, in one step of DDIM from t_max. M draws of a row, which share its
-encoded condition, are scored against the truth (`diffusion.energy`). The score is proper, so that
-no teacher is needed; the score networks are where it starts. At t_max their output is the
-conditional mean, whatever the noise: the spread is what is learned here.
+The network maps noise to a draw, in one step of DDIM from t_max or in several, through all of which
+it learns. M draws of a row, which share its encoded condition, are scored against the truth
+(`diffusion.energy`). The score is proper, so that no teacher is needed; the score networks are
+where it starts. At t_max their output is the conditional mean, whatever the noise: the spread is
+what is learned here.
 """
 
 from __future__ import annotations
+
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -23,18 +26,20 @@ from mmdjax.methods.latent.students.round import Round
 from mmdjax.runtime.compilation import shared
 
 SAMPLER = "ddim"
-NEEDS = (1,)
+NEEDS = (1, 2, 4)
 
 
 def rounds(modules: Modules, diffusion, options) -> tuple[Round, ...]:
     """Return the one round, which is validated by the score of held-out rows."""
-    error = scored(modules, times(modules, diffusion), options.draws, options.beta, 1.0)
-    return (Round("energy", "one-step networks", error),)
+    grid, steps = times(modules, diffusion), diffusion.nfe
+    error = scored(modules, grid, options.draws, options.beta, 1.0)
+    return (Round(f"energy_{steps}", f"{steps}-step networks", error),)
 
 
 def times(modules: Modules, diffusion) -> tuple[float, ...]:
-    """Return the times of the one step."""
-    return tuple(time_grid(diffusion.grid, modules.sde, 1, **diffusion.grid_arguments()).tolist())
+    """Return the times of the steps."""
+    grid = time_grid(diffusion.grid, modules.sde, diffusion.nfe, **diffusion.grid_arguments())
+    return tuple(grid.tolist())
 
 
 @shared
@@ -42,7 +47,7 @@ def scored(modules: Modules, grid, draws: int, beta: float, repulsion: float):
     """Return the error: `energy_score` of `draws` draws of each row.
 
     Args:
-      grid: the two times of the step. beta, repulsion: of `energy_score`.
+      grid: the times of the steps. beta, repulsion: of `energy_score`.
     """
     sde = modules.sde
 
@@ -54,9 +59,10 @@ def scored(modules: Modules, grid, draws: int, beta: float, repulsion: float):
         def noise_fn(x, t):
             return predict_noise(modules, params, x, jnp.full(len(x), t), encoded, frames)
 
-        start = sde.prior_std * jax.random.normal(keys[1], (len(x0) * draws, *x0.shape[1:]))
+        drawn = sde.prior_std * jax.random.normal(keys[1], (len(x0) * draws, *x0.shape[1:]))
         step = registry.make("ddim", sde, noise_fn).step
-        drawn = step(start, jnp.float32(grid[0]), jnp.float32(grid[1]), None)
+        for start, end in itertools.pairwise(grid):
+            drawn = step(drawn, jnp.float32(start), jnp.float32(end), None)
         drawn = drawn.reshape(len(x0), draws, *x0.shape[1:])
         return energy_score(drawn, x0, mask, beta, repulsion)
 
