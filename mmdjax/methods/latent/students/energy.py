@@ -44,26 +44,43 @@ def times(modules: Modules, diffusion) -> tuple[float, ...]:
 
 @shared
 def scored(modules: Modules, grid, draws: int, beta: float, repulsion: float):
-    """Return the error: `energy_score` of `draws` draws of each row.
+    """Return the error of networks whose draws are steps of DDIM, see `of_draws`.
 
     Args:
-      grid: the times of the steps. beta, repulsion: of `energy_score`.
+      grid: the times of the steps.
     """
-    sde = modules.sde
+
+    def ends(params, noise_fn, x):
+        step = registry.make("ddim", modules.sde, noise_fn).step
+        for start, end in itertools.pairwise(grid):
+            x = step(x, jnp.float32(start), jnp.float32(end), None)
+        return x
+
+    return of_draws(modules, lambda params: params, ends, draws, beta, repulsion)
+
+
+def of_draws(modules: Modules, network, ends, draws: int, beta: float, repulsion: float):
+    """Return the error of `losses.given_others`: `energy_score` of `draws` draws of each row.
+
+    Args:
+      network: parameters -> those of the network that is evaluated.
+      ends: (parameters, noise_fn (x, t ()), noise of the prior) -> draws.
+      beta, repulsion: of `energy_score`.
+    """
 
     def error(params, x0, mask, condition, condition_id, condition_mask, keys):
-        encoded = encode_condition(modules, params, condition, condition_id, condition_mask)
+        shown = (condition, condition_id, condition_mask)
+        encoded = encode_condition(modules, network(params), *shown)
         encoded = encoded if encoded is None else encoded.repeat(draws)
         frames = jnp.repeat(mask, draws, axis=0)
 
         def noise_fn(x, t):
-            return predict_noise(modules, params, x, jnp.full(len(x), t), encoded, frames)
+            t = jnp.broadcast_to(t, x.shape[:1])
+            return predict_noise(modules, network(params), x, t, encoded, frames)
 
-        drawn = sde.prior_std * jax.random.normal(keys[1], (len(x0) * draws, *x0.shape[1:]))
-        step = registry.make("ddim", sde, noise_fn).step
-        for start, end in itertools.pairwise(grid):
-            drawn = step(drawn, jnp.float32(start), jnp.float32(end), None)
-        drawn = drawn.reshape(len(x0), draws, *x0.shape[1:])
+        shape = (len(x0) * draws, *x0.shape[1:])
+        start = modules.sde.prior_std * jax.random.normal(keys[1], shape)
+        drawn = ends(params, noise_fn, start).reshape(len(x0), draws, *x0.shape[1:])
         return energy_score(drawn, x0, mask, beta, repulsion)
 
     return error

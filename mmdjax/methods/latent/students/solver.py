@@ -1,8 +1,9 @@
 """Times and weights of a solver, learned for the score networks: no network is trained.
 
-For n steps there are n gaps between times and n (n + 1) weights (`samplers/corrected.py`). From the
-same noise they are to end where the score networks do in `MANY` steps, for a modality's random
-conditions. So few numbers cannot learn a training set by heart.
+For n steps there are n gaps between times and n (n + 1) weights (`samplers/corrected.py`). They are
+those whose draws have the best energy score, as in `energy.py`. LD3 and S4S learn to end where a
+teacher's many steps do from the same noise, by squared errors; but what so few steps cannot follow
+such an error turns into less spread. So few numbers cannot learn a training set by heart.
 """
 
 from __future__ import annotations
@@ -11,15 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdjax.diffusion.samplers import registry
 from mmdjax.diffusion.samplers.corrected import corrected
 from mmdjax.diffusion.samplers.loop import solve
 from mmdjax.diffusion.time_grids import time_grid
-from mmdjax.methods.latent.modules import Modules, encode_condition, predict_noise
+from mmdjax.methods.latent.modules import Modules
+from mmdjax.methods.latent.students.energy import of_draws
 from mmdjax.methods.latent.students.round import Round
 from mmdjax.runtime.compilation import shared
 
-MANY = 32
 SAMPLER = "dpmpp_2m"  # what is corrected
 NEEDS = (1, 2, 3, 4)
 
@@ -27,18 +27,15 @@ NEEDS = (1, 2, 3, 4)
 def rounds(modules: Modules, diffusion, options) -> tuple[Round, ...]:
     """Return the one round; its parameters are those of `initial`, stacked over modalities."""
     steps = diffusion.nfe
-    fine, coarse = (
-        time_grid(diffusion.grid, modules.sde, n, **diffusion.grid_arguments())
-        for n in (MANY, steps)
-    )
-    error = endings(modules, tuple(fine.tolist()))
+    grid = time_grid(diffusion.grid, modules.sde, steps, **diffusion.grid_arguments())
+    error = scored(modules, options.draws, options.beta)
     return (
         Round(
             f"solver_{steps}",
             f"{steps}-step solvers",
             error,
             taught=True,
-            begin=lambda params: initial(modules.sde, coarse, modules.score.modalities),
+            begin=lambda params: initial(modules.sde, grid, modules.score.modalities),
             beside=True,
         ),
     )
@@ -71,31 +68,12 @@ def _levels(sde, times):
 
 
 @shared
-def endings(modules: Modules, fine):
-    """Return the error of `losses.given_others`: mean square between where both solvers end.
+def scored(modules: Modules, draws: int, beta: float):
+    """Return the error of solvers, whose networks are those of a teacher, see `energy.of_draws`."""
 
-    Args:
-      fine: the times of the teacher.
-    """
-    sde = modules.sde
+    def ends(params, noise_fn, start):
+        own, grid = params[0], times_of(modules.sde, params[0]["gaps"])
+        sampler = corrected(modules.sde, noise_fn, own["weights"])
+        return sampler.state(solve(sampler, start, grid, grid[1:]))
 
-    def error(params, x0, mask, condition, condition_id, condition_mask, keys):
-        own, teacher = params
-        encoded = encode_condition(modules, teacher, condition, condition_id, condition_mask)
-
-        def noise_fn(x, t):
-            t = jnp.broadcast_to(t, x.shape[:1])
-            return predict_noise(modules, teacher, x, t, encoded, mask)
-
-        start = sde.prior_std * jax.random.normal(keys[1], x0.shape)
-
-        def ends(sampler, grid):
-            return sampler.state(solve(sampler, start, grid, grid[1:]))
-
-        target = ends(registry.make(SAMPLER, sde, noise_fn), jnp.float32(fine))
-        target = jax.lax.stop_gradient(target)
-        ended = ends(corrected(sde, noise_fn, own["weights"]), times_of(sde, own["gaps"]))
-        gap = jnp.where(mask[..., None], ended - target, 0.0)
-        return (gap**2).sum((1, 2)) / jnp.maximum(mask.sum(1) * x0.shape[-1], 1)
-
-    return error
+    return of_draws(modules, lambda params: params[1], ends, draws, beta, 1.0)
