@@ -21,4 +21,5 @@ def get_config(size: str = "compact"):
     config.score.attention = "prefix"
     config.diffusion.recipe = "fast-8"
     config.score_training.epochs = 10
+    config.student_training.epochs = 3
     return config

@@ -42,6 +42,9 @@ def get_config(size: str = "compact"):
     config.score_training.learning_rate = 2e-3
     config.score_training.ema = 0.99
     config.score_training.epochs = 25
+    config.student_training.update(config.score_training)
+    config.student_training.warmup = 10
+    config.student_training.epochs = 5
     config.stage2_training.learning_rate = 3e-4
     config.stage2_training.epochs = 15
     return config

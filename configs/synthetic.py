@@ -44,6 +44,9 @@ def get_config():
     config.score_training.patience = 20
     config.score_training.ema = 0.99
     config.stage2_training.epochs = 8
+    config.student_training.update(config.score_training)
+    config.student_training.warmup = 10
+    config.student_training.epochs = 8
     config.evaluation.batch = 1024
     config.mesh.cpu = 2
     return config

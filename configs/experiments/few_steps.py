@@ -10,6 +10,7 @@ Expect: `:smoke` (two seeds, short training), energy distance of draws to the tr
 `sota.py`, with the settings of `configs/auto.py`. docs/performance.md describes the students.
 """
 
+from configs import synthetic
 from configs.experiments import base
 from configs.experiments.samplers import uniform
 
@@ -17,44 +18,48 @@ TITLES = {"smoke": "synthetic, small"} | base.SETS
 SIZES = tuple(TITLES)
 
 
+def base_of(sampler: str) -> tuple[str, ...]:
+    return f"diffusion.sampler={sampler}", "diffusion.grid=log_snr"
+
+
 def student(name: str, nfe: int) -> tuple[str, ...]:
-    return (
-        f"diffusion.sampler={'dpmpp_2m' if name == 'solver' else 'ddim'}",
-        "diffusion.grid=log_snr",
-        f"diffusion.nfe={nfe}",
-        f"diffusion.student={name}",
-    )
+    sampler = "dpmpp_2m" if name == "solver" else "ddim"
+    return *base_of(sampler), f"diffusion.nfe={nfe}", f"diffusion.student={name}"
 
 
 def get_config(size: str = "smoke"):
     if size not in SIZES:
         raise ValueError(f"size {size!r} is unknown; allowed: {', '.join(SIZES)}")
     config = base.smoke() if size == "smoke" else base.on_set(size)
-    config.evaluation.draws = 8
+    if size == "synthetic":
+        config = synthetic.get_config()
+        config.seeds = (0, 1, 2, 3, 4)
+        config.diffusion.nfe = 30  # the default, which recipes may replace
     if size == "smoke":
-        config.student_training.update(config.score_training)
         config.student_training.epochs = 10
+    config.evaluation.draws = 8
     systems = (
         ("fast-8", "", ("diffusion.recipe=fast-8",)),
         ("Euler-Maruyama 100", "", uniform("euler_maruyama", 100)),
-        ("fast-4", "", ("diffusion.recipe=fast-4",)),
-        (
-            "DPM-Solver++ 2",
-            "",
-            ("diffusion.sampler=dpmpp_2m", "diffusion.grid=log_snr", "diffusion.nfe=2"),
-        ),
-        ("learned solver 4", "", student("solver", 4)),
-        ("learned solver 2", "", student("solver", 2)),
-        ("progressive 4", "", student("progressive", 4)),
+        ("solver 2 (fast-2)", "", student("solver", 2)),
+        ("energy 1 (fast-1)", "", student("energy", 1)),
+        ("energy 2", "", student("energy", 2)),
         ("progressive 2", "", student("progressive", 2)),
         ("progressive 1", "", student("progressive", 1)),
-        ("shortcut 4", "", student("shortcut", 4)),
         ("shortcut 2", "", student("shortcut", 2)),
         ("shortcut 1", "", student("shortcut", 1)),
-        ("energy 1", "", student("energy", 1)),
         ("conditional mean", "", student("mean", 1)),
         ("zeros, trained", "", (), "zero_trained"),
     )
+    if size in ("smoke", "synthetic"):
+        systems += (
+            ("fast-4", "", ("diffusion.recipe=fast-4",)),
+            ("DPM-Solver++ 2", "", (*base_of("dpmpp_2m"), "diffusion.nfe=2")),
+            ("solver 4", "", student("solver", 4)),
+            ("energy 4", "", student("energy", 4)),
+            ("progressive 4", "", student("progressive", 4)),
+            ("shortcut 4", "", student("shortcut", 4)),
+        )
     base.compare(config, (), systems, complete=True)
     config.title = f"Few evaluations, {TITLES[size]}"
     return config

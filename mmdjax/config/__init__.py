@@ -26,7 +26,7 @@ from mmdjax.methods.settings import (
     with_recipe,
 )
 from mmdjax.runtime.settings import dataclass_from, field
-from mmdjax.training.settings import MESH, TRAINING, Mesh, Training
+from mmdjax.training.settings import MESH, STUDENT_TRAINING, TRAINING, Mesh, Training
 
 # Fields of earlier versions -> what to write instead.
 RENAMED = {
@@ -156,7 +156,7 @@ class _Base:
     decoder: Decoder = Decoder()
     classifier_training: Training = TRAINING
     score_training: Training = TRAINING
-    student_training: Training = TRAINING
+    student_training: Training = STUDENT_TRAINING
     stage2_training: Training = TRAINING
     imder_training: Training = TRAINING
     graph: Graph = Graph()

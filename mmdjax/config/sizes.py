@@ -41,7 +41,7 @@ AUTO: dict[str, Any] = {
     "decoder": {"use": False},
     "classifier_training": _TRAINING,
     "score_training": _TRAINING | {"epochs": 16, "patience": 5},
-    "student_training": _TRAINING | {"epochs": 3, "patience": 3},
+    "student_training": _TRAINING | {"epochs": 3, "learning_rate": 2e-3, "warmup": 10},
     "stage2_training": _TRAINING,
     "evaluation": {"draws": 16, "batch": 1024},
 }

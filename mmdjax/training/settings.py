@@ -58,3 +58,4 @@ class Mesh:
 
 
 TRAINING, MESH = Training(), Mesh()
+STUDENT_TRAINING = Training(epochs=10, warmup=10, ema=0.99)  # of networks that are trained already
