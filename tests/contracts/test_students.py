@@ -1,5 +1,7 @@
 """What every student promises: it draws by the evaluations it is asked for, and finds its place."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -117,7 +119,7 @@ def test_students_share_what_they_start_from(tmp_path):
     ("method", "change", "said"),
     [
         (TwoStage, "diffusion.sampler=deis", "sampler 'deis' with student 'energy'; allowed: ddim"),
-        (TwoStage, "diffusion.nfe=2", "nfe 2 with student 'energy'; allowed: 1"),
+        (TwoStage, "diffusion.nfe=3", "nfe 3 with student 'energy'; allowed: 1, 2, 4"),
         (TwoStage, "diffusion.conditioning=shared", "'shared' with student 'energy'; allowed: cl"),
         (Imder, "rounds=1", "student = 'energy' with method 'imder'; allowed: ''"),
         (GSDNet, "rounds=1", "student = 'energy' with method 'gsdnet'; allowed: ''"),
@@ -148,3 +150,14 @@ def test_networks_that_are_not_told_the_steps_take_no_shortcut():
 def test_a_recipe_names_its_student():
     fast = configs.from_dict({"diffusion": {"recipe": "fast-1"}}).diffusion
     assert (fast.student, fast.nfe, fast.sampler) == ("energy", 1, "ddim")
+
+
+def test_few_numbers_are_learned_in_few_steps():
+    """32 rows in batches of 16 are two steps an epoch."""
+    for student, epochs in (("solver", 32), ("energy", 40)):
+        config = config_of(student, 2)
+        training = dataclasses.replace(config.student_training, epochs=40)
+        config = dataclasses.replace(config, student_training=training)
+        method = TwoStage(config, pipeline.dataset(config.data, config.task), Reporter())
+        assert len(method.dataset.splits["train"]) == 32
+        assert method.phases[2].settings.epochs == epochs

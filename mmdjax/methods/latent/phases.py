@@ -6,6 +6,8 @@ latents. Stage 2: missing latents are completed, once, and decoder and fusion ar
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -106,12 +108,17 @@ def score(space: Space) -> Phase:
 
 def student(space: Space, learned: students.Round) -> Phase:
     """A round of few-step networks, which start from those of an earlier phase."""
+    settings = space.config.student_training
+    if learned.steps:
+        each = settings.passes * max(1, len(space.splits["train"]) // settings.batch)
+        fewer = min(settings.epochs, max(1, learned.steps // each))
+        settings = dataclasses.replace(settings, epochs=fewer)
     return on_latents(
         space,
         learned.name,
         learned.title,
         STUDENT,
-        space.config.student_training,
+        settings,
         learned.error,
         lambda key, params: learned.begin(params[learned.start]),
         learned.start if learned.taught else "",

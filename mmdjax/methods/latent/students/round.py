@@ -20,6 +20,8 @@ class Round(NamedTuple):
       start: the phase whose parameters it starts from.
       taught: whether the error wants these parameters beside those that are trained.
       begin: (parameters of `start`) -> those that training begins with, stacked over modalities.
+      steps: of training, at most, in whole epochs of which there is one at least; 0 for as many as
+        the config says.
       beside: what is learned is a solver, and draws beside the networks of `start`.
     """
 
@@ -29,4 +31,5 @@ class Round(NamedTuple):
     start: str = "score"
     taught: bool = False
     begin: Callable[[Any], Any] = itself
+    steps: int = 0
     beside: bool = False

@@ -20,6 +20,7 @@ from mmdjax.methods.latent.students.energy import of_draws
 from mmdjax.methods.latent.students.round import Round
 from mmdjax.runtime.compilation import shared
 
+STEPS = 64  # of training; after those the score of the digits no longer improved
 SAMPLER = "dpmpp_2m"  # what is corrected
 NEEDS = (1, 2, 3, 4)
 
@@ -36,6 +37,7 @@ def rounds(modules: Modules, diffusion, options) -> tuple[Round, ...]:
             error,
             taught=True,
             begin=lambda params: initial(modules.sde, grid, modules.score.modalities),
+            steps=STEPS,
             beside=True,
         ),
     )
