@@ -153,11 +153,11 @@ def test_a_recipe_names_its_student():
 
 
 def test_few_numbers_are_learned_in_few_steps():
-    """32 rows in batches of 16 are two steps an epoch."""
-    for student, epochs in (("solver", 32), ("energy", 40)):
+    """48 rows in batches of 16 are three steps an epoch."""
+    for student, epochs in (("solver", 21), ("energy", 40)):
         config = config_of(student, 2)
         training = dataclasses.replace(config.student_training, epochs=40)
         config = dataclasses.replace(config, student_training=training)
         method = TwoStage(config, pipeline.dataset(config.data, config.task), Reporter())
-        assert len(method.dataset.splits["train"]) == 32
+        assert len(method.dataset.splits["train"]) == 48
         assert method.phases[2].settings.epochs == epochs
