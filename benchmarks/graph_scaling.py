@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import common
 from mmdjax.config import Config, Score
-from mmdjax.methods.graph.diffusion import features_noise, graph_noise, shown
+from mmdjax.methods.graph.diffusion import features_noise, graph_noise, graph_tokens, shown
 from mmdjax.methods.graph.modules import build
 from mmdjax.methods.graph.settings import Graph
 from mmdjax.methods.graph.states import known_graphs
@@ -63,7 +63,7 @@ def evaluation(own):
         noise = features_noise(own, params["features"], graphs, given)(x, state, t)
         if own.graph is None:
             return noise, state
-        return noise, graph_noise(own, params["graph"], graphs, given)(state, t)
+        return noise, graph_noise(own, params["graph"], graphs, given)(x, state, t)
 
     return run
 
@@ -80,7 +80,7 @@ def parameters(own, graphs, x, observed):
         made = {"features": own.features.init(key, tokens, t, graphs.valid, graphs.weights, edges)}
         if own.graph is None:
             return made
-        tokens = own.state.tokens(graphs, given.partial, given.partial, given.observed)
+        tokens = graph_tokens(own, graphs, given, given.x, given.partial)
         return made | {"graph": own.graph.init(key, tokens, t, own.state.seen(graphs))}
 
     shapes = jax.eval_shape(init, jax.random.key(0))

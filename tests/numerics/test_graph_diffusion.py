@@ -17,6 +17,8 @@ from mmdjax.methods.graph.diffusion import (
     GraphModules,
     draw,
     features_noise,
+    graph_noise,
+    graph_tokens,
     score_losses,
     shown,
 )
@@ -39,7 +41,7 @@ def conversations(rng, batch=2, n=5):
     return position, speaker, valid, x, observed
 
 
-def networks(rng, kind, n):
+def networks(rng, kind, n, joint=True):
     """Modules of a kind of state with random parameters, nothing hidden by zero gates."""
     sizes = {"layers": 1, "time_features": 8}
     more = {"width": 16, "heads": 2, "mlp": 32}
@@ -48,12 +50,12 @@ def networks(rng, kind, n):
         "dense": EdgeNetwork(M, 8, **sizes),
     }[kind]
     state = graph_states.REGISTRY[kind]
-    modules = GraphModules(GraphTransformer(M * D, **sizes, **more), of_graph, state, VP)
+    modules = GraphModules(GraphTransformer(M * D, **sizes, **more), of_graph, state, VP, joint)
     known = known_graphs(np.zeros((1, n)), np.zeros((1, n), int), np.ones((1, n), bool))
     given = shown(state, known, np.zeros((1, n, M, D)), np.ones((1, n, M), bool), SCALE)
     t, edges = jnp.zeros(1), jnp.zeros((1, M, n, n))
     about = (jnp.zeros((1, n, 2 * M * D + M)), t, known.valid, known.weights, edges)
-    tokens = state.tokens(known, given.partial, given.partial, given.observed)
+    tokens = graph_tokens(modules, known, given, given.x, given.partial)
     params = {
         "features": modules.features.init(jax.random.key(0), *about),
         "graph": of_graph.init(jax.random.key(1), tokens, t, state.seen(known)),
@@ -118,6 +120,94 @@ def test_draws_follow_the_conditional_law(rng):
     np.testing.assert_allclose(np.cov(drawn[:, ~seen].T), covariance, atol=0.03)
     np.testing.assert_allclose(np.asarray(spectra).std(0), 1, atol=0.03)
     assert nfe == 40
+
+
+class Half(NamedTuple):
+    """In place of one of both networks: its part of the exact v of N(0, covariance) on hidden
+    features (at `hidden` of N M D), then spectra (N M).
+
+    `vectors` (N, N), of the basis, undo what tokens and edges are made by. Where `alone`, spectra
+    have the score of their own law, which is the best that there is without the features.
+    """
+
+    covariance: np.ndarray
+    hidden: np.ndarray
+    vectors: np.ndarray
+    part: str
+    alone: bool = False
+
+    def apply(self, params, tokens, t, valid, weights=None, edges=None):
+        alpha, std = (a[0] for a in VP.marginal(t))
+        law = alpha**2 * self.covariance + std**2 * np.eye(len(self.covariance))
+        batch, count, split = len(tokens), len(self.vectors), len(self.hidden)
+        if self.part == "features":
+            features = tokens[..., : M * D]
+            spectra = jnp.einsum("ij,bmik,kj->bjm", self.vectors, edges, self.vectors)
+        else:
+            spectra = tokens[..., :M]
+            features = jnp.einsum("ni,bif->bnf", self.vectors, tokens[..., 3 * M + 1 :])
+            if self.alone:
+                law = jnp.asarray(law).at[:split, split:].set(0).at[split:, :split].set(0)
+                features = jnp.zeros((batch, count, M * D))
+        flat = [features.reshape(batch, -1)[:, self.hidden], spectra.reshape(batch, -1)]
+        noise = std * jnp.linalg.solve(law, jnp.concatenate(flat, 1).T).T
+        if self.part == "features":
+            wide = jnp.zeros((batch, count * M * D)).at[:, self.hidden].set(noise[:, :split])
+            return v_from_noise(VP, features.reshape(batch, -1), wide, t).reshape(features.shape)
+        own = noise[:, split:].reshape(spectra.shape)
+        return v_from_noise(VP, spectra, own, t)
+
+
+def drawn_together(rng, joint):
+    """Correlations of 2e4 draws of hidden features and spectra, and those of their law."""
+    n, batch = 3, 20_000
+    observed = np.array([[1, 0, 1], [1, 1, 0], [0, 1, 1]], bool)
+    hidden = np.flatnonzero(~np.repeat(observed, D, axis=1).reshape(-1))
+    size = len(hidden) + n * M
+    # Features and spectra are unit Gaussians, each of a pair with another one by 0.9.
+    law = np.eye(size)
+    for i in range(len(hidden)):
+        law[i, len(hidden) + i] = law[len(hidden) + i, i] = 0.9
+    about = (np.arange(3.0), np.array([0, 1, 0]), np.ones(3, bool))
+    graphs = known_graphs(*(np.tile(a, (batch, 1)) for a in about))
+    vectors = np.asarray(graphs.basis.vectors)[0]
+    spectral = graph_states.REGISTRY["spectral"]
+    shown_x = np.zeros((batch, n, M, D), np.float32)
+    given = shown(spectral, graphs, shown_x, np.tile(observed, (batch, 1, 1)), SCALE)
+    halves = [Half(law, hidden, vectors, part, not joint) for part in ("features", "graph")]
+    modules = GraphModules(*halves, spectral, VP, joint)
+    keys, grid = jax.random.split(jax.random.key(0), batch), time_grid("log_snr", VP, 40)
+    none = {"features": None, "graph": None}
+    x, spectra, _ = draw(modules, none, graphs, given, keys, grid, "dpmpp_2m")
+    both = [np.asarray(x).reshape(batch, -1)[:, hidden], np.asarray(spectra).reshape(batch, -1)]
+    return np.cov(np.concatenate(both, 1).T), law
+
+
+def test_features_and_spectra_that_depend_on_each_other_are_drawn_from_their_joint_law(rng):
+    found, law = drawn_together(rng, joint=True)
+    np.testing.assert_allclose(found, law, atol=0.04)
+
+
+def test_graphs_that_do_not_see_features_lose_what_ties_both_together(rng):
+    """The form of the paper's eq. 15, an option: each law is its own, the joint one is not."""
+    found, law = drawn_together(rng, joint=False)
+    spectra = slice(len(found) - 9, None)
+    np.testing.assert_allclose(found[spectra, spectra], law[spectra, spectra], atol=0.04)
+    tied = law == 0.9
+    assert 0.2 < found[tied].min() and found[tied].max() < 0.8
+
+
+@KINDS
+@pytest.mark.parametrize("joint", [True, False])
+def test_the_network_of_graphs_sees_the_features_of_a_joint_law_alone(kind, joint, rng):
+    position, speaker, valid, x, observed = conversations(rng)
+    modules, params = networks(rng, kind, x.shape[1], joint)
+    graphs = known_graphs(position, speaker, valid)
+    given = shown(modules.state, graphs, x, observed, SCALE)
+    noise_fn = graph_noise(modules, params["graph"], graphs, given)
+    state = jnp.full((*valid.shape, modules.state.columns(x.shape[1], M)), 0.2)
+    once, again = (noise_fn(a, state, jnp.full(len(x), 0.5)) for a in (x, 2 * x))
+    assert np.array_equal(once, again) == (not joint)
 
 
 def drawn(kind, arguments):

@@ -2,7 +2,10 @@
 
 The state of a conversation of N utterances is its features X (N, M, D) and the graph of each
 modality (`methods/graph/states.py`), each with a score network of its own and given what is
-observed (eq. 8-11, 15). One network of each kind serves all modalities: an utterance's token holds
+observed (eq. 8-11). Both see all of the state: the score of a joint law is not that of its parts
+(eq. 6). The paper's eq. 15 shows X(t) to the network of the features alone, so that features and
+graphs that depend on each other come out with too little of that dependence; `joint=False` is that
+form. One network of each kind serves all modalities: an utterance's token holds
 the noisy values of what it misses and the clean ones of what it shows, so any set of missing
 entries is one program. The network of the features passes messages on the graphs as they are at
 time t, noisy like the features: what either noise does to a graph is what GSDNet is about.
@@ -26,12 +29,13 @@ from mmdjax.networks.graph_transformer import GraphTransformer
 
 class GraphModules(NamedTuple):
     """features: M D outputs an utterance. graph: network of the graphs' state, None where they are
-    not drawn. state: of `states.REGISTRY`. sde: of both."""
+    not drawn. state: of `states.REGISTRY`. sde: of both. joint: `graph` sees X(t), as above."""
 
     features: GraphTransformer
     graph: nn.Module | None
     state: GraphState
     sde: SDE
+    joint: bool = True
 
 
 class Shown(NamedTuple):
@@ -75,8 +79,7 @@ def features_noise(modules: GraphModules, params, graphs: Graphs, given: Shown):
     flat = (*given.x.shape[:2], -1)
 
     def noise_fn(x, state, t):
-        # What is neither observed nor drawn, since no truth is known, is 0 in both parts.
-        noisy = jnp.where(given.drawn[..., None], scaled(modules.sde, x, t)[0], 0.0)
+        noisy = _noisy(modules, given, x, t)
         parts = (noisy.reshape(flat), given.x.reshape(flat), given.observed)
         tokens = jnp.concatenate([part.astype(x.dtype) for part in parts], -1)
         edges = None
@@ -89,15 +92,30 @@ def features_noise(modules: GraphModules, params, graphs: Graphs, given: Shown):
 
 
 def graph_noise(modules: GraphModules, params, graphs: Graphs, given: Shown):
-    """(state (B, N, S), t (B,)) -> its noise."""
+    """(x (B, N, M, D), state (B, N, S), t (B,)) -> noise of the state."""
 
-    def noise_fn(state, t):
+    def noise_fn(x, state, t):
         mixed = _mixed(modules, graphs, given, state, t)
-        tokens = modules.state.tokens(graphs, mixed, given.partial, given.observed)
+        tokens = graph_tokens(modules, graphs, given, _noisy(modules, given, x, t), mixed)
         v = modules.graph.apply(params, tokens, t, modules.state.seen(graphs))
         return noise_from_v(modules.sde, state, v.reshape(state.shape), t)
 
     return noise_fn
+
+
+def graph_tokens(modules: GraphModules, graphs: Graphs, given: Shown, noisy, state):
+    """(B, ..., F) inputs of the network of graphs; noisy: features where they are drawn."""
+    tokens = modules.state.tokens(graphs, state, given.partial, given.observed)
+    if not modules.joint:
+        return tokens
+    features = modules.state.features(graphs, noisy + given.x)
+    return jnp.concatenate([tokens, features.astype(tokens.dtype)], -1)
+
+
+def _noisy(modules: GraphModules, given: Shown, x, t):
+    """Features where they are drawn, at unit variance. What is neither observed nor drawn, since no
+    truth is known, is 0 in both parts."""
+    return jnp.where(given.drawn[..., None], scaled(modules.sde, x, t)[0], 0.0)
 
 
 def _mixed(modules: GraphModules, graphs: Graphs, given: Shown, state, t):
@@ -126,7 +144,8 @@ def score_losses(
     true = shown(state, graphs, x, present, scale)
     x, complete = true.x, true.partial
     noise = jax.random.normal(key_graph, complete.shape)
-    noisy_graph = perturb(sde, complete, noise, t)
+    noise_x = jax.random.normal(key_x, x.shape)
+    noisy_graph, noisy_x = perturb(sde, complete, noise, t), perturb(sde, x, noise_x, t)
     of_features = features_noise(modules, params["features"], graphs, given)
 
     def loss(noise_fn, x0, mask, noise):
@@ -140,12 +159,12 @@ def score_losses(
         lambda a, t: of_features(a, noisy_graph, t),
         x,
         given.drawn,
-        jax.random.normal(key_x, x.shape),
+        noise_x,
     )
     if modules.graph is None:
         return loss_x, jnp.zeros_like(loss_x)
     of_graph = graph_noise(modules, params["graph"], graphs, given)
-    one = lambda a, t: of_graph(a[..., 0], t)[..., None]  # noqa: E731
+    one = lambda a, t: of_graph(noisy_x, a[..., 0], t)[..., None]  # noqa: E731
     entries = state.entries(graphs, given.kept)
     return loss_x, loss(one, complete[..., None], entries, noise[..., None])
 
@@ -176,7 +195,7 @@ def draw(
         x, state = parted(both)
         t = jnp.broadcast_to(t, (batch,))
         noise = [of_features(x, state, t).reshape(batch, count, size)]
-        return jnp.concatenate(noise + ([of_graph(state, t)] if drawn_graph else []), -1)
+        return jnp.concatenate(noise + ([of_graph(x, state, t)] if drawn_graph else []), -1)
 
     columns = given.partial.shape[-1] if drawn_graph else 0
     shape = (count, size + columns)

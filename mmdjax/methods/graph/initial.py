@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdjax.methods.graph.diffusion import shown
+from mmdjax.methods.graph.diffusion import graph_tokens, shown
 from mmdjax.methods.graph.system import System
 from mmdjax.methods.latent.initial import initial
 
@@ -14,7 +14,7 @@ from mmdjax.methods.latent.initial import initial
 def initial_score(system: System, key) -> dict:
     """Return {'features', and 'graph' where the variant draws graphs}."""
     keys, modules = jax.random.split(key), system.modules
-    batch, given, tokens = _zeros(system)
+    batch, given, tokens = _zeros(system, drawing=True)
     size, n, modalities = given.observed.shape
     t, graphs = np.ones(1, np.float32), batch.graphs
     inputs = np.zeros((size, n, 2 * batch.x[0, 0].size + modalities), np.float32)
@@ -47,15 +47,19 @@ def initial_refine(system: System, key) -> dict:
     }
 
 
-def _zeros(system: System):
-    """One conversation, what is shown of it, and tokens of its graphs: 0, for their shapes."""
-    state = system.modules.state
+def _zeros(system: System, drawing: bool = False):
+    """One conversation, what is shown of it, and tokens of its graphs (`drawing`: those of the
+    network that draws them): 0, for their shapes."""
+    modules, state = system.modules, system.modules.state
 
     def of(data):
         batch = data.at(np.zeros(1, np.int32), system.grouped.lengths[0])
         observed = jnp.ones(batch.x.shape[:3], bool)
         given = shown(state, batch.graphs, batch.x, observed, 1.0)
-        tokens = state.tokens(batch.graphs, given.partial, given.partial, observed)
+        if drawing:
+            tokens = graph_tokens(modules, batch.graphs, given, given.x, given.partial)
+        else:
+            tokens = state.tokens(batch.graphs, given.partial, given.partial, observed)
         return batch, given, tokens
 
     shapes = jax.eval_shape(of, system.grouped.data)

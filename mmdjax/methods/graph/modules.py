@@ -93,7 +93,8 @@ def build(config, modalities: int, outputs: int) -> tuple[GraphModules, Predicto
         graph=Refine(modalities, graph.refine_width),
         state=state,
     )
-    return GraphModules(features, network, state, sdes.REGISTRY[config.diffusion.sde]()), predictor
+    sde = sdes.REGISTRY[config.diffusion.sde]()
+    return GraphModules(features, network, state, sde, graph.law == "joint"), predictor
 
 
 def completed(

@@ -43,6 +43,7 @@ SCORE = (
     *GROUPED,
     *NETWORKS,
     "graph.variant",
+    "graph.law",
     "graph.spectrum_width",
     "graph.edge_width",
     "diffusion.sde",

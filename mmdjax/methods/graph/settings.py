@@ -16,6 +16,9 @@ class Graph:
     Attributes:
       variant: what is diffused, and what the network of the features sees; of
         `methods/graph/variants.py`.
+      law: 'joint' draws features and graphs from their joint law, by networks that both see all of
+        the state (eq. 6); with 'parts' the network of graphs does not see the features, as in the
+        paper's eq. 15, and draws depend less on each other than they should.
       lengths: conversations are padded to the shortest of these numbers of utterances that holds
         them; () for at most four that are chosen from the data.
       components: D principal components a modality, the features that are drawn.
@@ -32,6 +35,7 @@ class Graph:
     """
 
     variant: str = field("spectral", names=tuple(VARIANTS))
+    law: str = field("joint", names=("joint", "parts"))
     lengths: tuple[int, ...] = field((), low=1)
     components: int = field(32, low=1)
     past: int = field(2, low=0)

@@ -45,6 +45,8 @@ class GraphState(NamedTuple):
       matrices: (graphs, state) -> (B, M, N, N), linear in the state.
       origin: graphs -> (B, N, N), the normalised graph whose state is 0.
       tokens: (graphs, state, partial, observed) -> (B, ..., F) inputs of a network.
+      features: (graphs, x (B, N, M, D)) -> (B, ..., F'), what such tokens hold of features: their
+        coefficients in the basis, or for each pair their inner products.
       seen: graphs -> (B, N) bool, which of them are not padding.
       resized: (state, n) -> the state of n utterances, cut or filled with 0.
     """
@@ -55,6 +57,7 @@ class GraphState(NamedTuple):
     matrices: Callable
     origin: Callable
     tokens: Callable
+    features: Callable
     seen: Callable
     resized: Callable
 
@@ -114,6 +117,17 @@ def _spectral_tokens(graphs: Graphs, state, partial, observed):
     return jnp.concatenate((state, partial, share, graphs.basis.values[..., None]), -1)
 
 
+def _coefficients(graphs: Graphs, x):
+    """The graph Fourier transform of features: all that there is to know of them."""
+    flat = jnp.where(graphs.valid[..., None], x.reshape(*x.shape[:2], -1), 0.0)
+    return jnp.einsum("bni,bnf->bif", graphs.basis.vectors, flat)
+
+
+def _products(graphs: Graphs, x):
+    x = jnp.where(graphs.valid[..., None, None], x, 0.0)
+    return jnp.einsum("bimd,bjmd->bijm", x, x) / x.shape[-1]
+
+
 def fitted(a, count: int, axis: int = 1):
     """Cut or filled with 0 to `count` along an axis."""
     a = jax.lax.slice_in_dim(a, 0, min(count, a.shape[axis]), axis=axis)
@@ -162,6 +176,7 @@ REGISTRY = {
         matrices=_rebuilt,
         origin=_structures,
         tokens=_spectral_tokens,
+        features=_coefficients,
         seen=lambda graphs: graphs.basis.present,
         resized=lambda state, count: fitted(state, count, 1),
     ),
@@ -172,6 +187,7 @@ REGISTRY = {
         matrices=_symmetric,
         origin=lambda graphs: jnp.zeros_like(graphs.weights),
         tokens=_dense_tokens,
+        features=_products,
         seen=lambda graphs: graphs.valid,
         resized=_resized_pairs,
     ),
