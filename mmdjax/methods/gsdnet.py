@@ -26,6 +26,8 @@ from mmdjax.methods.latent import students
 from mmdjax.methods.method import SOLVER, Completion, Method, Phase, register
 from mmdjax.types import Observed
 
+STUDENTS = ("energy",)  # that conversations have
+
 
 class Drawn(NamedTuple):
     """Completions of N utterances under Q conditions, K each.
@@ -147,13 +149,24 @@ class DrawingMethod(GraphMethod):
 
     draws = True
     trains = (phases.CLASSIFIER_NAME, phases.SCORE_NAME)
-    completes = ("conversation draws", phases.SCORE_NAME, *SOLVER)
+
+    @property
+    def completes(self) -> tuple[str, ...]:
+        """Draws depend on the networks that draw, and on the solver."""
+        return ("conversation draws", phases.SCORE_NAME, phases.drawn_by(self.config), *SOLVER)
+
+    @functools.cached_property
+    def phases(self) -> tuple[Phase, ...]:
+        """What is trained, with a student behind the score networks it starts from."""
+        classifier, score, *rest = super().phases
+        learned = (phases.student(self.system),) if self.config.diffusion.student else ()
+        return (classifier, score, *learned, *rest)
 
     @classmethod
     def check(cls, config) -> None:
         """Raise `UserError` for samplers and widths that the graph networks cannot have."""
         super().check(config)
-        students.refuse(config, cls.name)
+        students.check(config, cls.name, STUDENTS)
         graph, heads, diffusion = config.graph, config.score.heads, config.diffusion
         if heads and graph.spectrum_width % heads:
             raise UserError(
@@ -193,7 +206,7 @@ class DrawingMethod(GraphMethod):
     def complete_sets(self, params, conversation, observed, draws, key, title):
         """Draw what is missing."""
         index = np.arange(len(conversation), dtype=np.int32) % draws
-        score = params[phases.SCORE_NAME]
+        score = params[phases.drawn_by(self.config)]
         return self.system.draw_sets(score, conversation, observed, index, key, title)
 
     def draw_call(self):

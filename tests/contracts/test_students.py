@@ -22,7 +22,7 @@ from mmdjax.serving.imputer import Imputer
 from mmdjax.training.train import train
 from mmdjax.types import Observed
 from mmdjax.workdir import Places
-from tests.conftest import TINY
+from tests.conftest import TINY, TINY_CONVERSATIONS
 
 QUICK = {"epochs": 2, "batch": 16, "patience": 2}
 PHASES = ("classifier_training", "score_training", "student_training", "stage2_training")
@@ -122,7 +122,7 @@ def test_students_share_what_they_start_from(tmp_path):
         (TwoStage, "diffusion.nfe=3", "nfe 3 with student 'energy'; allowed: 1, 2, 4"),
         (TwoStage, "diffusion.conditioning=shared", "'shared' with student 'energy'; allowed: cl"),
         (Imder, "rounds=1", "student = 'energy' with method 'imder'; allowed: ''"),
-        (GSDNet, "rounds=1", "student = 'energy' with method 'gsdnet'; allowed: ''"),
+        (GSDNet, "diffusion.student=mean", "'mean' with method 'gsdnet'; allowed: '', 'energy'"),
     ],
 )
 def test_what_a_student_cannot_learn_is_refused_in_one_line(method, change, said):
@@ -137,7 +137,7 @@ def test_what_stands_beside_a_student_and_does_not_draw_has_none():
     dataset = pipeline.dataset(config.data, config.task)
     for name in ("zero", "zero_trained", "dicmor"):
         method = registry()[name](config, dataset, Reporter())
-        assert "energy" not in {phase.name for phase in method.phases}
+        assert "energy_1" not in {phase.name for phase in method.phases}
         assert method.score({"classifier": {}}) is None
 
 
@@ -161,3 +161,25 @@ def test_few_numbers_are_learned_in_few_steps():
         method = TwoStage(config, pipeline.dataset(config.data, config.task), Reporter())
         assert len(method.dataset.splits["train"]) == 48
         assert method.phases[2].settings.epochs == epochs
+
+
+@pytest.mark.parametrize("variant", ["spectral", "structure"])
+def test_conversations_are_drawn_by_one_evaluation_and_served(variant, tmp_path):
+    values = TINY | TINY_CONVERSATIONS | dict.fromkeys(PHASES, QUICK | {"batch": 4})
+    values["graph"] = TINY_CONVERSATIONS["graph"] | {"variant": variant}
+    diffusion = {"recipe": "fast-1"}
+    config = configs.from_dict(values | {"method": "gsdnet", "diffusion": diffusion})
+    method = GSDNet(config, pipeline.dataset(config.data, config.task), Reporter())
+    trained = train(method, 0, Places(tmp_path, "data").phase(config, 0))
+    names = [phase.name for phase in method.phases]
+    assert names == ["gsdnet_classifier", "gsdnet_score", "gsdnet_energy_1", "gsdnet_stage2"]
+    score, student = (trained.params[name] for name in names[1:3])
+    moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), score, student)
+    assert any(jax.tree.leaves(moved))
+    test = method.dataset.splits["test"]
+    observed = Observed.of_patterns(method.dataset.patterns[:1], test.present)
+    completion = method.complete(trained.params, "test", observed, 2, jax.random.key(0), "")
+    assert completion.nfe == 1 and np.isfinite(completion.x.x).all()
+    publish(method, trained.params, 0, tmp_path / "model", "data")
+    model = Imputer.load(tmp_path / "model")
+    assert model.config.diffusion.student == "energy"

@@ -182,27 +182,40 @@ def draw(
     Returns:
       x (B, N, M, D) and the graphs' state (B, N, S), what is known as it is; NFE.
     """
-    batch, count, modalities, width = given.x.shape
-    size = modalities * width
-    of_features = features_noise(modules, params["features"], graphs, given)
-    drawn_graph = modules.graph is not None
-    of_graph = graph_noise(modules, params.get("graph"), graphs, given) if drawn_graph else None
-
-    def parted(both):
-        return both[..., :size].reshape(given.x.shape), both[..., size:]
-
-    def noise_fn(both, t):
-        x, state = parted(both)
-        t = jnp.broadcast_to(t, (batch,))
-        noise = [of_features(x, state, t).reshape(batch, count, size)]
-        return jnp.concatenate(noise + ([of_graph(x, state, t)] if drawn_graph else []), -1)
-
-    columns = given.partial.shape[-1] if drawn_graph else 0
-    shape = (count, size + columns)
+    noise_fn = joint_noise(modules, params, graphs, given)
+    shape = joined(modules, given.x, given.partial).shape[1:]
     both, nfe = sample(keys, shape, noise_fn, modules.sde, grid, method, **options)
-    x, state = parted(both)
+    x, state = parted(both, given)
     x = jnp.where(given.drawn[..., None], x, given.x)
-    if not drawn_graph:
+    if modules.graph is None:
         return x, given.partial, nfe
     entries = modules.state.entries(graphs, given.kept)
     return x, jnp.where(entries, state, given.partial), nfe
+
+
+def joined(modules: GraphModules, x, state):
+    """Features (B, N, M, D) and the graphs' state (B, N, S) as one array, if both are drawn."""
+    flat = x.reshape(*x.shape[:2], -1)
+    return flat if modules.graph is None else jnp.concatenate([flat, state], -1)
+
+
+def parted(both, given: Shown):
+    """Features and state of such an array."""
+    size = given.x[0, 0].size
+    return both[..., :size].reshape(given.x.shape), both[..., size:]
+
+
+def joint_noise(modules: GraphModules, params, graphs: Graphs, given: Shown):
+    """(`joined` (B, N, M D + S), t ()) -> its noise."""
+    of_features = features_noise(modules, params["features"], graphs, given)
+    of_graph = None
+    if modules.graph is not None:
+        of_graph = graph_noise(modules, params["graph"], graphs, given)
+
+    def noise_fn(both, t):
+        x, state = parted(both, given)
+        t = jnp.broadcast_to(t, x.shape[:1])
+        noise = of_features(x, state, t)
+        return joined(modules, noise, of_graph(x, state, t) if of_graph else None)
+
+    return noise_fn

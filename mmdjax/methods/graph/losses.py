@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+
 import jax
 import jax.numpy as jnp
 
 from mmdjax.data.missing.patterns import patterns
-from mmdjax.methods.graph.diffusion import GraphModules, score_losses, shown
+from mmdjax.diffusion.energy import energy_score
+from mmdjax.diffusion.samplers import registry
+from mmdjax.methods.graph.diffusion import (
+    GraphModules,
+    joined,
+    joint_noise,
+    score_losses,
+    shown,
+)
 from mmdjax.methods.graph.modules import Completed, Predictor, Prepared, completed
 from mmdjax.methods.latent.losses import weighted_mean
 from mmdjax.runtime.compilation import shared
@@ -45,6 +56,51 @@ def score_loss(modules: GraphModules, weighting: str):
         about = (batch.graphs, batch.x, observed, batch.present, data["scale"])
         losses = score_losses(modules, params, *about, key, weighting)
         return weighted_mean(sum(losses), weight)
+
+    return loss
+
+
+@shared
+def energy_loss(modules: GraphModules, grid, draws: int, beta: float):
+    """Return the energy score of conversations that are drawn by steps of DDIM; see
+    `latent.students.energy`.
+
+    Features and graphs together, and graphs by themselves, since they are few numbers among many.
+
+    Args:
+      grid: the times of the steps. draws: of each conversation. beta: of `energy_score`.
+
+    data: as of `score_loss`.
+    """
+    step = functools.partial(registry.make, "ddim", modules.sde)
+
+    def loss(params, data, weight, key, frames):
+        key_mask, key = jax.random.split(key)
+        batch = data["all"].at(data["row"], frames)
+        observed = training_mask(key_mask, batch.present)
+        about = (data["scale"], batch.present)
+        given = shown(modules.state, batch.graphs, batch.x, observed, *about)
+        true = shown(modules.state, batch.graphs, batch.x, batch.present, *about)
+        graphs, repeated = jax.tree.map(lambda a: jnp.repeat(a, draws, 0), (batch.graphs, given))
+        noise_fn = joint_noise(modules, params, graphs, repeated)
+        truth = joined(modules, true.x, true.partial)
+        shape = (len(observed) * draws, *truth.shape[1:])
+        drawn = modules.sde.prior_std * jax.random.normal(key, shape)
+        for start, end in itertools.pairwise(grid):
+            drawn = step(noise_fn).step(drawn, jnp.float32(start), jnp.float32(end), None)
+        drawn = drawn.reshape(-1, draws, *truth.shape[1:])
+        entries = modules.state.entries(batch.graphs, given.kept)
+        wide = jnp.broadcast_to(given.drawn[..., None], true.x.shape)
+        counted, size = joined(modules, wide, entries), true.x[0, 0].size
+        scores = score(drawn, truth, counted)
+        if modules.graph is not None:
+            scores = scores + score(drawn[..., size:], truth[..., size:], counted[..., size:])
+        return weighted_mean(scores, weight)
+
+    def score(drawn, truth, counted):
+        batch = len(truth)
+        flat = drawn.reshape(batch, draws, -1, 1), truth.reshape(batch, -1, 1)
+        return energy_score(*flat, counted.reshape(batch, -1), beta)
 
     return loss
 

@@ -14,9 +14,10 @@ import jax
 import numpy as np
 
 from mmdjax.methods.graph.initial import initial_gcn, initial_refine, initial_score
-from mmdjax.methods.graph.losses import completion_loss, score_loss, training_mask
+from mmdjax.methods.graph.losses import completion_loss, energy_loss, score_loss, training_mask
 from mmdjax.methods.graph.programs import Sets
 from mmdjax.methods.graph.system import System
+from mmdjax.methods.latent.draw import grid_of
 from mmdjax.methods.method import SOLVER, Phase, stream
 from mmdjax.methods.validation import prepare, score_validation
 from mmdjax.runtime.compilation import AheadOfTime
@@ -49,6 +50,14 @@ SCORE = (
     "diffusion.sde",
     "diffusion.weighting",
     "score_training",
+)
+STUDENT = (
+    *SCORE,
+    "diffusion.grid",
+    "diffusion.grid_options",
+    "diffusion.student",
+    "student",
+    "student_training",
 )
 STAGE_2 = (
     *SCORE,
@@ -141,6 +150,36 @@ def score(system: System) -> Phase:
     )
 
 
+def drawn_by(config) -> str:
+    """Return the phase whose networks draw: the student's, where there is one."""
+    diffusion = config.diffusion
+    return f"gsdnet_energy_{diffusion.nfe}" if diffusion.student else SCORE_NAME
+
+
+def student(system: System) -> Phase:
+    """Train networks that draw by one evaluation or by a few, from the score networks on."""
+    config = system.config
+    grid = tuple(grid_of(system.modules.sde, config.diffusion).tolist())
+    loss = energy_loss(system.modules, grid, config.student.draws, config.student.beta)
+
+    def load(params, seed, place):
+        held_out = score_validation(loss, _rows(system, "valid"), *_lengths(system, "valid"))
+        return _rows(system), held_out
+
+    return Phase(
+        name=drawn_by(config),
+        title=f"{config.diffusion.nfe}-step networks, {config.graph.variant}",
+        reads=STUDENT,
+        settings=config.student_training,
+        loss=loss,
+        init=lambda key, params: params[SCORE_NAME],
+        load=load,
+        bucket=_lengths(system)[0],
+        buckets=system.grouped.lengths,
+        expects=lambda: (_shapes(system, initial_score), _rows(system)),
+    )
+
+
 def stage_2(system: System) -> Phase:
     """Train D_X, D_Lambda and the GCN on drawn sets, `rounds` of each conversation."""
     config, train = system.config, system.grouped.of_split["train"]
@@ -149,7 +188,7 @@ def stage_2(system: System) -> Phase:
         return {"gcn": params[CLASSIFIER_NAME]["gcn"]} | initial_refine(system, key)
 
     def load(params, seed, place):
-        score_params = params[SCORE_NAME]
+        score_params = params[drawn_by(config)]
         sets = training_sets(system, score_params, seed, config.rounds)
         held = validation_sets(system, score_params, seed)
         source = Source({"sets": sets}, _common(system))
@@ -164,7 +203,7 @@ def stage_2(system: System) -> Phase:
     return Phase(
         name=STAGE_2_NAME,
         title=f"GCN on draws, {config.graph.variant}",
-        reads=STAGE_2,
+        reads=tuple(dict.fromkeys(STAGE_2 + (STUDENT if config.diffusion.student else ()))),
         settings=config.stage2_training,
         loss=completion_loss(system.predictor, system.task, "draws", config.graph.beta),
         init=init,

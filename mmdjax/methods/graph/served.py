@@ -16,7 +16,7 @@ import numpy as np
 from mmdjax.methods import served as shared
 from mmdjax.methods.graph.diffusion import GraphModules, draw, shown
 from mmdjax.methods.graph.modules import Predictor, Prepared, build, completed
-from mmdjax.methods.graph.phases import CLASSIFIER_NAME, SCORE_NAME
+from mmdjax.methods.graph.phases import CLASSIFIER_NAME, drawn_by
 from mmdjax.methods.graph.states import known_graphs
 from mmdjax.methods.graph.variants import PLAIN
 from mmdjax.methods.latent.draw import grid_of
@@ -192,7 +192,7 @@ def served(method, params, seed: int) -> Served:
     }
     if method.draws:
         grid = grid_of(system.modules.sde, method.config.diffusion)
-        arrays |= {"score": params[SCORE_NAME], "grid": grid}
+        arrays |= {"score": params[drawn_by(method.config)], "grid": grid}
     valid = dataset.standardised["valid"]
     explained = {
         m: _explained(valid.features[m][valid.valid[m]], forward, back)

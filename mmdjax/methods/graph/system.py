@@ -39,7 +39,7 @@ def system_of(config, dataset, reporter) -> System:
     """Return the system of `config.graph.variant`; methods that agree in what it reads share it."""
     key = ("graph system", config.graph, config.score, config.diffusion, config.evaluation.batch)
     key += (config.classifier_training, config.score_training, config.stage2_training)
-    key += (config.rounds,)
+    key += (config.student, config.student_training, config.rounds)
     return dataset.shared(key, lambda: System(config, dataset, reporter))
 
 

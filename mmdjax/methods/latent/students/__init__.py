@@ -79,11 +79,17 @@ def solver_of(modules, params, grid, sampler: str, options: dict):
     return solver.times_of(modules.sde, own["gaps"]), corrected, {"weights": own["weights"]}
 
 
-def check(config) -> None:
-    """Raise `UserError` where a config asks a student for what it cannot learn."""
+def check(config, method: str = "", able: tuple[str, ...] = tuple(STUDENTS)) -> None:
+    """Raise `UserError` where a config asks a student for what it cannot learn.
+
+    Args:
+      able: the students of a method.
+    """
     diffusion, network = config.diffusion, config.score.network
     if not diffusion.student:
         return
+    if diffusion.student not in able:
+        refuse(config, method, able)
     student, name = STUDENTS[diffusion.student], f"student {diffusion.student!r}"
     needs, sampler = student.NEEDS, student.SAMPLER
     for problem, fits, allowed in (
@@ -97,7 +103,8 @@ def check(config) -> None:
     require(network == only, f"config.score.network = {network!r} with {name}", only)
 
 
-def refuse(config, method: str) -> None:
-    """Raise `UserError` where a config has a student of a method that trains none."""
+def refuse(config, method: str, able: tuple[str, ...] = ()) -> None:
+    """Raise `UserError` where a config has a student of a method that trains none, or not this."""
     problem = f"config.diffusion.student = {config.diffusion.student!r} with method {method!r}"
-    require(not config.diffusion.student, problem, "'', or a method of two stages")
+    allowed = ", ".join(map(repr, ("", *able)))
+    require(not config.diffusion.student, problem, f"{allowed}, or a method of two stages")
