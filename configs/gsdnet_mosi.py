@@ -17,6 +17,8 @@ def get_config():
     config.seeds = (0, 1, 2)
     config.systems = (
         "gsdnet evaluation.draws=1",
+        "gsdnet diffusion.recipe=fast-1",
+        "gsdnet graph.law=parts",
         "gsdnet graph.variant=dense",
         "gsdnet_complete",
         "gsdnet_mean_trained",
@@ -48,6 +50,8 @@ def get_config():
         phase.learning_rate = 1e-3
         phase.warmup = 50
         phase.weight_decay = 1e-2
+    config.student_training.update(config.score_training)
+    config.student_training.update(epochs=60, patience=20, warmup=10, learning_rate=2e-3)
     config.evaluation.rates = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
     config.evaluation.batch = 64
     return config

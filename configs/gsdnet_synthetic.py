@@ -17,6 +17,8 @@ def get_config():
     config.method = "gsdnet"
     config.systems = (
         "gsdnet evaluation.draws=1",
+        "gsdnet diffusion.recipe=fast-1",
+        "gsdnet graph.law=parts",
         "gsdnet graph.variant=dense",
         "gsdnet graph.variant=blind",
         "gsdnet_complete",
@@ -49,6 +51,8 @@ def get_config():
         phase.batch = 32
         phase.learning_rate = 2e-3
         phase.warmup = 50
+    config.student_training.update(config.score_training)
+    config.student_training.update(epochs=30, warmup=10)
     config.evaluation.rates = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
     config.evaluation.batch = 240
     return config

@@ -37,6 +37,8 @@ def get_config(size: str = "smoke"):
     systems = (
         ("GSDNet, 8 draws", "GSDNet", (), "gsdnet"),
         ("GSDNet, one draw", "", ("evaluation.draws=1",), "gsdnet"),
+        ("GSDNet, one evaluation", "", ("diffusion.recipe=fast-1",), "gsdnet"),
+        ("GSDNet, graphs alone (eq. 15)", "", ("graph.law=parts",), "gsdnet"),
         ("GSDNet, matrices (dense)", "GSDNet w/o spectral", ("graph.variant=dense",), "gsdnet"),
         ("draws into the complete classifier", "", (), "gsdnet_complete"),
         ("GCNet", "GCNet", (), "gcnet"),
