@@ -16,11 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.data.dataset import LARGEST_DEVIATION
-from mmdjax.training.streams import stream
-from mmdjax.types import Observed, known_labels
-
-STREAM = "bounds"  # random stream of the completions that bounds are calibrated with
-SETS = 8192  # completed at once while publishing: bounds memory
+from mmdjax.tasks import conformal
 
 
 class Encoded(NamedTuple):
@@ -95,13 +91,14 @@ class Route:
         raise NotImplementedError
 
 
-def predicted(task, table: Mapping, predictions, known, level: float) -> dict[str, Any]:
+def predicted(task, table: Mapping, predictions, known, level: float, share=None) -> dict[str, Any]:
     """Return the answer's share of predictions.
 
     Args:
       table: of `task.calibrate`.
       predictions: (..., K, *task's), of each draw.
       known: (..., M) bool, something of the modality is observed.
+      share: (..., M), how much of it; all where None.
 
     Returns:
       'draws', the predictions; 'mean' over draws; 'spread', see `Task.spread`; and what
@@ -110,7 +107,8 @@ def predicted(task, table: Mapping, predictions, known, level: float) -> dict[st
     leading = known.shape[:-1]
     flat = predictions.reshape(-1, *predictions.shape[len(leading) :])
     answer = {"draws": flat, "mean": flat.mean(1), "spread": task.spread(flat)}
-    answer |= task.bounds(table, flat, known.reshape(-1, known.shape[-1]), level)
+    code = conformal.cells(known, share).reshape(-1)
+    answer |= task.bounds(table, flat, code, level)
     return {name: a.reshape(*leading, *a.shape[1:]) for name, a in answer.items()}
 
 
@@ -207,6 +205,16 @@ def observed_frames(features, lengths):
     }
 
 
+def observed_shares(modalities, observed, lengths):
+    """Return (R, M), the share of each modality's frames that is observed; 0 where there is none.
+
+    Args:
+      observed, lengths: of `observed_frames` and `find_lengths`.
+    """
+    shares = [observed[m].sum(1) / jnp.maximum(lengths[m], 1) for m in modalities]
+    return jnp.stack(shares, 1)
+
+
 def draw_keys(seed, number, draws: int):
     """Return (R K,) keys, a row's draws after each other.
 
@@ -243,49 +251,3 @@ def mixed(h):
     h = (h ^ (h >> 16)) * jnp.uint32(0x85EBCA6B)
     h = (h ^ (h >> 13)) * jnp.uint32(0xC2B2AE35)
     return h ^ (h >> 16)
-
-
-def choose(method, params, seed: int, masks, candidates: Mapping, see=lambda masks, x: None):
-    """Return the name of the best predictor on the validation split, and its calibration.
-
-    Args:
-      method: of `mmdjax.methods.method`. params: phase -> its parameters.
-      masks: (Q, N, M) bool, what is observed of the validation split under each condition.
-      candidates: name -> parameters, as `method.predict_with` takes them.
-      see: called with the masks and the completions of each group of conditions.
-    """
-    task, label = method.task, method.dataset.splits["valid"].label
-    labelled = np.tile(known_labels(label), len(masks))
-    draws = method.config.evaluation.draws if method.draws else 1
-    key = jax.random.fold_in(jax.random.key(seed), stream(STREAM))
-    whole = masks.all((1, 2))
-    # Several conditions at once fill batches; memory stays bounded.
-    size = max(1, SETS // (len(label) * draws))
-    starts = range(0, len(masks), size)
-    groups = [masks[~whole][i : i + size] for i in starts] + [masks[whole]]
-    groups = [group for group in groups if len(group)]
-    predictions: dict[str, list] = {name: [] for name in candidates}
-    for group in groups:
-        # With nothing missing every draw is the utterance itself.
-        count = 1 if group.all() else draws
-        title = f"seed {seed}: draws for bounds"
-        completion = method.complete(params, "valid", Observed(group), count, key, title)
-        see(group, completion.x)
-        for name, weights in candidates.items():
-            each = method.predict_with(weights, params, "valid", completion)
-            each = np.repeat(each, draws // each.shape[2], axis=2)
-            predictions[name].append(each.reshape(-1, *each.shape[2:]))
-    every = np.concatenate([label] * len(masks))
-    known = np.concatenate(groups).reshape(-1, masks.shape[-1])
-    code = known @ (1 << np.arange(known.shape[1]))
-    counted = np.flatnonzero(labelled)
-    if method.sees == "utterances":
-        # Several patterns may show the same of an utterance that lacks something: it counts once.
-        row = np.tile(np.arange(len(label)), len(masks))
-        _, first = np.unique(np.stack([row, code], axis=1), axis=0, return_index=True)
-        counted = np.intersect1d(counted, first)
-    every, code = every[counted], code[counted]
-    joined = {name: np.concatenate(each)[counted] for name, each in predictions.items()}
-    errors = {name: task.error(each.mean(1), every).mean() for name, each in joined.items()}
-    best = min(errors, key=errors.get)
-    return best, task.calibrate(joined[best], every, code, 2 ** known.shape[1])

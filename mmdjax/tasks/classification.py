@@ -67,17 +67,20 @@ class Classification(ProbabilityTask):
         """Returns the accuracy."""
         return float((np.argmax(prediction, -1) == label).mean())
 
-    def calibrate(self, predictions, label, code, codes: int) -> dict[str, np.ndarray]:
-        """Returns 'scores' (2^M, L) of 1 - the probability of the true class; see
+    def calibrate(self, predictions, label, code, codes, share=None) -> dict[str, np.ndarray]:
+        """Returns 'scores' (counts, C, L) of 1 - the probability of the true class; see
         `Task.calibrate`."""
-        scores = 1 - _of_truth(predictions.mean(1), label)
-        return {"scores": conformal.quantiles(scores, code, codes)}
 
-    def bounds(self, table: Mapping, predictions, known, level: float) -> dict:
+        def scored(cell, rows, count):
+            return 1 - _of_truth(predictions[rows, :count].mean(1), label[rows])
+
+        return {"scores": conformal.quantiles(scored, predictions.shape[1], code, codes, share)}
+
+    def bounds(self, table: Mapping, predictions, code, level: float) -> dict:
         """Returns 'within' (N, classes) bool: the most probable class, and those that the level
         asks for beside it; see `Task.bounds`."""
         probability = predictions.mean(1)
-        least = 1 - conformal.of_rows(table["scores"], known, level)
+        least = 1 - conformal.threshold(table, code, predictions.shape[1], level)
         asked_for = probability >= least[:, None] - conformal.ROUNDING
         return {"within": asked_for | (probability >= probability.max(1, keepdims=True))}
 

@@ -88,20 +88,23 @@ class MultiLabel(ProbabilityTask):
             scores |= {f"{m}_{name}": v for m, v in zip(EACH, values, strict=True)}
         return scores
 
-    def calibrate(self, predictions, label, code, codes: int) -> dict[str, np.ndarray]:
-        """Returns 'scores' (2^M, L, labels) of 1 - the probability of each label's true value; see
-        `Task.calibrate`."""
-        scores = np.abs(label - predictions.mean(1))
-        return {"scores": conformal.quantiles(scores, code, codes)}
+    def calibrate(self, predictions, label, code, codes, share=None) -> dict[str, np.ndarray]:
+        """Returns 'scores' (counts, C, L, labels) of 1 - the probability of each label's true
+        value; see `Task.calibrate`."""
 
-    def bounds(self, table: Mapping, predictions, known, level: float) -> dict:
+        def scored(cell, rows, count):
+            return np.abs(label[rows] - predictions[rows, :count].mean(1))
+
+        return {"scores": conformal.quantiles(scored, predictions.shape[1], code, codes, share)}
+
+    def bounds(self, table: Mapping, predictions, code, level: float) -> dict:
         """Returns 'low' and 'high' (N, labels) of 0 and 1, and 'within', where 'high' is 1.
 
         The set of a label holds its more probable value, and the other where the level asks for it:
         (0, 0) means absent, (1, 1) present, (0, 1) that neither can be excluded; see `Task.bounds`.
         """
         probability = predictions.mean(1)
-        most = conformal.of_rows(table["scores"], known, level) + conformal.ROUNDING
+        most = conformal.threshold(table, code, predictions.shape[1], level) + conformal.ROUNDING
         absent = (probability <= most) | (probability <= 0.5)
         present = (1 - probability <= most) | (probability >= 0.5)
         low, high = (sure.astype(probability.dtype) for sure in (~absent, present))

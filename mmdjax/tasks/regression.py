@@ -187,15 +187,15 @@ class Regression(Task):
         right = (prediction > 0) == (label > 0)
         return float(right[some].mean()) if some.any() else np.nan
 
-    def calibrate(self, predictions, label, code, codes: int) -> dict[str, np.ndarray]:
+    def calibrate(self, predictions, label, code, codes, share=None) -> dict[str, np.ndarray]:
         """Returns the tables of `conformal.calibrate`; see `Task.calibrate`."""
         smallest = conformal.SMALLEST_NOISE * self.unit**2
-        return conformal.calibrate(predictions, label, code, codes, smallest)
+        return conformal.calibrate(predictions, label, code, codes, smallest, share)
 
-    def bounds(self, table: Mapping, predictions, known, level: float) -> dict:
+    def bounds(self, table: Mapping, predictions, code, level: float) -> dict:
         """Returns the ends 'low' and 'high' of intervals, (N,) or (N, outputs), each output's own;
         see `Task.bounds`."""
-        low, high = conformal.interval(table, predictions, known, level)
+        low, high = conformal.interval(table, predictions, code, level)
         return {"low": low, "high": high}
 
     def columns(self) -> tuple[str, ...]:

@@ -204,21 +204,20 @@ class Task:
             regrets[name] = METRICS[of].scale * (better[of] - worse[of])
         return regrets
 
-    def calibrate(self, predictions, label, code, codes: int) -> dict[str, np.ndarray]:
+    def calibrate(self, predictions, label, code, codes, share=None) -> dict[str, np.ndarray]:
         """Returns the float32 tables that `bounds` needs.
 
         Args:
-          predictions: (Q, K, ...). label: (Q, ...). code: (Q,) pattern, the sum of 2^m over the
-            observed m. codes: 2^M.
+          predictions: (Q, K, ...). label: (Q, ...). code, codes, share: of `conformal.rows_of`.
         """
         raise NotImplementedError
 
-    def bounds(self, table: Mapping, predictions, known, level: float) -> dict:
+    def bounds(self, table: Mapping, predictions, code, level: float) -> dict:
         """Returns sets or intervals that cover the label; numpy or jax, in a jitted function too.
 
         Args:
-          table: of `calibrate`. predictions: (N, K, ...). known: (N, M) bool, something of it is
-            observed. level: of `conformal.LEVELS`.
+          table: of `calibrate`. predictions: (N, K, ...). code: (N,) of `conformal.cells`.
+          level: of `conformal.LEVELS`.
         """
         raise NotImplementedError
 

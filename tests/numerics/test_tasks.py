@@ -237,7 +237,7 @@ def test_bounds_cover_their_share_of_labels_in_every_pattern_however_sure_they_s
     for index, pattern in enumerate(([True, False], [True, True])):
         for level in conformal.LEVELS:
             known = np.tile(pattern, (4000, 1))
-            found = task.bounds(table, fresh[index], known, level)
+            found = task.bounds(table, fresh[index], conformal.cells(known), level)
             if task is EMOTION:
                 covered = found["within"][np.arange(4000), truth[index]]
                 least = (fresh[index, :, 0].argmax(1) == truth[index]).mean()
@@ -259,6 +259,7 @@ def test_jitted_bounds_and_spread_are_those_of_numpy(task, draws, rng):
     _, each, label, code = everything(task, rng)
     table, known = task.calibrate(each, label, code, 4), np.tile([True, False], (60, 1))
     each = each[:, :draws]
+    known = conformal.cells(known)
     found = task.bounds(table, each, known, 0.9)
     run = jax.jit(lambda table, each, known: task.bounds(table, each, known, 0.9))
     held = jax.jit(lambda each, known: task.bounds(table, each, known, 0.9))
@@ -276,7 +277,7 @@ def test_a_label_of_which_nothing_is_sure_may_be_both():
     label = np.zeros((100, 3), int)
     label[:60] = 1
     table = SIGNS.calibrate(said, label, np.ones(100, int), 2)
-    known = np.ones((100, 1), bool)
+    known = conformal.cells(np.ones((100, 1), bool))
     sure, wide = (SIGNS.bounds(table, said, known, level) for level in (0.5, 0.9))
     assert (sure["low"] == 1).all() and (sure["high"] == 1).all()
     assert (wide["low"] == 0).all() and (wide["high"] == 1).all() and wide["within"].all()
@@ -294,7 +295,7 @@ def test_lines_fill_the_columns(task, rng):
     _, each, label, code = everything(task, rng)
     table, known = task.calibrate(each, label, code, 4), np.tile([True, False], (60, 1))
     found = {"mean": each.mean(1), "spread": task.spread(each)}
-    lines = list(task.lines(found | task.bounds(table, each, known, 0.9)))
+    lines = list(task.lines(found | task.bounds(table, each, conformal.cells(known), 0.9)))
     assert len(lines) == 60 and {len(line) for line in lines} == {len(task.columns())}
     assert len(set(task.columns())) == len(task.columns())
     assert all(isinstance(cell, str) for cell in lines[0])

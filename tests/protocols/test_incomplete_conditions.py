@@ -14,10 +14,10 @@ from mmdjax.data.missing.natural import incomplete
 from mmdjax.data.missing.patterns import pattern_name, patterns
 from mmdjax.evaluation.conditions import conditions_of
 from mmdjax.evaluation.evaluate import Member, evaluate
+from mmdjax.methods.calibration import choose
 from mmdjax.methods.latent.completion import incomplete_sets, under
 from mmdjax.methods.latent.losses import random_conditions
 from mmdjax.methods.method import Completion, Method
-from mmdjax.methods.served import choose
 from mmdjax.methods.vector.base import random_patterns
 from mmdjax.metrics import coverage, energy_distance, rmse
 from mmdjax.tasks import SENTIMENT
@@ -234,7 +234,7 @@ def test_intervals_are_calibrated_on_each_utterance_once_for_what_it_shows():
         def error(self, prediction, label):
             return np.abs(prediction - label)
 
-        def calibrate(self, predictions, label, code, codes):
+        def calibrate(self, predictions, label, code, codes, share):
             seen["pairs"] = sorted(zip(label.tolist(), code.tolist(), strict=True))
             return {}
 

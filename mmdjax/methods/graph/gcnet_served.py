@@ -88,8 +88,10 @@ def served(method, params, seed: int) -> Served:
     Args:
       method: `methods.gcnet.GCNet`. params: phase -> its parameters.
     """
+    from mmdjax.methods.calibration import choose  # not of a served model
+
     masks, weights = method.system.validation_masks(), params[method.name]
-    name, bounds = shared.choose(method, params, seed, masks, {method.name: weights})
+    name, bounds = choose(method, params, seed, masks, {method.name: weights})
     arrays = shared.scaling(method.dataset.pooled) | {"network": weights, "bounds": bounds}
     lengths = [int(n) for n in method.system.grouped.lengths]
     facts = {"frame_gaps": False, "lengths": lengths, "predictor": name}

@@ -178,10 +178,12 @@ def served(method, params, seed: int) -> Served:
     Args:
       method: `methods.gsdnet.GraphMethod`. params: phase -> its parameters.
     """
+    from mmdjax.methods.calibration import choose  # not of a served model
+
     system, dataset = method.system, method.dataset.pooled
     candidates = {"complete": params[CLASSIFIER_NAME], "stage2": params[method.predicts]}
     masks = system.validation_masks()
-    name, bounds = shared.choose(method, params, seed, masks, candidates)
+    name, bounds = choose(method, params, seed, masks, candidates)
     modalities, components = method.modalities, system.grouped.components
     arrays = shared.scaling(dataset) | {
         "forward": dict(zip(modalities, components.forward, strict=True)),

@@ -45,7 +45,8 @@ class LatentRoute(Route):
     diffusion: object
 
     def encode(self, parameters: Mapping, features, said, beside) -> Encoded:
-        """See `Route.encode`; rows are (z (R, M, T, D) standardised, `Cover`, number (R,))."""
+        """See `Route.encode`; rows are (z (R, M, T, D) standardised, `Cover`, number (R,), shares
+        (R, M))."""
         lengths = shared.find_lengths(features, said)
         observed = shared.observed_frames(features, lengths)
         number = jnp.zeros(lengths[self.modalities[0]].shape, jnp.uint32)
@@ -62,23 +63,24 @@ class LatentRoute(Route):
         anywhere = cover.exists.any(1)
         length = jnp.where(anywhere.any(1), frames - jnp.argmax(anywhere[:, ::-1], axis=1), 1)
         code = cover.missing @ (1 << np.arange(len(self.modalities)))
-        return Encoded((z, cover, number), lengths, length, code)
+        shares = shared.observed_shares(self.modalities, observed, lengths)
+        return Encoded((z, cover, number, shares), lengths, length, code)
 
     def cut(self, rows, features, frames: int):
         """Cut latents; features are as long as in the file."""
-        z, cover, number = rows
-        return (z[:, :, :frames], Cover(*(a[:, :, :frames] for a in cover)), number), features
+        z, cover, *rest = rows
+        return (z[:, :, :frames], Cover(*(a[:, :, :frames] for a in cover)), *rest), features
 
     def answer(self, parameters: Mapping, rows, seed, given, draws: int, level: float) -> dict:
         """See `Route.answer`."""
-        z, cover, number = rows
+        z, cover, number, shares = rows
         z = self.complete(parameters, z, cover, number, seed, draws)
         exists, known = shared.repeated((cover.exists, cover.known), draws)
         scale = Scale(**parameters["latents"])
         outputs = predict(self.modules, parameters["predictor"], scale, z, exists, known)
         each = self.task.read(outputs)
         each = each.reshape(-1, draws, *each.shape[1:])
-        answer = shared.predicted(self.task, parameters["bounds"], each, cover.known, level)
+        answer = shared.predicted(self.task, parameters["bounds"], each, cover.known, level, shares)
         if given is None:
             return answer
         rest = self.modules.encoders.frames - z.shape[2]
@@ -195,6 +197,8 @@ def served(method, params, seed: int) -> Served:
       method: `methods.latent.base.LatentMethod`; what it completes with is its `served_with`.
       params: phase -> its parameters.
     """
+    from mmdjax.methods.calibration import choose  # not of a served model
+
     scale, score = method.scale(params), method.score(params)
     candidates = {"complete": method.classifier(params), "stage2": method.predictor(params)}
     candidates = {name: weights for name, weights in candidates.items() if weights is not None}
@@ -208,7 +212,8 @@ def served(method, params, seed: int) -> Served:
 
     valid = method.dataset.splits["valid"]
     masks = Observed.of_patterns(method.dataset.patterns, valid.present).modalities
-    name, bounds = shared.choose(method, params, seed, masks, candidates, see)
+    in_part = method.gaps and (score is None or method.config.diffusion.frame_gaps > 0)
+    name, bounds = choose(method, params, seed, masks, candidates, see, in_part)
     decoders = _feature_decoders(method, params, alone)
     arrays = shared.scaling(method.dataset) | {
         "encoders": method.encoders(params),

@@ -32,7 +32,8 @@ class VectorRoute(Route):
     features: ClassVar[bool] = False
 
     def encode(self, parameters: Mapping, features, said, beside) -> Encoded:
-        """See `Route.encode`; rows are (M vectors (R, C_m) standardised, known (R, M))."""
+        """See `Route.encode`; rows are (M vectors (R, C_m) standardised, known and shares
+        (R, M))."""
         lengths = shared.find_lengths(features, said)
         observed = shared.observed_frames(features, lengths)
         vectors, known = [], []
@@ -50,7 +51,8 @@ class VectorRoute(Route):
         known = jnp.stack(known, 1)
         rows = jnp.ones(known.shape[0], jnp.int32)
         code = known @ (1 << np.arange(len(self.modalities)))
-        return Encoded((tuple(vectors), known), lengths, rows, code)
+        shares = shared.observed_shares(self.modalities, observed, lengths)
+        return Encoded((tuple(vectors), known, shares), lengths, rows, code)
 
     def cut(self, rows, features, frames: int):
         """Return the same: a row has one length."""
@@ -58,11 +60,11 @@ class VectorRoute(Route):
 
     def answer(self, parameters: Mapping, rows, seed, given, draws: int, level: float) -> dict:
         """See `Route.answer`; nothing is drawn, so that draws are equal."""
-        vectors, known = rows
+        vectors, known, shares = rows
         outputs, _ = self.network.apply(parameters["network"], vectors, known)
         each = shared.repeated(self.task.read(outputs), draws)
         each = each.reshape(-1, draws, *each.shape[1:])
-        return shared.predicted(self.task, parameters["bounds"], each, known, level)
+        return shared.predicted(self.task, parameters["bounds"], each, known, level, shares)
 
 
 def route(config, modalities: tuple[str, ...], task) -> VectorRoute:
@@ -78,8 +80,10 @@ def served(method, params, seed: int) -> Served:
     Args:
       method: `methods.vector.base.VectorMethod`. params: phase -> parameters.
     """
+    from mmdjax.methods.calibration import choose  # not of a served model
+
     name, masks = method.predicts, method.every_pattern("valid")
     variables = method.of_network(params)
-    name, bounds = shared.choose(method, params, seed, masks, {name: variables})
+    name, bounds = choose(method, params, seed, masks, {name: variables})
     arrays = shared.scaling(method.view) | {"network": variables, "bounds": bounds}
     return Served(arrays, {}, {"frame_gaps": True, "predictor": name, "lengths": [1]})

@@ -1,0 +1,116 @@
+"""The predictor of a model that is published, and the calibration of its intervals and sets.
+
+Both are chosen on the validation split, under every availability pattern; where a method is given
+modalities in part, also under gaps of every size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from scipy.ndimage import uniform_filter1d
+
+from mmdjax.data.stored import is_stored
+from mmdjax.tasks import conformal
+from mmdjax.training.streams import stream
+from mmdjax.types import Observed, hidden, known_labels
+
+STREAM = "bounds"  # random stream of the completions that bounds are calibrated with
+LEAST_SHARE = 0.02  # of frames that calibration shows of a modality
+BURST = 5  # frames
+SETS = 8192  # completed at once while publishing: bounds memory
+
+
+def choose(
+    method, params, seed: int, masks, candidates: Mapping, see=lambda masks, x: None, in_part=False
+):
+    """Return the name of the best predictor on the validation split, and its calibration.
+
+    Args:
+      method: of `mmdjax.methods.method`. params: phase -> its parameters.
+      masks: (Q, N, M) bool, what is observed of the validation split under each condition.
+      candidates: name -> parameters, as `method.predict_with` takes them.
+      see: called with the masks and the completions of each group of conditions.
+      in_part: calibrate for gaps inside modalities, too.
+    """
+    task, split = method.task, method.dataset.splits["valid"]
+    draws = method.config.evaluation.draws if method.draws else 1
+    key = jax.random.fold_in(jax.random.key(seed), stream(STREAM))
+    whole = masks.all((1, 2))
+    # Several conditions at once fill batches; memory stays bounded.
+    size = max(1, SETS // (len(split.label) * draws))
+    starts = range(0, len(masks), size)
+    groups = [masks[~whole][i : i + size] for i in starts] + [masks[whole]]
+    conditions = [Observed(group) for group in groups if len(group)]
+    if in_part and not is_stored(split) and max(v.shape[1] for v in split.valid.values()) > 1:
+        conditions += [in_parts(split, pattern, seed) for pattern in method.dataset.patterns]
+    predictions: dict[str, list] = {name: [] for name in candidates}
+    for observed in conditions:
+        # With nothing missing every draw is the utterance itself.
+        count = 1 if observed.everything else draws
+        title = f"seed {seed}: draws for bounds"
+        completion = method.complete(params, "valid", observed, count, key, title)
+        if observed.frames is None:
+            see(observed.modalities, completion.x)
+        for name, weights in candidates.items():
+            each = method.predict_with(weights, params, "valid", completion)
+            each = np.repeat(each, draws // each.shape[2], axis=2)
+            predictions[name].append(each.reshape(-1, *each.shape[2:]))
+    known, share = _shown(split, conditions)
+    code, rows = conformal.cells(known, share), len(split.label)
+    row = np.tile(np.arange(rows), len(known) // rows)
+    counted = np.flatnonzero(known_labels(split.label)[row])
+    if method.sees == "utterances":
+        # Several patterns may show the same of an utterance that lacks something: it counts once.
+        _, first = np.unique(np.stack([row, code], axis=1), axis=0, return_index=True)
+        counted = np.intersect1d(counted, first)
+    every, code, known = split.label[row][counted], code[counted], known[counted]
+    joined = {name: np.concatenate(each)[counted] for name, each in predictions.items()}
+    patterns = 2 ** known.shape[1]
+    errors = {n: task.error(each.mean(1), every)[code < patterns] for n, each in joined.items()}
+    best = min(errors, key=lambda name: errors[name].mean())
+    mean = conformal.mean_share(known, share[counted])
+    return best, task.calibrate(joined[best], every, code, patterns, mean)
+
+
+def in_parts(split, pattern: np.ndarray, seed: int) -> Observed:
+    """Return a condition under which each utterance has some frames of what a pattern (M,) shows.
+
+    Shares of frames are log-uniform, of one frame at least, of half of the utterances the same in
+    every modality. What is missing are single frames, one run, or bursts.
+    """
+    shown, rng = hidden(pattern, split.present), np.random.default_rng((seed, stream(STREAM)))
+    rows, modalities = shown.shape
+    shares = np.exp(rng.uniform(np.log(LEAST_SHARE), 0.0, (rows, modalities)))
+    shares = np.where(rng.random((rows, 1)) < 0.5, shares[:, :1], shares)
+    kind = rng.integers(0, 3, (rows, 1))
+    frames = {}
+    for i, (m, valid) in enumerate(split.valid.items()):
+        exists, place = valid.sum(1, keepdims=True), valid.cumsum(1) - 1
+        kept = np.clip(np.round(shares[:, i : i + 1] * exists), 1, exists)
+        single = rng.random(valid.shape)
+        # Neighbours have means of nearly the same numbers, so that the least of them stand in runs.
+        bursts = uniform_filter1d(single, BURST, axis=1)
+        start = rng.random((rows, 1)) * (kept + 1) - 0.5
+        run = (place >= start) & (place < start + exists - kept)
+        order = np.where(kind == 0, single, np.where(kind == 1, run, bursts))
+        rank = np.where(valid, order, np.inf).argsort(1, kind="stable").argsort(1, kind="stable")
+        frames[m] = valid & (rank < kept) & shown[:, i, None]
+    known = np.stack([v.any(1) for v in frames.values()], 1)
+    return Observed(known[None], {m: v[None] for m, v in frames.items()})
+
+
+def _shown(split, conditions) -> tuple[np.ndarray, np.ndarray]:
+    """Return (Q N, M) of conditions: something of the modality is observed, and which share."""
+    known, shares = [], []
+    for observed in conditions:
+        known.append(observed.modalities.reshape(-1, observed.modalities.shape[-1]))
+        share = known[-1].astype(np.float32)
+        if observed.frames is not None:
+            pairs = zip(observed.frames.values(), split.valid.values(), strict=True)
+            each = [f.sum(2) / np.maximum(v.sum(1), 1) for f, v in pairs]
+            share = np.stack(each, -1).reshape(share.shape).astype(np.float32)
+        shares.append(share)
+    return np.concatenate(known), np.concatenate(shares)
