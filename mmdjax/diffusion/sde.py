@@ -152,7 +152,9 @@ class _Exploding:
 class VE(_Exploding):
     """Variance exploding SDE of IMDer and of the thesis (eq. 5.4, 5.5): dx = 25^t dw.
 
-    std^2 = (sigma^(2 t) - 1) / (2 log sigma); the prior's std is std(1) = 9.85.
+    std^2 = (sigma^(2 t) - 1) / (2 log sigma); the prior's std is std(1) = 9.85. At t = 1 data are
+    still there, a tenth as large as the noise, and the prior N(0, 9.85^2) does not have their mean:
+    an error that no number of evaluations removes. `samplers.loop.matched` does, to first order.
     """
 
     sigma: float = 25.0

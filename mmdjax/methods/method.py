@@ -35,7 +35,7 @@ ALWAYS = ("data", "task")
 SOLVER = tuple(
     f"diffusion.{name}"
     for name in ("recipe", "sampler", "sampler_options", "grid", "grid_options", "nfe")
-) + ("diffusion.guidance", "diffusion.coupling", "diffusion.dtype")
+) + ("diffusion.prior", "diffusion.guidance", "diffusion.coupling", "diffusion.dtype")
 LEARNED = tuple(
     f"diffusion.{name}"
     for name in ("sde", "conditioning", "weighting", "unconditional", "frame_gaps")

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmdjax.diffusion import conditioning, losses, sde, time_grids
 from mmdjax.diffusion.samplers import registry
+from mmdjax.diffusion.samplers.loop import PRIORS
 from mmdjax.errors import UserError, choice
 from mmdjax.networks import score_networks
 from mmdjax.networks.score_transformer import ATTENTION
@@ -120,6 +121,9 @@ class Diffusion:
         'warp=0.8,-0.2' of log_snr.
       nfe: network evaluations of a draw (twice as many with guidance); the solver has to be able
         to spend them exactly. 0 for 'adaptive', which chooses for itself.
+      prior: what draws start from: 'zero', the SDE's Gaussian around 0, or 'matched', around what
+        the network makes of it, for one evaluation more. VE has its prior's mean wrong by a tenth
+        of a deviation, which no number of evaluations removes.
       student: networks that learn to draw by fewer evaluations, of `latent/students`: energy,
         progressive, shortcut or mean, or 'solver' for times and weights of a solver; '' for the
         score networks themselves.
@@ -142,6 +146,7 @@ class Diffusion:
     grid: str = field("quadratic", names=lambda: tuple(time_grids.REGISTRY))
     grid_options: tuple[str, ...] = ()
     nfe: int = field(30, low=0)
+    prior: str = field("zero", names=PRIORS)
     student: str = field("", names=_students)
     conditioning: str = field("clean", names=conditioning.MODES)
     weighting: str = field("v", names=lambda: tuple(losses.WEIGHTS))

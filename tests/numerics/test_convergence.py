@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from mmdjax.diffusion import exact, time_grid
+from mmdjax.diffusion import exact, sample, time_grid
 from mmdjax.diffusion.samplers import registry
 from mmdjax.diffusion.time_grids import REGISTRY as GRIDS
 from mmdjax.diffusion.time_grids import log_snr
@@ -108,3 +108,26 @@ def test_table_of_slopes_and_errors(name, accuracy_table):
             cells.append(f"{slope:5.2f} " + " ".join(f"{min(e, 99):7.4f}" for e in errors))
         lines.append(f"{method:20s}" + " |".join(cells))
     accuracy_table[name] = lines
+
+
+@pytest.mark.parametrize("rho", [0.17, 0.8])
+def test_a_matched_prior_takes_away_what_ve_leaves_of_its_own(rho):
+    """Correlated unit Gaussians: the weight of the condition and the spread of draws given it, by
+    so many steps that the prior is all that is wrong."""
+    sde, found = SDES["ve"], {}
+    grid, keys = time_grid("log_snr", sde, 200), jax.random.split(jax.random.key(0), 20_000)
+    for prior in ("zero", "matched"):
+
+        def drawn(condition, prior=prior):
+            def noise_fn(x, t):
+                return exact.exact_conditional_noise("clean", sde, x, condition, rho, t)
+
+            return sample(keys, (1,), noise_fn, sde, grid, "dpmpp_2m", prior=prior)
+
+        base, moved = drawn(0.0), drawn(1.0)
+        assert base.nfe == 200 + (prior == "matched")
+        # The solution is affine: what noise does cancels in the difference.
+        found[prior] = float((moved.x - base.x).mean()), float(base.x.std())
+    off = {p: abs(np.array(v) / (rho, (1 - rho**2) ** 0.5) - 1) for p, v in found.items()}
+    assert off["zero"][0] > 0.02 and off["matched"][0] < off["zero"][0] / 10
+    assert off["matched"][1] < 0.015

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmdjax.diffusion.predictions import clean_from_noise
 from mmdjax.diffusion.samplers import registry
-from mmdjax.errors import UserError, require
+from mmdjax.errors import UserError, choice, require
 
 
 class Draw(NamedTuple):
@@ -18,8 +19,20 @@ class Draw(NamedTuple):
     nfe: int
 
 
+PRIORS = ("zero", "matched")
+
+
 def sample(
-    keys, shape, noise_fn, sde, grid, method="ddim", *, dtype=jnp.float32, **options
+    keys,
+    shape,
+    noise_fn,
+    sde,
+    grid,
+    method="ddim",
+    *,
+    prior="zero",
+    dtype=jnp.float32,
+    **options,
 ) -> Draw:
     """Draws one x for each key from the law whose noise prediction is `noise_fn`.
 
@@ -35,14 +48,17 @@ def sample(
       grid: (steps + 1,) decreasing times, see `time_grids`.
       method: a registered sampler, or the constructor of one; options: its own, such as eta of
         'ddim'.
+      prior: 'zero', the SDE's Gaussian around 0; or 'matched', around what the network makes of it,
+        for one evaluation more, see `matched`.
       dtype: what the network sees and what is returned. The state itself is never below float32:
         small steps would be lost in it. float64 draws other normals than float32 for the same keys.
 
     Raises:
-      UserError: unknown sampler or option, an SDE that it does not support, a grid that does not
-        decrease or leaves (0, t_max], a dtype that is none of floats.
+      UserError: unknown sampler, prior or option, an SDE that it does not support, a grid that does
+        not decrease or leaves (0, t_max], a dtype that is none of floats.
     """
     check_grid(grid, sde)
+    choice("prior", prior, PRIORS)
     dtype = jnp.dtype(dtype)
     floating = jnp.issubdtype(dtype, jnp.floating)
     require(floating, f"dtype {dtype}", "bfloat16, float16, float32, float64")
@@ -63,11 +79,27 @@ def sample(
         z = (sampler.normals, *shape)
         return jnp.moveaxis(jax.vmap(lambda k: jax.random.normal(k, z, precise))(keys), 1, 0)
 
+    if prior == "matched":
+        x = matched(sde, network, x, grid[0])
     carry = solve(sampler, x, grid, keys[:, 1:].T, normals)
     nfe = sampler.nfe * (len(grid) - 1)
     if sampler.evaluations:
         nfe = sampler.evaluations(carry)
+    nfe = nfe + (prior == "matched")
     return Draw(sampler.state(carry).astype(dtype), nfe * getattr(noise_fn, "evaluations", 1))
+
+
+def matched(sde, noise_fn, x, t):
+    """Returns x(t_max) of about the law that the data have there, from x of the SDE's prior.
+
+    That law is N(alpha m, alpha^2 v + std^2) of data of mean m and variance v, and the prior is
+    N(0, std^2). Where alpha / std is not small, as 1 / 9.85 of VE with sigma = 25, draws inherit
+    the difference, however many steps they take. What the network makes of x / 2 at t_max is
+    (1 - k alpha) m + k x / 2 with k = alpha v / (alpha^2 v + std^2) where data are Gaussian: alpha
+    times that, added to x, is right to first order in alpha / std, mean and variance.
+    """
+    clean = clean_from_noise(sde, x / 2, noise_fn(x / 2, t), t)
+    return sde.marginal(t)[0] * clean + x
 
 
 def solve(sampler: registry.Sampler, x, grid, sources, normals=lambda z: z):

@@ -42,7 +42,8 @@ def compiled_draw(modules: GraphModules, diffusion):
     number: (B,) of a conversation, index: (B,) of a draw; with `key` they are all of its noise.
     nfe: (B,).
     """
-    options, grid = diffusion.options(), grid_of(modules.sde, diffusion)
+    options = {"prior": diffusion.prior} | diffusion.options()
+    grid = grid_of(modules.sde, diffusion)
 
     def of_rows(params, data, scale, key, rows, number, index, observed, count):
         batch, total = data.at(rows, count), data.x.shape[1]

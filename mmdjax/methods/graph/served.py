@@ -128,6 +128,7 @@ class GraphRoute(Route):
             shared.draw_keys(seed, number, draws),
             parameters["grid"],
             self.diffusion.sampler,
+            prior=self.diffusion.prior,
             **self.diffusion.options(),
         )
         return x, state

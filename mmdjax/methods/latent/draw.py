@@ -174,7 +174,8 @@ def draw_target(
     solver = (grid, diffusion.sampler, diffusion.options())
     grid, sampler, options = students.solver_of(modules, params, *solver)
     flat = keys.reshape(-1)
-    x, nfe = sample(flat, shape, noise_fn, modules.sde, grid, sampler, **options)
+    about = (modules.sde, grid, sampler)
+    x, nfe = sample(flat, shape, noise_fn, *about, prior=diffusion.prior, **options)
     x = jnp.where(mask[:, None, :, None], x.reshape(batch, draws, *shape), 0.0)
     return x, jnp.full(batch, nfe)
 

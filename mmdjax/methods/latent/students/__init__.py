@@ -96,6 +96,7 @@ def check(config, method: str = "", able: tuple[str, ...] = tuple(STUDENTS)) -> 
         (f"sampler {diffusion.sampler!r}", diffusion.sampler == sampler, sampler),
         (f"nfe {diffusion.nfe}", diffusion.nfe in needs, ", ".join(map(str, needs))),
         (f"guidance {diffusion.guidance:g}", diffusion.guidance == 1, "1"),
+        (f"prior {diffusion.prior!r}", diffusion.prior == "zero", "zero"),
         (f"conditioning {diffusion.conditioning!r}", diffusion.conditioning == "clean", "clean"),
     ):
         require(fits, f"config.diffusion: {problem} with {name}", allowed)
