@@ -31,7 +31,7 @@ from absl import flags
 from rich.progress import track
 
 from benchmarks import common
-from benchmarks.pareto import BATCHES, METRICS, chart, sections
+from benchmarks.pareto import BATCHES, METRICS, chart, joined, sections
 from mmdjax import main as command
 
 NFE = (1, 2, 4, 6, 8, 10, 16, 20, 30, 60, 100)
@@ -228,15 +228,6 @@ def learned(config, train_method, folder: Path) -> tuple[list[dict], list[dict]]
         quality, latency = quality + found["quality"], latency + found["latency"]
         jax.clear_caches()
     return quality, latency
-
-
-def joined(quality, latency) -> list[dict]:
-    """Quality rows with the seconds of each batch beside them."""
-    seconds = {(r["sampler"], r["nfe"], r["batch"]): r["seconds"] for r in latency}
-    return [
-        r | {f"seconds_{batch}": seconds[r["sampler"], r["nfe"], batch] for batch in BATCHES}
-        for r in quality
-    ]
 
 
 def main(argv: list[str]) -> None:

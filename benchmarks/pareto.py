@@ -7,6 +7,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 
+def joined(quality, latency) -> list[dict]:
+    """Quality rows with the seconds of each batch beside them."""
+    seconds = {(r["sampler"], r["nfe"], r["batch"]): r["seconds"] for r in latency}
+    return [
+        r | {f"seconds_{batch}": seconds[r["sampler"], r["nfe"], batch] for batch in BATCHES}
+        for r in quality
+    ]
+
+
 def front(rows, x: str, y: str, sign: int) -> list[dict]:
     """Rows that no quicker row beats: `sign` 1 where less of y is better, -1 where more is."""
     best, kept = np.inf, []
