@@ -183,3 +183,25 @@ def test_conversations_are_drawn_by_one_evaluation_and_served(variant, tmp_path)
     publish(method, trained.params, 0, tmp_path / "model", "data")
     model = Imputer.load(tmp_path / "model")
     assert model.config.diffusion.student == "energy"
+
+
+def test_one_evaluation_is_no_loop_over_time():
+    """Loops of random numbers and of layers are in programs of any number of evaluations."""
+
+    def loops(nfe):
+        method, shape = method_of("energy", nfe), jax.ShapeDtypeStruct
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        given = (
+            students.shapes(method.modules, method.config),
+            shape((1,), np.int32),
+            shape((4, 2, 4, 8), np.float32),
+            shape((4, 2), np.int32),
+            shape((4, 4), bool),
+            shape((4, 2, 4), bool),
+            shape((1, 4, 1), key.dtype),
+            shape(method.drawer.grid.shape, np.float32),
+            shape((), np.float32),
+        )
+        return method.drawer.draw.jitted.lower(*given).as_text().count("stablehlo.while")
+
+    assert loops(1) == loops(2) - 1

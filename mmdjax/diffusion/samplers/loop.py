@@ -115,6 +115,8 @@ def solve(sampler: registry.Sampler, x, grid, sources, normals=lambda z: z):
         return sampler.step(carry, t, t_next, normals(source)), None
 
     inputs = (grid[:-1], grid[1:], sources)
+    if len(grid) == 2:  # one step is no loop
+        return step(sampler.init(x, grid[0]), jax.tree.map(lambda a: a[0], inputs))[0]
     return jax.lax.scan(step, sampler.init(x, grid[0]), inputs)[0]
 
 
