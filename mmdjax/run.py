@@ -25,7 +25,7 @@ from mmdjax.data import pipeline
 from mmdjax.data.stored import is_stored
 from mmdjax.errors import UserError, require
 from mmdjax.evaluation import published
-from mmdjax.evaluation.conditions import conditions_of
+from mmdjax.evaluation.conditions import conditions_of, left_out
 from mmdjax.evaluation.costs import draw_costs
 from mmdjax.evaluation.evaluate import Member, evaluate
 from mmdjax.evaluation.summary import report_run, sections_of
@@ -109,6 +109,8 @@ def _run(config, resolved, dataset, places, may_train: bool, reporter, counter) 
     sizes = ", ".join(f"{name} {len(batch)}" for name, batch in dataset.splits.items())
     names = ", ".join(dataset.modalities)
     reporter.print(f"{config.title}: {sizes} utterances; {names}; {dataset.task.summary}")
+    if said := left_out(config.evaluation, len(dataset.modalities)):
+        reporter.print(said)
     systems, twins, reporters = _built(resolved, dataset, places, reporter), [], [reporter]
     if config.evaluation.as_published:
         size = len(dataset.splits["test"])

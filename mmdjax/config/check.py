@@ -6,7 +6,7 @@ import numpy as np
 
 from mmdjax.data.formats.contents import LAYOUTS
 from mmdjax.data.missing.gaps import observed_frames
-from mmdjax.data.missing.patterns import check_rate
+from mmdjax.data.missing.patterns import check_rate, is_possible
 from mmdjax.data.pipeline import SOURCES, modality_names
 from mmdjax.diffusion import sde, time_grids
 from mmdjax.diffusion.samplers import registry
@@ -30,8 +30,12 @@ def check(config) -> None:
     _check_data(config.data, config.task)
     _check_diffusion(config.diffusion)
     names = modality_names(config.data)
-    for rate in (*config.evaluation.rates, config.training_rate):
-        check_rate(rate, len(names))
+    check_rate(config.training_rate, len(names), "config.training_rate")
+    rates, where = config.evaluation.rates, "config.evaluation.rates holds"
+    for rate in rates:
+        require(0 <= rate < 1, f"{where} {rate}", "from 0 to below 1")
+    if rates and not any(is_possible(rate, len(names)) for rate in rates):
+        check_rate(rates[0], len(names), where)  # where some are possible, others are left out
     # Every generator on a few samples, so that training does not end with a refusal.
     for name, rate, settings in config.evaluation.generators():
         valid = {m: np.ones((4, 8), bool) for m in names}

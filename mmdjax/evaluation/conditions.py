@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmdjax.data.missing.gaps import FRAMES, observed_frames
-from mmdjax.data.missing.patterns import pattern_name, random_mask
+from mmdjax.data.missing.patterns import is_possible, largest_rate, pattern_name, random_mask
 from mmdjax.data.stored import is_stored
 from mmdjax.errors import UserError
 from mmdjax.types import Observed, hidden
@@ -53,6 +53,16 @@ def rate_name(rate: float) -> str:
     return f"{rate:.1f}" if round(rate, 1) == rate else f"{rate:g}"
 
 
+def left_out(evaluation, modalities: int) -> str:
+    """Return a sentence on the missing rates that so many modalities cannot have; '' for none."""
+    rates = [rate for rate in evaluation.rates if not is_possible(rate, modalities)]
+    if not rates:
+        return ""
+    names = ", ".join(map(rate_name, rates))
+    most = f"of {modalities} modalities at most {largest_rate(modalities)[0]:.3g} can be missing"
+    return f"config.evaluation.rates: {names} left out, {most}"
+
+
 def conditions_of(dataset, evaluation, seed: int, split: str = "test") -> list[Condition]:
     """Return all conditions of a run, a function of the data, the settings and the seed.
 
@@ -66,7 +76,7 @@ def conditions_of(dataset, evaluation, seed: int, split: str = "test") -> list[C
         observed, counted = Observed.of_patterns(pattern[None], present), (pattern & present).any(1)
         result.append(Condition("fixed", pattern_name(pattern, names), observed, counted))
     everything = np.ones(rows, bool)
-    for rate in evaluation.rates:
+    for rate in (r for r in evaluation.rates if is_possible(r, count)):
         mask = hidden(random_mask(rows, count, rate, seed), present)
         result.append(Condition("random", rate_name(rate), Observed(mask[None]), everything))
     if evaluation.gaps and is_stored(batch):

@@ -12,7 +12,7 @@ from mmdjax import config as configs
 from mmdjax import workdir
 from mmdjax.data.stored import is_stored
 from mmdjax.evaluation import availability, differences, findings, report, tables
-from mmdjax.evaluation.conditions import conditions_of
+from mmdjax.evaluation.conditions import conditions_of, left_out
 from mmdjax.evaluation.evaluate import with_regrets
 from mmdjax.runtime.files import load_arrays, save_arrays
 from mmdjax.runtime.machine import machine
@@ -72,7 +72,10 @@ def report_run(
         costs=costs,
         history=history,
         machine=machine(),
-        notes=[f"The command that wrote this report took {minutes:.1f} minutes."],
+        notes=[
+            f"The command that wrote this report took {minutes:.1f} minutes.",
+            *filter(None, [left_out(config.evaluation, len(dataset.modalities))]),
+        ],
         sections=[*availability.sections(dataset), *extra[0]],
         figures=extra[1],
     )

@@ -108,7 +108,7 @@ def tiny(modalities):
     once = {"epochs": 1, "batch": 16}
     values |= {f"{phase}_training": once for phase in ("classifier", "score", "stage2")}
     values["data"] = TINY["data"] | {"name": "synthetic_five", "seed": modalities}
-    values["evaluation"] = {"draws": 1, "batch": 16, "rates": (0.0, 0.3, 0.5)}
+    values["evaluation"] = {"draws": 1, "batch": 16, "rates": (0.0, 0.3, 0.5, 0.7)}
     return configs.from_dict(values)
 
 
@@ -121,7 +121,9 @@ def modalities(request, monkeypatch):
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-def test_a_system_goes_from_data_to_report_with_any_number_of_modalities(modalities, tmp_path):
+def test_a_system_goes_from_data_to_report_with_any_number_of_modalities(
+    modalities, tmp_path, capsys
+):
     config, names = tiny(modalities), list(TABLES[modalities])
     rows = run(config, tmp_path)
     assert rows == json.loads((tmp_path / "results.json").read_text())
@@ -134,7 +136,11 @@ def test_a_system_goes_from_data_to_report_with_any_number_of_modalities(modalit
     drawn = select(rows, system=first, protocol="imputation", metric="rmse")
     assert len({r["condition"] for r in drawn}) == modalities * (2 ** (modalities - 1) - 1)
     realised = tables.results(rows, (), SENTIMENT, names, complete=True).rates
-    assert realised == pytest.approx({"0.0": 0, "0.3": 0.3, "0.5": 0.5}, abs=1 / 24)
+    asked = {"0.0": 0, "0.3": 0.3, "0.5": 0.5} | ({"0.7": 0.7} if modalities > 2 else {})
+    assert realised == pytest.approx(asked, abs=1 / 24)
+    said = "config.evaluation.rates: 0.7 left out, of 2 modalities at most 0.5 can be missing"
+    assert (said in (tmp_path / "report.md").read_text()) == (modalities == 2)
+    assert (said in capsys.readouterr().out) == (modalities == 2)
     masks = np.load(tmp_path / "masks" / "seed_0.npz")
     np.testing.assert_array_equal(masks["0.3"], random_mask(24, modalities, 0.3, 0))
     text = (tmp_path / "report.md").read_text()

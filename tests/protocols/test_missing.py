@@ -108,7 +108,7 @@ def test_a_pattern_is_a_condition_on_every_utterance():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"training_rate": 0.8}, "missing rate 0.8 is not possible"),
+        ({"training_rate": 0.8}, "config.training_rate 0.8 is not possible"),
         ({"training_rate": -0.1}, "training_rate = -0.1; allowed: at least 0"),
         ({"training_rate": 0.3, "method": "imder"}, "with method 'imder'; allowed: 0 for both"),
     ],

@@ -24,19 +24,29 @@ def pattern_name(observed: Sequence[bool], modalities: Sequence[str]) -> str:
     return "+".join(label for label, kept in zip(labels, observed, strict=True) if kept)
 
 
-def check_rate(rate: float, modalities: int) -> float:
+def largest_rate(modalities: int) -> tuple[float, float]:
+    """Return the largest rate, (M - 1) / M, which keeps one modality; and rounded up to a decimal,
+    as it may be given, too (0.7 at M = 3)."""
+    largest = (modalities - 1) / modalities
+    return largest, np.ceil(largest * 10 - 1e-9) / 10
+
+
+def is_possible(rate: float, modalities: int) -> bool:
+    """Return whether a rate is in [0, (M - 1) / M], or its upper end rounded up."""
+    largest, rounded = largest_rate(modalities)
+    return 0 <= rate <= largest + 1e-9 or abs(rate - rounded) < 1e-9
+
+
+def check_rate(rate: float, modalities: int, name: str = "missing rate") -> float:
     """Return the rate to realise.
 
-    The largest, (M - 1) / M, keeps one modality; it may be given rounded up (0.7 at M = 3).
-
     Raises:
-      UserError: neither in [0, (M - 1) / M] nor its upper end rounded up to one decimal.
+      UserError: it is not possible; `name` is what it is called.
     """
-    largest = (modalities - 1) / modalities
-    rounded = np.ceil(largest * 10 - 1e-9) / 10
-    if not (0 <= rate <= largest + 1e-9 or abs(rate - rounded) < 1e-9):
+    largest, rounded = largest_rate(modalities)
+    if not is_possible(rate, modalities):
         raise UserError(
-            f"missing rate {rate} is not possible with {modalities} modalities; "
+            f"{name} {rate} is not possible with {modalities} modalities; "
             f"allowed: 0.0 to {largest:.3f}, or {rounded:.1f} for exactly one kept"
         )
     return min(rate, largest)
