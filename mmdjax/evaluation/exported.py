@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mmdjax.evaluation.tables import Best
-from mmdjax.runtime.files import write_bytes
+from mmdjax.runtime.files import csv_cell, write_bytes
 
 LONGEST_NAME = 60
 LATEX = {
@@ -35,7 +35,8 @@ def write_tables(folder: Path, tables: Iterable[tuple[str, Sequence[str], Sequen
         used.add(name)
         folder.mkdir(parents=True, exist_ok=True)
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([header, *rows])
+        named = [[*map(csv_cell, header)], *([csv_cell(row[0]), *row[1:]] for row in rows)]
+        csv.writer(text, lineterminator="\n").writerows(named)
         write_bytes(folder / f"{name}.csv", text.getvalue().encode(errors="replace"))
         latex = in_latex(caption, header, rows)
         write_bytes(folder / f"{name}.tex", latex.encode(errors="replace"))

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import platform
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,3 +90,19 @@ def save_arrays(path: Path, **arrays: np.ndarray) -> None:
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
+
+
+def csv_cell(text: str) -> str:
+    """Return a name as a cell of a CSV file that a spreadsheet shows and does not run.
+
+    What begins like a formula and is no number has a ' before it; control characters are written
+    out, as in '\\x1b'.
+    """
+    text = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
+    if text[:1] not in ("=", "+", "-", "@") or not text:
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text

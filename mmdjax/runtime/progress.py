@@ -87,13 +87,13 @@ class Reporter:
     @contextlib.contextmanager
     def phase(self, name: str, total: int):
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # names of modalities hold anything
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TextColumn("{task.fields[speed]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         hidden = not self.console.is_terminal
         with Progress(*columns, console=self.console, disable=hidden, transient=True) as progress:

@@ -15,6 +15,7 @@ import numpy as np
 
 from mmdjax.data.formats.contents import Contents, open_contents, write_copy
 from mmdjax.errors import UserError, require
+from mmdjax.runtime.files import csv_cell
 from mmdjax.serving.blocks import Block, Completed, Split
 from mmdjax.serving.imputer import Imputer
 
@@ -104,7 +105,7 @@ def predict(
         temporary = folder / "predictions.csv"
         with temporary.open("w", newline="", encoding="utf-8", errors="replace") as file:
             table = csv.writer(file)
-            table.writerow(("split", "id", *columns, "observed"))
+            table.writerow(("split", "id", *map(csv_cell, columns), "observed"))
             for block in _blocks(splits, counts, advance):
                 rows = np.flatnonzero(block.some)
                 predicted = block.ask(imputer.predict, rows, **settings)
@@ -114,7 +115,7 @@ def predict(
                     values = cells.get(row, ("",) * len(columns))
                     observed = "+".join(m for m, shows in block.shows.items() if shows[row])
                     name = block.split.part.id[block.start + row]
-                    table.writerow((block.split.name, name, *values, observed))
+                    table.writerow(map(csv_cell, (block.split.name, name, *values, observed)))
         _check_new(output)
         os.replace(temporary, output)
     return counts
