@@ -72,15 +72,16 @@ def save(folder: Path, bundle: Bundle) -> None:
     flat = flatten(bundle.arrays)
     (folder / NAMES[0]).unlink(missing_ok=True)
     save_arrays(folder / NAMES[1], **flat)
-    header = {"format": FORMAT, "checksum": _checksum(flat)}
-    write_json(folder / NAMES[0], header | bundle.signature)
+    about = {name: value for name, value in bundle.signature.items() if name != "checksum"}
+    about["format"] = FORMAT
+    write_json(folder / NAMES[0], about | {"checksum": _checksum(flat, about)})
 
 
 def load(folder: Path) -> Bundle:
     """Return what `save` wrote.
 
     Raises:
-      UserError: it is not there, is of another format, or holds other numbers than were saved.
+      UserError: it is not there, is of another format, or either file is not as it was saved.
     """
     path, numbers = folder / NAMES[0], repr(str(folder / NAMES[1]))
     name = repr(str(path))
@@ -100,8 +101,9 @@ def load(folder: Path) -> Bundle:
     except Exception as error:  # whatever a damaged file leads to
         text = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
         raise UserError(f"{numbers} cannot be read ({text}); {AGAIN}") from None
-    if _checksum(flat) != checksum:
-        raise UserError(f"{numbers} holds other numbers than {NAMES[0]} says; {AGAIN}")
+    about = {key: value for key, value in signature.items() if key != "checksum"}
+    if _checksum(flat, about) != checksum:
+        raise UserError(f"{numbers} or {NAMES[0]} beside it was changed; {AGAIN}")
     return Bundle(signature, nested(flat))
 
 
@@ -145,8 +147,9 @@ def nested(flat: dict[str, np.ndarray]) -> dict:
     return tree
 
 
-def _checksum(flat: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
+def _checksum(flat: dict[str, np.ndarray], about: dict[str, Any]) -> str:
+    """Return what both files' contents have in common, and no other's; about: the signature."""
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name in sorted(flat):
         a = np.ascontiguousarray(flat[name])
         digest.update(f"{name} {a.dtype.str} {a.shape}".encode())

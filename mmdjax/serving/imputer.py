@@ -13,6 +13,7 @@ imputer.predict(features, conversation=["a", "a", "b"], speaker=["Ann", "Bob", "
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -130,6 +131,32 @@ class Imputer:
         imputer._use(model)
         return imputer
 
+    def save(self, folder) -> None:
+        """Write the model into a new folder, which `load` reads.
+
+        Raises:
+          UserError: it is not trained, or the folder holds a model.
+        """
+        folder = Path(folder)
+        require(self.parameters is not None, "an imputer that is not trained", "fit it first")
+        held = (folder / bundle.NAMES[0]).exists()
+        require(not held, f"{str(folder)!r} holds a model", "a new folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        bundle.save(folder, self._model())
+
+    def _model(self) -> bundle.Bundle:
+        return bundle.Bundle(self.signature, jax.tree.map(np.asarray, self.parameters))
+
+    def __getstate__(self) -> dict:
+        """Return what makes it again anywhere: plain values and arrays of numpy."""
+        model = None if self.parameters is None else tuple(self._model())
+        return {"config": configs.to_dict(self._given), "batch": self.batch, "model": model}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(state["config"], state["batch"])
+        if state["model"] is not None:
+            self._use(bundle.Bundle(*state["model"]))
+
     def _use(self, model: bundle.Bundle) -> None:
         self.signature, parameters = model
         self.config = configs.from_dict(self.signature["config"])  # with sizes that fitted the data
@@ -140,6 +167,7 @@ class Imputer:
         self.route = of_name(self.config.method).server().route(self.config, names, self.task)
         self.parameters = jax.device_put(parameters)
         self._encode, self._answer = programs(self.route)
+        self._process = os.getpid()
 
     def fit(
         self, features, labels, workdir=None, validation: float = 0.2, seed: int = 0, **talk
@@ -217,6 +245,12 @@ class Imputer:
         """Return `Route.answer` to all utterances, (N, ...); features among it if `whole`."""
         if self.parameters is None:
             raise UserError("the imputer is not trained; use Imputer.load(workdir) or fit")
+        # A fork has none of the threads of the process it was made of, for which JAX would wait.
+        require(
+            self._process == os.getpid(),
+            "an imputer in a process that was forked from the one that made it",
+            "processes that are spawned, or Imputer.load in each of them",
+        )
         integers = isinstance(draws, int | np.integer) and isinstance(seed, int | np.integer)
         fits = integers and draws >= 1 and 0 <= seed < 2**32
         allowed = f"whole numbers, 1 or more and 0 to {2**32 - 1}"

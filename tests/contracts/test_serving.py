@@ -1,8 +1,12 @@
 """A served model: what it fills, what it keeps, and what its answers depend on."""
 
 import ast
+import concurrent.futures
 import dataclasses
+import json
+import multiprocessing
 import os
+import pickle
 import subprocess
 import sys
 import zipfile
@@ -160,7 +164,7 @@ def test_completions_are_those_of_an_evaluation_with_the_same_keys(tmp_path, cou
     shown = {m: jnp.where(gaps[m][..., None], jnp.nan, x) for m, x in features.items()}
     said = {m: jnp.full(6, x.shape[1]) for m, x in features.items()}
     route, parameters = imputer.route, imputer.parameters
-    z, cover, number = route.encode(parameters, shown, said, {}).rows
+    z, cover, number, _ = route.encode(parameters, shown, said, {}).rows
     made = route.complete(parameters, z, cover, number, np.uint32(3), 2)
     expected, _ = draw_missing(
         system.drawer,
@@ -247,11 +251,66 @@ def test_a_model_with_other_numbers_or_none_is_refused(served, tmp_path):
     flat = bundle.flatten(found.arrays)
     flat["grid"] = flat["grid"] + 1
     np.savez(copy / "arrays.npz", **flat)
-    with pytest.raises(UserError, match="holds other numbers"):
+    with pytest.raises(UserError, match="was changed"):
         mmdjax.Imputer.load(copy)
     (copy / "arrays.npz").write_bytes(b"PK\x03\x04 no")
     with pytest.raises(UserError, match="cannot be read"):
         mmdjax.Imputer.load(copy)
+
+
+EDITS = {
+    "modalities": lambda about: about["modalities"].reverse(),
+    "draws": lambda about: about.update(draws=3),
+    "task": lambda about: about["task"].update(low=-1.0),
+    "config": lambda about: about["config"]["latents"].update(frames=2),
+    "gone": lambda about: about.pop("lengths"),
+    "more": lambda about: about.update(extra=1),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_signature_that_was_edited_is_refused_in_one_line(served, tmp_path, edit):
+    bundle.save(tmp_path, bundle.load(bundle.find(served[-1])))
+    about = json.loads((tmp_path / "signature.json").read_text())
+    EDITS[edit](about)
+    (tmp_path / "signature.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match="was changed") as error:
+        mmdjax.Imputer.load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_is_saved_and_comes_back_the_same(served, tmp_path):
+    imputer, features = served[2], served[3]
+    imputer.save(tmp_path / "kept")
+    again = mmdjax.Imputer.load(tmp_path / "kept", batch=8)
+    given = {"language": features["language"]}
+    np.testing.assert_array_equal(again.predict(given).draws, imputer.predict(given).draws)
+    with pytest.raises(UserError, match="holds a model; allowed: a new folder"):
+        imputer.save(tmp_path / "kept")
+    with pytest.raises(UserError, match="not trained; allowed: fit it first"):
+        mmdjax.Imputer().save(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def in_another_process(imputer, given):
+    return imputer.predict(given).draws
+
+
+def test_an_imputer_goes_to_a_process_that_is_spawned(served):
+    imputer, given = served[2], {"language": served[3]["language"]}
+    with concurrent.futures.ProcessPoolExecutor(
+        1, multiprocessing.get_context("spawn")
+    ) as processes:
+        found = processes.submit(in_another_process, imputer, given).result()
+    np.testing.assert_allclose(found, imputer.predict(given).draws, rtol=1e-4, atol=1e-4)
+    empty = pickle.loads(pickle.dumps(mmdjax.Imputer(configs.to_dict(served[0].config))))
+    assert empty.parameters is None and empty.config == served[0].config
+
+
+def test_a_forked_process_says_so_and_does_not_wait(served, monkeypatch):
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    with pytest.raises(UserError, match=r"forked .* allowed: processes that are spawned"):
+        served[2].predict({"language": served[3]["language"]})
 
 
 LOADED = """
