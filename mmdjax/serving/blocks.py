@@ -71,24 +71,25 @@ class Split:
 
     Attributes:
       where: the names of file and split, as messages begin.
-      keys: modality -> its key in the file. columns: modality -> its rows in the file.
+      keys: modality -> its key in the file. absent: modality -> the key it would have, of those
+        that the file does not hold, and every utterance lacks.
+      columns: modality -> its rows in the file; of absent ones NaN.
     """
 
     def __init__(self, imputer: Imputer, contents: Contents, name: str):
-        """Raise `UserError` for a missing modality, other channels, or more frames."""
+        """Raise `UserError` for a file without any modality, other channels, or more frames."""
         self.imputer, self.name, self.part = imputer, name, contents.splits[name]
         self.where = f"{lazy.one_line(contents.path, 4096)}: split {lazy.one_line(name, 64)!r}"
-        self.keys, self.columns = {}, {}
+        self.keys, self.absent, self.columns = {}, {}, {}
         for m in imputer.modalities:
             for key in (m.name, m.key):
                 with contextlib.suppress(UserError):
                     self.columns[m.name], self.keys[m.name] = part_rows(self.part, key), key
-            listed = lazy.one_line(list(self.part.features))
-            require(
-                m.name in self.keys,
-                f"{self.where}: no key {m.key!r} for modality {m.name!r}",
-                f"a file with it, of zeros or NaN where it is missing (found: {listed})",
-            )
+            if m.name not in self.keys:
+                self.absent[m.name] = m.key
+                shape = (len(self.part), m.frames, m.channels)
+                self.columns[m.name] = np.broadcast_to(np.float32(np.nan), shape)
+                continue
             rows, key = self.columns[m.name], self.keys[m.name]
             longest = int(rows.lengths.max(initial=0)) if lazy.is_ragged(rows) else rows.shape[1]
             require(
@@ -96,11 +97,16 @@ class Split:
                 f"{self.where}: key {key!r} has {longest} frames of {rows.shape[2]} channels",
                 TRAINED_WITH.format(f"{m.frames} of {m.channels}"),
             )
+        wanted = ", ".join(repr(m.key) for m in imputer.modalities)
+        listed = lazy.one_line(list(self.part.features))
+        require(
+            self.keys, f"{self.where}: none of the keys {wanted}", f"a file with one ({listed})"
+        )
 
     def blocks(self) -> Iterator[Block]:
         """Yield the rows; raise `UserError`, which names the utterance, for what the model cannot
         take."""
-        widest = max(self.columns.values(), key=lambda rows: rows.nbytes)
+        widest = max((self.columns[m] for m in self.keys), key=lambda rows: rows.nbytes)
         cuts, talk = lazy.blocks(widest, BLOCK // len(self.columns)), {}
         if self.imputer.of_conversations:
             cuts = self._whole_conversations(cuts)
@@ -168,9 +174,10 @@ class Completed:
       drawn: of each row (T,) bool, frames that were drawn. spread: of each row, see `Imputed`.
     """
 
-    def __init__(self, path: Path, like):
-        """like: the column as it is in its file, dense or ragged."""
-        self.path, self.like = path, like
+    def __init__(self, path: Path, like, absent: bool = False):
+        """like: the column as it is in its file, dense or ragged. absent: it is not there; rows
+        that are completed are 0 after their end."""
+        self.path, self.like, self.absent = path, like, absent
         self.drawn, self.spread = [], []
 
     def append(self, raw, filled: Imputed | None, m: str, rows: np.ndarray) -> None:
@@ -192,7 +199,7 @@ class Completed:
                     whole[row] = np.zeros((len(drawn[row]), features.shape[2]), dtype)
                 count = min(len(frames), len(drawn[row]))
                 drawn[row][:count] = frames[:count]
-                whole[row] = whole[row].copy()
+                whole[row] = np.zeros_like(whole[row]) if self.absent else whole[row].copy()
                 whole[row][:count][frames[:count]] = features[place, :count][frames[:count]]
         self.drawn += drawn
         self.spread += spread.tolist()

@@ -58,7 +58,8 @@ def impute(
     'KEY_drawn', (N, T) bool or sequences of it: True where a frame was drawn. Of K > 1 draws the
     file holds the average, and 'KEY_spread' (N,), see `Imputed`.
 
-    Observed values are copied bit for bit. Utterances of which nothing is observed, and
+    A modality that the file does not hold is drawn for every utterance, and stands beside the
+    others. Observed values are copied bit for bit. Utterances of which nothing is observed, and
     modalities that the model does not know, are left as they are.
 
     Returns:
@@ -72,17 +73,18 @@ def impute(
     with _opened(imputer, source, Path(output)) as (contents, splits, folder):
         for split in splits:
             for m, rows in split.columns.items():
-                columns[split.name, m] = Completed(folder / f"{len(columns)}", rows)
+                path = folder / f"{len(columns)}"
+                columns[split.name, m] = Completed(path, rows, m in split.absent)
         for block in _blocks(splits, counts, advance):
             rows = block.to_complete()
             filled = block.ask(imputer.impute, rows, draws=draws, seed=seed)
             for m, raw in block.raw.items():
                 columns[block.split.name, m].append(raw, filled, m, rows)
         for split in splits:
-            for m, key in split.keys.items():
+            for m, key in (split.keys | split.absent).items():
                 column, name = columns[split.name, m], re.sub(r"\[(\d+):(\d+)\]$", r"_\1_\2", key)
                 if any(frames.any() for frames in column.drawn):
-                    replaced[split.name, key] = column.rows()
+                    (added if m in split.absent else replaced)[split.name, key] = column.rows()
                 added[split.name, f"{name}_drawn"] = column.mask()
                 if draws > 1:
                     added[split.name, f"{name}_spread"] = np.array(column.spread, np.float32)

@@ -51,7 +51,8 @@ def read(modalities: Sequence[Modality], features, observed=None) -> Given:
     Args:
       features: modality (its name, or its key in files) -> (N, T, C_m) with T up to T_m, (N, C_m)
         for T_m = 1, or N arrays (T_i, C_m), None for one that is missing; None, or no entry, for a
-        modality that all lack. A frame that holds NaN counts as missing, and so does an utterance
+        modality that all lack. A frame that holds NaN, or of masked arrays a masked number, counts
+        as missing, and so does an utterance
         that is zero throughout; -inf, a known defect of openSMILE's files, counts as its column's
         training mean. A `Given` is returned as it is.
       observed: modality -> (N,) or (N, T) bool, or (N, M) for all; what it denies is not read.
@@ -94,15 +95,23 @@ def padded(modalities: Sequence[Modality], features: Mapping, rows: int) -> Give
     for name, _, frames, channels, _ in modalities:
         x = given.features[name] = np.full((rows, frames, channels), np.nan, np.float32)
         lengths = given.said[name] = np.full(rows, -1, np.int32)
-        values, most = features.get(name), f"at most {frames}, {channels}"
+        values, most = unmasked(features.get(name)), f"at most {frames}, {channels}"
         if isinstance(values, np.ndarray) and values.dtype != object:
             _write(x, values, f"{name}: an array of", f"numbers ({rows}, {most})")
             continue
         for row, value in enumerate(() if values is None else values):
             if value is not None:
                 where, allowed = f"{name}: utterance {row} has", f"numbers ({most}), or None"
-                lengths[row] = _write(x[row], np.asarray(value), where, allowed)
+                lengths[row] = _write(x[row], np.asarray(unmasked(value)), where, allowed)
     return given
+
+
+def unmasked(values):
+    """Return a masked array of numpy with NaN where it is masked; anything else as it is."""
+    if not isinstance(values, np.ma.MaskedArray) or values.dtype.kind not in "fiu":
+        return values
+    floats = values.dtype if values.dtype.kind == "f" else np.float64
+    return values.astype(floats).filled(np.nan)
 
 
 def _write(place: np.ndarray, values: np.ndarray, where: str, allowed: str) -> int:

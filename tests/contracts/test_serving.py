@@ -138,6 +138,22 @@ def test_a_missing_modality_may_be_none_nan_zero_or_not_given(served):
         np.testing.assert_array_equal(imputer.predict(kept | {"vision": missing}).draws, first)
 
 
+def test_what_is_masked_is_missing(served):
+    imputer, features, observed = served[2:5]
+    masked, nan = {}, {}
+    for m, x in features.items():
+        hidden = np.broadcast_to(~observed[m][..., None], x.shape)
+        masked[m], nan[m] = np.ma.masked_array(x, hidden), np.where(hidden, np.nan, x)
+    want = imputer.predict(nan).draws
+    np.testing.assert_array_equal(imputer.predict(masked).draws, want)
+    listed = {m: list(x) for m, x in masked.items()}
+    assert isinstance(listed["vision"][0], np.ma.MaskedArray)
+    found = imputer.predict(listed).draws
+    np.testing.assert_array_equal(
+        found, imputer.predict({m: list(x) for m, x in nan.items()}).draws
+    )
+
+
 def test_lists_of_unequal_length_are_what_padded_arrays_are(served):
     *_, imputer, features, _, _ = served
     lengths = {m: 1 + np.arange(12) * (x.shape[1] - 1) // 11 for m, x in features.items()}

@@ -135,7 +135,10 @@ def test_predictions_are_a_line_an_utterance(imputer, features, tmp_path):
         ({"vision": np.ones((9, 10, 7))}, ["vision", "10 frames of 7", "at most 10 of 6"]),
         ({"language": np.ones((9, 20, 8))}, ["language", "20 frames", "at most 8"]),
         ({"language": np.full((9, 8, 8), np.inf)}, ["utterance '0'", "inf", "NaN"]),
-        ({"vision": None}, ["no key 'vision'", "language"]),
+        (
+            {"vision": None, "acoustic": None, "language": None, "other": np.ones((9, 8, 8))},
+            ["none of the keys", "'language'", "other"],
+        ),
     ],
 )
 def test_a_file_that_does_not_fit_the_model_is_refused(imputer, features, tmp_path, change, words):
@@ -147,6 +150,46 @@ def test_a_file_that_does_not_fit_the_model_is_refused(imputer, features, tmp_pa
         text = str(refused.value)
         assert all(word in text for word in [*words, "gaps.npz"]) and "\n" not in text, text
     assert [p.name for p in tmp_path.iterdir()] == ["gaps.npz"]
+
+
+@pytest.mark.parametrize("draws", [1, 2])
+def test_a_modality_that_a_file_does_not_hold_is_drawn_and_added(
+    imputer, features, tmp_path, draws
+):
+    there = {m: x for m, x in features.items() if m != "vision"}
+    np.savez(tmp_path / "gaps.npz", **there)
+    counts = files.impute(imputer, tmp_path / "gaps.npz", tmp_path / "filled.npz", draws=draws)
+    assert counts["completed"] == 8 and counts["empty"] == 1
+    expected = imputer.impute({m: x[:8] for m, x in there.items()}, draws=draws)
+    with np.load(tmp_path / "filled.npz") as made:
+        found, drawn = made["vision"], made["vision_drawn"]
+        assert ("vision_spread" in made) == (draws > 1)
+        for m, x in there.items():
+            same = ~np.isnan(x) & ~made[f"{m}_drawn"][..., None]
+            np.testing.assert_array_equal(made[m][same], x[same])
+    mean = expected.features["vision"].reshape(draws, *found[:8].shape).mean(0)
+    np.testing.assert_allclose(found[:8], mean, atol=1e-4)
+    np.testing.assert_array_equal(drawn[:8], expected.drawn["vision"])
+    assert np.isnan(found[8]).all() and not drawn[8].any()  # nothing of it is observed
+    files.predict(imputer, tmp_path / "gaps.npz", tmp_path / "found.csv", draws=2)
+    with (tmp_path / "found.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    answer = imputer.predict({m: x[:8] for m, x in there.items()}, draws=2)
+    said = [float(line["prediction"]) for line in lines[:8]]
+    np.testing.assert_allclose(said, answer.mean, atol=1e-4)
+    assert {line["observed"] for line in lines[:8]} <= {"language", "acoustic", "language+acoustic"}
+
+
+def test_a_folder_without_a_modality_is_given_one(imputer, features, tmp_path):
+    source = tmp_path / "in"
+    for m in ("language", "acoustic"):
+        (source / m).mkdir(parents=True)
+        for row in range(4):
+            np.save(source / m / f"u{row}.npy", np.nan_to_num(features[m][row, :4]) + 1)
+    files.impute(imputer, source, tmp_path / "out")
+    made = np.load(tmp_path / "out" / "vision" / "u0.npy")
+    assert made.shape[1] == 6 and np.isfinite(made).all() and (made != 0).any()
+    assert not (source / "vision").exists()
 
 
 def test_a_file_of_no_rows_comes_back(imputer, features, tmp_path):
