@@ -47,6 +47,7 @@ REDONE = {
     "diffusion.grid=karras": ON_DRAWS | {"imder", "gsdnet_stage2"},
     "diffusion.grid_options=('rho=5',)": ON_DRAWS | {"imder", "gsdnet_stage2"},
     "diffusion.nfe=8": ON_DRAWS | {"imder", "gsdnet_stage2"},
+    "diffusion.prior=matched": ON_DRAWS | {"imder", "gsdnet_stage2"},
     "diffusion.guidance=2.0": ON_DRAWS | {"imder", "gsdnet_stage2"},
     "diffusion.coupling=independent": ON_DRAWS | {"imder", "gsdnet_stage2"},
     "diffusion.dtype=bfloat16": ON_DRAWS | {"imder", "gsdnet_stage2"},
