@@ -54,6 +54,7 @@ def linear(latency) -> list[list[str]]:
 BATCHES = (1, 32, 128)
 METRICS = ("acc2_nonzero", "f1_nonzero", "acc7")
 STUDENTS = ("energy", "progressive", "shortcut", "mean", "solver")
+LEVELS = (0.96, 0.9, 0.84, 0.78)  # of the names of recipes, in parts of the height
 FAMILIES = {
     "stochastic": ("#e07b39", "o"),
     "deterministic, one step": ("#2a78b8", "s"),
@@ -100,14 +101,14 @@ def chart(rows, recipes: dict[str, dict], utterances: int) -> Figure:
     def percent(row):
         return 100 * row["acc2_nonzero"]
 
-    for axes, value, heights in ((left, energy, (42, 64, 86, -44)), (right, percent, (34, -38))):
+    for axes, value in ((left, energy), (right, percent)):
         for name, (colour, marker) in FAMILIES.items():
             part = [r for r in rows if family(r["sampler"]) == name]
             x = [1e3 * r["seconds_32"] for r in part]
             y = [value(r) for r in part]
             size, alpha = (8, 0.9) if name.startswith("learned") else (5, 0.35)
             axes.plot(x, y, marker, color=colour, alpha=alpha, ms=size, mew=0, label=name)
-        mark(axes, recipes, value, heights)
+        mark(axes, recipes, value)
         axes.set(xscale="log", xlabel="milliseconds to draw one missing modality for 32 utterances")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
@@ -139,8 +140,8 @@ def chart(rows, recipes: dict[str, dict], utterances: int) -> Figure:
     return figure
 
 
-def mark(axes, recipes: dict[str, dict], value, heights) -> None:
-    """Stars with names, at heights (points above the star) that take turns from left to right."""
+def mark(axes, recipes: dict[str, dict], value) -> None:
+    """Stars, with their names at the top of the axes, on levels that take turns."""
     ordered = sorted(recipes.items(), key=lambda item: item[1]["seconds_32"])
     star = {"ms": 16, "color": "#ffd23f", "mec": "#1b1b1b", "mew": 0.9, "zorder": 5}
     for index, (name, r) in enumerate(ordered):
@@ -149,8 +150,8 @@ def mark(axes, recipes: dict[str, dict], value, heights) -> None:
         axes.annotate(
             name,
             at,
-            (0, heights[index % len(heights)]),
-            textcoords="offset points",
+            (at[0], LEVELS[index % len(LEVELS)]),
+            textcoords=("data", "axes fraction"),
             ha="center",
             fontsize=9.5,
             weight="bold",

@@ -107,6 +107,7 @@ def serve() -> None:
         else:
             counts = files.predict(imputer, source, output, draws, level=_LEVEL.value, **settings)
     empty = f", {counts['empty']} with nothing observed, left out" if counts["empty"] else ""
+    empty += f", {counts['long']} longer than the model's, left out" if counts["long"] else ""
     done = f"{counts['utterances']} utterances, {counts['completed']} of them had gaps"
     reporter.print(f"{output}: {done}{empty}")
 

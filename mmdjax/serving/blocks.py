@@ -92,8 +92,10 @@ class Split:
                 continue
             rows, key = self.columns[m.name], self.keys[m.name]
             longest = int(rows.lengths.max(initial=0)) if lazy.is_ragged(rows) else rows.shape[1]
+            # Of sequences those that are too long are left out, row by row.
+            fits = lazy.is_ragged(rows) or longest <= m.frames
             require(
-                rows.shape[2] == m.channels and longest <= m.frames,
+                rows.shape[2] == m.channels and fits,
                 f"{self.where}: key {key!r} has {longest} frames of {rows.shape[2]} channels",
                 TRAINED_WITH.format(f"{m.frames} of {m.channels}"),
             )
@@ -137,6 +139,8 @@ class Split:
             base = key if key in self.part.features else key.rpartition("[")[0]
             observed, lengths = self.part.observed.get(base), self.part.frames.get(base)
             for row, count in enumerate(map(len, raw[m])):
+                if row in given.left_out:
+                    continue
                 if count and observed is not None:
                     frames = np.broadcast_to(observed[start + row], count)
                     x[row, :count][~frames] = np.nan

@@ -7,12 +7,14 @@ import csv
 import itertools
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
+from mmdjax.data.formats import folders
 from mmdjax.data.formats.contents import Contents, open_contents, write_copy
 from mmdjax.errors import UserError, require
 from mmdjax.runtime.files import csv_cell
@@ -23,9 +25,16 @@ Advance = Callable[[int, int], None]  # rows done, rows of all
 
 
 @contextlib.contextmanager
-def _opened(imputer: Imputer, source, output: Path) -> Iterator[tuple[Contents, list[Split], Path]]:
-    """Open a file, with a temporary folder where the output will be: renaming it is then atomic."""
+def _opened(
+    imputer: Imputer, source, output: Path, copied: bool
+) -> Iterator[tuple[Contents, list[Split], Path]]:
+    """Open a file, with a temporary folder where the output will be: renaming it is then atomic.
+
+    Args:
+      copied: what a folder holds is to be copied, which needs room.
+    """
     _check_new(output)
+    size = folders.bytes_inside(Path(source)) if os.path.isdir(source) else 0
     with open_contents(source) as contents:
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
@@ -34,19 +43,23 @@ def _opened(imputer: Imputer, source, output: Path) -> Iterator[tuple[Contents, 
         except OSError as error:
             raise UserError(f"{str(output)!r} cannot be written: {error.strerror}") from None
         with temporary as folder:
+            free = shutil.disk_usage(folder).free
+            problem = f"{str(source)!r} holds {size / 1e9:.1f} GB, and {free / 1e9:.1f} are free"
+            require(size <= free or not copied, problem, "more room where the output is to be")
             splits = [Split(imputer, contents, name) for name in contents.splits]
             yield contents, splits, Path(folder)
 
 
 def _blocks(splits: list[Split], counts: dict, advance: Advance | None) -> Iterator[Block]:
     """Yield the blocks of all splits; count each when the next one is asked for."""
-    counts |= {"utterances": 0, "completed": 0, "empty": 0}
+    counts |= {"utterances": 0, "completed": 0, "empty": 0, "long": 0}
     total = sum(len(split.part) for split in splits)
     for block in itertools.chain.from_iterable(split.blocks() for split in splits):
         yield block
         counts["utterances"] += len(block.some)
         counts["completed"] += int((block.gaps & block.some).sum())
-        counts["empty"] += int((~block.some).sum())
+        counts["long"] += len(block.given.left_out)
+        counts["empty"] += int((~block.some).sum()) - len(block.given.left_out)
         if advance:
             advance(counts["utterances"], total)
 
@@ -63,14 +76,15 @@ def impute(
     modalities that the model does not know, are left as they are.
 
     Returns:
-      Numbers of 'utterances', of 'completed' ones and of 'empty' ones, with nothing observed.
+      Numbers of 'utterances', of 'completed' ones, and of those that are left as they are: 'empty'
+      ones, with nothing observed, and 'long' ones, sequences of more frames than the model has.
 
     Raises:
       UserError: the file is not as its layout demands, lacks a modality of the model, or the output
         exists or cannot be written.
     """
     counts, columns, replaced, added = {}, {}, {}, {}
-    with _opened(imputer, source, Path(output)) as (contents, splits, folder):
+    with _opened(imputer, source, Path(output), True) as (contents, splits, folder):
         for split in splits:
             for m, rows in split.columns.items():
                 path = folder / f"{len(columns)}"
@@ -103,7 +117,7 @@ def predict(
     """
     output, columns, counts = Path(output), imputer.task.columns(), {}
     settings = {"draws": draws, "seed": seed, "level": level}
-    with _opened(imputer, source, output) as (_, splits, folder):
+    with _opened(imputer, source, output, False) as (_, splits, folder):
         temporary = folder / "predictions.csv"
         with temporary.open("w", newline="", encoding="utf-8", errors="replace") as file:
             table = csv.writer(file)

@@ -16,7 +16,6 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -27,7 +26,8 @@ from mmdjax.config.sizes import auto
 from mmdjax.errors import UserError, choice, require
 from mmdjax.methods.method import of_name
 from mmdjax.methods.served import Route
-from mmdjax.serving import bundle, inputs, rows
+from mmdjax.serving import answers, bundle, inputs, rows
+from mmdjax.serving.answers import Imputed, Predicted
 from mmdjax.tasks.conformal import LEVELS
 from mmdjax.types import Talk
 
@@ -39,46 +39,6 @@ FRAMES = {"features": 2, "drawn": 1, "exists": 1}
 def programs(route: Route) -> tuple[Callable, Callable]:
     """Return the jitted `encode` and `answer` of a route; equal routes share them."""
     return jax.jit(route.encode), jax.jit(route.answer, static_argnames=("draws", "level"))
-
-
-class Imputed(NamedTuple):
-    """Completed utterances.
-
-    Attributes:
-      features: modality -> (N, T_m, C_m) float32, and (K, N, T_m, C_m) of K > 1 draws; observed
-        values are copied bit for bit, 0 after an utterance's end.
-      drawn: modality -> (N, T_m) bool, frames that were missing.
-      exists: modality -> (N, T_m) bool, frames of the completed utterance.
-      spread: modality -> (N,) root mean square deviation over draws of what was drawn, in standard
-        deviations of the training data; 0 where nothing was, NaN with a single draw.
-    """
-
-    features: dict[str, np.ndarray]
-    drawn: dict[str, np.ndarray]
-    exists: dict[str, np.ndarray]
-    spread: dict[str, np.ndarray]
-
-
-class Predicted(NamedTuple):
-    """Predictions for N utterances; what the model's task has not is None.
-
-    Attributes:
-      mean: (N,) or (N, outputs) average over draws: numbers, or probabilities.
-      spread: over draws, see `Task.spread`; NaN with a single one.
-      draws: (N, K) or (N, K, outputs), of each draw.
-      low, high: ends of the intervals, in the shape of `mean`; of several labels 0 or 1, where a
-        label is certainly present or cannot be excluded.
-      within: (N, outputs) bool, the classes or labels that cannot be excluded at the level.
-      names: of classes, labels or outputs; () of a single number.
-    """
-
-    mean: np.ndarray
-    spread: np.ndarray
-    draws: np.ndarray
-    low: np.ndarray | None = None
-    high: np.ndarray | None = None
-    within: np.ndarray | None = None
-    names: tuple[str, ...] = ()
 
 
 class Imputer:
@@ -259,6 +219,17 @@ class Imputer:
         where = self._talk(len(given), **talk)
         problem = f"a model of method {self.config.method!r} completes no features"
         require(self.route.features or not whole, problem, "predict")
+        if given.left_out:
+            return self._of_the_others(given, where, draws, seed, level, whole)
+        return self._of_all(given, where, draws, seed, level, whole)
+
+    def _of_the_others(self, given: inputs.Given, where, *settings) -> dict:
+        kept = answers.kept(given)
+        where = where and Talk(*(column[kept] for column in where))
+        found = self._of_all(given.at(kept), where, *settings)
+        return answers.spread_out(found, kept, len(given))
+
+    def _of_all(self, given: inputs.Given, where, draws, seed, level, whole: bool) -> dict:
         encode = functools.partial(self._encode, self.parameters)
 
         def answer(encoded, completed):

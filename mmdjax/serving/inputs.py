@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -26,17 +27,19 @@ class Given(NamedTuple):
     Attributes:
       features: modality -> (N, T_m, C_m) float32, NaN in frames that are not observed.
       said: modality -> (N,) int32, frames that exist, -1 to find out (`find_lengths`).
+      left_out: row -> why it cannot be answered; nothing of it is observed here.
     """
 
     features: dict[str, np.ndarray]
     said: dict[str, np.ndarray]
+    left_out: Mapping[int, str] = MappingProxyType({})
 
     def __len__(self) -> int:
         return len(next(iter(self.said.values())))
 
     def at(self, rows: np.ndarray) -> Given:
-        """Return the utterances at `rows`."""
-        return Given(*({m: a[rows] for m, a in tree.items()} for tree in self))
+        """Return the utterances at `rows`, of which all are answered."""
+        return Given(*({m: a[rows] for m, a in tree.items()} for tree in self[:2]))
 
     def shows(self) -> dict[str, np.ndarray]:
         """Return modality -> (N,) bool: a frame is observed that is not zero."""
@@ -60,8 +63,10 @@ def read(modalities: Sequence[Modality], features, observed=None) -> Given:
     Of an array the frames up to the last that is not zero exist, and as many as in any other array
     of as many frames, as in training; of a list all do.
 
+    Utterances of which nothing is observed, and those of a list that are too long, are left out.
+
     Raises:
-      UserError: names modality and utterance.
+      UserError: names modality and utterance; none is left.
     """
     if isinstance(features, Given):
         return features
@@ -84,14 +89,18 @@ def read(modalities: Sequence[Modality], features, observed=None) -> Given:
         if m in masks:
             x[~masks[m]] = np.nan
     shown = np.any(list(given.shows().values()), axis=0)
-    nothing = f"utterance {np.argmin(shown)} has nothing observed"
-    require(shown.all(), nothing, f"at least one frame of one of {names}")
-    return given
+    why = dict.fromkeys(np.flatnonzero(~shown).tolist(), "has nothing observed")
+    why |= given.left_out
+    if not shown.any():
+        row = min(why)
+        allowed = f"at least one frame of one of {names}, and no more than the model has"
+        raise UserError(f"utterance {row} {why[row]}; allowed: {allowed}")
+    return given._replace(left_out=why)
 
 
 def padded(modalities: Sequence[Modality], features: Mapping, rows: int) -> Given:
     """Return features by name as padded arrays; see `read`, which raises alike."""
-    given = Given({}, {})
+    given, left_out = Given({}, {}), {}
     for name, _, frames, channels, _ in modalities:
         x = given.features[name] = np.full((rows, frames, channels), np.nan, np.float32)
         lengths = given.said[name] = np.full(rows, -1, np.int32)
@@ -102,8 +111,15 @@ def padded(modalities: Sequence[Modality], features: Mapping, rows: int) -> Give
         for row, value in enumerate(() if values is None else values):
             if value is not None:
                 where, allowed = f"{name}: utterance {row} has", f"numbers ({most}), or None"
-                lengths[row] = _write(x[row], np.asarray(unmasked(value)), where, allowed)
-    return given
+                value = np.asarray(unmasked(value))
+                if value.ndim == 2 and value.shape[0] > frames and value.shape[1] == channels:
+                    left_out[row] = f"has {value.shape[0]} frames of {name}, of at most {frames}"
+                    continue
+                lengths[row] = _write(x[row], value, where, allowed)
+    for row in left_out:
+        for name, x in given.features.items():
+            x[row], given.said[name][row] = np.nan, -1
+    return given._replace(left_out=left_out)
 
 
 def unmasked(values):

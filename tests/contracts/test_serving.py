@@ -154,6 +154,29 @@ def test_what_is_masked_is_missing(served):
     )
 
 
+def test_an_utterance_that_cannot_be_answered_leaves_answers_to_the_others(served):
+    imputer, features = served[2:4]
+    given = {"language": list(features["language"][:6]), "vision": list(features["vision"][:6])}
+    given["language"][2] = given["vision"][2] = None
+    given["vision"][4] = np.ones((99, 6), np.float32)
+    said = r"utterance 2 has nothing observed; utterance 4 has 99 frames of vision, of at most 10"
+    with pytest.warns(UserWarning, match=said):
+        predicted, filled = imputer.predict(given), imputer.impute(given)
+    kept = [0, 1, 3, 5]
+    others = {m: [x[row] for row in kept] for m, x in given.items()}
+    expected, whole = imputer.predict(others), imputer.impute(others)
+    np.testing.assert_array_equal(predicted.draws[kept], expected.draws)
+    np.testing.assert_array_equal(filled.features["vision"][kept], whole.features["vision"])
+    for row in (2, 4):
+        assert np.isnan(predicted.mean[row]) and np.isnan(predicted.low[row])
+        assert (
+            np.isnan(filled.features["vision"][row]).all() and not filled.drawn["vision"][row].any()
+        )
+    nothing = {"language": [None, np.ones((99, 8))]}
+    with pytest.raises(UserError, match="utterance 0 has nothing observed; allowed: at least"):
+        imputer.predict(nothing)
+
+
 def test_lists_of_unequal_length_are_what_padded_arrays_are(served):
     *_, imputer, features, _, _ = served
     lengths = {m: 1 + np.arange(12) * (x.shape[1] - 1) // 11 for m, x in features.items()}

@@ -55,7 +55,10 @@ def test_a_pickle_comes_back_with_its_gaps_filled_and_nothing_else_changed(
     source.write_bytes(pickle.dumps(tree))
     before = digest(source)
     counts = files.impute(imputer, source, output)
-    assert counts == {"utterances": 21, "completed": 8, "empty": 2} and digest(source) == before
+    assert (
+        counts == {"utterances": 21, "completed": 8, "empty": 2, "long": 0}
+        and digest(source) == before
+    )
     made = pickle.loads(output.read_bytes())
     for split, given in tree.items():
         assert made[split]["raw_text"] == given["raw_text"]
@@ -192,10 +195,64 @@ def test_a_folder_without_a_modality_is_given_one(imputer, features, tmp_path):
     assert not (source / "vision").exists()
 
 
+def test_a_sequence_that_is_too_long_is_left_as_it_is_and_the_others_are_answered(
+    imputer, features, tmp_path
+):
+    source = folder_of({m: features[m] for m in ("language", "acoustic")}, tmp_path / "in")
+    np.save(source / "language" / "u1.npy", np.ones((50, 8), np.float32))
+    counts = files.impute(imputer, source, tmp_path / "out")
+    assert counts == {"utterances": 2, "completed": 1, "empty": 0, "long": 1}
+    assert (tmp_path / "out" / "vision" / "u0.npy").exists()
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "language" / "u1.npy"), 1)
+    files.predict(imputer, source, tmp_path / "found.csv")
+    with (tmp_path / "found.csv").open() as file:
+        said = {line["id"]: line["prediction"] for line in csv.DictReader(file)}
+    assert said["u0"] and said["u1"] == ""
+
+
+def folder_of(features, source):
+    for m, x in features.items():
+        (source / m).mkdir(parents=True)
+        for row in range(2):
+            np.save(source / m / f"u{row}.npy", np.nan_to_num(x[row, :4]) + 1)
+    return source
+
+
+@pytest.mark.parametrize("target", ["..", ".", "../other", "language", "/"])
+def test_a_link_that_leaves_the_folder_is_refused_and_nothing_is_touched(
+    imputer, features, tmp_path, target
+):
+    source = folder_of({m: features[m] for m in ("language", "acoustic")}, tmp_path / "in")
+    folder_of(features, tmp_path / "other")
+    (source / "vision").symlink_to(target)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*.npy")}
+    for mode in (files.impute, files.predict):
+        if target == "language":  # inside: the same frames are another modality, which do not fit
+            with pytest.raises(UserError, match="frames of"):
+                mode(imputer, source, tmp_path / "out")
+            continue
+        with pytest.raises(UserError, match=r"vision.* is a link that leads") as refused:
+            mode(imputer, source, tmp_path / "out")
+        assert "\n" not in str(refused.value)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*.npy")} == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "other"]
+
+
+def test_a_file_larger_than_the_disk_is_refused_before_it_is_copied(imputer, features, tmp_path):
+    source = folder_of(features, tmp_path / "in")
+    with (source / "video.raw").open("wb") as file:
+        file.truncate(2**40)  # of holes
+    with pytest.raises(UserError, match=r"holds 1099\.5 GB, and .* are free") as refused:
+        files.impute(imputer, source, tmp_path / "out")
+    assert "\n" not in str(refused.value) and not (tmp_path / "out").exists()
+    files.predict(imputer, source, tmp_path / "found.csv")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["found.csv", "in"]
+
+
 def test_a_file_of_no_rows_comes_back(imputer, features, tmp_path):
     none = {"conversation": np.zeros(0, "U3"), "id": np.zeros(0, "U3")}
     np.savez(tmp_path / "none.npz", **{m: x[:0] for m, x in features.items()}, **none)
     counts = files.impute(imputer, tmp_path / "none.npz", tmp_path / "filled.npz")
-    assert counts == {"utterances": 0, "completed": 0, "empty": 0}
+    assert counts == {"utterances": 0, "completed": 0, "empty": 0, "long": 0}
     with np.load(tmp_path / "filled.npz") as made:
         assert all(made[f"{m}_drawn"].shape == x[:0].shape[:2] for m, x in features.items())

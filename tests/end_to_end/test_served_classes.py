@@ -83,7 +83,7 @@ def test_a_folder_of_gcnet_comes_back_filled_and_is_read_by_training(of_classes,
     assert (tmp_path / "filled/notes.txt").read_text() == "whole"
     with pytest.raises(UserError, match="holds 'text_drawn' already"):
         files.impute(imputer, tmp_path / "filled", tmp_path / "again")
-    assert counts == {"utterances": 50, "completed": 3, "empty": 1}
+    assert counts == {"utterances": 50, "completed": 3, "empty": 1, "long": 0}
     filled = tmp_path / "filled" / "features"
     for path in sorted((data / "features").rglob("*.npy")):
         kept = gaps / path.relative_to(data)

@@ -226,7 +226,7 @@ def test_npz_of_conversations_comes_back_filled(served, tmp_path):
     np.savez(tmp_path / "in.npz", **features, **about)
     counts = files.impute(imputer, tmp_path / "in.npz", tmp_path / "out.npz", seed=3)
     gaps = ~np.all(list(observed.values()), axis=0)
-    assert counts == {"utterances": len(raw), "completed": gaps.sum(), "empty": 0}
+    assert counts == {"utterances": len(raw), "completed": gaps.sum(), "empty": 0, "long": 0}
     expected = imputer.impute(raw.features, observed, seed=3, **talk)
     with np.load(tmp_path / "out.npz") as made:
         for m in features:
@@ -235,7 +235,7 @@ def test_npz_of_conversations_comes_back_filled(served, tmp_path):
     nothing = at(features | about, slice(0, 0))
     np.savez(tmp_path / "empty.npz", **nothing)
     counts = files.predict(imputer, tmp_path / "empty.npz", tmp_path / "empty.csv")
-    assert counts == {"utterances": 0, "completed": 0, "empty": 0}
+    assert counts == {"utterances": 0, "completed": 0, "empty": 0, "long": 0}
     np.savez(tmp_path / "none.npz", **features, id=raw.id)
     order = np.arange(len(raw))
     order[[0, len(raw) // 2]] = order[[len(raw) // 2, 0]]

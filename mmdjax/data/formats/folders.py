@@ -47,6 +47,34 @@ def joined(
     return Part(features, label, np.array(ids, str), frames, observed), tuple(notes)
 
 
+def bytes_inside(folder: Path) -> int:
+    """Return the size of all files in a folder, holes of sparse files included.
+
+    Raises:
+      UserError: a link in it leads out of it, or back to a folder that holds it: what it leads to
+        is not the caller's to copy, and might be the input itself.
+    """
+    root, size, waiting = os.path.realpath(folder), 0, [str(folder)]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    target = os.path.realpath(entry.path)
+                    held = os.path.realpath(os.path.dirname(entry.path))
+                    out = os.path.commonpath([root, target]) != root
+                    back = os.path.commonpath([target, held]) == target
+                    if out or back:
+                        where = "out of the folder" if out else "back to a folder that holds it"
+                        problem = f"is a link that leads {where}"
+                        raise refused(entry.path, problem, "files and folders inside it")
+                    size += os.path.getsize(target) if os.path.isfile(target) else 0
+                elif entry.is_dir():
+                    waiting.append(entry.path)
+                elif entry.is_file():
+                    size += entry.stat().st_size
+    return size
+
+
 def copy(source: Path, target: Path, within: tuple = ()) -> None:
     """Copy a file, or a folder and all in it.
 
