@@ -95,7 +95,7 @@ def read(modalities: Sequence[Modality], features, observed=None) -> Given:
         row = min(why)
         allowed = f"at least one frame of one of {names}, and no more than the model has"
         raise UserError(f"utterance {row} {why[row]}; allowed: {allowed}")
-    return given._replace(left_out=why)
+    return Given(given.features, given.said, why)
 
 
 def padded(modalities: Sequence[Modality], features: Mapping, rows: int) -> Given:
@@ -119,7 +119,7 @@ def padded(modalities: Sequence[Modality], features: Mapping, rows: int) -> Give
     for row in left_out:
         for name, x in given.features.items():
             x[row], given.said[name][row] = np.nan, -1
-    return given._replace(left_out=left_out)
+    return Given(given.features, given.said, left_out)
 
 
 def unmasked(values):
