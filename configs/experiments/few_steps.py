@@ -1,10 +1,13 @@
 """One to eight evaluations of a draw: solvers, and networks that learn to need fewer.
 
 Command: python -m mmdjax.main --config=configs/experiments/few_steps.py:smoke --workdir=runs/few
-Time: `:smoke` 9.9 minutes on one core of two that both did other work.
-Expect: `:smoke` (two seeds, short training), energy distance of draws to the true latents 0.029 ±
-0.006 of one evaluation by the energy score, 0.030 ± 0.002 of two by progressive distillation, 0.036
-± 0.003 of fast-8, 0.036 ± 0.001 of Euler-Maruyama 100, 0.254 ± 0.006 of the conditional mean.
+Time: `:smoke` 7 minutes, `:synthetic` 35, `:video` 54, each on one core of two that both worked.
+Expect: `:synthetic` (five seeds), energy distance of draws to the true latents 0.011 ± 0.001 of one
+evaluation by the energy score, 0.015 ± 0.001 of two by a learned solver, 0.021 ± 0.002 of fast-8,
+0.034 ± 0.002 of Euler-Maruyama 100, 0.172 ± 0.007 of the conditional mean; `:smoke` (two seeds,
+short training) 0.031 ± 0.006, 0.034 ± 0.004, 0.036 ± 0.003, 0.036 ± 0.001 and 0.254 ± 0.006;
+`:video` (three seeds) 0.012 ± 0.004, 0.012 ± 0.003, 0.039 ± 0.003, 0.048 ± 0.002 and 0.192 ± 0.000.
+ACC2 and MAE of none can be told from those of fast-8. `:digits` and `:real` were not run yet.
 
 `:smoke` and `:synthetic` have embedded utterances; `:digits`, `:video` and `:real` are those of
 `sota.py`, with the settings of `configs/auto.py`. docs/performance.md describes the students.
