@@ -12,6 +12,8 @@ from mmdjax.config import from_dict, to_dict
 from mmdjax.data.missing.gaps import FRAMES
 from mmdjax.errors import UserError, require
 from mmdjax.methods.method import FORMER, Method, of_name, registry
+from mmdjax.methods.recipes import FIELDS
+from mmdjax.methods.settings import Diffusion
 
 PICKED = ", epoch picked on test"  # behind the name of a system whose epoch is
 YARDSTICKS = ("linear_probe", "bayes")  # of every comparison, where they apply
@@ -123,7 +125,8 @@ def _system(
 def changed(values: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
     """Return a config's plain values with changes 'field=value' applied.
 
-    A value is a Python literal, or otherwise the text itself, as flags are read.
+    A value is a Python literal, or otherwise the text itself, as flags are read. Another recipe
+    takes the place of all that the config's own one said.
 
     Raises:
       UserError: no such field.
@@ -137,8 +140,12 @@ def changed(values: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
             place = place.get(group) if isinstance(place, dict) else None
         fits = isinstance(place, dict) and name in place
         require(fits, f"a system's change {text!r} names no field", "'field=value'")
+        former = place[name]
         try:
             place[name] = ast.literal_eval(literal)
         except (ValueError, SyntaxError):
             place[name] = literal
+        if path == "diffusion.recipe" and former and place[name]:
+            plain = dataclasses.asdict(Diffusion())
+            place |= {field: plain[field] for field in FIELDS}
     return values

@@ -6,6 +6,7 @@ modalities in part, also under gaps of every size.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 
 import jax
@@ -19,6 +20,7 @@ from mmdjax.types import Observed, hidden, known_labels
 
 STREAM = "bounds"  # random stream of the completions that bounds are calibrated with
 LEAST_SHARE = 0.02  # of frames that calibration shows of a modality
+ALIKE = 0.8  # of the utterances, whose modalities have one share
 BURST = 5  # frames
 SETS = 8192  # completed at once while publishing: bounds memory
 
@@ -78,28 +80,36 @@ def choose(
 def in_parts(split, pattern: np.ndarray, seed: int) -> Observed:
     """Return a condition under which each utterance has some frames of what a pattern (M,) shows.
 
-    Shares of frames are log-uniform, of one frame at least, of half of the utterances the same in
-    every modality. What is missing are single frames, one run, or bursts.
+    Shares of frames are log-uniform, of one frame at least, of most utterances the same in every
+    modality: of shares of one mean, these tell the least. What is missing is one run, of half of
+    them, or single frames, or bursts.
     """
-    shown, rng = hidden(pattern, split.present), np.random.default_rng((seed, stream(STREAM)))
-    rows, modalities = shown.shape
-    shares = np.exp(rng.uniform(np.log(LEAST_SHARE), 0.0, (rows, modalities)))
-    shares = np.where(rng.random((rows, 1)) < 0.5, shares[:, :1], shares)
-    kind = rng.integers(0, 3, (rows, 1))
-    frames = {}
+    shown, lengths = hidden(pattern, split.present), [v.shape[1] for v in split.valid.values()]
+    uniform = _uniforms(split.id, 3 * len(lengths) + 1 + sum(lengths), seed)
+    share, alike, kind, start, single = np.split(
+        uniform, np.cumsum([len(lengths), 1, len(lengths), len(lengths)]), axis=1
+    )
+    share = np.exp(np.log(LEAST_SHARE) * np.where(alike < ALIKE, share[:, :1], share))
+    singles, frames = np.split(single, np.cumsum(lengths)[:-1], axis=1), {}
     for i, (m, valid) in enumerate(split.valid.items()):
-        exists, place = valid.sum(1, keepdims=True), valid.cumsum(1) - 1
-        kept = np.clip(np.round(shares[:, i : i + 1] * exists), 1, exists)
-        single = rng.random(valid.shape)
+        of, exists, place = slice(i, i + 1), valid.sum(1, keepdims=True), valid.cumsum(1) - 1
+        kept = np.clip(np.round(share[:, of] * exists), 1, exists)
         # Neighbours have means of nearly the same numbers, so that the least of them stand in runs.
-        bursts = uniform_filter1d(single, BURST, axis=1)
-        start = rng.random((rows, 1)) * (kept + 1) - 0.5
-        run = (place >= start) & (place < start + exists - kept)
-        order = np.where(kind == 0, single, np.where(kind == 1, run, bursts))
+        bursts = uniform_filter1d(singles[i], BURST, axis=1)
+        first = start[:, of] * (kept + 1) - 0.5
+        run = (place >= first) & (place < first + exists - kept)
+        scattered = np.where(kind[:, :1] < 0.25, singles[i], bursts)
+        order = np.where(kind[:, :1] < 0.5, scattered, run)
         rank = np.where(valid, order, np.inf).argsort(1, kind="stable").argsort(1, kind="stable")
         frames[m] = valid & (rank < kept) & shown[:, i, None]
     known = np.stack([v.any(1) for v in frames.values()], 1)
     return Observed(known[None], {m: v[None] for m, v in frames.items()})
+
+
+def _uniforms(ids: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Return (N, count) numbers in [0, 1), those of an utterance by its name, not by its place."""
+    names = (zlib.crc32(str(name).encode()) for name in ids)
+    return np.stack([np.random.default_rng((seed, stream(STREAM), n)).random(count) for n in names])
 
 
 def _shown(split, conditions) -> tuple[np.ndarray, np.ndarray]:

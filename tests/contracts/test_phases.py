@@ -146,6 +146,18 @@ def test_every_field_of_the_diffusion_is_tried():
     assert fields <= tried
 
 
+def test_another_recipe_takes_the_place_of_the_configs_own():
+    config = configs.to_dict(configs.from_dict(VALUES | {"diffusion": {"recipe": "fast-8"}}))
+    assert config["diffusion"]["nfe"] == 8
+    diffusion = configs.from_dict(changed(config, ["diffusion.recipe=fast-1"])).diffusion
+    assert (diffusion.nfe, diffusion.sampler, diffusion.student) == (1, "ddim", "energy")
+    own = changed(config, ["diffusion.recipe=''", "diffusion.nfe=4"])
+    assert configs.from_dict(own).diffusion.sampler == "dpmpp_2m"
+    with pytest.raises(UserError, match="nfe = 10 while recipe 'fast-1' says 1"):
+        values = configs.to_dict(configs.from_dict(VALUES | {"diffusion": {"nfe": 10}}))
+        configs.from_dict(changed(values, ["diffusion.recipe=fast-1"]))
+
+
 def test_changes_read_like_flags():
     given = ["diffusion.nfe=8", "systems=('zero',)", "score.network=unet", "diffusion.guidance=2"]
     config = configs.from_dict(changed(VALUES, [*given[:3], "decoder.use=False"]))

@@ -111,7 +111,7 @@ def test_frames_missing_at_the_end_are_no_part_of_a_served_utterance(rng):
     route = VectorRoute(("a", "b"), Regression(-3, 3), mctn.Network(1, 2, 4), 3)
     said = {m: jnp.full(2, -1) for m in given}
     with jax.debug_nans(False):
-        (vectors, known), *_ = route.encode(parameters, given, said, {})
+        (vectors, known, _), *_ = route.encode(parameters, given, said, {})
     exists = ~np.isnan(x).any(-1)
     expected, _ = segments(x, exists, np.array([6, 10]), 3)
     np.testing.assert_allclose(vectors[0], expected, atol=1e-6)
