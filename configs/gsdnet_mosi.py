@@ -4,7 +4,8 @@ Command: python -m mmdjax.main --config=configs/gsdnet_mosi.py --workdir=runs/gs
     --config.data.path=CMUMOSI_features_raw_2way.pkl
 Time: one seed alone took 6.4 minutes on two cores, some programs compiled before.
 Expect: ACC2 (non-zero) over the four patterns that hold language 81.6 %, `mean` 80.8, linear probe
-77.5; over all seven 68.5 ± 0.3, 65.5 ± 0.2 and 65.8. Report in benchmarks/results/gsdnet_mosi.
+77.5; over all seven 68.5 ± 0.3, 65.5 ± 0.2 and 65.8. Report in
+benchmarks/results/gsdnet_mosi, printed before graph.law='joint' was there.
 """
 
 from configs import base

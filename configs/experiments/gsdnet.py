@@ -6,7 +6,8 @@ Expect: `:smoke` (two seeds), ACC2 over the seven patterns: GSDNet 75.1 ± 0.5 %
 classifier of complete data 76.2 ± 0.3, trained zeros 76.4 ± 0.1, GCNet 72.4 ± 0.9, the linear probe
 76.8, optimum 77.7. `:real`: GSDNet 68.3 ± 0.7, dense 68.3 ± 0.8, MCTN 68.3 ± 0.4, two stages 66.7 ±
 1.1, DiCMoR 66.4 ± 0.4, MMIN 66.3 ± 2.1, graph convolution on means 65.5 ± 1.5, linear probe 65.8,
-GCNet 63.1 ± 0.5; all of it in benchmarks/results/sota/conversations.
+GCNet 63.1 ± 0.5; all of it, printed before graph.law='joint' and the system of one evaluation were
+there, in benchmarks/results/sota/conversations.
 
 `:smoke` has embedded conversations and two seeds, `:real` a file as that of
 `configs/gsdnet_mosi.py`, in --config.data.path, and three. All systems read the same vectors of the
