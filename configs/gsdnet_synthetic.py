@@ -3,9 +3,9 @@
 Command: python -m mmdjax.main --config=configs/gsdnet_synthetic.py --workdir=runs/gsdnet_synthetic
 Time: 6.6 minutes on one core of two that both worked, from an empty cache, one seed.
 Expect: RMSE of the mean of 8 draws at missing rates 0.1, 0.3, 0.5 and 0.7: 0.517, 0.528, 0.568 and
-0.644, by one evaluation 0.587, 0.584, 0.613 and 0.682; `dense` (noise on whole matrices) 0.539, 0.568, 0.594, 0.674; `blind` 0.694, 0.735, 0.744,
-0.805; means 1.01 to 1.02. Exact optimum 0.388, 0.427, 0.461, 0.525; of any method that looks at one
-utterance at a time 0.631, 0.679, 0.689, 0.755.
+0.644, by one evaluation 0.587, 0.584, 0.613 and 0.682; `dense` (noise on whole matrices) 0.539,
+0.568, 0.594, 0.674; `blind` 0.694, 0.735, 0.744, 0.805; means 1.01 to 1.02. Exact optimum 0.388,
+0.427, 0.461, 0.525; of any method that looks at one utterance at a time 0.631, 0.679, 0.689, 0.755.
 """
 
 from configs import base
