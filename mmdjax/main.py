@@ -1,28 +1,40 @@
-"""python -m mmdjax.main --config=configs/NAME.py --workdir=DIR [--mode=MODE] [--config.x.y=v]
+"""Train, compare and use systems that draw missing modalities.
+
+  mmdjax --config=CONFIG --workdir=DIR [--mode=MODE] [--config.GROUP.FIELD=VALUE ...]
 
 Modes:
-  train     train what is not trained yet, evaluate, write the report (the default)
+  train     train what is not trained yet, evaluate, write DIR/report.html (the default)
   evaluate  evaluate a finished run again; trains nothing
-  impute    a file with gaps (--input) -> the same file with them filled (--output)
-  predict   a file (--input) -> a CSV of predictions with intervals (--output)
-  export    a finished run -> one file that runs without mmdjax (--output)
-  inspect   print what a file (--input) holds
+  impute    fill the gaps of a file (--input) into a copy of it (--output)
+  predict   write predictions with intervals for a file (--input) to a CSV file (--output)
+  export    write the model of a run to one file that runs without mmdjax (--output)
+  inspect   print what a file (--input) contains and the command that trains on it
+The last four need no --config; impute, predict and export use the model in --workdir.
 
-The last four need no --config; impute, predict and export read the model in --workdir.
+Examples:
+  mmdjax --config=quickstart --workdir=runs/quickstart
+  mmdjax --mode=inspect --input=FILE
+  mmdjax --config=auto --workdir=runs/mine --config.data.path=FILE \\
+      --config.data.modalities="('text:language','audio:acoustic')"
+  mmdjax --mode=predict --workdir=runs/mine --input=FILE --output=predictions.csv
 
-Several processes are started with the same command each, and --distributed (TPU pod, SLURM, MPI) or
---coordinator, --processes and --process. See docs/pods.md.
+{configs}
+Exit status: 0 done, 1 failed, 2 invalid input (one line says which), 130 interrupted.
+Several processes: --distributed, or --coordinator, --processes and --process (docs/pods.md).
+--helpfull lists every flag.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from mmdjax import shipped
 from mmdjax.errors import UserError, choice
 from mmdjax.runtime import stopping
 
@@ -139,16 +151,22 @@ def configured() -> tuple:
 
 
 def known_configs() -> str:
-    """Return the config files at hand, for messages."""
-    hidden = ("base", "__init__")
-    names = sorted(str(p) for p in Path("configs").rglob("*.py") if p.stem not in hidden)
-    return ", ".join(names) or "a Python file with get_config()"
+    """Return the configs at hand, for messages."""
+    return f"a Python file with get_config(), or {', '.join(shipped.names())}"
+
+
+def help_text() -> str:
+    """Return the module's docstring with the names of the shipped configs."""
+    names = ", ".join(name for name in shipped.names() if "/" not in name)
+    configs = f"CONFIG is a Python file with get_config(), or a name: {names}."
+    return __doc__.format(configs=textwrap.fill(configs, 100)).rstrip()
 
 
 def parse_flags(argv: list[str]) -> list[str]:
     """Parse as absl does; tell mistakes in one line, with the configs at hand."""
+    shipped.importable()
     try:
-        rest = flags.FLAGS(argv)
+        rest = flags.FLAGS(shipped.with_path(argv))
         if _CONFIG.value is not None:
             _CONFIG.value.to_dict()  # a file that failed to load says so only when it is read
     except OSError:
@@ -182,6 +200,9 @@ def _hook(unraisable) -> None:
 def console(run=main) -> None:
     """Call `run(argv)`; a `UserError` is one line on stderr and exit status 2."""
     sys.unraisablehook = _hook
+    if run is main and {"--help", "-help", "-h"} & set(sys.argv[1:]):
+        print(help_text())
+        sys.exit(0)
     try:
         app.run(run, flags_parser=parse_flags)
     except (UserError, OSError) as error:

@@ -21,6 +21,7 @@ LAYERS = (
     ("evaluation",),
     ("serving",),
     ("run",),
+    ("shipped",),
     ("main",),
 )
 READ = ("beside.py",)  # names of papers, as the published tables have them
