@@ -126,13 +126,26 @@ def completed(parameters: Mapping, m: str, x, given, drawn, exists, axis: int) -
     Returns:
       'features' with the values given where not drawn, 0 where nothing exists; 'drawn'; 'exists';
       'squares', the mean over channels of the variance over draws in units of the training data's.
+      Of a drawn frame that lacks some of its numbers only, the others are kept, too.
     """
     mean, scale = parameters["mean"][m], parameters["scale"][m]
     x = x * jnp.where(scale > 0, 1 / jnp.where(scale > 0, scale, 1), 0.0) + mean
-    squares = ((deviation(x, axis) * scale) ** 2).mean(-1)
-    kept = jnp.where((exists & ~drawn)[..., None], given, 0.0)
-    features = jnp.where(jnp.expand_dims(drawn[..., None], axis), x, jnp.expand_dims(kept, axis))
+    replaced = drawn[..., None] & ~_numbers_of_partial_frames(given, axis)
+    count = jnp.maximum(replaced.sum(-1), 1)
+    squares = jnp.where(replaced, (deviation(x, axis) * scale) ** 2, 0.0).sum(-1) / count
+    kept = jnp.where(exists[..., None] & ~replaced, given, 0.0)
+    features = jnp.where(jnp.expand_dims(replaced, axis), x, jnp.expand_dims(kept, axis))
     return {"features": features, "drawn": drawn, "exists": exists, "squares": squares}
+
+
+def _numbers_of_partial_frames(given, axis: int):
+    """Return given's shape: numbers of frames that hold NaN beside them. Of a modality that is zero
+    apart from that, and therefore missing, there are none."""
+    known = ~jnp.isnan(given)
+    some = (known & (given != 0)).any(-1, keepdims=True)
+    if axis == 1:  # frames of an utterance, not utterances of a conversation
+        some = some.any(1, keepdims=True)
+    return known & some & ~known.all(-1, keepdims=True)
 
 
 def by_modality(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -191,6 +191,7 @@ class Completed:
         if filled is not None:
             spread[rows] = filled.spread[m]
             features, dtype = filled.features[m], self.like.dtype
+            first = features if features.ndim == 3 else features[0]
             features = features if features.ndim == 3 else features.mean(0)
             if dtype.kind == "f":  # float16 has a largest number
                 features = np.clip(features, np.finfo(dtype).min, np.finfo(dtype).max)
@@ -204,7 +205,10 @@ class Completed:
                 count = min(len(frames), len(drawn[row]))
                 drawn[row][:count] = frames[:count]
                 whole[row] = np.zeros_like(whole[row]) if self.absent else whole[row].copy()
-                whole[row][:count][frames[:count]] = features[place, :count][frames[:count]]
+                old, one = whole[row][:count], first[place, :count]
+                # Numbers that stand beside NaN in a frame come back as float32: these stay.
+                changed = frames[:count, None] & (old.astype(np.float32) != one)
+                old[changed] = features[place, :count][changed]
         self.drawn += drawn
         self.spread += spread.tolist()
         with self.path.open("ab") as file:

@@ -76,6 +76,28 @@ def test_a_pickle_comes_back_with_its_gaps_filled_and_nothing_else_changed(
     assert {p.name for p in tmp_path.iterdir()} == {"gaps.pkl", "filled.pkl"}
 
 
+def test_numbers_of_a_frame_that_lacks_some_are_kept_bit_for_bit(imputer, features, tmp_path):
+    features = {m: x.astype(np.float64) / 3 for m, x in features.items()}  # not float32's
+    features["acoustic"][3, 2:5] = 0.1
+    features["acoustic"][3, 2:5, 0] = np.nan
+    filled = imputer.impute(features, draws=2)
+    assert filled.drawn["acoustic"][3, 2:5].all()
+    kept = features["acoustic"][3, 2:5, 1:].astype(np.float32)
+    for x in filled.features["acoustic"][:, 3, 2:5]:
+        np.testing.assert_array_equal(x[:, 1:], kept)
+        assert np.isfinite(x[:, 0]).all()
+    assert (filled.spread["acoustic"][3] > 0) and np.isfinite(filled.spread["acoustic"][3])
+    np.savez(tmp_path / "gaps.npz", **features)
+    files.impute(imputer, tmp_path / "gaps.npz", tmp_path / "filled.npz", draws=3)
+    made = np.load(tmp_path / "filled.npz")
+    for m, x in features.items():
+        here = np.isfinite(x) & (
+            np.isnan(x).any(-1, keepdims=True) | ~made[f"{m}_drawn"][..., None]
+        )
+        np.testing.assert_array_equal(made[m][here], x[here])
+        assert np.isfinite(made[m]).all()
+
+
 def test_what_is_drawn_does_not_depend_on_the_rest_of_the_file(imputer, features, tmp_path):
     np.savez(tmp_path / "all.npz", **features)
     np.savez(tmp_path / "one.npz", **{m: x[2:3] for m, x in features.items()})

@@ -43,9 +43,9 @@ def installed(wheel, tmp_path_factory):
     code, _, said = run(*pip)
     assert code == 0, said
     environment = os.environ | {"PYTHONPATH": str(target), "JAX_PLATFORMS": "cpu"}
-    return lambda *arguments: run(
-        target / "bin" / "mmdjax", *arguments, cwd=empty, env=environment
-    ) + (empty,)
+    return lambda *arguments: (
+        run(target / "bin" / "mmdjax", *arguments, cwd=empty, env=environment) + (empty,)
+    )
 
 
 def test_the_wheel_holds_configs_and_package_data_and_nothing_else_of_the_checkout(wheel):
