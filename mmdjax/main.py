@@ -27,6 +27,7 @@ Several processes: --distributed, or --coordinator, --processes and --process (d
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import textwrap
 from pathlib import Path
@@ -87,6 +88,7 @@ def serve() -> None:
         if not flag.value:
             raise UserError(f"--{flag.name} is missing; --mode={mode} needs it")
     logging.set_verbosity(logging.FATAL)  # JAX tells which accelerators it has not found
+    signal.signal(signal.SIGTERM, _terminated)
     from mmdjax.runtime.progress import Reporter, terminal
 
     if mode == "inspect":
@@ -112,6 +114,7 @@ def serve() -> None:
         return
     from mmdjax.serving import files
 
+    imputer.check_settings(draws, _SEED.value, _LEVEL.value)  # before the file is read
     with reporter.phase("utterances", 0) as phase:
         settings = {"seed": _SEED.value, "advance": phase.at}
         if mode == "impute":
@@ -122,6 +125,11 @@ def serve() -> None:
     empty += f", {counts['long']} longer than the model's, left out" if counts["long"] else ""
     done = f"{counts['utterances']} utterances, {counts['completed']} of them had gaps"
     reporter.print(f"{output}: {done}{empty}")
+
+
+def _terminated(*_) -> None:
+    """End as an exception does: temporary files are removed."""
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 def configured() -> tuple:
@@ -207,7 +215,8 @@ def console(run=main) -> None:
         app.run(run, flags_parser=parse_flags)
     except (UserError, OSError) as error:
         if isinstance(error, OSError):  # an unwritable cache, a full disk
-            error = f"{error.filename or 'a file'}: {error.strerror or error}"
+            place = _OUTPUT.value if _MODE.value in SERVING else _WORKDIR.value
+            error = f"{error.filename or place or 'a file'}: {error.strerror or error}"
         print(f"mmdjax: {error}", file=sys.stderr)
         sys.exit(2)
     except RuntimeError as error:
@@ -221,7 +230,8 @@ def console(run=main) -> None:
         print(f"mmdjax: stopped by {stopped}; the same command goes on from here", file=sys.stderr)
         sys.exit(_STOPPED.value)
     except KeyboardInterrupt:
-        print("mmdjax: interrupted; the same command goes on from here", file=sys.stderr)
+        rest = "nothing was written" if _MODE.value in SERVING else "the same command goes on"
+        print(f"mmdjax: interrupted; {rest}", file=sys.stderr)
         sys.exit(130)
 
 

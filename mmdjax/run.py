@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import itertools
+import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -161,9 +162,20 @@ def _run(config, resolved, dataset, places, may_train: bool, reporter, counter) 
     reporter.print(str(counter))
     minutes = (time.monotonic() - started) / 60
     reporter.print(f"{minutes:.1f} min; report: {folder / 'report.html'}")
+    if (folder / "model").is_dir():
+        reporter.print(next_steps(folder))
     for each in reporters:
         each.close()
     return rows
+
+
+def next_steps(folder: Path) -> str:
+    """Return the commands that use the model of a finished run."""
+    use = f"mmdjax --workdir={shlex.quote(str(folder))}"
+    return f"""model: {folder / "model"}; to use it:
+{use} --mode=predict --input=FILE --output=predictions.csv
+{use} --mode=impute --input=FILE --output=FILLED
+{use} --mode=export --output=model.mmdjax"""
 
 
 def _built(resolved, dataset, places, reporter) -> list[System]:

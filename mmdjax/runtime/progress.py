@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 import time
 from pathlib import Path
 
@@ -20,23 +21,35 @@ from rich.progress import (
 
 from mmdjax.runtime import processes
 
+COMPILING = "compiling"
 LINE_SECONDS = 20.0  # without a terminal: one line about this often
 FIRST, STEPS = 10, 20  # of a trace; the steps before are compiling and warming up
 
 
 class Phase:
-    """Progress of one phase; `advance` costs no synchronisation with the device."""
+    """Progress of one phase; `advance` costs no synchronisation with the device.
+
+    The first step compiles: until it is done the bar says so, and speed and time left are those of
+    the steps after it.
+    """
 
     def __init__(self, name: str, total: int, progress: Progress, writer: _Events):
+        """total: 0 where it is not known yet."""
         self._name, self._total, self._progress, self._writer = name, total, progress, writer
-        self._first = self._done = 0
-        self._started = self._printed = time.monotonic()
-        self._task = progress.add_task(name, total=total, note="", speed="")
-        self.note = ""
+        self._done, self._first, self._started = 0, None, 0.0
+        self._task = progress.add_task(name, total=None, note=COMPILING, speed="")
+        self._printed, self.note = time.monotonic(), ""
+        # Without a terminal nothing moves meanwhile.
+        self._silence = threading.Timer(LINE_SECONDS, self._tell_compiling)
+        self._silence.daemon = True
+        if not progress.console.is_terminal:
+            self._silence.start()
+
+    def _tell_compiling(self) -> None:
+        self._progress.console.print(f"{self._name}: {COMPILING}", markup=False)
 
     def start_at(self, done: int) -> None:
-        self._first = self._done = done
-        self._progress.update(self._task, completed=done)
+        self._done = done
 
     def advance(self) -> None:
         self.at(self._done + 1, self._total)
@@ -44,12 +57,20 @@ class Phase:
     def at(self, done: int, total: int) -> None:
         self._done, self._total = done, total
         now, console = time.monotonic(), self._progress.console
+        if self._first is None:
+            self._silence.cancel()
+            self._first, self._started, self._printed = done, now, now
+            self._progress.reset(self._task, total=total, completed=done, note=self.note)
+            return
         speed = (done - self._first) / max(now - self._started, 1e-9)
         self._progress.update(self._task, completed=done, total=total, speed=f"{speed:.1f}/s")
         if not console.is_terminal and now - self._printed > LINE_SECONDS:
             self._printed, left = now, (total - done) / max(speed, 1e-9)
             line = f"{self._name}: {done}/{total}  {speed:.1f}/s  at most {left:.0f} s left"
             console.print(f"{line}  {self.note}", markup=False)
+
+    def end(self) -> None:
+        self._silence.cancel()
 
     def epoch(self, epoch: int, train: float, valid: float) -> None:
         self.note = f"epoch {epoch}  loss {train:.4f}  valid {valid:.4f}"
@@ -98,7 +119,10 @@ class Reporter:
         hidden = not self.console.is_terminal
         with Progress(*columns, console=self.console, disable=hidden, transient=True) as progress:
             phase, started = Phase(name, total, progress, self._writer), time.monotonic()
-            yield phase
+            try:
+                yield phase
+            finally:
+                phase.end()
         seconds = time.monotonic() - started
         if seconds > 1:
             self.print(f"{name}: {seconds:.0f} s  {phase.note}")

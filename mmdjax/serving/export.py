@@ -25,7 +25,6 @@ from mmdjax.runtime.files import write_bytes
 from mmdjax.serving import bundle
 from mmdjax.serving.imputer import Imputer
 from mmdjax.serving.rows import BESIDE
-from mmdjax.tasks.conformal import LEVELS
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # What calling the program takes beside its types (`jax.export.Exported`).
@@ -48,12 +47,11 @@ def export(
     Raises:
       UserError: draws, level or a platform out of range, or the file exists.
     """
-    choice("level", level, LEVELS)
+    imputer.check_settings(draws, level=level)
     for platform in platforms:
         choice("platform", platform, PLATFORMS)
     of_model = imputer.signature
     draws = of_model["draws"] if draws is None else draws
-    require(draws >= 1, f"draws = {draws}", "1 or more")
     require(not file.exists(), f"{str(file)!r} exists", "a new file")
     modalities, beside = of_model["modalities"], ()
     if imputer.of_conversations:

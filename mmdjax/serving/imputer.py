@@ -31,6 +31,7 @@ from mmdjax.serving.answers import Imputed, Predicted
 from mmdjax.tasks.conformal import LEVELS
 from mmdjax.types import Talk
 
+MOST_DRAWS = 1024  # of an utterance; all of them are in memory at once
 # The axis of frames; an utterance of a conversation has one.
 FRAMES = {"features": 2, "drawn": 1, "exists": 1}
 
@@ -187,10 +188,22 @@ class Imputer:
         Raises:
           UserError: names modality and utterance; an unknown level.
         """
-        choice("level", level, LEVELS)
-        draws = self.signature.get("draws") if draws is None else draws
+        draws = self.signature.get("draws", 1) if draws is None else draws
         answer = self._answers(features, observed, draws, seed, level, talk, whole=False)
         return Predicted(**answer, names=self.task.names)
+
+    @staticmethod
+    def check_settings(draws: int | None, seed: int = 0, level: float = 0.9) -> None:
+        """Raise `UserError` for draws, a seed or a level that `impute` and `predict` cannot take.
+
+        Args:
+          draws: None for the model's own.
+        """
+        choice("level", level, LEVELS)
+        whole = isinstance(seed, int | np.integer) and 0 <= seed < 2**32
+        require(whole, f"seed = {seed}", f"a whole number from 0 to {2**32 - 1}")
+        fits = draws is None or (isinstance(draws, int | np.integer) and 1 <= draws <= MOST_DRAWS)
+        require(fits, f"draws = {draws}", f"a whole number from 1 to {MOST_DRAWS}")
 
     def _talk(self, size: int, conversation=None, speaker=None, position=None) -> Talk | None:
         if self.of_conversations:
@@ -211,10 +224,7 @@ class Imputer:
             "an imputer in a process that was forked from the one that made it",
             "processes that are spawned, or Imputer.load in each of them",
         )
-        integers = isinstance(draws, int | np.integer) and isinstance(seed, int | np.integer)
-        fits = integers and draws >= 1 and 0 <= seed < 2**32
-        allowed = f"whole numbers, 1 or more and 0 to {2**32 - 1}"
-        require(fits, f"draws = {draws}, seed = {seed}", allowed)
+        self.check_settings(draws, seed, level)
         given = inputs.read(self.modalities, features, observed)
         where = self._talk(len(given), **talk)
         problem = f"a model of method {self.config.method!r} completes no features"

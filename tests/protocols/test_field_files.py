@@ -230,7 +230,7 @@ def test_classes_are_shown_and_lead_to_a_classification(tmp_path):
     found = inspect(field_files.csv_table(tmp_path), Console(file=out, width=200))
     assert found["classes"] == ["happy", "neutral", "sad"]
     assert "classes: 0 happy, 1 neutral, 2 sad" in out.getvalue()
-    assert "--config.task.kind=classification" in found["source"]
+    assert "--config.task.kind=classification" in found["command"]
 
 
 def test_words_are_classes_in_every_layout_that_has_labels(tmp_path):

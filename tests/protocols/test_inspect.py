@@ -141,6 +141,21 @@ def test_suggested_flag_names_what_is_in_the_file(name, tmp_path):
                 part_rows(part, pair.rsplit(":", 1)[0])
 
 
+def test_the_printed_command_is_one_line_that_the_shell_takes_apart_as_meant(tmp_path):
+    path = tmp_path / "a folder" / "features of mine.npz"
+    path.parent.mkdir()
+    rows = {"text": np.ones((ROWS, 5, 3)), "audio's": np.ones((ROWS, 4, 2))}
+    np.savez(path, **rows, label=np.arange(ROWS) % 7 - 3.0)
+    console = Console(file=io.StringIO(), width=60)
+    inspect(path, console)
+    lines = console.file.getvalue().splitlines()
+    words = shlex.split(lines[lines.index("to train on it:") + 1])
+    assert words[:3] == ["mmdjax", "--config=auto", "--workdir=runs/features_of_mine"]
+    assert words[3] == f"--config.data.path={path}"
+    pairs = ast.literal_eval(words[4].removeprefix("--config.data.modalities="))
+    assert pairs == ("text:language", "audio's:acoustic") and len(words) == 5
+
+
 def test_suggested_names_are_the_fields(tmp_path):
     flag = describe(layout_files.mmin(tmp_path))["suggestion"]
     expected = "('A/comparE:acoustic','L/bert_large:language','V/denseface:vision')"

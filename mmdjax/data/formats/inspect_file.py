@@ -44,8 +44,8 @@ def describe(path, layout: str = "", advance: Callable[[int, int], None] | None 
       dtype, frames (min, median, max), nan_frames, nan_share, zero_rows and missing_rows, and a
       label has labelled, and min, max, and counts by value or by bin; classes: their names, where
       labels are words; columns: key -> what is suspicious -> columns; shared_ids: of each two
-      splits that share some; source: flags that name the data; suggestion: the flag that names
-      the modalities.
+      splits that share some; command: what trains a first model on the file, '' without labels;
+      suggestion: the flag that names the modalities.
 
     Raises:
       UserError: the file cannot be read.
@@ -83,7 +83,7 @@ def describe(path, layout: str = "", advance: Callable[[int, int], None] | None 
             "columns": {key: kinds for key, kinds in suspicious.items() if kinds},
             "shared_ids": _shared(contents),
             "task": _task(contents),
-            "source": _source(contents, layout),
+            "command": _command(contents, layout),
             "suggestion": suggestion(contents),
         }
 
@@ -200,20 +200,21 @@ def _shared(contents: Contents) -> list[dict]:
     ]
 
 
-def _source(contents: Contents, layout: str) -> str:
-    """Return the flags with which a run reads the file; '' where there are no labels."""
+def _command(contents: Contents, layout: str) -> str:
+    """Return the command that trains a first model on the file; '' where there are no labels."""
     labels = [part.label for part in contents.splits.values()]
     if any(label is None for label in labels):
         return ""
-    path = f"--config.data.path={shlex.quote(str(contents.path))}"
-    if contents.layout != "gcnet":
-        flags = f"--config.data.name=file {path}"
-        flags += f" --config.data.layout={shlex.quote(layout)}" if layout else ""
-        named = any(part.classes for part in contents.splits.values())
-        return flags + (" --config.task.kind=classification" if named else "")
-    label = np.concatenate([by_rows(label)[:, 0] for label in labels])
-    flags = f"--config.method=gsdnet --config.data.name=gcnet {path}"
-    return flags + (" --config.task.kind=classification" if looks_like_classes(label) else "")
+    of_talk = contents.layout == "gcnet"
+    named = any(part.classes for part in contents.splits.values())
+    if of_talk:
+        named = looks_like_classes(np.concatenate([by_rows(label)[:, 0] for label in labels]))
+    name = re.sub(r"\W+", "_", contents.path.stem).strip("_") or "mine"
+    words = [f"mmdjax --config={'gsdnet_mosi' if of_talk else 'auto'} --workdir=runs/{name}"]
+    words += [f"--config.data.path={shlex.quote(str(contents.path))}", suggestion(contents)]
+    words += [f"--config.data.layout={shlex.quote(layout)}"] if layout and not of_talk else []
+    words += ["--config.task.kind=classification"] if named else []
+    return " ".join(words)
 
 
 def suggestion(contents: Contents) -> str:

@@ -54,8 +54,15 @@ def show(description: Mapping, console: Console) -> None:
         line(f"note: {one_line(text)}")
     for text in warnings(description):
         line(f"look at: {text}")
-    source, pairs = one_line(description["source"], 4096), one_line(description["suggestion"], 2000)
-    line(f"to train on it: {source} {pairs}" if source else f"no labels to train on; {pairs}")
+    pairs = one_line(description["suggestion"], 2000)
+    if not description["command"]:
+        line(f"no labels to train on; {pairs}")
+        return
+    line("to train on it:")
+    # Not wrapped, so that it can be pasted.
+    console.print(
+        one_line(description["command"], 8192), markup=False, highlight=False, soft_wrap=True
+    )
 
 
 def _gaps(rows: Mapping) -> str:
