@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mmdjax import tasks
+from mmdjax.config import Config
 from mmdjax.config.resolve import main_system
 from mmdjax.config.sizes import sized
 from mmdjax.data import pipeline
@@ -32,7 +35,14 @@ FEWEST = 4  # conversations
 
 
 def fit(
-    config, features, labels, talk: Talk | None, workdir, validation=0.2, seed: int = 0
+    config: Config,
+    features: Mapping[str, Any],
+    labels: Any,
+    talk: Talk | None,
+    workdir: str | Path | None,
+    validation: float = 0.2,
+    seed: int = 0,
+    verbose: bool = True,
 ) -> bundle.Bundle:
     """Train `config.method` and return its model; see `Imputer.fit`.
 
@@ -44,7 +54,9 @@ def fit(
     require(0 < validation < 1, f"validation = {validation}", "above 0 and below 1")
     if processes.several() and workdir is None:
         raise UserError("workdir is missing; several processes fit in a folder they share")
-    label, task = _labels(labels, config.task)
+    require(isinstance(features, Mapping), f"features are a {type(features).__name__}", "a dict")
+    features = {name: inputs.as_array(column) for name, column in features.items()}
+    label, task = _labels(inputs.as_array(labels), config.task)
     known, size = known_labels(label).sum(), len(label)
     require(known >= SMALLEST, f"labels: {known} of {size} known", f"at least {SMALLEST}")
     batch = _batch(features, label)
@@ -61,6 +73,7 @@ def fit(
         folder = Path(workdir or stack.enter_context(tempfile.TemporaryDirectory()))
         places = stack.enter_context(opened(folder, config, dataset.content))
         reporter, target = Reporter(folder / "tensorboard"), folder / "model" / f"seed_{seed}"
+        reporter.console.quiet |= not verbose
         method = system.method(system.config, dataset, reporter)
         trained = train(method, seed, places.phase(config, seed))
         bundle.publish(method, trained.params, seed, target, dataset.content)
@@ -117,7 +130,7 @@ def _batch(features, label: np.ndarray) -> Batch:
 def _modalities(features) -> list[inputs.Modality]:
     """Return the modalities that features have."""
     modalities = []
-    for name, column in dict(features).items():
+    for name, column in features.items():
         values = [] if column is None else [np.asarray(x) for x in column if x is not None]
         require(values, f"{name}: no utterance has it", "some that have something of each")
         shape = values[0].shape

@@ -12,10 +12,10 @@ imputer.predict(features, conversation=["a", "a", "b"], speaker=["Ann", "Bob", "
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -25,25 +25,21 @@ from mmdjax import tasks
 from mmdjax.config.sizes import auto
 from mmdjax.errors import UserError, choice, require
 from mmdjax.methods.method import of_name
-from mmdjax.methods.served import Route
-from mmdjax.serving import answers, bundle, inputs, rows
+from mmdjax.serving import answers, bundle, calls, inputs, rows, shown
 from mmdjax.serving.answers import Imputed, Predicted
+from mmdjax.serving.calls import Progress, Settings
 from mmdjax.tasks.conformal import LEVELS
 from mmdjax.types import Talk
 
 MOST_DRAWS = 1024  # of an utterance; all of them are in memory at once
-# The axis of frames; an utterance of a conversation has one.
-FRAMES = {"features": 2, "drawn": 1, "exists": 1}
-
-
-@functools.cache
-def programs(route: Route) -> tuple[Callable, Callable]:
-    """Return the jitted `encode` and `answer` of a route; equal routes share them."""
-    return jax.jit(route.encode), jax.jit(route.answer, static_argnames=("draws", "level"))
 
 
 class Imputer:
     """A trained system in use; `load` or `fit` one.
+
+    It follows the conventions of scikit-learn (`get_params`, `set_params`, `fit`, `transform`,
+    `predict`), so that `sklearn.base.clone` makes an untrained copy. Features are dicts instead of
+    matrices.
 
     Attributes:
       modalities: `inputs.Modality` of each, in order.
@@ -52,7 +48,7 @@ class Imputer:
       signature: how the model was made, plain values.
     """
 
-    def __init__(self, config=None, batch: int = 64):
+    def __init__(self, config: Any = None, batch: int = 64, verbose: bool = True):
         """Make an untrained one.
 
         Args:
@@ -60,12 +56,39 @@ class Imputer:
             whose sizes follow from the data that it is fitted to.
           batch: rows times draws of a compiled call. The first call compiles; later ones, of any
             number of utterances, do not.
+          verbose: whether `fit` prints what it is doing.
         """
+        self._params = {"config": config, "batch": batch, "verbose": verbose}
         config = auto() if config is None else config
         values = config.to_dict() if hasattr(config, "to_dict") else config
         ready = isinstance(values, configs.Config)
         self.config = self._given = values if ready else configs.from_dict(values)
-        self.batch, self.parameters, self.signature = batch, None, {}
+        self.batch, self.verbose = batch, verbose
+        self.parameters, self.signature = None, {}
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the arguments of the constructor, as they were given."""
+        return dict(self._params)
+
+    def set_params(self, **params: Any) -> Imputer:
+        """Change arguments of the constructor; another `config` makes it untrained.
+
+        Raises:
+          UserError: there is no such argument.
+        """
+        for name in params:
+            choice("parameter", name, tuple(self._params))
+        if "config" in params:
+            self.__init__(**self._params | params)
+        self._params |= params
+        self.batch, self.verbose = self._params["batch"], self._params["verbose"]
+        return self
+
+    def __repr__(self) -> str:
+        return shown.text(self)
+
+    def _repr_html_(self) -> str:
+        return shown.html(self)
 
     @property
     def of_conversations(self) -> bool:
@@ -111,10 +134,11 @@ class Imputer:
     def __getstate__(self) -> dict:
         """Return what makes it again anywhere: plain values and arrays of numpy."""
         model = None if self.parameters is None else tuple(self._model())
-        return {"config": configs.to_dict(self._given), "batch": self.batch, "model": model}
+        params = self._params | {"config": configs.to_dict(self._given)}
+        return {"params": params, "model": model}
 
     def __setstate__(self, state: dict) -> None:
-        self.__init__(state["config"], state["batch"])
+        self.__init__(**state["params"])
         if state["model"] is not None:
             self._use(bundle.Bundle(*state["model"]))
 
@@ -127,11 +151,16 @@ class Imputer:
         names = tuple(m.name for m in self.modalities)
         self.route = of_name(self.config.method).server().route(self.config, names, self.task)
         self.parameters = jax.device_put(parameters)
-        self._encode, self._answer = programs(self.route)
         self._process = os.getpid()
 
     def fit(
-        self, features, labels, workdir=None, validation: float = 0.2, seed: int = 0, **talk
+        self,
+        features: Mapping[str, Any],
+        labels: Any,
+        workdir: str | Path | None = None,
+        validation: float = 0.2,
+        seed: int = 0,
+        **talk: Any,
     ) -> Imputer:
         """Train on utterances, of which any may lack modalities, frames or the label.
 
@@ -151,10 +180,23 @@ class Imputer:
         from mmdjax.serving.fit import fit
 
         where = self._talk(len(labels), **talk)
-        self._use(fit(self._given, features, labels, where, workdir, validation, seed))
+        how = validation, seed, self.verbose
+        self._use(fit(self._given, features, labels, where, workdir, *how))
         return self
 
-    def impute(self, features, observed=None, draws: int = 1, seed: int = 0, **talk) -> Imputed:
+    def transform(self, features: Mapping[str, Any], **settings: Any) -> dict[str, np.ndarray]:
+        """Return the features with what is missing drawn once; settings as of `impute`."""
+        return self.impute(features, **settings).features
+
+    def impute(
+        self,
+        features: Mapping[str, Any],
+        observed: Any = None,
+        draws: int = 1,
+        seed: int = 0,
+        progress: Progress | None = None,
+        **talk: Any,
+    ) -> Imputed:
         """Draw what is missing.
 
         Args:
@@ -162,25 +204,34 @@ class Imputer:
           draws: K completions of every utterance.
           seed: of all draws. An utterance's (or conversation's) draws depend on these and on its
             own values alone.
+          progress: called with the numbers of utterances done and of all, now and then.
           talk: conversation, speaker, position, see `rows.read_talk`; only of methods that see
             conversations.
 
         Raises:
           UserError: names modality and utterance; the method completes no features.
         """
-        answer = self._answers(features, observed, draws, seed, LEVELS[0], talk, whole=True)
+        how = Settings(draws, seed, LEVELS[0], True, progress)
+        answer = self._answers(features, observed, how, talk)
         for m, x in answer["features"].items():
             answer["features"][m] = x[:, 0] if draws == 1 else np.moveaxis(x, 1, 0)
         names = ("features", "drawn", "exists", "deviation")
         return Imputed(*(answer[name] for name in names))
 
     def predict(
-        self, features, observed=None, draws: int | None = None, seed=0, level=0.9, **talk
+        self,
+        features: Mapping[str, Any],
+        observed: Any = None,
+        draws: int | None = None,
+        seed: int = 0,
+        level: float = 0.9,
+        progress: Progress | None = None,
+        **talk: Any,
     ) -> Predicted:
         """Predict from completed utterances.
 
         Args:
-          features, observed, seed, talk: see `impute`.
+          features, observed, seed, progress, talk: see `impute`.
           draws: K that are averaged; by default what the model was calibrated with.
           level: share of labels that intervals or sets are to cover, of
             `mmdjax.tasks.conformal.LEVELS`.
@@ -189,7 +240,8 @@ class Imputer:
           UserError: names modality and utterance; an unknown level.
         """
         draws = self.signature.get("draws", 1) if draws is None else draws
-        answer = self._answers(features, observed, draws, seed, level, talk, whole=False)
+        how = Settings(draws, seed, level, False, progress)
+        answer = self._answers(features, observed, how, talk)
         return Predicted(**answer, names=self.task.names)
 
     @staticmethod
@@ -214,8 +266,8 @@ class Imputer:
             require(column is None, f"{name} is given, and {model}", "features alone")
         return None
 
-    def _answers(self, features, observed, draws, seed, level, talk, whole: bool) -> dict:
-        """Return `Route.answer` to all utterances, (N, ...); features among it if `whole`."""
+    def _answers(self, features, observed, how: Settings, talk) -> dict:
+        """Return `Route.answer` to all utterances, (N, ...)."""
         if self.parameters is None:
             raise UserError("the imputer is not trained; use Imputer.load(workdir) or fit")
         # A fork has none of the threads of the process it was made of, for which JAX would wait.
@@ -224,49 +276,14 @@ class Imputer:
             "an imputer in a process that was forked from the one that made it",
             "processes that are spawned, or Imputer.load in each of them",
         )
-        self.check_settings(draws, seed, level)
+        self.check_settings(how.draws, how.seed, how.level)
         given = inputs.read(self.modalities, features, observed)
         where = self._talk(len(given), **talk)
         problem = f"a model of method {self.config.method!r} completes no features"
-        require(self.route.features or not whole, problem, "predict")
-        if given.left_out:
-            return self._of_the_others(given, where, draws, seed, level, whole)
-        return self._of_all(given, where, draws, seed, level, whole)
-
-    def _of_the_others(self, given: inputs.Given, where, *settings) -> dict:
+        require(self.route.features or not how.whole, problem, "predict")
+        if not given.left_out:
+            return calls.answered(self, given, where, how)
         kept = answers.kept(given)
         where = where and Talk(*(column[kept] for column in where))
-        found = self._of_all(given.at(kept), where, *settings)
+        found = calls.answered(self, given.at(kept), where, how)
         return answers.spread_out(found, kept, len(given))
-
-    def _of_all(self, given: inputs.Given, where, draws, seed, level, whole: bool) -> dict:
-        encode = functools.partial(self._encode, self.parameters)
-
-        def answer(encoded, completed):
-            seeded = self.parameters, encoded, np.uint32(seed), completed
-            return self._answer(*seeded, draws=draws, level=level)
-
-        parts, places, size = [], [], max(1, self.batch // draws)
-        for columns, members in rows.groups(given, where, self.lengths):
-            x, exists = columns[0], members >= 0
-            encoded = rows.in_calls(encode, columns, np.arange(len(members)), size)
-            self._check_gaps(x, encoded.lengths)
-            for chosen, arrays in rows.alike(self.route, encoded, x, self.lengths, whole):
-                parts.append(rows.in_calls(answer, arrays, chosen, size, exists))
-                places.append(members[chosen][exists[chosen]])
-        order = np.argsort(np.concatenate(places))
-        joined = jax.tree.map(lambda *a: np.concatenate(a)[order], *parts)
-        for name in joined.keys() & FRAMES.keys() if where is not None else ():
-            joined[name] = {m: np.expand_dims(a, FRAMES[name]) for m, a in joined[name].items()}
-        return joined
-
-    def _check_gaps(self, features, lengths) -> None:
-        """Raise `UserError` where frames are missing that this model has not learned to draw."""
-        if self.signature["frame_gaps"]:
-            return
-        allowed = "all frames or none, or a model trained with config.diffusion.frame_gaps above 0"
-        for m, end in lengths.items():
-            x = features[m]
-            gaps = (np.isnan(x).any(-1) & (np.arange(x.shape[1]) < end[:, None])).any(1)
-            problem = f"{m}: utterance {np.argmax(gaps)} lacks some of its frames; this model was"
-            require(not gaps.any(), f"{problem} trained for whole modalities", allowed)

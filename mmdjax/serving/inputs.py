@@ -54,10 +54,10 @@ def read(modalities: Sequence[Modality], features, observed=None) -> Given:
     Args:
       features: modality (its name, or its key in files) -> (N, T, C_m) with T up to T_m, (N, C_m)
         for T_m = 1, or N arrays (T_i, C_m), None for one that is missing; None, or no entry, for a
-        modality that all lack. A frame that holds NaN, or of masked arrays a masked number, counts
-        as missing, and so does an utterance
-        that is zero throughout; -inf, a known defect of openSMILE's files, counts as its column's
-        training mean. A `Given` is returned as it is.
+        modality that all lack. Arrays are numpy's, or what pandas, xarray, torch or JAX hold. A
+        frame that holds NaN, or of masked arrays a masked number, counts as missing, and so does an
+        utterance that is zero throughout; -inf, a known defect of openSMILE's files, counts as its
+        column's training mean. A `Given` is returned as it is.
       observed: modality -> (N,) or (N, T) bool, or (N, M) for all; what it denies is not read.
 
     Of an array the frames up to the last that is not zero exist, and as many as in any other array
@@ -71,6 +71,7 @@ def read(modalities: Sequence[Modality], features, observed=None) -> Given:
     if isinstance(features, Given):
         return features
     features, names = _by_name(modalities, features), _names(modalities)
+    features = {m: as_array(x) for m, x in features.items()}
     sizes = {m: len(x) for m, x in features.items() if x is not None}
     require(sizes, "no modality is given", f"one or more of {names}")
     first, rows = next(iter(sizes.items()))
@@ -104,14 +105,14 @@ def padded(modalities: Sequence[Modality], features: Mapping, rows: int) -> Give
     for name, _, frames, channels, _ in modalities:
         x = given.features[name] = np.full((rows, frames, channels), np.nan, np.float32)
         lengths = given.said[name] = np.full(rows, -1, np.int32)
-        values, most = unmasked(features.get(name)), f"at most {frames}, {channels}"
+        values, most = unmasked(as_array(features.get(name))), f"at most {frames}, {channels}"
         if isinstance(values, np.ndarray) and values.dtype != object:
             _write(x, values, f"{name}: an array of", f"numbers ({rows}, {most})")
             continue
         for row, value in enumerate(() if values is None else values):
             if value is not None:
                 where, allowed = f"{name}: utterance {row} has", f"numbers ({most}), or None"
-                value = np.asarray(unmasked(value))
+                value = np.asarray(unmasked(as_array(value)))
                 if value.ndim == 2 and value.shape[0] > frames and value.shape[1] == channels:
                     left_out[row] = f"has {value.shape[0]} frames of {name}, of at most {frames}"
                     continue
@@ -120,6 +121,23 @@ def padded(modalities: Sequence[Modality], features: Mapping, rows: int) -> Give
         for name, x in given.features.items():
             x[row], given.said[name][row] = np.nan, -1
     return Given(given.features, given.said, left_out)
+
+
+def as_array(values):
+    """Return what pandas, xarray, torch or JAX hold as an array of numpy; others as they are."""
+    if values is None or isinstance(values, np.ndarray | list | tuple):
+        return values
+    if type(values).__module__.partition(".")[0] == "pandas":
+        try:
+            return values.to_numpy(dtype=float, na_value=np.nan)
+        except (TypeError, ValueError):  # not numbers: a series of arrays, or of words
+            if values.ndim > 1:
+                return values.to_numpy()
+            absent = values.isna()
+            return [None if no else x for x, no in zip(values, absent, strict=True)]
+    if hasattr(values, "detach"):  # torch's, which may require a gradient or be elsewhere
+        values = values.detach().cpu()
+    return np.asarray(values) if hasattr(values, "__array__") else values
 
 
 def unmasked(values):
@@ -166,14 +184,14 @@ def _names(modalities) -> str:
 def _masks(modalities: Sequence[Modality], observed, rows: int) -> dict[str, np.ndarray]:
     """Return modality -> (N, T_m) bool, frames that are said to be observed, of some modalities."""
     if not isinstance(observed, Mapping):
-        table, shape = np.asarray(observed), (rows, len(modalities))
+        table, shape = np.asarray(as_array(observed)), (rows, len(modalities))
         problem = f"observed has shape {table.shape} and dtype {table.dtype}"
         fits = table.shape == shape and table.dtype == bool
         require(fits, problem, f"a dict by modality, or {shape} bool")
         observed = {m.name: table[:, i] for i, m in enumerate(modalities)}
     masks, most = _by_name(modalities, observed), {m.name: m.frames for m in modalities}
     for name, column in masks.items():
-        mask, frames = np.asarray(column), most[name]
+        mask, frames = np.asarray(as_array(column)), most[name]
         fits = mask.dtype == bool and mask.shape[:1] == (rows,) and mask.ndim <= 2
         problem = f"observed, {name}: shape {mask.shape} and dtype {mask.dtype}"
         require(fits, problem, f"({rows},) or ({rows}, at most {frames}) bool")

@@ -27,6 +27,7 @@ from mmdjax.methods.method import of_name
 from mmdjax.runtime.progress import Reporter
 from mmdjax.serving import bundle
 from mmdjax.serving.bundle import publish
+from mmdjax.serving.calls import programs
 from mmdjax.serving.export import export
 from mmdjax.tasks import SENTIMENT
 from mmdjax.types import Observed
@@ -237,12 +238,13 @@ def test_complete_utterances_are_predicted_as_in_an_evaluation(served):
 def test_later_calls_of_any_size_compile_nothing(served):
     *_, imputer, features, observed, _ = served
     imputer.predict(features, observed)
-    before = imputer._answer._cache_size(), imputer._encode._cache_size()
+    compiled = programs(imputer.route)
+    before = [program._cache_size() for program in compiled]
     for rows in (1, 2, 7, 12):
         some = [{m: a[:rows] for m, a in tree.items()} for tree in (features, observed)]
         imputer.predict(*some)
     imputer.predict({"vision": features["vision"]})
-    assert (imputer._answer._cache_size(), imputer._encode._cache_size()) == before
+    assert [program._cache_size() for program in compiled] == before
 
 
 def test_a_model_of_whole_modalities_refuses_gaps_inside_them(tmp_path):

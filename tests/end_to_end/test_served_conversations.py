@@ -14,6 +14,7 @@ from mmdjax.methods.method import of_name
 from mmdjax.runtime.progress import Reporter
 from mmdjax.serving import files, loader
 from mmdjax.serving.bundle import publish
+from mmdjax.serving.calls import programs
 from mmdjax.serving.export import export
 from mmdjax.types import Observed
 from tests.conftest import TINY_CONVERSATIONS
@@ -157,11 +158,11 @@ def test_what_is_not_drawn_is_predicted_as_in_the_evaluation(name, served, tmp_p
 def test_later_calls_of_any_number_of_conversations_compile_nothing(served):
     _, imputer, raw, talk, _ = served
     imputer.predict(raw.features, **talk)
-    programs = imputer._answer._cache_size()
+    compiled = programs(imputer.route)[1]._cache_size()
     for one in np.unique(raw.talk.conversation)[:3]:
         rows = raw.talk.conversation == one
         imputer.predict(at(raw.features, rows), **at(talk, rows))
-    assert imputer._answer._cache_size() == programs
+    assert programs(imputer.route)[1]._cache_size() == compiled
 
 
 @pytest.mark.parametrize(
