@@ -36,7 +36,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from mmdjax import shipped
-from mmdjax.errors import UserError, choice
+from mmdjax.errors import UserError, choice, require
 from mmdjax.runtime import stopping
 
 TRAINING = ("train", "evaluate")
@@ -60,6 +60,9 @@ _LAYOUT = flags.DEFINE_string(
     "layout", "", "Layout of --input, in place of detecting it (inspect)."
 )
 _DRAWS = flags.DEFINE_integer("draws", 0, "Draws of each gap; 0: 1 to impute, else the model's.")
+_MODALITIES = flags.DEFINE_list(
+    "modalities", [], "KEY:NAME of each modality that the file calls KEY (impute, predict)."
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Random seed of the draws.")
 _LEVEL = flags.DEFINE_float("level", 0.9, "Share of labels that intervals are to cover.")
 _MODEL = flags.DEFINE_integer("model", -1, "Seed of the run whose model serves; -1: the first.")
@@ -116,7 +119,7 @@ def serve() -> None:
 
     imputer.check_settings(draws, _SEED.value, _LEVEL.value)  # before the file is read
     with reporter.phase("utterances", 0) as phase:
-        settings = {"seed": _SEED.value, "advance": phase.at}
+        settings = {"seed": _SEED.value, "advance": phase.at, "renamed": renamed()}
         if mode == "impute":
             counts = files.impute(imputer, source, output, draws or 1, **settings)
         else:
@@ -125,6 +128,14 @@ def serve() -> None:
     empty += f", {counts['long']} longer than the model's, left out" if counts["long"] else ""
     done = f"{counts['utterances']} utterances, {counts['completed']} of them had gaps"
     reporter.print(f"{output}: {done}{empty}")
+
+
+def renamed() -> dict[str, str]:
+    """Return modality -> its key in the file, as --modalities says."""
+    for pair in _MODALITIES.value:
+        problem = f"--modalities: {pair!r}"
+        require(":" in pair, problem, "KEY:NAME,..., such as words:language,audio:acoustic")
+    return {pair.rpartition(":")[2]: pair.rpartition(":")[0] for pair in _MODALITIES.value}
 
 
 def _terminated(*_) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,13 +76,23 @@ class Split:
       columns: modality -> its rows in the file; of absent ones NaN.
     """
 
-    def __init__(self, imputer: Imputer, contents: Contents, name: str):
-        """Raise `UserError` for a file without any modality, other channels, or more frames."""
+    def __init__(self, imputer: Imputer, contents: Contents, name: str, renamed: Mapping[str, str]):
+        """Raise `UserError` for a file without any modality, other channels, or more frames.
+
+        Args:
+          renamed: modality -> its key in this file, of those that have another than in training.
+        """
         self.imputer, self.name, self.part = imputer, name, contents.splits[name]
         self.where = f"{lazy.one_line(contents.path, 4096)}: split {lazy.one_line(name, 64)!r}"
         self.keys, self.absent, self.columns = {}, {}, {}
         for m in imputer.modalities:
-            for key in (m.name, m.key):
+            if m.name in renamed:
+                self.keys[m.name] = key = renamed[m.name]
+                try:
+                    self.columns[m.name] = part_rows(self.part, key)
+                except UserError as error:
+                    raise UserError(f"{self.where}: {error}") from None
+            for key in (m.name, m.key) if m.name not in renamed else ():
                 with contextlib.suppress(UserError):
                     self.columns[m.name], self.keys[m.name] = part_rows(self.part, key), key
             if m.name not in self.keys:

@@ -9,31 +9,36 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from mmdjax.data.formats import folders
 from mmdjax.data.formats.contents import Contents, open_contents, write_copy
-from mmdjax.errors import UserError, require
+from mmdjax.errors import UserError, choice, require
 from mmdjax.runtime.files import csv_cell
 from mmdjax.serving.blocks import Block, Completed, Split
 from mmdjax.serving.imputer import Imputer
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
 Advance = Callable[[int, int], None]  # rows done, rows of all
 
 
 @contextlib.contextmanager
 def _opened(
-    imputer: Imputer, source, output: Path, copied: bool
+    imputer: Imputer, source, output: Path, copied: bool, renamed: Mapping[str, str]
 ) -> Iterator[tuple[Contents, list[Split], Path]]:
     """Open a file, with a temporary folder where the output will be: renaming it is then atomic.
 
     Args:
       copied: what a folder holds is to be copied, which needs room.
+      renamed: see `impute`.
     """
     _check_new(output)
+    for name in renamed:
+        choice("modality", name, [m.name for m in imputer.modalities])
     size = folders.bytes_inside(Path(source)) if os.path.isdir(source) else 0
     with open_contents(source) as contents:
         try:
@@ -46,7 +51,7 @@ def _opened(
             free = shutil.disk_usage(folder).free
             problem = f"{str(source)!r} holds {size / 1e9:.1f} GB, and {free / 1e9:.1f} are free"
             require(size <= free or not copied, problem, "more room where the output is to be")
-            splits = [Split(imputer, contents, name) for name in contents.splits]
+            splits = [Split(imputer, contents, name, renamed) for name in contents.splits]
             yield contents, splits, Path(folder)
 
 
@@ -65,7 +70,13 @@ def _blocks(splits: list[Split], counts: dict, advance: Advance | None) -> Itera
 
 
 def impute(
-    imputer: Imputer, source, output, draws: int = 1, seed: int = 0, advance: Advance | None = None
+    imputer: Imputer,
+    source,
+    output,
+    draws: int = 1,
+    seed: int = 0,
+    advance: Advance | None = None,
+    renamed: Mapping[str, str] = NOTHING,
 ) -> dict[str, int]:
     """Write the same file with its gaps filled, and beside each modality KEY
     'KEY_drawn', (N, T) bool or sequences of it: True where a frame was drawn. Of K > 1 draws the
@@ -74,6 +85,9 @@ def impute(
     A modality that the file does not hold is drawn for every utterance, and stands beside the
     others. Observed values are copied bit for bit. Utterances of which nothing is observed, and
     modalities that the model does not know, are left as they are.
+
+    Args:
+      renamed: modality -> its key in this file, of those that have another than in training.
 
     Returns:
       Numbers of 'utterances', of 'completed' ones, and of those that are left as they are: 'empty'
@@ -84,7 +98,7 @@ def impute(
         exists or cannot be written.
     """
     counts, columns, replaced, added = {}, {}, {}, {}
-    with _opened(imputer, source, Path(output), True) as (contents, splits, folder):
+    with _opened(imputer, source, Path(output), True, renamed) as (contents, splits, folder):
         for split in splits:
             for m, rows in split.columns.items():
                 path = folder / f"{len(columns)}"
@@ -107,17 +121,24 @@ def impute(
 
 
 def predict(
-    imputer: Imputer, source, output, draws=None, seed=0, level=0.9, advance: Advance | None = None
+    imputer: Imputer,
+    source,
+    output,
+    draws: int | None = None,
+    seed: int = 0,
+    level: float = 0.9,
+    advance: Advance | None = None,
+    renamed: Mapping[str, str] = NOTHING,
 ) -> dict[str, int]:
     """Write a CSV with a line an utterance: split, id, the columns of the model's task, such as the
     prediction and the ends of its interval (`Task.columns`), and what was observed; the columns are
     empty where nothing was.
 
-    Returns, raises: as `impute`.
+    Args, returns, raises: as `impute`.
     """
     output, columns, counts = Path(output), imputer.task.columns(), {}
     settings = {"draws": draws, "seed": seed, "level": level}
-    with _opened(imputer, source, output, False) as (_, splits, folder):
+    with _opened(imputer, source, output, False, renamed) as (_, splits, folder):
         temporary = folder / "predictions.csv"
         with temporary.open("w", newline="", encoding="utf-8", errors="replace") as file:
             table = csv.writer(file)

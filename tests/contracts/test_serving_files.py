@@ -76,6 +76,22 @@ def test_a_pickle_comes_back_with_its_gaps_filled_and_nothing_else_changed(
     assert {p.name for p in tmp_path.iterdir()} == {"gaps.pkl", "filled.pkl"}
 
 
+def test_keys_that_a_file_calls_otherwise_are_named(imputer, features, tmp_path):
+    np.savez(tmp_path / "gaps.npz", **features)
+    other = {{"vision": "camera"}.get(m, m): x for m, x in features.items()}
+    np.savez(tmp_path / "renamed.npz", **other)
+    files.impute(imputer, tmp_path / "gaps.npz", tmp_path / "a.npz")
+    names = {"vision": "camera"}
+    files.impute(imputer, tmp_path / "renamed.npz", tmp_path / "b.npz", renamed=names)
+    made, again = np.load(tmp_path / "a.npz"), np.load(tmp_path / "b.npz")
+    np.testing.assert_array_equal(again["camera"], made["vision"])
+    np.testing.assert_array_equal(again["camera_drawn"], made["vision_drawn"])
+    assert set(again) == {name.replace("vision", "camera") for name in made}
+    for names, told in (({"smell": "nose"}, "'smell'"), ({"vision": "lens"}, "'lens'.*camera")):
+        with pytest.raises(UserError, match=told):
+            files.predict(imputer, tmp_path / "renamed.npz", tmp_path / "c.csv", renamed=names)
+
+
 def test_numbers_of_a_frame_that_lacks_some_are_kept_bit_for_bit(imputer, features, tmp_path):
     features = {m: x.astype(np.float64) / 3 for m, x in features.items()}  # not float32's
     features["acoustic"][3, 2:5] = 0.1

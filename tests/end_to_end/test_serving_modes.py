@@ -42,6 +42,7 @@ def model(tiny_trained, tmp_path_factory):
         ("--draws=100000", "draws = 100000; allowed: a whole number from 1 to 1024"),
         ("--level=2", "level"),
         ("--seed=-1", "seed = -1"),
+        ("--modalities=words", "--modalities: 'words'; allowed: KEY:NAME"),
     ],
 )
 @pytest.mark.parametrize("mode", ["impute", "predict"])
