@@ -22,6 +22,9 @@ STREAM = "bounds"  # random stream of the completions that bounds are calibrated
 LEAST_SHARE = 0.02  # of frames that calibration shows of a modality
 ALIKE = 0.8  # of the utterances, whose modalities have one share
 BURST = 5  # frames
+# Utterances are shown in part several times, until there are so many rows of a pattern: of few, rows
+# with very different shares would have to make up one interval.
+ROWS_IN_PART, MOST_TIMES = 2048, 4
 SETS = 8192  # completed at once while publishing: bounds memory
 
 
@@ -47,7 +50,9 @@ def choose(
     groups = [masks[~whole][i : i + size] for i in starts] + [masks[whole]]
     conditions = [Observed(group) for group in groups if len(group)]
     if in_part and not is_stored(split) and max(v.shape[1] for v in split.valid.values()) > 1:
-        conditions += [in_parts(split, pattern, seed) for pattern in method.dataset.patterns]
+        times = min(MOST_TIMES, -(-ROWS_IN_PART // len(split.label)))
+        for pattern in method.dataset.patterns:
+            conditions += [in_parts(split, pattern, (seed, time)) for time in range(times)]
     predictions: dict[str, list] = {name: [] for name in candidates}
     for observed in conditions:
         # With nothing missing every draw is the utterance itself.
@@ -77,7 +82,7 @@ def choose(
     return best, task.calibrate(joined[best], every, code, patterns, mean)
 
 
-def in_parts(split, pattern: np.ndarray, seed: int) -> Observed:
+def in_parts(split, pattern: np.ndarray, seed: tuple[int, int]) -> Observed:
     """Return a condition under which each utterance has some frames of what a pattern (M,) shows.
 
     Shares of frames are log-uniform, of one frame at least, of most utterances the same in every
@@ -106,10 +111,11 @@ def in_parts(split, pattern: np.ndarray, seed: int) -> Observed:
     return Observed(known[None], {m: v[None] for m, v in frames.items()})
 
 
-def _uniforms(ids: np.ndarray, count: int, seed: int) -> np.ndarray:
+def _uniforms(ids: np.ndarray, count: int, seed: tuple[int, int]) -> np.ndarray:
     """Return (N, count) numbers in [0, 1), those of an utterance by its name, not by its place."""
     names = (zlib.crc32(str(name).encode()) for name in ids)
-    return np.stack([np.random.default_rng((seed, stream(STREAM), n)).random(count) for n in names])
+    seeds = ((*seed, stream(STREAM), n) for n in names)
+    return np.stack([np.random.default_rng(each).random(count) for each in seeds])
 
 
 def _shown(split, conditions) -> tuple[np.ndarray, np.ndarray]:

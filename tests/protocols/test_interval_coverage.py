@@ -6,6 +6,7 @@ import pytest
 
 from mmdjax import config as configs
 from mmdjax.data import pipeline
+from mmdjax.data.dataset import Dataset
 from mmdjax.data.missing.gaps import FRAMES, observed_frames
 from mmdjax.methods.calibration import in_parts
 from mmdjax.methods.two_stage import TwoStage
@@ -24,8 +25,9 @@ PHASES = ("classifier_training", "score_training", "stage2_training")
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    """A model of embedded data with gaps inside modalities, and utterances it has not seen."""
+def models(tmp_path_factory):
+    """A model of embedded data with gaps inside modalities, the same one calibrated on 128 of its
+    1,024 validation utterances, and utterances it has not seen."""
     with jax.debug_nans(False):
         folder = tmp_path_factory.mktemp("coverage")
         values = TINY | dict.fromkeys(PHASES, QUICK) | {"rounds": 1, "optimise": False}
@@ -36,17 +38,32 @@ def published(tmp_path_factory):
         method = TwoStage(config, pipeline.dataset(config.data, config.task), Reporter())
         trained = train(method, 0, Places(folder, "data").phase(config, 0))
         publish(method, trained.params, 0, folder / "model", "data")
-        return Imputer.load(folder / "model"), method.dataset.splits["test"]
+        few = method.dataset.splits | {"valid": method.dataset.splits["valid"].at(np.arange(128))}
+        small = TwoStage(config, Dataset(few, method.task, "few"), Reporter())
+        publish(small, trained.params, 0, folder / "few", "data")
+        models = Imputer.load(folder / "model"), Imputer.load(folder / "few")
+        return *models, method.dataset.splits["test"]
 
 
-def covered(published, shown, draws):
-    """Share of labels inside their intervals; shown: modality -> (N, T_m) bool."""
+@pytest.fixture(scope="module")
+def published(models):
+    return models[0], models[2]
+
+
+def intervals(published, shown, draws):
+    """Ends of the intervals, and the labels; shown: modality -> (N, T_m) bool."""
     model, batch = published
     features = {m: np.where(shown[m][..., None], x, np.nan) for m, x in batch.features.items()}
     padded = {m: np.where(batch.valid[m][..., None], x, 0.0) for m, x in features.items()}
     with jax.debug_nans(False):  # one draw has no spread
         answer = model.predict(padded, draws=draws, level=LEVEL)
-    return ((answer.low <= batch.label) & (batch.label <= answer.high)).mean()
+    return answer.low, answer.high, batch.label
+
+
+def covered(published, shown, draws):
+    """Share of labels inside their intervals."""
+    low, high, label = intervals(published, shown, draws)
+    return ((low <= label) & (label <= high)).mean()
 
 
 @pytest.mark.parametrize("draws", [1, 8])
@@ -66,6 +83,16 @@ def test_intervals_cover_their_share_where_language_alone_is_known_by_one_frame(
     assert covered(published, shown, draws) >= 0.87
 
 
+def test_few_validation_utterances_make_no_wide_intervals_where_little_is_missing(models):
+    many, few, batch = models
+    shown = {m: v.copy() for m, v in batch.valid.items()}
+    shown["vision"][:, ::2] = False
+    ends = [intervals((model, batch), shown, 8) for model in (many, few)]
+    widths = [(high - low).mean() for low, high, _ in ends]
+    assert widths[1] < 1.3 * widths[0]
+    assert covered((few, batch), shown, 8) >= 0.87
+
+
 @pytest.mark.parametrize("draws", [1, 2, 8, 16])
 @pytest.mark.parametrize("hidden", [(), ("language",), ("acoustic", "vision")])
 def test_intervals_cover_their_share_for_whole_modalities(published, hidden, draws):
@@ -76,7 +103,7 @@ def test_intervals_cover_their_share_for_whole_modalities(published, hidden, dra
 
 def test_calibration_shows_frames_of_every_share_and_nothing_that_a_pattern_hides(published):
     batch = published[1]
-    observed = in_parts(batch, np.array([True, False, True]), 0)
+    observed = in_parts(batch, np.array([True, False, True]), (0, 0))
     assert not observed.modalities[0, :, 1].any() and observed.modalities[0, :, [0, 2]].all()
     shares = {m: observed.frames[m][0].sum(1) / v.sum(1) for m, v in batch.valid.items()}
     assert shares["language"].min() <= 0.125 and shares["language"].max() == 1
