@@ -22,8 +22,8 @@ STREAM = "bounds"  # random stream of the completions that bounds are calibrated
 LEAST_SHARE = 0.02  # of frames that calibration shows of a modality
 ALIKE = 0.8  # of the utterances, whose modalities have one share
 BURST = 5  # frames
-# Utterances are shown in part several times, until there are so many rows of a pattern: of few, rows
-# with very different shares would have to make up one interval.
+# Utterances are shown in part several times, until there are so many rows of a pattern: where there
+# are few, rows with very different shares would have to make up one interval.
 ROWS_IN_PART, MOST_TIMES = 2048, 4
 SETS = 8192  # completed at once while publishing: bounds memory
 

@@ -22,7 +22,7 @@ from mmdjax.runtime import processes
 from mmdjax.runtime.files import load_arrays, save_arrays, write_json
 from mmdjax.serving.inputs import Modality
 
-FORMAT = 4
+FORMAT = 5
 NAMES = ("signature.json", "arrays.npz")
 AGAIN = "copy the model again, or run --mode=evaluate on its workdir"
 

@@ -69,7 +69,7 @@ def test_a_model_of_another_format_is_refused_in_one_line(folder, tmp_path):
     bundle.save(tmp_path, model)
     signature = tmp_path / "signature.json"
     signature.write_text(json.dumps(json.loads(signature.read_text()) | {"format": 1}))
-    with pytest.raises(UserError, match="has format 1, of another version; allowed: 4") as error:
+    with pytest.raises(UserError, match="has format 1, of another version; allowed: 5") as error:
         mmdjax.Imputer.load(tmp_path)
     assert "\n" not in str(error.value)
 

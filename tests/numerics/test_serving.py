@@ -59,3 +59,23 @@ def test_decoding_what_was_encoded_gives_latents_again(rng):
     encoded = np.asarray(net.apply(params, back, valid[400:])[0])
     raw = np.asarray(net.apply(params, x[400:], valid[400:])[0])
     assert np.corrcoef(encoded.ravel(), raw.ravel())[0, 1] > 0.98
+
+
+def test_draws_of_features_have_the_spread_of_the_truth(rng):
+    """Of five channels the encoder keeps one; the others are noise that correlates in a frame."""
+    net, mix = ModalityEncoder(6, 1), rng.standard_normal((5, 5))
+    factors = 2 * rng.standard_normal((900, 8, 1)) @ rng.standard_normal((1, 5))
+    x = (factors + rng.standard_normal(factors.shape) @ mix).astype(np.float32)
+    valid = np.ones((900, 8), bool)
+    z = np.asarray(net.apply(net.init(jax.random.key(0), x, valid), x, valid)[0])
+    z = (z - z.mean((0, 1))) / z.std((0, 1))
+    found = feature_decoder.fit(
+        z[:600], x[:600], valid[:600], z[600:], x[600:], valid[600:], z[600:]
+    )
+    keys = jax.random.split(jax.random.key(1), 300)
+    made = np.asarray(feature_decoder.decode(found.weights, jnp.asarray(z[600:]), 8))
+    drawn = made + jax.vmap(lambda key: feature_decoder.residual(key, found.noise, 8))(keys)
+    truth, flat, plain = (np.cov(a.reshape(-1, 5).T) for a in (x[600:], drawn, made))
+    scale = np.sqrt(np.outer(np.diag(truth), np.diag(truth)))
+    assert np.abs((flat - truth) / scale).max() < 0.1
+    assert np.abs((plain - truth) / scale).max() > 0.3  # what latents alone say

@@ -1,15 +1,17 @@
-"""From latents back to features: the linear regression of features on latents.
+"""From latents back to features: the linear regression of features on latents, and its residuals.
 
 The encoders are linear, so this is their best linear inverse: encoding what it returns gives the
-latents again, up to the ridge. What the encoders do not keep comes back as its mean given the
-latents: of a drawn frame the part that latents say, without the noise around it. The ridge is
-chosen by what comes back of draws, not of true latents: a small one enlarges their errors.
+latents again, up to the ridge. What the encoders do not keep is noise around it, Gaussian with the
+covariance of the validation split's residuals and independent between frames; it is part of a draw
+where it brings draws nearer to the truth in distribution. The ridge is chosen by what comes back of
+draws, not of true latents: a small one enlarges their errors.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -27,10 +29,12 @@ class FeatureDecoder(NamedTuple):
     utterances are equally long, (T D + 1, T_m, C_m) of whole ones.
 
     Attributes:
+      noise: (C_m, C_m) factor L of the residuals' covariance L L^T in a frame; 0 for none.
       explained: share of the validation split's variance that true latents give back.
     """
 
     weights: np.ndarray
+    noise: np.ndarray
     explained: float
 
 
@@ -54,6 +58,11 @@ def decode(weights, z, frames: int):
     return xp.tensordot(flat, weights[:-1], 1) + weights[-1]
 
 
+def residual(key, noise, frames: int):
+    """(frames, C_m) what latents do not say of the features of one draw."""
+    return jax.random.normal(key, (frames, len(noise))) @ noise.T
+
+
 def fit(z, x, valid, z_valid, x_valid, valid_valid, drawn) -> FeatureDecoder:
     """The regression of the training split that makes, of the validation split's draws, features
     nearest in distribution to the true ones (energy distance).
@@ -75,6 +84,7 @@ def fit(z, x, valid, z_valid, x_valid, valid_valid, drawn) -> FeatureDecoder:
         return np.where(valid_valid[some, :, None], x, 0.0).reshape(len(x), -1)
 
     truth, best, nearest = flat(x_valid[some]), None, np.inf
+    normal = np.random.default_rng(0).standard_normal((len(truth), *x.shape[1:]))
     for inputs, rows in forms:
         outputs = x[valid] if rows == "frames" else x.reshape(len(x), -1)
         square, cross = inputs.T @ inputs, inputs.T @ outputs
@@ -85,12 +95,22 @@ def fit(z, x, valid, z_valid, x_valid, valid_valid, drawn) -> FeatureDecoder:
             weights = np.linalg.solve(square + penalty, cross).astype(np.float32)
             if rows == "utterances":
                 weights = weights.reshape(-1, frames, channels)
-            distance = energy_distance(flat(decode(weights, drawn[some], frames)), truth)
-            if distance < nearest:
-                left = decode(weights, z_valid, frames)[valid_valid] - target
-                nearest = distance
-                best = FeatureDecoder(weights, 1 - float((left**2).mean()) / spread)
+            left = target - decode(weights, z_valid, frames)[valid_valid]
+            made, explained = decode(weights, drawn[some], frames), 1 - (left**2).mean() / spread
+            for noise in (_factor(left), np.zeros((channels, channels))):
+                distance = energy_distance(flat(made + normal @ noise.T), truth)
+                if distance < nearest:
+                    nearest = distance
+                    best = FeatureDecoder(weights, noise.astype(np.float32), float(explained))
     return best
+
+
+def _factor(left):
+    """Return L of the covariance L L^T of residuals (R, C), shrunk where they are few."""
+    from sklearn.covariance import ledoit_wolf  # not of a served model
+
+    covariance, _ = ledoit_wolf(left.astype(np.float64))
+    return np.linalg.cholesky(covariance + 1e-8 * np.eye(len(covariance)))
 
 
 def _frames(z, valid, frames: int):

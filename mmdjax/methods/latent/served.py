@@ -85,7 +85,8 @@ class LatentRoute(Route):
             return answer
         rest = self.modules.encoders.frames - z.shape[2]
         z = jnp.pad(z, ((0, 0), (0, 0), (0, rest), (0, 0)))
-        return answer | self.completed_features(parameters, z, *given, draws)
+        keys = shared.draw_keys(seed, number, draws)
+        return answer | self.completed_features(parameters, z, *given, keys, draws)
 
     def complete(self, parameters: Mapping, z, cover: Cover, number, seed, draws: int):
         """Complete every row K times: from the joint law of what is missing given what is observed,
@@ -147,11 +148,13 @@ class LatentRoute(Route):
 
         return jax.lax.scan(draw_modality, first, jnp.arange(modalities))[0][0]
 
-    def completed_features(self, parameters: Mapping, z, features, lengths, draws: int) -> dict:
+    def completed_features(
+        self, parameters: Mapping, z, features, lengths, keys, draws: int
+    ) -> dict:
         """Return features of completed latents, by modality.
 
         Args:
-          z: (R K, M, T, D). features, lengths: see `Route.answer`.
+          z: (R K, M, T, D). features, lengths: see `Route.answer`. keys: (R K,), of the draws.
 
         Returns:
           'features' (R, K, T_m, C_m), observed values as given, 0 after the end; 'exists' (R, T_m)
@@ -167,7 +170,10 @@ class LatentRoute(Route):
             frames = features[m].shape[1]
             end = jnp.where(observed[m].any(1), lengths[m], jnp.ceil(share * frames - 1e-4))
             exists = jnp.arange(frames) < end[:, None]
-            x = feature_decoder.decode(parameters["features"][m], z[:, i], frames)
+            decoder = parameters["features"][m]
+            x = feature_decoder.decode(decoder["weights"], z[:, i], frames)
+            own = jax.vmap(jax.random.fold_in, (0, None))(keys, len(self.modalities) + i)
+            x += jax.vmap(feature_decoder.residual, (0, None, None))(own, decoder["noise"], frames)
             x, drawn = x.reshape(-1, draws, *x.shape[1:]), exists & ~observed[m]
             parts[m] = shared.completed(parameters, m, x, features[m], drawn, exists, axis=1)
             total = jnp.where(drawn, parts[m].pop("squares"), 0.0).sum(1)
@@ -219,7 +225,10 @@ def served(method, params, seed: int) -> Served:
         "encoders": method.encoders(params),
         "predictor": candidates[name],
         "latents": scale._asdict(),
-        "features": {m: decoder.weights for m, decoder in decoders.items()},
+        "features": {
+            m: {"weights": decoder.weights, "noise": decoder.noise}
+            for m, decoder in decoders.items()
+        },
         "bounds": bounds,
     }
     arrays |= method.served_with(params)
