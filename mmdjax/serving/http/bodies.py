@@ -112,7 +112,7 @@ def _utterance(where: str, value, channels: int, flat: bool) -> np.ndarray | Non
     if value is None:
         return None
     allowed = f"a list of frames of {channels} numbers, or null"
-    require(isinstance(value, list) and value, f"{where} is {one_line(value, 40)}", allowed)
+    require(isinstance(value, list) and value, f"{where} is {one_line(repr(value), 40)}", allowed)
     frames = [[None] * channels if frame is None else frame for frame in value]
     if flat and not any(isinstance(frame, list) for frame in value):
         frames = [value]

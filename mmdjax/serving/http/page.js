@@ -33,11 +33,12 @@ function showExamples(selected = 0) {
       onchange: () => choose(example)}),
     element("span", {title: example.id}, example.id))));
   if (examples.length) choose(examples[selected]);
-  else say("Open a file, or start the server with --examples=FILE.");
+  else say("No utterances yet: open a file, or start the server with --examples.");
 }
 
 function choose(example) {
   current = example;
+  for (const part of ["legend", "answers", "actions"]) at(part).hidden = false;
   for (const m of modalities()) {
     hidden[m.name] ??= {all: false, frames: new Set()};
     first[m.name] ??= 0;
@@ -276,9 +277,9 @@ at("place").onchange = () => { if (answer) showPrediction(); };
   try {
     model = (await asked("/health")).model;
     at("title").textContent = document.title = model.title;
-    at("legend").hidden = false;
     at("legend").replaceChildren(...(model.completes ? legend() : []),
       ...(model.frame_gaps ? [element("span", {}, "Press or drag over the bar of frames to hide some.")] : []));
+    if (model.beside.length) at("pick").textContent = "Conversation";
     at("again").hidden = !model.completes;
     examples = (await asked("/examples")).utterances;
     showExamples();
