@@ -39,10 +39,8 @@ def exported(folder, **changes):
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield exported(tmp_path_factory.mktemp("model"))
-    jax.config.update("jax_disable_most_optimizations", False)
+def model(compiled_in_haste, tmp_path_factory):
+    return exported(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ const observed = name => framesOf(name).some((_, i) => !isHidden(name, i));
 function say(text, bad = false) {
   at("status").textContent = text;
   at("status").classList.toggle("bad", bad);
+  at("answers").classList.toggle("stale", bad); // what is shown answers an earlier question
 }
 
 /** Return what the server answers, as JSON; throw its own words where it refuses. */
@@ -86,7 +87,7 @@ async function ask() {
 
 function changed() {
   modalities().forEach(m => { showFrames(m); showState(m); });
-  requestAnimationFrame(ask);
+  ask();
 }
 
 // Modalities.
