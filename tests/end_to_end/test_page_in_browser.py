@@ -115,7 +115,7 @@ def test_what_is_switched_off_is_drawn_and_the_prediction_moves(page):
     assert len(set(told)) == 4 and all("label ◇ 1.5" in text for text in told)
     assert page["focused"] == 1 and "seed 1" in again["status"]
     assert nothing["bad"] and "At least one frame" in nothing["status"]
-    assert another["prediction"] and "label" not in another["prediction"]
+    assert another["prediction"] and "◇" not in another["prediction"]
 
 
 def test_names_are_text(page):
