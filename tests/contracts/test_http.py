@@ -73,7 +73,8 @@ def as_json(features) -> str:
 def test_both_forms_answer_what_the_model_answers(model, features):
     expected = model(features, seed=5)
     with client(model) as http:
-        npz = http.post("/impute?seed=5", content=packed(**features), headers=AS_NPZ)
+        body = packed(**features, label=np.ones(6))  # as files have it
+        npz = http.post("/impute?seed=5", content=body, headers=AS_NPZ)
         plain = http.post("/impute?seed=5", content=as_json(features), headers=AS_JSON)
         mixed = AS_NPZ | {"Accept": "application/json"}
         short = http.post("/predict?seed=5", content=packed(**features), headers=mixed)

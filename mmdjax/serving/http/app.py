@@ -69,16 +69,16 @@ class Service:
 
     def routes(self) -> list[Route]:
         asked = {"/predict": self._predict, "/impute": self._impute, "/examples": self._read}
-        page = _page()
+        page = HTMLResponse(_page(), headers={"Content-Security-Policy": POLICY})
         return [
             *(Route(path, self._guarded(path, do), methods=["POST"]) for path, do in asked.items()),
-            Route("/examples", lambda _: JSONResponse({"utterances": self.shown})),
-            Route("/health", lambda _: JSONResponse({"status": "ok", "model": self.about})),
+            Route("/examples", _always(JSONResponse({"utterances": self.shown}))),
+            Route("/health", _always(JSONResponse({"status": "ok", "model": self.about}))),
             Route("/metrics", self._metrics),
-            Route("/", lambda _: HTMLResponse(page, headers={"Content-Security-Policy": POLICY})),
+            Route("/", _always(page)),
         ]
 
-    def _metrics(self, _: Request) -> Response:
+    async def _metrics(self, _: Request) -> Response:
         return Response(exposed(self.registry), media_type=CONTENT_TYPE_LATEST)
 
     def _call(self, inputs: tuple, seed: int):
@@ -190,6 +190,13 @@ def make(model, settings: Settings, shown: list[dict]) -> Starlette:
     handlers = {HTTPException: refuse}
     app = Starlette(routes=service.routes(), exception_handlers=handlers, lifespan=running)
     return app
+
+
+def _always(response: Response):
+    async def endpoint(_: Request) -> Response:
+        return response
+
+    return endpoint
 
 
 def _error(status: int, text: str, headers=None) -> Response:

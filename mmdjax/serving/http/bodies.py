@@ -2,12 +2,14 @@
 
 Either has utterances by modality, named as by the model or by its key in files. JSON: lists of N
 utterances, each a list of frames; null is a missing number, frame, utterance or modality. An .npz:
-arrays (N, T, C), NaN is missing, and so is a modality that is not there.
+arrays (N, T, C), NaN is missing, and so is a modality that is not there. Labels and 'id', which
+files have beside their features, are not read.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import zipfile
@@ -18,6 +20,7 @@ import numpy as np
 
 from mmdjax.data.formats import lazy, npy, npz
 from mmdjax.data.formats.lazy import one_line, quoted
+from mmdjax.data.formats.tables import LABELS
 from mmdjax.errors import UserError, require
 
 JSON, NPZ = "application/json", "application/x-npz"
@@ -81,15 +84,15 @@ def features(modalities: Sequence[Mapping], given: Mapping) -> dict:
     by_key = {m["key"]: m for m in modalities} | {m["name"]: m for m in modalities}
     found: dict = {}
     for key, column in given.items():
-        known = ", ".join(m["name"] for m in modalities)
-        require(key in by_key, f"modality {quoted(key)} is unknown", known)
+        if key in ("id", *LABELS) and key not in by_key:
+            continue
+        require(key in by_key, f"modality {quoted(key)} is unknown", known_names(modalities))
         name, channels = by_key[key]["name"], by_key[key]["channels"]
         flat = by_key[key]["frames"] == 1  # (N, C) will do
         require(name not in found, f"modality {quoted(name)} is given twice", "each once")
         if isinstance(column, list):
-            where = f"{name}: utterance "
-            rows = enumerate(column)
-            found[name] = [_utterance(f"{where}{i}", x, channels, flat) for i, x in rows]
+            places = (f"{name}: utterance {row}" for row in itertools.count())
+            found[name] = [_utterance(next(places), x, channels, flat) for x in column]
         elif column is not None:
             problem = f"{name}: {type(column).__name__}"
             if isinstance(column, np.ndarray):

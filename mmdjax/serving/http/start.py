@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -54,7 +55,7 @@ def start(archive, workdir, seed=None, draws=None, level: float = 0.9, report=pr
         report(f"{given} answers at http://{host}:{port}; Ctrl-C or SIGTERM ends it")
         for number in (signal.SIGINT, signal.SIGTERM):
             # uvicorn waits for open requests, then raises the signal again: that is no failure.
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, lambda *_: sys.exit(0))
         config = uvicorn.Config(
             make(model, chosen, shown), log_level="warning", access_log=False, server_header=False
         )
