@@ -85,18 +85,28 @@ def server(compiled_in_haste, tmp_path_factory):
         thread.join()
 
 
-@pytest.fixture(scope="module", params=[390, 1200])
-def page(request, server, tmp_path_factory):
+def opened(url: str, folder) -> tuple[str, list[str]]:
+    """The document that a page has become, and messages of the console."""
     command = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"]
     command += ["--disable-dev-shm-usage", "--disable-extensions", "--enable-logging=stderr"]
-    command += [f"--user-data-dir={tmp_path_factory.mktemp('profile')}", "--window-size=1300,950"]
-    command += ["--virtual-time-budget=20000", "--dump-dom", f"{server}/{request.param}"]
+    command += [f"--user-data-dir={folder}", "--window-size=1300,950"]
+    command += ["--virtual-time-budget=20000", "--dump-dom", url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=HANGS, check=True)
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.fixture(scope="module", params=[390, 1200])
+def page(request, server, tmp_path_factory):
+    document, console = opened(f"{server}/{request.param}", tmp_path_factory.mktemp("profile"))
     body = Body()
-    body.feed(done.stdout)
-    assert body.probe, done.stderr
-    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    body.feed(document)
+    assert body.probe, document
     return json.loads(body.probe) | {"console": console, "width": request.param}
+
+
+def test_its_security_policy_allows_what_it_does(server, tmp_path):
+    document, console = opened(f"{server}/", tmp_path)
+    assert console == [] and 'class="number"' in document and document.count("<figure>") == 9
 
 
 def test_nothing_fails_and_only_the_server_is_asked(page):

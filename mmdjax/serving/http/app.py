@@ -23,7 +23,7 @@ from mmdjax.serving.http.settings import Settings
 
 KINDS = {bodies.JSON: bodies.JSON, bodies.NPZ: bodies.NPZ}
 KINDS |= {"application/zip": bodies.NPZ, "application/octet-stream": bodies.NPZ}
-PAGE = ("page.html", "page.css", "chart.js", "page.js")
+PAGE = ("page.html", "page.css", "chart.js", "prediction.js", "page.js")
 ABOUT = ("title", "task", "draws", "level", "frame_gaps", "beside", "modalities")
 # The page asks nobody but its own server.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "

@@ -65,7 +65,8 @@ function channelPicture({seen, drawn, draws, truth, title, width}) {
   drawn.forEach((is, i) => is && add("rect", {class: "gap", x: LEFT + i * step - 0.2, y: 0,
     width: step + 0.4, height: HEIGHT - BOTTOM}));
   add("line", {class: "axis", x1: LEFT, x2: width, y1: HEIGHT - BOTTOM, y2: HEIGHT - BOTTOM});
-  if (low < 0 && high > 0) add("line", {class: "axis zero", x1: LEFT, x2: width, y1: y(0), y2: y(0)});
+  const zero = {class: "axis zero", x1: LEFT, x2: width, y1: y(0), y2: y(0)};
+  if (low < 0 && high > 0) add("line", zero);
   for (const value of [high - margin, low + margin]) {
     add("text", {x: LEFT - 5, y: y(value) + 4, "text-anchor": "end"}, rough(value));
   }
@@ -73,7 +74,8 @@ function channelPicture({seen, drawn, draws, truth, title, width}) {
   add("text", {x: width, y: HEIGHT, "text-anchor": "end"}, String(count));
   // A drawn line begins and ends at the observed frames beside its gap.
   const beside = i => drawn[i] || drawn[i - 1] || drawn[i + 1];
-  const through = values => path(values.map((v, i) => v === null || !beside(i) ? null : [x(i), y(v)]));
+  const through = values => path(values.map(
+    (v, i) => v === null || !beside(i) ? null : [x(i), y(v)]));
   if (drawn.some(Boolean)) {
     for (const draw of draws) add("path", {class: "draw", d: through(draw)});
     const mean = draws[0].map((_, i) => draws.reduce((sum, d) => sum + d[i], 0) / draws.length);
@@ -90,7 +92,7 @@ function channelPicture({seen, drawn, draws, truth, title, width}) {
   return picture;
 }
 
-/** Return a number on its range [low, high]: interval, draws, mean, and the label if it is known. */
+/** Return a number on its range [low, high]: interval, draws, mean, label or null. */
 function numberPicture({mean, low, high, draws, label, range}) {
   const width = 304, middle = 24;
   const values = [low, high, label, ...range].filter(v => v !== null && Number.isFinite(v));

@@ -22,7 +22,8 @@ function say(text, bad = false) {
 /** Return what the server answers, as JSON; throw its own words where it refuses. */
 async function asked(path, options = {}) {
   let response;
-  try { response = await fetch(path, options); } catch { throw Error("The server does not answer."); }
+  try { response = await fetch(path, options); }
+  catch { throw Error("The server does not answer."); }
   const found = await response.json();
   if (!response.ok) throw Error(found.error);
   return found;
@@ -44,7 +45,8 @@ function choose(example) {
     hidden[m.name] ??= {all: false, frames: new Set()};
     first[m.name] ??= 0;
   }
-  if (!started && modalities().length > 1) hidden[modalities().at(-1).name].all = true; // to begin with
+  // To begin with, something is drawn.
+  if (!started && modalities().length > 1) hidden[modalities().at(-1).name].all = true;
   [started, answer] = [true, null];
   showModalities();
   ask();
@@ -96,8 +98,9 @@ function showModalities() {
   at("modalities").replaceChildren(...modalities().map(m => {
     const whole = framesOf(m.name).length === 0;
     const toggle = element("input", {type: "checkbox", id: `on-${m.name}`, disabled: whole,
-      checked: !whole && !hidden[m.name].all, onchange: event => { hidden[m.name].all = !event.target.checked; changed(); }});
+      checked: !whole && !hidden[m.name].all});
     toggle.setAttribute("role", "switch");
+    toggle.onchange = () => { hidden[m.name].all = !toggle.checked; changed(); };
     const pages = m.frames > 1 && m.channels > 2;
     const turn = (step, sign, words) => element("button", {type: "button", textContent: sign,
       ariaLabel: `${words} channels of ${m.name}`, onclick: () => {
@@ -106,7 +109,8 @@ function showModalities() {
         showCharts(m);
       }});
     const pager = element("div", {className: "pager", hidden: !pages},
-      turn(-1, "‹", "previous"), element("small", {id: `page-${m.name}`}), turn(1, "›", "next"));
+      turn(-1, "‹", "previous"), element("small", {id: `page-${m.name}`}),
+      turn(1, "›", "next"));
     return element("section", {className: "card", id: `card-${m.name}`},
       element("header", {},
         element("label", {className: "switch"}, toggle, element("h2", {}, m.name)),
@@ -117,22 +121,21 @@ function showModalities() {
   modalities().forEach(m => { showCharts(m); showState(m); showFrames(m); });
 }
 
+/** Say how much of a modality is there, or was drawn. */
 function showState(m) {
-  const count = framesOf(m.name).length, drawn = answer?.drawn?.[m.name][0] ?? [];
-  const gaps = drawn.filter(Boolean).length, deviation = answer?.deviation?.[m.name][0];
+  const of = name => answer?.[name]?.[m.name][0] ?? [];
+  const count = framesOf(m.name).length, exists = of("exists").filter(Boolean).length;
+  const gaps = of("drawn").filter(Boolean).length, deviation = answer?.deviation?.[m.name][0];
   let text = count ? "" : "missing in this utterance; ";
-  if (!gaps || !answer) text += m.frames > 1 ? `${count} frames, ${m.channels} channels` : `${m.channels} channels`;
-  else text += (m.frames > 1 ? `${gaps} of ${drawn.filter((_, i) => answer.exists[m.name][0][i]).length} frames drawn` : "drawn") +
-    (Number.isFinite(deviation) ? `, deviation ${shown(deviation, 4)}` : "");
+  if (gaps) text += m.frames > 1 ? `${gaps} of ${exists} frames drawn` : "drawn";
+  else text += m.frames > 1 ? `${count} frames, ${m.channels} channels` : `${m.channels} channels`;
+  if (gaps && Number.isFinite(deviation)) text += `, deviation ${shown(deviation, 4)}`;
   at(`state-${m.name}`).textContent = text;
 }
 
 function frameCells(m) {
   const frames = framesOf(m.name);
-  if (m.frames < 2 || !model.frame_gaps || !frames.length) {
-    const why = m.frames > 1 && !model.frame_gaps ? "This model fills whole modalities." : "";
-    return element("p", {className: "hint soft", hidden: !why}, why);
-  }
+  if (m.frames < 2 || !model.frame_gaps || !frames.length) return "";
   const row = element("div", {className: "frames", id: `frames-${m.name}`});
   row.setAttribute("role", "toolbar");
   row.setAttribute("aria-label", `Frames of ${m.name}: press to hide or show`);
@@ -144,7 +147,8 @@ function frameCells(m) {
     changed();
   };
   let painting = null;
-  const under = event => [...row.children].indexOf(document.elementFromPoint(event.clientX, row.getBoundingClientRect().top + 5));
+  const under = event => [...row.children].indexOf(
+    document.elementFromPoint(event.clientX, row.getBoundingClientRect().top + 5));
   row.onpointerdown = event => {
     const i = under(event);
     if (i < 0 || event.button) return;
@@ -172,79 +176,47 @@ function frameCells(m) {
 function showFrames(m) {
   [...(at(`frames-${m.name}`)?.children ?? [])].forEach((cell, i) => {
     const off = hidden[m.name].all || hidden[m.name].frames.has(i);
+    const state = missing(m.name, i) ? "missing" : off ? "hidden" : "observed";
     cell.setAttribute("aria-pressed", off);
-    cell.setAttribute("aria-label", `frame ${i + 1}, ${missing(m.name, i) ? "missing" : off ? "hidden" : "observed"}`);
+    cell.setAttribute("aria-label", `frame ${i + 1}, ${state}`);
   });
 }
 
 function showCharts(m) {
-  const draws = answer?.features?.[m.name][0] ?? [], drawn = answer?.drawn?.[m.name][0] ?? [];
-  const exists = answer?.exists?.[m.name][0] ?? [];
-  const count = answer && exists.includes(true) ? exists.lastIndexOf(true) + 1 : framesOf(m.name).length;
-  const given = (i, channel) => framesOf(m.name)[i]?.[channel] ?? null;
-  const figure = (length, frame, channel, caption) => {
-    const places = [...Array(length).keys()], wholly = i => drawn[frame(i)] ?? isHidden(m.name, frame(i));
-    return element("figure", {}, channelPicture({
-      seen: places.map(i => wholly(i) ? null : given(frame(i), channel(i))),
-      truth: places.map(i => wholly(i) ? given(frame(i), channel(i)) : null),
-      drawn: places.map(i => Boolean(answer && drawn[frame(i)])),
+  const of = name => answer?.[name]?.[m.name][0] ?? [];
+  const [draws, drawn, exists] = [of("features"), of("drawn"), of("exists")];
+  const count = exists.lastIndexOf(true) + 1 || framesOf(m.name).length;
+  const wide = m.frames === 1; // one picture of all channels, in place of one a channel
+  const figure = (places, frame, channel, caption) => {
+    const given = places.map(i => framesOf(m.name)[frame(i)]?.[channel(i)] ?? null);
+    const gap = places.map(i => drawn[frame(i)] ?? isHidden(m.name, frame(i)));
+    const picture = channelPicture({
+      seen: given.map((v, i) => gap[i] ? null : v), truth: given.map((v, i) => gap[i] ? v : null),
+      drawn: places.map(i => Boolean(drawn[frame(i)])),
       draws: draws.map(draw => places.map(i => draw[frame(i)][channel(i)])),
-      width: narrow.matches ? (m.frames > 1 ? 160 : 330) : m.frames > 1 ? 260 : 840,
-      title: `${m.name}, ${caption}`}), element("figcaption", {}, caption));
+      title: `${m.name}, ${caption}`,
+      width: narrow.matches ? (wide ? 330 : 160) : wide ? 840 : 260});
+    return element("figure", {}, picture, element("figcaption", {}, caption));
   };
-  const made = [];
-  if (m.frames === 1) made.push(figure(m.channels, () => 0, i => i, "over channels"));
+  const upTo = size => [...Array(size).keys()];
+  let figures;
+  if (wide) figures = [figure(upTo(m.channels), () => 0, i => i, "over channels")];
   else {
     const from = first[m.name], to = Math.min(from + channels(), m.channels);
-    for (let c = from; c < to; c++) made.push(figure(count, i => i, () => c, `channel ${c + 1}`));
+    figures = upTo(to - from).map(i => figure(upTo(count), frame => frame, () => from + i,
+      `channel ${from + i + 1}`));
     at(`page-${m.name}`).textContent = `${from + 1}–${to} of ${m.channels}`;
   }
-  at(`charts-${m.name}`).replaceChildren(...made);
+  at(`charts-${m.name}`).replaceChildren(...figures);
 }
-
-// The prediction.
 
 function showPrediction() {
   const conversation = model.beside.length > 0, place = Number(at("place").value) - 1;
   at("which").hidden = !conversation;
   if (conversation) at("place").max = answer.mean[0].length;
-  const of = name => answer[name] === undefined ? null : conversation ? answer[name][0][place] : answer[name][0];
-  const label = conversation && Array.isArray(current.label) ? current.label[place] : current.label;
-  const {names, kind} = model.task, level = Math.round(100 * model.level);
-  let parts;
-  if (kind === "regression" && !names.length) {
-    parts = [numberShown("", of("mean"), of("low"), of("high"), of("draws"), label, level)];
-  } else if (kind === "regression") {
-    parts = names.map((name, i) => numberShown(name, of("mean")[i], of("low")[i], of("high")[i],
-      of("draws").map(draw => draw[i]), label?.[i] ?? null, level));
-  } else parts = [barsShown(names, of("mean"), of("within"), label, level)];
-  at("prediction").replaceChildren(...parts);
-}
-
-function numberShown(name, mean, low, high, draws, label, level) {
-  if (mean === null) return element("p", {className: "soft"}, "no prediction");
-  const range = model.task.high - model.task.low, number = value => shown(value, range);
-  const words = [`${level} % interval ${number(low)} to ${number(high)}`];
-  const told = label === null ? [] : [element("span", {className: "label"}, ` · label ◇ ${number(label)}`)];
-  return element("div", {className: "answer"}, element("p", {className: "name", hidden: !name}, name),
-    element("p", {className: "number"}, number(mean)),
-    element("p", {className: "soft"}, ...words, ...told),
-    numberPicture({mean, low, high, draws, label, range: [model.task.low, model.task.high]}));
-}
-
-function barsShown(names, mean, within, label, level) {
-  const true_ = i => Array.isArray(label) ? label[i] > 0 : label === i || label === names[i];
-  const order = [...names.keys()].sort((a, b) => names.length > 14 ? mean[b] - mean[a] : a - b);
-  const rows = order.slice(0, 14).flatMap(i => [
-    element("span", {className: `of ${within[i] ? "" : "out"} ${true_(i) ? "label" : ""}`,
-      title: names[i]}, true_(i) ? `${names[i]} ◇` : names[i]),
-    element("div", {className: within[i] ? "track in" : "track"},
-      element("i", {style: `width: ${100 * mean[i]}%`})),
-    element("span", {className: "much"}, `${Math.round(100 * mean[i])} %`)]);
-  const members = names.filter((_, i) => within[i]).join(", ") || "none";
-  const told = label === null ? "" : "; ◇ the label";
-  return element("div", {className: "answer"}, element("div", {className: "bars"}, ...rows),
-    element("p", {className: "soft"}, `${level} % set, in colour: ${members}${told}`));
+  const of = name => conversation ? answer[name]?.[0][place] : answer[name]?.[0];
+  const label = conversation ? current.label?.[place] ?? null : current.label;
+  at("prediction").replaceChildren(...predictionShown(model, of, label));
 }
 
 // Start.
@@ -262,7 +234,10 @@ async function open(file) {
 }
 
 at("file").onchange = event => { if (event.target.files[0]) open(event.target.files[0]); };
-addEventListener("dragover", event => { event.preventDefault(); at("drop").classList.add("over"); });
+addEventListener("dragover", event => {
+  event.preventDefault();
+  at("drop").classList.add("over");
+});
 addEventListener("dragleave", () => at("drop").classList.remove("over"));
 addEventListener("drop", event => {
   event.preventDefault();
@@ -279,7 +254,8 @@ at("place").onchange = () => { if (answer) showPrediction(); };
     model = (await asked("/health")).model;
     at("title").textContent = document.title = model.title;
     at("legend").replaceChildren(...(model.completes ? legend() : []),
-      ...(model.frame_gaps ? [element("span", {}, "Press or drag over the bar of frames to hide some.")] : []));
+      element("span", {}, model.frame_gaps ? "Press or drag over the bar of frames to hide some."
+        : "This model fills whole modalities."));
     if (model.beside.length) at("pick").textContent = "Conversation";
     at("again").hidden = !model.completes;
     examples = (await asked("/examples")).utterances;
