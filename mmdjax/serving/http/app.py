@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from mmdjax.errors import UserError
 from mmdjax.serving.http import bodies, examples
 from mmdjax.serving.http.batching import Batcher, Full
 from mmdjax.serving.http.settings import Settings
@@ -47,23 +48,13 @@ class Service:
         self.about["completes"] = "features" in model.signature["outputs"]
         self.batcher = Batcher(self._call, settings.batch, settings.wait, settings.queue)
         self.open, self.registry = 0, CollectorRegistry()
-        into = {"registry": self.registry}
-        self.answered = Counter(
-            "mmdjax_requests", "Requests by path and status.", ("path", "status"), **into
-        )
-        self.took = Histogram(
-            *("mmdjax_request_seconds", "From a request to its answer.", ("path",)),
-            **into,
-            buckets=SECONDS,
-        )
-        self.calls = Histogram(
-            "mmdjax_call_seconds", "Calls of the model.", buckets=SECONDS, **into
-        )
-        self.shared = Histogram(
-            *("mmdjax_call_utterances", "Utterances in a call of the model."),
-            **into,
-            buckets=tuple(2**i for i in range(settings.batch.bit_length())),
-        )
+        into, timed = {"registry": self.registry}, {"registry": self.registry, "buckets": SECONDS}
+        sizes = into | {"buckets": tuple(2**i for i in range(settings.batch.bit_length()))}
+        by_path, by_status = ("path",), ("path", "status")
+        self.answered = Counter("mmdjax_requests", "Requests.", by_status, **into)
+        self.took = Histogram("mmdjax_request_seconds", "Until the answer.", by_path, **timed)
+        self.calls = Histogram("mmdjax_call_seconds", "Calls of the model.", **timed)
+        self.shared = Histogram("mmdjax_call_utterances", "Utterances in a call.", **sizes)
         waiting = Gauge("mmdjax_waiting_utterances", "Utterances in the queue.", **into)
         waiting.set_function(lambda: self.batcher.rows)
 
@@ -113,7 +104,7 @@ class Service:
                 return _error(error.status_code, error.detail)
             case bodies.TooLarge():
                 return _error(413, str(error))
-            case ValueError():  # a `UserError`, and what a model's loader says
+            case UserError():
                 return _error(400, str(error))
             case ClientDisconnect():
                 return _error(400, "the body ended early")
@@ -137,7 +128,7 @@ class Service:
     async def _ask(self, request: Request, wanted: Callable[[str], bool]) -> Response:
         kind, seed = _kind_of_answer(request), _seed(request)
         columns = await self._columns(request)
-        inputs = await asyncio.to_thread(self._inputs, columns)
+        inputs = await asyncio.to_thread(bodies.inputs, self.model, columns)
         rows = len(next(iter(inputs[1].values())))
         if rows > self.settings.queue:
             raise bodies.TooLarge(f"{rows} utterances; allowed: at most {self.settings.queue}")
@@ -151,10 +142,6 @@ class Service:
         columns = await self._columns(request)
         read = await asyncio.to_thread(examples.of_columns, self.model, columns)
         return JSONResponse({"utterances": read})
-
-    def _inputs(self, columns) -> tuple:
-        features = bodies.features(self.model.signature["modalities"], columns)
-        return self.model.padded(features)
 
     async def _columns(self, request: Request) -> dict:
         kind, most, body = _kind_of_body(request), self.settings.body, bytearray()

@@ -72,6 +72,19 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
     return flat.reshape(header.shape, order="F" if header.fortran else "C")
 
 
+def inputs(model, given: Mapping) -> tuple[dict, dict]:
+    """Return utterances as `Model.padded` of the loader makes them; see `features`.
+
+    Raises:
+      UserError: they do not fit the model.
+    """
+    found = features(model.signature["modalities"], given)
+    try:
+        return model.padded(found)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
 def features(modalities: Sequence[Mapping], given: Mapping) -> dict:
     """Return modality -> (N, T, C) array or list of (T, C) arrays and None, as models take them.
 

@@ -26,7 +26,7 @@ def of_file(model, path: Path, most: int) -> list[dict]:
     require(kind, f"--examples={path}", f"a file that ends in {' or '.join(SUFFIXES)}")
     try:
         return of_columns(model, bodies.columns(path.read_bytes(), kind, most))
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"--examples={path}: {error}") from None
 
 
@@ -43,7 +43,7 @@ def of_columns(model, columns: Mapping) -> list[dict]:
     names = {m[field] for m in modalities for field in ("name", "key")}
     given = {key: column for key, column in columns.items() if key in names}
     require(given, f"keys {', '.join(columns) or 'none'}", bodies.known_names(modalities))
-    x, said = model.padded(bodies.features(modalities, given))
+    x, said = bodies.inputs(model, given)
     lengths = {m: np.asarray(a) for m, a in find_lengths(x, said).items()}
     count = len(next(iter(said.values())))
     label, names = _column(columns, LABELS, count), _column(columns, ("id",), count)
