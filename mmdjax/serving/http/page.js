@@ -141,8 +141,9 @@ function frameCells(m) {
   row.setAttribute("aria-label", `Frames of ${m.name}: press to hide or show`);
   frames.forEach((_, i) => row.append(element("button", {type: "button", tabIndex: i ? -1 : 0,
     disabled: missing(m.name, i), title: `frame ${i + 1}`})));
+  const isOff = i => hidden[m.name].frames.has(i);
   const set = (i, hide) => {
-    if (i < 0 || missing(m.name, i)) return;
+    if (i < 0 || missing(m.name, i) || isOff(i) === hide) return;
     hidden[m.name].frames[hide ? "add" : "delete"](i);
     changed();
   };
@@ -152,19 +153,23 @@ function frameCells(m) {
   row.onpointerdown = event => {
     const i = under(event);
     if (i < 0 || event.button) return;
-    painting = !hidden[m.name].frames.has(i);
+    painting = !isOff(i);
     row.setPointerCapture(event.pointerId);
     set(i, painting);
   };
   row.onpointermove = event => { if (painting !== null) set(under(event), painting); };
   row.onpointerup = row.onpointercancel = () => { painting = null; };
+  row.onclick = event => { // of a screen reader: no pointer, no key
+    const i = [...row.children].indexOf(event.target);
+    if (!event.detail) set(i, !isOff(i));
+  };
   row.onkeydown = event => {
     const cells = [...row.children], i = cells.indexOf(document.activeElement);
     const to = {ArrowLeft: i - 1, ArrowRight: i + 1, Home: 0, End: cells.length - 1}[event.key];
-    if (event.key === " " || event.key === "Enter") set(i, !hidden[m.name].frames.has(i));
+    if (event.key === " " || event.key === "Enter") set(i, !isOff(i));
     else if (to === undefined || !cells[to]) return;
     else {
-      if (event.shiftKey) set(to, !hidden[m.name].frames.has(to));
+      if (event.shiftKey) set(to, !isOff(to));
       cells.forEach((cell, place) => { cell.tabIndex = place === to ? 0 : -1; });
       cells[to].focus();
     }
