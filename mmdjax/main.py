@@ -9,7 +9,8 @@ Modes:
   predict   write predictions with intervals for a file (--input) to a CSV file (--output)
   export    write the model of a run to one file that runs without mmdjax (--output)
   inspect   print what a file (--input) contains and the command that trains on it
-The last four need no --config; impute, predict and export use the model in --workdir.
+  serve     answer over HTTP, with a page to try it: an exported model (--input) or that of --workdir
+The last five need no --config; impute, predict and export use the model in --workdir.
 
 Examples:
   mmdjax --config=quickstart --workdir=runs/quickstart
@@ -38,9 +39,10 @@ from ml_collections import config_flags
 from mmdjax import shipped
 from mmdjax.errors import UserError, choice, require
 from mmdjax.runtime import stopping
+from mmdjax.serving.http import settings
 
 TRAINING = ("train", "evaluate")
-SERVING = ("impute", "predict", "export", "inspect")
+SERVING = ("impute", "predict", "export", "inspect", "serve")
 MODES = TRAINING + SERVING
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.", lock_config=True)
@@ -65,6 +67,7 @@ _MODALITIES = flags.DEFINE_list(
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Random seed of the draws.")
 _LEVEL = flags.DEFINE_float("level", 0.9, "Share of labels that intervals are to cover.")
+flags.adopt_module_key_flags(settings)
 _MODEL = flags.DEFINE_integer("model", -1, "Seed of the run whose model serves; -1: the first.")
 _STOPPED = flags.DEFINE_integer(
     "stopped_status", 0, "Exit status after SIGTERM or SIGINT, for schedulers that take 0 for done."
@@ -86,7 +89,7 @@ def main(_: list[str]) -> None:
 def serve() -> None:
     """Run a mode of `SERVING`."""
     mode, source = _MODE.value, _INPUT.value
-    needed = {"inspect": (_INPUT,), "export": (_WORKDIR, _OUTPUT)}
+    needed = {"inspect": (_INPUT,), "export": (_WORKDIR, _OUTPUT), "serve": ()}
     for flag in needed.get(mode, (_WORKDIR, _INPUT, _OUTPUT)):
         if not flag.value:
             raise UserError(f"--{flag.name} is missing; --mode={mode} needs it")
@@ -100,11 +103,18 @@ def serve() -> None:
         inspect(source, terminal(), _LAYOUT.value)
         return
     from mmdjax.runtime.compilation import keep_programs
-    from mmdjax.serving.imputer import Imputer
 
     keep_programs()
-    imputer = Imputer.load(_WORKDIR.value, None if _MODEL.value < 0 else _MODEL.value)
-    output, draws, reporter = Path(_OUTPUT.value), _DRAWS.value or None, Reporter()
+    seed = None if _MODEL.value < 0 else _MODEL.value
+    draws, reporter = _DRAWS.value or None, Reporter()
+    if mode == "serve":
+        from mmdjax.serving.http.start import start
+
+        start(source, _WORKDIR.value, seed, draws, _LEVEL.value, reporter.print)
+        return
+    from mmdjax.serving.imputer import Imputer
+
+    imputer, output = Imputer.load(_WORKDIR.value, seed), Path(_OUTPUT.value)
     if mode == "export":
         from mmdjax.serving.export import export
 

@@ -27,14 +27,15 @@ class Model:
 
         Args:
           features: modality -> (N, T, C) array, or N arrays (T_i, C) or None; None or no entry
-            where all lack it. NaN is missing, zeros at the end of an array are padding.
+            where all lack it; or `padded`. NaN is missing, zeros that end an array are padding.
           seed: of the draws; an utterance's depend on it and its own values alone.
 
         Returns:
           Predictions 'draws' (N, K, ...), their 'mean', 'spread', and 'low' and 'high' or 'within';
           by modality 'features' (N, K, T, C), 'drawn', 'exists' (N, T) and 'deviation' (N,).
         """
-        (x, said, rows), answers, most = self._padded(features), [], self.batches[-1]
+        x, said = features if isinstance(features, tuple) else self.padded(features)
+        rows, answers, most = len(next(iter(said.values()))), [], self.batches[-1]
         for start in range(0, rows, most):
             count = min(rows - start, most)
             size = next(b for b in self.batches if b >= count)
@@ -44,7 +45,7 @@ class Model:
             answers.append(jax.tree.map(lambda a, n=count: np.asarray(a)[:n], answer))
         return jax.tree.map(lambda *a: np.concatenate(a), *answers)
 
-    def _padded(self, features):
+    def padded(self, features):
         rows = {len(x) for x in features.values() if x is not None}
         if set(features) - set(self.shapes) or len(rows) != 1:
             problem = f"{list(features)} of {sorted(rows)} rows"
@@ -52,9 +53,8 @@ class Model:
         x = {m: np.full((*rows, *shape), np.nan, np.float32) for m, shape in self.shapes.items()}
         said = {m: np.full(len(a), -1, np.int32) for m, a in x.items()}  # -1: found out
         for m, column in features.items():
-            for row, value in enumerate([] if column is None else column):
-                if value is None:
-                    continue
+            given = enumerate([] if column is None else column)
+            for row, value in (pair for pair in given if pair[1] is not None):
                 if np.shape(value)[1:] != self.shapes[m][1:] or len(value) > self.shapes[m][0]:
                     raise ValueError(f"{m}, {row}: {np.shape(value)}; allowed: {self.shapes[m]}")
                 value = np.asarray(value, np.float32)
@@ -66,7 +66,7 @@ class Model:
                 said[m][row] = -1 if isinstance(column, np.ndarray) else len(value)
         if not all(sum(np.nan_to_num(x[m]).any((1, 2)) for m in x if m not in self.beside)):
             raise ValueError("an utterance has nothing observed; allowed: one modality or more")
-        return x, said, *rows
+        return x, said
 
 
 def _exported(model, program):

@@ -8,6 +8,7 @@ import ast
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,8 @@ def small(command: str) -> str:
         given = f"--config={config} "
         more = " ".join(f"'--config.{change}'" for change in changes)
         command = command.replace(given, f"{given}{more} ")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        command = re.sub(r"(?<=[:=])8000\b", str(free.getsockname()[1]), command)
     return command.replace(".venv/bin/python", sys.executable)
 
 
