@@ -9,7 +9,7 @@ Modes:
   predict   write predictions with intervals for a file (--input) to a CSV file (--output)
   export    write the model of a run to one file that runs without mmdjax (--output)
   inspect   print what a file (--input) contains and the command that trains on it
-  serve     answer over HTTP, with a page to try it: an exported model (--input) or that of --workdir
+  serve     answer over HTTP, with a page to try it: an exported model (--input) or --workdir
 The last five need no --config; impute, predict and export use the model in --workdir.
 
 Examples:
