@@ -63,9 +63,11 @@ class ModalityEncoder(nn.Module):
     """One Conv1d of kernel 3 without padding (thesis 5.2.5): linear, so Gaussians stay Gaussian.
 
     A sequence of `frames` + 2 frames (50 for the field's files) is convolved as it is; any other
-    length is resampled to that first. A latent frame is valid when any frame under it is. Of one
-    frame, which a convolution would see three times, there is a matrix in its place, orthogonal at
-    the start: what is in a vector stays in its latent, in directions of equal size.
+    length is resampled to that first. A latent frame is valid when any frame under it is.
+
+    Where there is one frame, of the features or of the latents, a matrix takes the convolution's
+    place, of the vector or of the mean over frames. It is orthogonal at the start: what is in the
+    mean stays in the latent, in directions of equal size.
     """
 
     frames: int
@@ -75,7 +77,8 @@ class ModalityEncoder(nn.Module):
     @nn.compact
     def __call__(self, x, valid, deterministic: bool = True):
         """x (B, T_m, C_m), valid (B, T_m) -> (B, frames, channels), (B, frames)."""
-        if x.shape[1] == 1:
+        if 1 in (x.shape[1], self.frames):
+            x, valid = resample(x, valid, 1)
             x = nn.Dropout(self.dropout)(x, deterministic=deterministic)
             init = nn.initializers.orthogonal()
             y = nn.Dense(self.channels, use_bias=False, kernel_init=init)(x)
