@@ -139,8 +139,12 @@ class OneStage(nn.Module):
         return [self.encoders, self.scores, self.decoders, self.fusion]
 
     def sample(self, batch, frames: int, pattern=None):
-        """Return the batch's pattern, a number; noise is drawn where it is needed."""
-        return int(torch.randint(len(self.patterns), ())) if pattern is None else pattern
+        """Return the number of the batch's pattern, and what the score loss draws; the noise of
+        draws is made where it is needed."""
+        if pattern is None:
+            pattern = int(torch.randint(len(self.patterns), ()))
+        shape = len(batch["label"]), len(self.scores.networks), frames, self.fusion.channels
+        return pattern, self.scores.sample(batch["label"].new_empty(shape))
 
     def draw(self, x: Tensor, valid: Tensor, observed: Tensor, missing: list[int]) -> Tensor:
         """Return (B, M, T, D), zero where nothing is missing."""
@@ -163,9 +167,10 @@ class OneStage(nn.Module):
         """Return the loss."""
         x, valid = self.encoders(batch["features"], batch["valid"])
         x, valid = x[:, :, :frames], valid[:, :, :frames]
-        pattern = self.patterns[self.sample(batch, frames) if drawn is None else drawn]
+        which, of_scores = drawn or self.sample(batch, frames)
+        pattern = self.patterns[which]
         fixed, observed = x.detach(), torch.from_numpy(pattern).to(x.device)
-        scores = self.scores(fixed, valid, self.scores.sample(fixed))
+        scores = self.scores(fixed, valid, of_scores)
         made = self.draw(fixed, valid, observed, np.flatnonzero(~pattern).tolist())
         observed = observed & valid.any(-1)
         filled = torch.where(observed[..., None, None], x, made)

@@ -12,6 +12,7 @@ from mmdjax import config as configs
 from tests.conftest import TINY
 
 torch = pytest.importorskip("torch", reason="the twin needs PyTorch, of the extra bench")
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
 
 SHAPES = {"language": (6, 5), "acoustic": (6, 4), "vision": (6, 3)}
 BATCH, FRAMES = 8, 3
@@ -30,30 +31,31 @@ def small(phase: str) -> dict:
     return about | {"library": "eager"}
 
 
-def both(phase: str, drawn_of=lambda batch, key: None):
+def both(phase: str, drawn_of=lambda batch, key: None, key=None):
     """Return the losses, and the gradients' norms, of mmdjax and of the twin.
 
     Args:
       drawn_of: (batch of the twin, key) -> what its loss draws, as mmdjax's does.
+      key: of mmdjax's loss.
     """
     from benchmarks.training_phases import PHASES, from_flax
 
-    case, key = small(phase), jax.random.key(5)
-    config, own, params, _ = training_cases.phase_of(case)
+    case, key = small(phase), jax.random.key(5) if key is None else key
+    config, own, params, method = training_cases.phase_of(case)
     rng = np.random.default_rng(3)
     params = jax.tree.map(  # biases and the decoders' last layers are zero at the start
         lambda a: np.asarray(a + 0.05 * rng.standard_normal(a.shape), np.float32), params
     )
     rows, common = training_cases.rows_of(config, phase, SHAPES, BATCH, FRAMES)
-    if "observed" in rows:
-        assert not rows["observed"].all()
+    if phase == "imder":
+        common = {"grid": method.drawer.grid}
     arrays, weight = jax.device_put(rows | common), np.ones(BATCH, np.float32)
     of_params = jax.value_and_grad(lambda p: own.loss(p, arrays, weight, key, FRAMES))
     loss, gradient = jax.jit(of_params)(params)
     norm = np.sqrt(sum((np.asarray(g) ** 2).sum() for g in jax.tree.leaves(gradient)))
     sizes = {m: size for m, (_, size) in SHAPES.items()}
     module = from_flax(PHASES[phase](config, sizes).train(), params)
-    batch = training_cases.on_torch(rows | common, "cpu")
+    batch = training_cases.on_torch(rows if phase == "imder" else rows | common, "cpu")
     other = module(batch, FRAMES, drawn_of(batch, key))
     other.backward()
     squares = sum((p.grad**2).sum() for p in module.parameters() if p.grad is not None)
@@ -65,21 +67,23 @@ def test_the_classifiers_loss_and_gradient_are_those_of_mmdjax():
     assert mine == pytest.approx(other, rel=1e-4)
 
 
-def test_the_score_networks_loss_and_gradient_are_those_of_mmdjax():
+def of_scores(key):
+    """What `losses.score_loss` draws with a key: conditions, times and noise."""
     from mmdjax.diffusion.losses import training_times
     from mmdjax.diffusion.sde import VP
     from mmdjax.methods.latent.losses import random_conditions
 
-    def drawn(batch, key):
-        found, shape = [], batch["z"][:, 0, :FRAMES].shape
-        for own in jax.random.split(key, len(SHAPES)):
-            keys = jax.random.split(own, 3)
-            kept = random_conditions(keys[0], jnp.ones((BATCH, len(SHAPES) - 1), bool))
-            arrays = kept, training_times(keys[1], BATCH, VP()), jax.random.normal(keys[2], shape)
-            found.append(tuple(torch.tensor(np.asarray(a)) for a in arrays))
-        return found
+    found, shape = [], (BATCH, FRAMES, TINY["latents"]["channels"])
+    for own in jax.random.split(key, len(SHAPES)):
+        keys = jax.random.split(own, 3)
+        kept = random_conditions(keys[0], jnp.ones((BATCH, len(SHAPES) - 1), bool))
+        arrays = kept, training_times(keys[1], BATCH, VP()), jax.random.normal(keys[2], shape)
+        found.append(tuple(torch.tensor(np.asarray(a)) for a in arrays))
+    return found
 
-    mine, other = both("score", drawn)
+
+def test_the_score_networks_loss_and_gradient_are_those_of_mmdjax():
+    mine, other = both("score", lambda batch, key: of_scores(key))
     assert mine == pytest.approx(other, rel=1e-4)
 
 
@@ -131,9 +135,21 @@ def test_a_step_of_the_optimiser_is_that_of_mmdjax():
         np.testing.assert_allclose(state.average[:7], step.averages[0], rtol=2e-4, atol=1e-5)
 
 
+def test_the_loss_and_gradient_of_imders_stage_are_those_of_mmdjax_where_nothing_is_drawn():
+    count = 2 ** len(SHAPES) - 1
+    where = training_cases.patterns_in_turn(jax.random.key(1), count)[-1]  # all is observed
+    key = jax.random.wrap_key_data(where[:2])
+    for part in where[2:]:
+        key = jax.random.fold_in(key, part)
+
+    def drawn(batch, key):
+        return count - 1, of_scores(jax.random.split(key, 5)[2])
+
+    mine, other = both("imder", drawn, key)
+    assert mine == pytest.approx(other, rel=1e-4)
+
+
 def test_imders_stage_draws_what_the_pattern_of_a_batch_lacks():
-    """Its draws have noise of their own, so that without any the loss is mmdjax's, and with some
-    it is finite."""
     from benchmarks.training_phases import PHASES
 
     case = small("imder")
@@ -143,11 +159,11 @@ def test_imders_stage_draws_what_the_pattern_of_a_batch_lacks():
     module = PHASES["imder"](config, {m: size for m, (_, size) in SHAPES.items()}).train()
     x, valid = module.encoders(batch["features"], batch["valid"])
     x, valid = x[:, :, :FRAMES].detach(), valid[:, :, :FRAMES]
-    for pattern in module.patterns:
+    for number, pattern in enumerate(module.patterns):
         missing = np.flatnonzero(~pattern)
         drawn = module.draw(x, valid, torch.from_numpy(pattern), missing.tolist())
         assert (drawn.abs().sum((0, 2, 3)) > 0).tolist() == (~pattern).tolist()
-    assert all(torch.isfinite(module(batch, FRAMES, p)) for p in range(len(module.patterns)))
+        assert torch.isfinite(module(batch, FRAMES, module.sample(batch, FRAMES, number)))
 
 
 def test_both_sides_of_imders_stage_meet_every_pattern_once_a_turn():
