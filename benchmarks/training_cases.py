@@ -170,7 +170,7 @@ def torch_steps(case: dict) -> Callable:
     config, module, batch, patterns = module_of(case)
     cuda = torch.cuda.is_available()
     if case["library"] == "compile":
-        compile_parts(module, "reduce-overhead" if cuda else None)
+        compile_parts(module, cuda)
     step = torch_step(module, getattr(config, SETTINGS[case["phase"]]), TOTAL)
 
     def run() -> None:
@@ -193,14 +193,26 @@ def on_torch(tree, device):
     return torch.from_numpy(tree).to(device)
 
 
-def compile_parts(module, mode: str | None) -> None:
-    """Compile the parts of a phase; with mode 'reduce-overhead' they are CUDA graphs."""
+def compile_parts(module, cuda: bool) -> None:
+    """Compile a phase: on a GPU its parts as CUDA graphs; on a CPU the layers that it repeats, each
+    kind once, since compiling all of them as one program takes a quarter of an hour and more."""
     import torch
 
-    for part in module.parts:
-        part.compile(mode=mode)
-    if hasattr(module, "denoise"):
-        module.denoise = [torch.compile(denoise, mode=mode) for denoise in module.denoise]
+    from benchmarks.torch_twin import Layer
+    from benchmarks.training_twin import Block
+
+    if cuda:
+        for part in module.parts:
+            part.compile(mode="reduce-overhead")
+        if hasattr(module, "denoise"):
+            graphs = {"mode": "reduce-overhead"}
+            module.denoise = [torch.compile(denoise, **graphs) for denoise in module.denoise]
+        return
+    for layer in module.modules():
+        if isinstance(layer, (Layer, Block)):
+            layer.compile()
+        if isinstance(layer, Layer):
+            layer.across = torch.compile(layer.across)
 
 
 def counted(case: dict) -> float:

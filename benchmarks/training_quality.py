@@ -173,7 +173,7 @@ def of_torch(request: dict, config, dataset, mark: Callable[[float], None]) -> N
     module.load_state_dict(state)
     module, judge = module.to(device).train(), judge.to(device).eval()
     if request["library"] == "compile":
-        compile_parts(module, "reduce-overhead" if device.type == "cuda" else None)
+        compile_parts(module, device.type == "cuda")
 
     def rows_and_bucket(split: str):
         valid = [v[:, :-2] | v[:, 1:-1] | v[:, 2:] for v in splits[split].valid.values()]
