@@ -2,7 +2,7 @@
 
 Command: python -m benchmarks.vs_torch_training --workdir=DIR [--config=configs/NAME.py] [--smoke]
     [--rounds=5] [--phases=classifier,score,draws,imder] [--batches=32,128] [--frames=12,24,48]
-    [--compiled=all] [--quality] [--loss=L] [--config.x.y=v]
+    [--compiled=largest] [--quality] [--loss=L] [--config.x.y=v]
 
 Phases: the classifier of complete data (encoders and MulT), the score networks, stage 2 (decoders
 and MulT on completed sets), and IMDer's one stage, which draws in every step. The twin
@@ -12,15 +12,15 @@ are those of configs/mosi_fast.py, and arrays are made up in the shapes of its d
 is needed.
 
 Every side is a process of its own for every case, PyTorch with glibc's malloc thresholds raised,
-eager and under `torch.compile` (on a GPU with CUDA graphs). All start with empty caches of compiled
-programs: compiling is the first turn of steps, less a later one. Sides take turns; milliseconds are
-medians. Operations are those of matrix products and convolutions, forward and backward, counted as
+eager and under `torch.compile`: on a CPU of the layers that a phase repeats, on a GPU of the whole
+phase, with CUDA graphs. All start with empty caches of compiled programs: compiling is the first
+turn of steps, less a later one. Sides take turns; milliseconds are medians. Operations are those of matrix products and convolutions, forward and backward, counted as
 PyTorch runs the twin, attention as plain products; the ceiling is the best square product of any
 side. Memory is the most that the process holds while it trains, less what it held with all
 libraries imported.
 
 --compiled: cases of which `torch.compile` is measured: all, `largest` (the first batch size at the
-most frames) or none. --quality: seconds from the start of a process with an empty cache until the
+most frames; the default) or none. --quality: seconds from the start of a process with an empty cache until the
 classifier's validation loss is --loss, see `training_quality.py`. Needs the extra `bench`. Writes
 vs_torch_training.json, .md and .png; cases that DIR/parts holds are not measured again. Nearly all
 of its time is compiling.
@@ -62,7 +62,7 @@ _ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of every side.", lower_bound=
 _PHASES = flags.DEFINE_list("phases", list(TITLES), "Phases.")
 _BATCHES = flags.DEFINE_list("batches", ["32", "128"], "Samples a step.")
 _FRAMES = flags.DEFINE_list("frames", [], "Latent frames; by default the config's length buckets.")
-_COMPILED = flags.DEFINE_enum("compiled", "all", COMPILED, "Cases of torch.compile.")
+_COMPILED = flags.DEFINE_enum("compiled", "largest", COMPILED, "Cases of torch.compile.")
 _QUALITY = flags.DEFINE_bool("quality", False, "Measure the time to a validation loss, too.")
 _LOSS = flags.DEFINE_float("loss", 0.0, "That loss; 0: three quarters of the median's error.")
 
