@@ -14,16 +14,16 @@ is needed.
 Every side is a process of its own for every case, PyTorch with glibc's malloc thresholds raised,
 eager and under `torch.compile`: on a CPU of the layers that a phase repeats, on a GPU of the whole
 phase, with CUDA graphs. All start with empty caches of compiled programs: compiling is the first
-turn of steps, less a later one. Sides take turns; milliseconds are medians. Operations are those of matrix products and convolutions, forward and backward, counted as
-PyTorch runs the twin, attention as plain products; the ceiling is the best square product of any
-side. Memory is the most that the process holds while it trains, less what it held with all
-libraries imported.
+turn of steps, less a later one. Sides take turns; milliseconds are medians. Operations are those of
+matrix products and convolutions, forward and backward, counted as PyTorch runs the twin, attention
+as plain products; the ceiling is the best square product of any side. Memory is the most that the
+process holds while it trains, less what it held with all libraries imported.
 
 --compiled: cases of which `torch.compile` is measured: all, `largest` (the first batch size at the
-most frames; the default) or none. --quality: seconds from the start of a process with an empty cache until the
-classifier's validation loss is --loss, see `training_quality.py`. Needs the extra `bench`. Writes
-vs_torch_training.json, .md and .png; cases that DIR/parts holds are not measured again. Nearly all
-of its time is compiling.
+most frames; the default) or none. --quality: seconds from the start of a process with an empty
+cache until the classifier's validation loss is --loss, see `training_quality.py`. Needs the extra
+`bench`. Writes vs_torch_training.json, .md and .png; cases that DIR/parts holds are not measured
+again. Nearly all of its time is compiling.
 """
 
 from __future__ import annotations
