@@ -66,16 +66,17 @@ def test_an_unknown_part_is_refused_in_one_line(monkeypatch, tmp_path, capsys):
 
 
 def test_two_jobs_with_different_results_have_failed(tmp_path):
-    for name, acc2 in (("a", 0.5), ("b", 0.6)):
+    def result(name: str, acc2: float) -> None:
+        rows = [{"metric": "acc2", "value": acc2}, {"metric": "seconds", "value": ord(name)}]
         folder = tmp_path / f"two_jobs_{name}"
-        folder.mkdir()
-        rows = [{"system": "s", "acc2": acc2, "seconds": ord(name)}]
-        (folder / "results.json").write_text(json.dumps({"rows": rows}))
+        folder.mkdir(exist_ok=True)
+        (folder / "results.json").write_text(json.dumps(rows))
+
     row = {"part": "two_jobs", "status": "succeeded"}
+    result("a", 0.5)
+    result("b", 0.6)
     assert accelerator.compared(tmp_path, row)["status"] == "failed"
-    (tmp_path / "two_jobs_b" / "results.json").write_text(
-        json.dumps({"rows": [{"system": "s", "acc2": 0.5, "seconds": 7.0}]})
-    )
+    result("b", 0.5)
     assert accelerator.compared(tmp_path, row)["status"] == "succeeded"
 
 
