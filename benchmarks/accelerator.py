@@ -112,16 +112,18 @@ def run(part: Part, workdir: Path, limit: float) -> dict:
             for command in part.commands
         ]
         codes = []
-        for process in running:
-            left = limit - (time.monotonic() - started)
-            try:
-                codes.append(process.wait(max(left, 0)))
-            except subprocess.TimeoutExpired:
-                codes.append(None)
-        for process in running:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+        try:
+            for process in running:
+                left = limit - (time.monotonic() - started)
+                try:
+                    codes.append(process.wait(max(left, 0)))
+                except subprocess.TimeoutExpired:
+                    codes.append(None)
+        finally:  # also where this command itself is ended
+            for process in running:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
     status = "cut" if None in codes else "failed" if any(codes) else "succeeded"
     lines = log.read_text(errors="replace").splitlines()
     row = {"part": part.name, "status": status, "seconds": time.monotonic() - started}
@@ -176,6 +178,7 @@ def main() -> None:
     path = workdir / "accelerator.json"
     before = json.loads(path.read_text())["rows"] if path.exists() else []
     done = {r["part"]: r for r in before if r["status"] == "succeeded"}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     whole = sum(known[name].share for name in names)
     for index, name in enumerate(names):
         if name not in done:

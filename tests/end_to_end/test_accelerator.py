@@ -48,6 +48,24 @@ def test_a_part_that_fails_or_is_cut_stops_none_of_the_others(monkeypatch, tmp_p
     assert "| cut |" in summary and "all is well" in summary and str(tmp_path) not in summary
 
 
+def test_what_a_part_has_started_ends_with_the_command(monkeypatch, tmp_path):
+    def interrupted(process, timeout=None):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
+    started = []
+    begin = subprocess.Popen.__init__
+    monkeypatch.setattr(
+        subprocess.Popen,
+        "__init__",
+        lambda self, *a, **k: (started.append(self), begin(self, *a, **k))[1],
+    )
+    with pytest.raises(KeyboardInterrupt):
+        accelerator.run(Part("hangs", 1.0, (HANGS_ON,)), tmp_path, HANGS)
+    assert started[0].returncode < 0
+
+
 def test_parts_that_succeeded_are_not_run_again(monkeypatch, tmp_path):
     replaced(monkeypatch, Part("prints", 1.0, (PRINTS,)), Part("fails", 1.0, (FAILS,)))
     first = command(monkeypatch, tmp_path)
