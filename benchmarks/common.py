@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -143,12 +144,33 @@ def draw_operations(sizes: Mapping, nfe: int, frames: int = 48, conditions: int 
     return into + encode + nfe * (layers * layer(target, target, tokens) + ends)
 
 
-def jax_ceiling(dtype, size: int = 2048, repeats: int = 5) -> float:
-    """Operations a second of a JAX matrix product with operands of `dtype`, a float32 sum."""
+def torch_on_gpu() -> bool:
+    """Whether PyTorch is installed and has a GPU."""
+    if importlib.util.find_spec("torch") is None:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return the versions of those that are installed."""
+    known = (name for name in packages if importlib.util.find_spec(name))
+    return {name: importlib.metadata.version(name) for name in known}
+
+
+def jax_ceiling(dtype, repeats: int = 5) -> float:
+    """Operations a second of a JAX matrix product with operands of `dtype`, a float32 sum.
+
+    Args:
+      dtype: 'float32' and 'tf32' in the precision that the process was told.
+    """
     import jax
     import jax.numpy as jnp
 
-    a = jnp.asarray(np.random.default_rng(0).standard_normal((size, size)), dtype)
+    size = 2048 if jax.default_backend() == "cpu" else 8192
+    operands = "float32" if dtype == "tf32" else dtype
+    a = jnp.asarray(np.random.default_rng(0).standard_normal((size, size)), operands)
     run = jax.jit(lambda a: jnp.matmul(a, a, preferred_element_type=jnp.float32))
     timed = stopwatch(lambda: run(a).block_until_ready())
     timed()

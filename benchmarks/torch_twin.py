@@ -43,9 +43,17 @@ class Encoded(NamedTuple):
 class Layer(nn.Module):
     """Pre-norm transformer layer; queries, keys and values are one product."""
 
-    def __init__(self, width: int, heads: int, mlp: int):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        mlp: int,
+        attention_dropout: float = 0.0,
+        dropout: float = 0.0,
+    ):
         super().__init__()
-        self.width, self.heads = width, heads
+        self.width, self.heads, self.attention_dropout = width, heads, attention_dropout
+        self.drop = nn.Dropout(dropout)
         self.attention_norm = nn.LayerNorm(width, EPSILON)
         self.qkv = nn.Linear(width, 3 * width)
         self.attention_out = nn.Linear(width, width)
@@ -70,11 +78,20 @@ class Layer(nn.Module):
             query = self._project(normed[:, :tokens], slice(self.width))
             own, x = self._project(normed, slice(self.width, None)), x[:, :tokens]
         known = own if memory is None else torch.cat((own, memory), dim=1)
+        return self._attended(x, query, known, bias), own
+
+    def across(self, x: Tensor, source: Tensor, bias: Tensor) -> Tensor:
+        """x (B, S, W) attends to source (B, R, W) alone."""
+        query = self._project(self.attention_norm(x), slice(self.width))
+        return self._attended(x, query, self.remember(source), bias)
+
+    def _attended(self, x: Tensor, query: Tensor, known: Tensor, bias: Tensor) -> Tensor:
         query, key, value = (a.transpose(1, 2) for a in (query[:, :, 0], *known.unbind(2)))
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        x = x + self.attention_out(out.transpose(1, 2).flatten(2))
-        y = F.gelu(self.mlp_in(self.mlp_norm(x)), approximate="tanh")
-        return x + self.mlp_out(y), own
+        rate = self.attention_dropout if self.training else 0.0
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=rate)
+        x = x + self.drop(self.attention_out(out.transpose(1, 2).flatten(2)))
+        y = self.drop(F.gelu(self.mlp_in(self.mlp_norm(x)), approximate="tanh"))
+        return x + self.drop(self.mlp_out(y))
 
     def _project(self, normed: Tensor, rows: slice) -> Tensor:
         """(B, S, W) -> (B, S, n, H, d) by `rows` of the fused weight, a view of it."""
@@ -165,20 +182,38 @@ def from_flax(params, **sizes) -> ScoreTransformer:
     """The network with the parameters {'params': ...} of a `ScoreTransformer1D` of these sizes,
     for inference: no parameter asks for a gradient."""
     network = ScoreTransformer(**sizes)
+    network.load_state_dict(state_of(params))
+    return network.eval().requires_grad_(False)
+
+
+def state_of(params) -> dict[str, Tensor]:
+    """Return the `state_dict` of the same parameters."""
     tree = jax.tree.map(np.asarray, dict(params["params"]))
-    stack, last = tree.pop("stack", None), tree.pop("last")
+    stack, layers = tree.pop("stack", None), [tree.pop("last")]
     state = {name: tree.pop(name) for name in ("position", "modality")}
-    for i in range(len(network.layers)):
-        own = last if i == len(network.layers) - 1 else jax.tree.map(itemgetter(i), stack)
-        layer = dict(own)
-        fused = [layer.pop(name) for name in ("query", "key", "value")]
-        layer["qkv"] = {k: np.concatenate([p[k] for p in fused], -1) for k in ("kernel", "bias")}
-        tree |= {f"layers.{i}.{name}": leaves for name, leaves in layer.items()}
+    if stack is not None:
+        depth = len(jax.tree.leaves(stack)[0])
+        layers = [jax.tree.map(itemgetter(i), stack) for i in range(depth)] + layers
+    for i, own in enumerate(layers):
+        tree |= {f"layers.{i}.{name}": leaves for name, leaves in fused(own).items()}
+    return {name: torch.tensor(a) for name, a in (state | weights_of(tree)).items()}
+
+
+def fused(layer: dict) -> dict:
+    """Return the parameters of a flax `Layer` with one product for queries, keys and values."""
+    rest = dict(layer)
+    parts = [rest.pop(name) for name in ("query", "key", "value")]
+    qkv = {k: np.concatenate([p[k] for p in parts], -1) for k in ("kernel", "bias")}
+    return rest | {"qkv": qkv}
+
+
+def weights_of(tree: dict) -> dict:
+    """Return name -> array of a `state_dict`, of {module: leaves} of flax' dense and norm."""
+    state = {}
     for name, leaves in tree.items():
         state[f"{name}.weight"] = leaves["scale"] if "scale" in leaves else leaves["kernel"].T
         state[f"{name}.bias"] = leaves["bias"]
-    network.load_state_dict({name: torch.tensor(a) for name, a in state.items()})
-    return network.eval().requires_grad_(False)
+    return state
 
 
 def with_dtype(network: ScoreTransformer, dtype: torch.dtype) -> ScoreTransformer:
@@ -236,45 +271,3 @@ def ddim(noise_fn: Callable, grid, x: Tensor) -> Tensor:
     for t, keep, slope in rows:
         x = torch.add(keep * x, noise_fn(x, t), alpha=slope)
     return x
-
-
-def diffusers_sampler(name: str, steps: int, **options) -> Callable:
-    """draw(noise_fn, x) -> x with a scheduler of diffusers, one evaluation a step.
-
-    The scheduler's process is the usual discrete VP of 1000 betas, the discretisation of ours, on
-    timesteps from the last one down (spacing 'trailing'); the last step goes to t = 0.
-
-    Args:
-      name: 'ddim', or 'dpmpp_2m' for DPM-Solver++ of order 2.
-      options: more settings of the scheduler, such as `use_lu_lambdas=True` of 'dpmpp_2m'.
-
-    Returns:
-      draw, whose noise_fn takes (x, timestep) with timestep an int in 0..999, see `discrete`.
-    """
-    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
-
-    kinds = {
-        "ddim": (DDIMScheduler, {"clip_sample": False}),
-        "dpmpp_2m": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
-    }
-    process = {"beta_start": PROCESS.beta_min / 1000, "beta_end": PROCESS.beta_max / 1000}
-    process |= {"num_train_timesteps": 1000, "beta_schedule": "linear"}
-    kind, own = kinds[name]
-    usual = {"prediction_type": "epsilon", "timestep_spacing": "trailing"}
-    scheduler = kind(**process | usual | own | options)
-
-    @torch.inference_mode()
-    def draw(noise_fn: Callable, x: Tensor) -> Tensor:
-        # Every draw: it also clears what a multistep scheduler remembers. Timesteps stay on the
-        # host, so that no step waits for the device.
-        scheduler.set_timesteps(steps)
-        for timestep in scheduler.timesteps.tolist():
-            x = scheduler.step(noise_fn(x, timestep), timestep, x, return_dict=False)[0]
-        return x
-
-    return draw
-
-
-def discrete(noise_fn: Callable) -> Callable:
-    """noise_fn(x, t), t in (0, 1], as a function of a scheduler's timestep 0..999."""
-    return lambda x, timestep: noise_fn(x, (timestep + 1) / 1000)

@@ -22,8 +22,9 @@ from rich.progress import track
 
 from benchmarks import common
 from benchmarks.imder_checkout import EVALUATIONS, load
-from benchmarks.vs_torch import ALL, PREFIX, SIDES, SMOKE, Side
-from benchmarks.vs_torch import case as case_of
+from benchmarks.sides import ALL, SIDES, Side
+from benchmarks.vs_torch_cases import PREFIX, SMOKE
+from benchmarks.vs_torch_cases import case as case_of
 from mmdjax.errors import UserError
 
 INSTALLED, RAISED = "PyTorch", "PyTorch, malloc raised"

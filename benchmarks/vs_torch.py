@@ -11,20 +11,19 @@ writes it first. mmdjax runs on one device and, on a CPU, on one virtual device 
 Every side is a process of its own, since threads, malloc and devices are set at its start; only one
 works at a time. Within a group cases alternate; seconds are medians. Weights are random: time does
 not depend on them. Operations are those of the algorithm after the exact savings (`common.py`); the
-ceiling is the best 2048 x 2048 matrix product of any side with these operands. Peak memory is what
-a draw adds to the process at most. Needs the extra `bench`. Writes vs_torch.json, .md and .png.
-About 20 minutes on two cores; groups that DIR/parts holds are not measured again.
+ceiling is the best square matrix product of any side with these operands. Peak memory is what a
+draw adds to the process at most. On a GPU, sides that differ in malloc or in a CPU's devices are
+one, and float32 products are measured in full and as TF32. Needs the extra `bench`. Writes
+vs_torch.json, .md and .png. About 20 minutes on two cores; groups that DIR/parts holds are not
+measured again.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.metadata
-import json
-import os
+import importlib.util
 import re
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -32,113 +31,9 @@ from matplotlib.figure import Figure
 from rich.progress import track
 
 from benchmarks import common
+from benchmarks.sides import SIDES, Side
+from benchmarks.vs_torch_cases import SMOKE, cases, on_gpu
 from mmdjax.errors import UserError
-from mmdjax.methods.recipes import RECIPES
-
-JOINT = {"width": 256, "layers": 6, "heads": 8, "mlp": 512, "time_features": 256}
-JOINT |= {"fourier_scale": 16.0, "attention": "joint", "patch": 1}
-PREFIX, PATCH = JOINT | {"attention": "prefix"}, JOINT | {"attention": "prefix", "patch": 4}
-SMOKE = {"width": 32, "layers": 2, "heads": 2, "mlp": 64, "time_features": 16}
-RAISED = "glibc.malloc.mmap_threshold=2147483648:glibc.malloc.trim_threshold=4294967296"
-SIDES = {
-    "PyTorch": {},
-    "PyTorch, malloc raised": {"GLIBC_TUNABLES": RAISED},
-    "mmdjax": {},
-    "mmdjax, a device a core": {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={os.cpu_count()}"
-    },
-}
-ONE, ALL = "mmdjax", "mmdjax, a device a core"
-
-
-def case(group, side, form, score, recipe, batch=32, dtype="float32", **changes) -> dict:
-    """recipe: a name of `RECIPES`, or sampler and NFE as in 'ddim 10' on the quadratic grid."""
-    if recipe in RECIPES:
-        settings = {"grid_options": ()} | RECIPES[recipe]
-    else:
-        sampler, nfe = recipe.split()
-        settings = {"sampler": sampler, "nfe": int(nfe), "grid": "quadratic", "grid_options": ()}
-    network = "joint" if score["attention"] == "joint" else "prefix"
-    network += f", patch {score['patch']}" if score["patch"] > 1 else ""
-    about = {"group": group, "side": side, "form": form, "recipe": recipe, "network": network}
-    return about | {"score": score, "batch": batch, "dtype": dtype} | settings | changes
-
-
-def cases() -> list[dict]:
-    torch, raised, bf16 = "PyTorch", "PyTorch, malloc raised", {"dtype": "bfloat16"}
-    same = "Same work: DDIM 30, float32, batch 32"
-    listed = [
-        case(same, torch, "eager", JOINT, "ddim 30"),
-        case(same, raised, "eager", JOINT, "ddim 30"),
-        case(same, torch, "compile", JOINT, "ddim 30"),
-        case(same, torch, "diffusers", JOINT, "ddim 30"),
-        case(same, ONE, "naive", JOINT, "ddim 30"),
-        case(same, ONE, "mmdjax", JOINT, "ddim 30"),
-        case(same, ALL, "mmdjax", JOINT, "ddim 30"),
-    ]
-    half = "Same work: DDIM 30, bfloat16 operands, batch 32"
-    listed += [
-        case(half, torch, "eager", JOINT, "ddim 30", **bf16),
-        case(half, raised, "eager", JOINT, "ddim 30", **bf16),
-        case(half, torch, "compile", JOINT, "ddim 30", **bf16),
-        case(half, ONE, "mmdjax", JOINT, "ddim 30", **bf16),
-        case(half, ALL, "mmdjax", JOINT, "ddim 30", **bf16),
-    ]
-    single = "Same work: DDIM 30, float32, batch 1"
-    for side, form in ((torch, "eager"), (torch, "compile"), (ONE, "mmdjax"), (ALL, "mmdjax")):
-        listed.append(case(single, side, form, JOINT, "ddim 30", batch=1))
-    cache = "Prefix cache: DDIM 10, float32, batch 32, encoding included"
-    for score in (JOINT, PREFIX, PATCH):
-        listed.append(case(cache, ALL, "mmdjax", score, "ddim 10"))
-    listed += [case(cache, torch, "eager", score, "ddim 10") for score in (JOINT, PREFIX)]
-    whole = "Recipes against the published sampler, batch 32"
-    listed += [
-        case(whole, torch, "eager", JOINT, "imder"),
-        case(whole, ALL, "mmdjax", JOINT, "imder"),
-        case(whole, ALL, "mmdjax", JOINT, "thesis-quality"),
-        case(whole, ALL, "mmdjax", JOINT, "thesis-speed"),
-        case(whole, ALL, "mmdjax", JOINT, "fast-8"),
-        case(whole, torch, "diffusers", JOINT, "dpmpp_2m 8"),
-        case(whole, torch, "diffusers", PREFIX, "dpmpp_2m 8"),
-    ]
-    for recipe in ("quality-16", "fast-8", "fast-4"):
-        listed.append(case(whole, ALL, "mmdjax", PREFIX, recipe))
-    listed += [
-        case(whole, ONE, "mmdjax", PREFIX, "fast-8"),
-        case(whole, ALL, "mmdjax", PREFIX, "fast-8", **bf16),
-        case(whole, ALL, "mmdjax", PATCH, "fast-8"),
-        case(whole, ALL, "mmdjax", PATCH, "fast-8", **bf16),
-    ]
-    scaling = "Latency against evaluations: prefix, dpmpp_2m, batch 32"
-    listed += [
-        case(scaling, ALL, "mmdjax", PREFIX, f"dpmpp_2m {nfe}") for nfe in (1, 2, 4, 8, 16, 32, 64)
-    ]
-    return listed
-
-
-class Side:
-    """A worker process; see `vs_torch_worker.py`."""
-
-    def __init__(self, environment: dict[str, str]):
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.vs_torch_worker"],
-            env=os.environ | environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def ask(self, **request) -> dict:
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"a side ended with status {self._process.wait()}: {request}")
-        return json.loads(line)
-
-    def close(self) -> None:
-        self._process.stdin.close()
-        self._process.wait()
 
 
 def measure(listed: list[dict], rounds: int) -> list[dict]:
@@ -301,6 +196,9 @@ def main() -> None:
     if options.smoke:
         listed = [c | {"score": c["score"] | SMOKE} for c in listed if c["form"] != "compile"]
         listed = [c for c in listed if c["recipe"] in ("ddim 10", "fast-8")]
+    listed = on_gpu(listed) if common.torch_on_gpu() else listed
+    if importlib.util.find_spec("diffusers") is None:
+        listed = [c for c in listed if c["form"] != "diffusers"]
     from mmdjax.runtime.machine import machine
     from mmdjax.workdir import claim
 
@@ -319,7 +217,7 @@ def main() -> None:
         for r in part:
             share = r["gflops"] / ceiling
             r |= {"ceiling_gflops": ceiling, "share_of_ceiling": share}
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "diffusers")}
+    versions = common.versions("torch", "diffusers")
     result = {
         "title": "mmdjax against PyTorch",
         "command": common.command_line("vs_torch"),

@@ -1,4 +1,4 @@
-"""One side of `vs_torch.py` and `vs_imder.py`: a process that builds cases on request and times one
+"""One side of the benchmarks against PyTorch: a process that builds cases on request and times one
 run at a time.
 
 Requests and answers are lines of JSON on stdin and stdout. Threads, malloc and virtual devices are
@@ -12,9 +12,17 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
+
+from benchmarks.side_machine import (
+    bandwidth,
+    ceiling,
+    forget_peak,
+    on_device,
+    resident,
+    set_precision,
+)
 
 FRAMES, CHANNELS, MODALITIES = 48, 32, 3
 
@@ -56,7 +64,8 @@ def jax_case(case: dict) -> Callable:
     from mmdjax.methods.latent.modules import build
     from mmdjax.runtime.devices import on_all_devices
 
-    diffusion = {k: case[k] for k in ("sampler", "grid", "grid_options", "nfe", "dtype")}
+    diffusion = {k: case[k] for k in ("sampler", "grid", "grid_options", "nfe")}
+    diffusion["dtype"] = case["dtype"].replace("tf32", "float32")
     config = configs.from_dict({"score": case["score"], "diffusion": diffusion})
     modules = build(config, ("a", "b", "c"))
     drawer = make_drawer(modules, config.diffusion)
@@ -173,8 +182,9 @@ def torch_case(case: dict) -> Callable:
         encoded = network.encode(condition, ids, condition_mask)
         noise_fn = lambda x, t: twin.predict_noise(denoise, x, t, encoded, mask)  # noqa: E731
         if case["form"] == "diffusers":
-            scheduler = twin.diffusers_sampler(case["sampler"], case["nfe"])
-            x = scheduler(twin.discrete(noise_fn), noise)
+            from benchmarks.torch_diffusers import diffusers_sampler, discrete
+
+            x = diffusers_sampler(case["sampler"], case["nfe"])(discrete(noise_fn), noise)
         elif case["sampler"] == "euler_maruyama":
             x = twin.euler_maruyama(noise_fn, grid, noise)
         else:
@@ -191,49 +201,50 @@ def imder_case(case: dict) -> Callable:
     return draw_call(case["checkout"], case["batch"])
 
 
-FORMS = {"mmdjax": jax_case, "naive": naive_case, "imder": imder_case}
+def training_case(case: dict) -> Callable:
+    """A few training steps of one phase, see `training_cases.py`."""
+    from benchmarks import training_cases
+
+    return training_cases.build(case)
 
 
-def resident(field: str) -> int:
-    """Bytes of this process: VmHWM (the peak since `forget_peak`) or VmRSS; 0 where unknown."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024
-    except (OSError, StopIteration):
-        return 0
+FORMS = {"mmdjax": jax_case, "naive": naive_case, "imder": imder_case, "training": training_case}
 
 
-def forget_peak() -> None:
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
+def build(case: dict) -> tuple[Callable, dict]:
+    """Return a case that ran once, and what that took.
+
+    `first` is the whole of it, `first_call` the first run alone, which compiles; `before` what the
+    process held before, 0 where memory is that of a GPU.
+    """
+    if case["form"] == "training":
+        from benchmarks import training_cases
+
+        training_cases.imports(case)
+    set_precision(case["dtype"])
+    before, started = resident("VmRSS"), time.perf_counter()
+    run = FORMS.get(case["form"], torch_case)(case)
+    built = time.perf_counter()
+    run()
+    ended = time.perf_counter()
+    found = {"first": ended - started, "first_call": ended - built}
+    found |= {"before": 0 if on_device() else before, "difference": case.get("difference")}
+    return run, found
 
 
-def ceiling(case: dict) -> float:
-    """Operations a second of this side's own matrix product, operands of case['dtype']."""
-    if case["form"] == "mmdjax":
-        from benchmarks.common import jax_ceiling
-
-        return jax_ceiling(case["dtype"])
-    import torch
-
-    a, best = torch.randn(2048, 2048).to(getattr(torch, case["dtype"])), np.inf
-    for _ in range(6):
-        started = time.perf_counter()
-        a @ a
-        best = min(best, time.perf_counter() - started)
-    return 2 * 2048**3 / best
-
-
-def bandwidth() -> float:
-    """Bytes a second that adding one to a large array reads and writes."""
-    a, best = np.zeros(2**27, np.float32), np.inf
-    for _ in range(4):
-        started = time.perf_counter()
-        np.add(a, 1, out=a)
-        best = min(best, time.perf_counter() - started)
-    return 2 * a.nbytes / best
+def timed(case: dict, run: Callable, least: float) -> dict:
+    """Return seconds of a run, repeated for `least` seconds, and bytes: `peak`, what runs add to
+    the process at most, and `most`, the most of a GPU, or of the process."""
+    set_precision(case["dtype"])
+    forget_peak()
+    before, started = resident("VmRSS"), time.perf_counter()
+    count, seconds = 0, 0.0
+    while count == 0 or seconds < least:
+        run()
+        count, seconds = count + 1, time.perf_counter() - started
+    peak = resident("VmHWM")
+    most = on_device() or peak
+    return {"seconds": seconds / count, "peak": max(0, peak - before), "most": most}
 
 
 def main() -> None:
@@ -249,21 +260,15 @@ def main() -> None:
             result = {"rate": ceiling(request["case"]), "bandwidth": bandwidth()}
         elif request["do"] == "traffic":
             result = {"bytes": traffic(request["case"])}
+        elif request["do"] == "operations":
+            from benchmarks.training_cases import counted
+
+            result = {"operations": counted(request["case"])}
         elif request["do"] == "build":
-            case = request["case"]
-            started = time.perf_counter()
-            cases[request["name"]] = run = FORMS.get(case["form"], torch_case)(case)
-            run()
-            result = {"first": time.perf_counter() - started, "difference": case.get("difference")}
+            run, result = build(request["case"])
+            cases[request["name"]] = request["case"], run
         else:
-            forget_peak()
-            before, started = resident("VmRSS"), time.perf_counter()
-            count, seconds = 0, 0.0
-            while count == 0 or seconds < request.get("least", 0):
-                cases[request["name"]]()
-                count, seconds = count + 1, time.perf_counter() - started
-            seconds /= count
-            result = {"seconds": seconds, "peak": max(0, resident("VmHWM") - before)}
+            result = timed(*cases[request["name"]], request.get("least", 0))
         print(json.dumps(result), file=answer, flush=True)
 
 
