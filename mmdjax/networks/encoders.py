@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmdjax.networks.dropout import Dropout
+
 KERNEL = 3
 WHOLE = 2  # of `coverage`
 SMALLEST_SHARE = 1e-6  # of a frame, for rounding
@@ -79,13 +81,13 @@ class ModalityEncoder(nn.Module):
         """x (B, T_m, C_m), valid (B, T_m) -> (B, frames, channels), (B, frames)."""
         if 1 in (x.shape[1], self.frames):
             x, valid = resample(x, valid, 1)
-            x = nn.Dropout(self.dropout)(x, deterministic=deterministic)
+            x = Dropout(self.dropout)(x, deterministic=deterministic)
             init = nn.initializers.orthogonal()
             y = nn.Dense(self.channels, use_bias=False, kernel_init=init)(x)
             y = jnp.where(valid[..., None], y, 0.0)
             return jnp.repeat(y, self.frames, 1), jnp.repeat(valid, self.frames, 1)
         x, valid = resample(x, valid, self.frames + KERNEL - 1)
-        x = nn.Dropout(self.dropout)(x, deterministic=deterministic)
+        x = Dropout(self.dropout)(x, deterministic=deterministic)
         y = nn.Conv(self.channels, (KERNEL,), padding="VALID", use_bias=False)(x)
         covered = _any_under(valid)
         return jnp.where(covered[..., None], y, 0.0), covered

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from mmdjax.networks.dropout import Dropout
 from mmdjax.networks.embeddings import sinusoidal_positions
 from mmdjax.networks.transformer import Layer, mask_bias, over_layers
 
@@ -64,7 +65,7 @@ class MulT(nn.Module):
         batch, modalities, frames, width = x.shape
 
         def drop(y):
-            return nn.Dropout(self.dropout)(y, deterministic=deterministic)
+            return Dropout(self.dropout)(y, deterministic=deterministic)
 
         positions = sinusoidal_positions(frames, width)
         x = drop(jnp.where(valid[..., None], x * width**0.5 + positions, 0.0))

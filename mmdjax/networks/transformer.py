@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mmdjax.networks.dropout import Dropout
+
 MASKED = -1e9  # finite: a row with every key masked stays finite instead of NaN
 
 
@@ -100,8 +102,8 @@ class Layer(nn.Module):
         self.mlp_norm = nn.LayerNorm()
         self.mlp_in = Dense(self.mlp, self.dtype)
         self.mlp_out = Dense(self.width, self.dtype)
-        self.drop = nn.Dropout(self.dropout)
-        self.drop_weights = nn.Dropout(self.attention_dropout)
+        self.drop = Dropout(self.dropout)
+        self.drop_weights = Dropout(self.attention_dropout)
 
     def _heads(self, x):
         return split_heads(x, self.heads).astype(self.dtype or x.dtype)
