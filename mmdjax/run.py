@@ -54,6 +54,11 @@ class System(NamedTuple):
     def predictions(self, seed: int) -> Path:
         return self.folder / f"seed_{seed}.npz"
 
+    @property
+    def fan(self) -> Path:
+        """Draws of a few test utterances, of the first seed."""
+        return self.folder / "fan.npz"
+
 
 def run(
     config: configs.Config, folder: Path, may_train=True, force=False, profile=False
@@ -191,17 +196,20 @@ def _evaluate(
       trained: name -> what training left. masks: the folder of masks.
     """
     if processes.is_first():
-        drawn = {name: a for condition in conditions for name, a in condition.masks().items()}
-        workdir.keep_masks(masks / f"seed_{seed}.npz", drawn)
+        hidden = {name: a for condition in conditions for name, a in condition.masks().items()}
+        workdir.keep_masks(masks / f"seed_{seed}.npz", hidden)
     members = [
         Member(s.name, s.method, trained[s.name].params, s.resolved.config.evaluation.draws)
         for s in systems
     ]
     predictions: dict[str, dict] = {}
-    rows = evaluate(members, conditions, seed, predictions=predictions)
+    drawn: dict[str, dict] = {}
+    rows = evaluate(members, conditions, seed, predictions=predictions, fans=drawn)
     for system in systems:
         if processes.is_first():  # before the rows, which say that all is there
             save_arrays(system.predictions(seed), **predictions[system.name])
+            if system.method.draws and seed == system.resolved.config.seeds[0]:
+                save_arrays(system.fan, **drawn.get(system.name, {}))
         history = trained[system.name].history
         cost = {"system": system.name, "method": system.method.name, "protocol": "cost"}
         costs = [
