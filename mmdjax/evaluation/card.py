@@ -38,7 +38,7 @@ def card(title: str, about: str, results: Results, context) -> Figure:
     width, height = (side / DPI for side in PIXELS)
     figure = Figure(figsize=(width, height), facecolor="white")
     figure.text(0.05, 0.88, brief(title, 44), fontsize=30, color=INK, fontweight="bold")
-    figure.text(0.05, 0.825, brief(about, 110), fontsize=12.5, color=QUIET)
+    figure.text(0.05, 0.825, brief(about, 140), fontsize=12, color=QUIET)
     tiles = headline.tiles(results, context.costs)[:MOST_TILES]
     for i, tile in enumerate(tiles):
         x, y = 0.05 + 0.25 * (i % 2), 0.66 - 0.36 * (i // 2)
@@ -51,7 +51,7 @@ def card(title: str, about: str, results: Results, context) -> Figure:
             x, y - 0.05, "\n".join(note), fontsize=11, color=INK, va="top", linespacing=1.35
         )
     figure.text(0.05, 0.045, "mmdjax", fontsize=14, color=INK, fontweight="bold")
-    figure.text(0.115, 0.045, "multimodal diffusion in JAX", fontsize=12.5, color=QUIET)
+    figure.text(0.135, 0.045, "multimodal diffusion in JAX", fontsize=12.5, color=QUIET)
     if len(headline.ranking(results)) > 2 or not context.fan:
         _systems(figure.add_axes((0.76, 0.13, 0.205, 0.62)), results)
     else:
@@ -99,4 +99,4 @@ def _fan(ax, arrays, modalities) -> None:
     shown = dict(zip(names, handles, strict=True))
     order = [name for name in fans.LEGEND if name in shown]
     ax.legend([shown[name] for name in order], order, loc="upper center", frameon=False,
-              bbox_to_anchor=(0.5, -0.08), ncols=3, fontsize=11)  # fmt: skip
+              bbox_to_anchor=(0.46, -0.08), ncols=3, fontsize=10)  # fmt: skip

@@ -98,5 +98,5 @@ def _covered(results: Results) -> list[Tile]:
     if not drawing:
         return []
     share = cell("coverage", stats[drawing[0]])
-    note = f"{drawing[0]}: hidden numbers inside 90 % intervals of draws"
-    return [Tile("covered of 90 %", f"{share} %", note)]
+    note = f"of the hidden numbers, {drawing[0]}; draws of the right law hold 90"
+    return [Tile("inside 90 % intervals", f"{share} %", note)]

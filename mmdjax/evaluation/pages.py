@@ -41,8 +41,11 @@ def _markdown(block: Block) -> str:
             return "\n".join(f"- {e(t.label)}: {e(t.value)} ({e(t.note)})" for t in tiles)
         case "list", items:
             return "\n".join(f"- {e(str(item))}" for item in items)
-        case ("pairs", pairs) | ("words", _, pairs):
+        case "pairs", pairs:
             return "\n".join(f"- {e(str(k))}: {e(str(v))}" for k, v in pairs.items())
+        case "words", summary, pairs:
+            inside = _markdown(("pairs", pairs))
+            return f"<details><summary>{summary}</summary>\n\n{inside}\n\n</details>"
         case "table" | "heat", caption, header, rows:
             return f"{e(caption)}\n\n{tables.markdown(header, rows).rstrip()}"
         case "commands", summary, text:

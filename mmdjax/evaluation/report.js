@@ -1,6 +1,6 @@
 // Tables sort by a column.
 for (const button of document.querySelectorAll("th button")) {
-  button.title = "Sort by this column";
+  button.title = [button.title, "Sort by this column"].filter(Boolean).join(". ");
   button.onclick = () => {
     const th = button.parentNode, table = th.closest("table"), i = th.cellIndex;
     const rows = [...table.tBodies[0].rows], text = row => row.cells[i].textContent;

@@ -24,12 +24,13 @@ def page(title: str, blocks: Sequence[tuple], pictures: Mapping[str, str]) -> st
       pictures: name -> the element that shows a figure, `image` or `chart`.
     """
     anchors = {block[1]: anchor(block[1]) for block in blocks if block[0] == "h2"}
-    names = [block[1] for block in blocks if block[0] == "h2"]
+    names = [*anchors]
+    words = {k: v for block in blocks if block[0] == "words" for k, v in block[2].items()}
     body = []
     for block in blocks:
         if block[0] == "h2" and block[1] == names[0]:
             body.append(_contents(anchors))
-        body.append(_html(block, pictures))
+        body.append(_html(block, pictures, words))
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
     style = f"<style>\n{STYLE}{_palette(vectors.colours(''.join(pictures.values())))}</style>"
     head += f"{style}<title>{escape(title)}</title>"
@@ -79,25 +80,37 @@ def _contents(anchors: Mapping[str, str]) -> str:
     return f'<nav aria-label="Contents">{"".join(links)}</nav>'
 
 
-def _html_table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]], heat) -> str:
+def _html_table(
+    caption: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    heat: bool,
+    words: Mapping[str, str],
+) -> str:
     shades = _shades(caption, header, rows) if heat else {}
+
+    def said(text: str) -> str:
+        return f' title="{escape(words[text])}"' if text in words else ""
 
     def td(text: str, place: tuple[int, int]) -> str:
         mean, _, std = text.partition(" ± ")
         mark = "<strong>{}</strong>" if isinstance(text, tables.Best) else "{}"
         std = std and f'<span class="std"> ± {escape(std)}</span>'
         shade = f' style="--h:{shades[place]}%"' if place in shades else ""
-        return f"<td{shade}>{mark.format(escape(mean))}{std}</td>"
+        return f"<td{shade}{said(text)}>{mark.format(escape(mean))}{std}</td>"
 
     def tr(i: int, row: Sequence[str]) -> str:
         mark = ' class="yardstick"' if isinstance(row[0], tables.Quiet) else ""
         cells = "".join(td(text, (i, j)) for j, text in enumerate(row))
         return f"<tr{mark}>{cells}</tr>\n"
 
-    names = [escape(h) for h in header]
-    for torn, whole in NOT_TORN.items():
-        names = [name.replace(torn, whole) for name in names]
-    head = "".join(f'<th scope="col"><button>{name}</button></th>' for name in names)
+    def th(text: str) -> str:
+        name = escape(text)
+        for torn, whole in NOT_TORN.items():
+            name = name.replace(torn, whole)
+        return f'<th scope="col"><button{said(text)}>{name}</button></th>'
+
+    head = "".join(map(th, header))
     body = "".join(tr(i, row) for i, row in enumerate(rows))
     inside = f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
     copies = {"CSV": in_csv(header, rows), "LaTeX": in_latex(caption, header, rows)}
@@ -136,7 +149,7 @@ def _shades(
     return {place: round(100 * (1 - gap / most)) for place, gap in gaps.items()} if most else {}
 
 
-def _html(block: tuple, pictures: Mapping[str, str]) -> str:
+def _html(block: tuple, pictures: Mapping[str, str], words: Mapping[str, str]) -> str:
     match block:
         case "h1", text:
             return f"<h1>{escape(text)}</h1>"
@@ -158,7 +171,7 @@ def _html(block: tuple, pictures: Mapping[str, str]) -> str:
         case "words", summary, pairs:
             return f"<details><summary>{escape(summary)}</summary>{_pairs(pairs)}</details>"
         case ("table" | "heat") as kind, caption, header, rows:
-            return _html_table(caption, header, rows, kind == "heat")
+            return _html_table(caption, header, rows, kind == "heat", words)
         case "commands", summary, text:
             copy = f'<div class="copy"><button data-copy="{escape(text)}">Copy</button></div>'
             return (

@@ -13,7 +13,6 @@ REGRET = (
     "Regret is what a system loses to the Bayes optimum, the best prediction that the observed "
     "modalities allow: 0 is as good as possible, and below 0 is luck of a finite test set."
 )
-MOST_PATTERNS = 62  # pairs of patterns that a page spells out
 
 
 def shown_by(modalities: Sequence[str]) -> dict[str, list[str]]:
@@ -26,18 +25,21 @@ def shown_by(modalities: Sequence[str]) -> dict[str, list[str]]:
     }
 
 
-def patterns_in_words(results: Results) -> dict[str, str]:
-    """Return the patterns that tables name -> what they mean, e.g. `l+a>v`."""
+def patterns_in_words(results: Results, protocol: str) -> dict[str, str]:
+    """Return the patterns that a protocol's tables name -> what they mean, such as `l+a>v`.
+
+    Args:
+      protocol: 'fixed' or 'imputation'.
+    """
     shown, words = shown_by(results.modalities), {}
-    for name, observed in shown.items() if results.measured("fixed") else ():
-        missing = [m for m in results.modalities if m not in observed]
-        hidden = f"; {listed(missing)} missing" if missing else "; nothing missing"
-        words[name] = f"{listed(observed)} observed{hidden}"
-    for name in results.conditions("imputation"):
+    for name in results.conditions(protocol) if results.measured(protocol) else ():
         given, _, drawn = name.partition(">")
-        if given in shown and drawn in shown:
+        if drawn in shown and given in shown:
             words[name] = f"{listed(shown[drawn])} completed from {listed(shown[given])}"
-    return words if len(words) <= MOST_PATTERNS else {}
+        elif not drawn and given in shown:
+            missing = [m for m in results.modalities if m not in shown[given]]
+            words[name] = f"{listed(shown[given])} observed, {listed(missing) or 'nothing'} missing"
+    return words
 
 
 def listed(names: Sequence[str]) -> str:
