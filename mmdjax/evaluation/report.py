@@ -42,7 +42,7 @@ READING = (  # (what a run must hold, the explanation that its reader then needs
     ("draws", "K: missing data are drawn K times and the K predictions are averaged."),
     ("zero mean", "zero and mean fill missing data with a constant; trained: the classifier was "
      "trained with such fills, otherwise on complete data."),
-    ("bayes", "The data are synthetic, so the Bayes optimum is exact. " + words.REGRET),
+    ("bayes", "The data are synthetic, so the Bayes optimum is exact."),
     ("bayes acc2_nonzero", "The Bayes optimum is the posterior median of the label, which is "
      "optimal for ACC2 and MAE, not for ACC7 or correlation."),
     ("random", "A missing rate hides modalities utterance by utterance and always keeps one, so "
