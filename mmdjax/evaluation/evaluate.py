@@ -18,7 +18,7 @@ from mmdjax.data.missing.patterns import pattern_name
 from mmdjax.data.stored import blocks, is_stored
 from mmdjax.evaluation.conditions import Condition
 from mmdjax.evaluation.differences import named
-from mmdjax.evaluation.imputed import Imputed, imputed_by, joined
+from mmdjax.evaluation.imputed import Imputed, covered, imputed_by, joined
 from mmdjax.methods.method import Method
 from mmdjax.training.streams import stream
 from mmdjax.types import Batch, Observed, known_labels
@@ -72,7 +72,7 @@ def evaluate(
     label = method.dataset.splits[split].label
     labelled = known_labels(label)
     rows: dict[str, list[dict]] = {member.name: [] for member in members}
-    ranked: dict[str, list[Imputed]] = {member.name: [] for member in members}
+    ranks: dict[str, list[np.ndarray]] = {member.name: [] for member in members}
 
     def add(member: Member, protocol: str, condition: str, scores: Mapping[str, float]) -> None:
         place = {"system": member.name, "method": member.method.name, "protocol": protocol}
@@ -103,15 +103,14 @@ def evaluate(
                 add(member, "imputation", name, of_modality)
             if imputed and imputed.fan and fans is not None:
                 fans.setdefault(member.name, {}).update(imputed.fan)
-            if imputed and imputed.ranks:
-                ranked[member.name].append(imputed)
+            ranks[member.name] += imputed.ranks.values() if imputed else ()
             if answer.nfe and condition.protocol == "fixed":
                 add(member, "cost", condition.name, {"nfe": answer.nfe})
     seconds = time.monotonic() - started
     for member in members:
         add(member, "cost", "evaluation", {"seconds": seconds})
-        for level in LEVELS if ranked[member.name] else ():
-            shares = [imputed.coverage(level) for imputed in ranked[member.name]]
+        for level in LEVELS if ranks[member.name] else ():
+            shares = [covered(counts, level) for counts in ranks[member.name]]
             add(member, "calibration", f"{level:g}", {"coverage": np.mean(shares)})
     return rows
 

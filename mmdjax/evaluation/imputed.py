@@ -65,11 +65,6 @@ class Imputed(NamedTuple):
         """Return errors without scores."""
         return cls(first, mean, {}, {}, {})
 
-    def coverage(self, level: float) -> float | None:
-        """Return the share of truths in central intervals of draws, a mean over `ranks`."""
-        shares = [covered(counts, level) for counts in self.ranks.values()]
-        return float(np.mean(shares)) if shares else None
-
 
 def imputed_by(
     method: Method,
