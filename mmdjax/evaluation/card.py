@@ -6,7 +6,6 @@ import io
 import textwrap
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from mmdjax.evaluation import fans, headline
@@ -44,7 +43,7 @@ def card(title: str, about: str, results: Results, context) -> Figure:
         x, y = 0.05 + 0.25 * (i % 2), 0.66 - 0.36 * (i // 2)
         figure.text(x, y + 0.07, brief(tile.label, 24), fontsize=13, color=QUIET)
         figure.text(
-            x, y - 0.015, brief(tile.value, 16), fontsize=27, color=ACCENT, fontweight="bold"
+            x, y - 0.015, brief(tile.value, 16), fontsize=24, color=ACCENT, fontweight="bold"
         )
         note = textwrap.wrap(brief(tile.note, 96), 30)[:4]
         figure.text(
@@ -60,7 +59,7 @@ def card(title: str, about: str, results: Results, context) -> Figure:
 
 
 def _systems(ax, results: Results) -> None:
-    """Draw the best systems as bars, the best on top, and the yardsticks below them."""
+    """Draw the best systems, the best on top, and the yardsticks below them."""
     entry, hues = metric(results.task.headline), colours(results.systems)
     stats = results.by_system("fixed", AVERAGE, entry.name)
     yardsticks = [s.name for s in results.systems if s.yardstick and s.name in stats]
@@ -71,15 +70,18 @@ def _systems(ax, results: Results) -> None:
     if not names:
         ax.set_axis_off()
         return
-    low = min(values) - 0.6 * (max(values) - min(values) or 1)
-    ax.barh(range(len(names)), np.array(values) - low, 0.62, low, color=[hues[n] for n in names])
+    ax.grid(axis="y", color=RULE)
+    ax.set_axisbelow(True)
+    ax.scatter(values, range(len(names)), 130, [hues[name] for name in names])
     for y, (name, value) in enumerate(zip(names, values, strict=True)):
-        text = f" {cell(entry.name, stats[name]).split()[0]}"
-        ax.text(value, y, text, fontsize=11, color=INK, va="center")
+        place = {"xytext": (9, 0), "textcoords": "offset points", "va": "center"}
+        text = cell(entry.name, stats[name]).split()[0]
+        ax.annotate(text, (value, y), fontsize=11, color=INK, **place)
     ax.set_yticks(range(len(names)), [brief(n, 26) for n in names], fontsize=11, color=INK)
     ax.set_xticks([])
     ax.tick_params(length=0)
-    ax.set_xlim(low, max(values) + 0.25 * (max(values) - low))
+    span = max(values) - min(values) or 1
+    ax.set_xlim(min(values) - 0.08 * span, max(values) + 0.3 * span)
     ax.set_ylim(len(names) - 0.4, -0.6)
 
 

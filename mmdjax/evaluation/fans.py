@@ -162,7 +162,7 @@ def panel(ax: Axes, lines: Mapping[str, np.ndarray]) -> None:
     ends = np.quantile(draws, (0.05, 0.95), axis=0)
     mark(ax.fill_between(x, *ends, color=DRAWN, alpha=0.12, lw=0), DRAWS)
     for draw in draws:
-        mark(ax.plot(x, draw, color=DRAWN, lw=0.9, alpha=0.35, label=DRAWS)[0], DRAWS)
+        mark(ax.plot(x, draw, color=DRAWN, lw=0.9, alpha=0.45, label=DRAWS)[0], DRAWS)
     style = {"ms": 2.6, "lw": 1.3, "ls": (0, (3, 2)), "color": TRUTH, "marker": "o"}
     (line,) = ax.plot(x, true, label=HIDDEN, **style)
     mark(line, HIDDEN, *(f"{value:.2f}" for value in true[np.isfinite(true)]))

@@ -12,15 +12,17 @@ from mmdjax.evaluation.tables import Results, Shown, Stat
 
 CAPTION = (
     "Calibration: the share of hidden numbers that lie in the central interval of their K draws, "
-    "over the share that it promises; means over patterns. Draws of the right law lie on the grey "
-    "line, for any K; below it they are too narrow."
+    "over the share that it promises; means over what is drawn from what. Draws of the right law "
+    "lie on the grey line, for any K; below it they are too narrow."
 )
 
 
 def calibration(results: Results) -> tuple[Callable[..., Figure], str] | None:
     """Return (narrow) -> the figure, with its caption; None where no coverage was measured."""
-    lines = results.by_condition("calibration", "coverage")
-    # What does not draw has one completion, and systems that differ in K alone have the same law.
+    lines: dict[Shown, Mapping[str, Stat]] = {}
+    for system, line in results.by_condition("calibration", "coverage").items():
+        if line not in lines.values():  # systems that share their draws have one line
+            lines[system] = line
     return (functools.partial(_figure, results, lines), CAPTION) if lines else None
 
 

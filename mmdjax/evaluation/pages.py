@@ -61,6 +61,7 @@ def write_pages(
     title: str,
     blocks: Sequence[Block],
     drawn: Mapping[str, Figure | Callable[..., Figure]],
+    order: Sequence[str] = (),
 ) -> Path:
     """Write `report.md`, `report.html` (returned), `figures/*.png` and `*.pdf`, and every table as
     `tables/*.csv` and `*.tex`, each atomically.
@@ -79,7 +80,7 @@ def write_pages(
             label = captions.get(name, name)
             both = (vectors.inline(made, name, label),
                     vectors.inline(figure(narrow=True), f"{name}-narrow", label))  # fmt: skip
-            pictures[name] = web.chart(*both)
+            pictures[name] = web.chart(*both, order)
         else:
             png = base64.b64encode((folder / f"{name}.png").read_bytes()).decode()
             pictures[name] = web.image(png, name)

@@ -118,7 +118,8 @@ def write_report(folder: Path, results: Results, context: Context) -> Path:
     )
     pictures = {name: figure for name, (figure, _) in shown.items()}
     card.write(folder / "card.png", context.title, context.about, results, context)
-    return pages.write_pages(folder, context.title, _blocks(results, context, printed), pictures)
+    blocks, order = _blocks(results, context, printed), [s.name for s in results.systems]
+    return pages.write_pages(folder, context.title, blocks, pictures, order)
 
 
 def _blocks(results: Results, context: Context, printed: Mapping[str, str]) -> list[Block]:

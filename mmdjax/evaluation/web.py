@@ -51,20 +51,26 @@ def image(png: str, name: str) -> str:
     return f'<img alt="{escape(name)}" src="data:image/png;base64,{png}">'
 
 
-def chart(wide: vectors.Vector, narrow: vectors.Vector) -> str:
-    """Return a chart in both widths, of which the page shows one."""
+def chart(wide: vectors.Vector, narrow: vectors.Vector, order: Sequence[str]) -> str:
+    """Return a chart in both widths, of which the page shows one.
+
+    Args:
+      order: of systems, in legends.
+    """
     return "".join(
-        f'<div class="{width}">{vector.svg}{_legend(vector.legend)}</div>'
+        f'<div class="{width}">{vector.svg}{_legend(vector.legend, order)}</div>'
         for width, vector in (("wide", wide), ("narrow", narrow))
     )
 
 
-def _legend(colours: Mapping[str, str]) -> str:
+def _legend(colours: Mapping[str, str], order: Sequence[str]) -> str:
     """Return buttons that hide what they name, and show it again."""
     if not colours:
         return ""
+    places = {name: place for place, name in enumerate(order)}
+    names = sorted(colours, key=lambda name: places.get(name, len(order)))
     chip = '<button aria-pressed="true" data-of="{}"><i style="background:{}"></i>{}</button>'
-    chips = (chip.format(escape(n), colour, escape(n)) for n, colour in colours.items())
+    chips = (chip.format(escape(n), colours[n], escape(n)) for n in names)
     return f'<div class="legend">{"".join(chips)}</div>'
 
 
@@ -159,7 +165,7 @@ def _html(block: tuple, pictures: Mapping[str, str], words: Mapping[str, str]) -
             return f'<p class="{kind}">{escape(text)}</p>'
         case "tiles", tiles:
             shown = (
-                f"<div><span>{escape(t.label)}</span><b>{escape(t.value)}</b>"
+                f"<div><span>{escape(t.label)}</span><b>{_value(t.value)}</b>"
                 f"<small>{escape(t.note)}</small></div>"
                 for t in tiles
             )
@@ -184,6 +190,12 @@ def _html(block: tuple, pictures: Mapping[str, str], words: Mapping[str, str]) -
             )
         case _, summary, text:
             return f"<details><summary>{summary}</summary><pre>{escape(text)}</pre></details>"
+
+
+def _value(text: str) -> str:
+    """Return a tile's number with its deviation in small."""
+    mean, _, std = text.partition(" ± ")
+    return escape(mean) + (std and f"<i> ± {escape(std)}</i>")
 
 
 def _pairs(pairs: Mapping) -> str:
