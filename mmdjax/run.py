@@ -66,7 +66,7 @@ def run(
     """Train and evaluate every system for every seed; go on where an earlier run stopped.
 
     Leaves config.json, checkpoints/, systems/, masks/, tensorboard/, results.json, predictions.npz,
-    report.md, report.html, figures/, tables/ and model/ in `folder`.
+    report.md, report.html, card.png, figures/, tables/ and model/ in `folder`.
 
     Args:
       may_train: False to evaluate a finished run again.
