@@ -87,8 +87,9 @@ def _next(results: Results, order: list[str]) -> Tile:
         note = f"{order[1]}, behind beyond chance (p = {results.rivals[order[1]].p:.3f})"
         return Tile("ahead of the next", _gap(results, *order[:2]), note)
     more = len(ties) - 1
-    note = f"{order[1]}" + (f" and {more} other{'s' * (more > 1)}" if more else "")
-    return Tile("a tie", _gap(results, *order[:2]), f"to {note}: not distinguishable from the best")
+    those = f"it and {more} other{'s' * (more > 1)} are not" if more else "not"
+    note = f"{order[1]}; {those} distinguishable from the best"
+    return Tile("ahead of the next: a tie", _gap(results, *order[:2]), note)
 
 
 def _covered(results: Results) -> list[Tile]:

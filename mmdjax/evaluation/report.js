@@ -66,7 +66,7 @@ for (const name of marks.filter(m => m.matches("button") || m.querySelector(":sc
   name.onpointerleave = fade(false);
 }
 
-// The mark nearest to the pointer tells its value.
+// The mark nearest to the pointer tells its value; of several in one place, the one on top.
 const tip = document.querySelector(".tip"), NEAR = 26;
 for (const svg of document.querySelectorAll(".chart svg")) {
   let places = null;
@@ -84,8 +84,8 @@ for (const svg of document.querySelectorAll(".chart svg")) {
     places ??= find();
     let best = null, least = NEAR;
     for (const place of places) {
-      const distance = place[2] ? away(place[0], x, y) : NEAR;
-      if (distance < least) [best, least] = [place, distance];
+      const distance = place[2] ? away(place[0], x, y) : Infinity;
+      if (distance <= least) [best, least] = [place, distance];
     }
     tip.hidden = !best;
     if (!best) return;

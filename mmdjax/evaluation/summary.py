@@ -86,7 +86,7 @@ def report_run(
         sections=[*availability.sections(dataset), *extra[0]],
         figures=extra[1],
         about=about(config, systems, dataset),
-        fan=next((load_arrays(s.fan) for s in systems if s.method.draws and s.fan.exists()), {}),
+        fan=next(filter(None, (load_arrays(s.fan) for s in systems if s.fan.exists())), {}),
         commands=commands(places.folder) if (places.folder / "model").exists() else "",
     )
     report.write_report(places.folder, results, context)

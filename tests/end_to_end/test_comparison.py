@@ -103,7 +103,8 @@ def test_going_on_makes_nothing_again_and_the_report_holds_every_row(done, monke
     expected = {"systems.png", "per_pattern.png", "quality_and_time.png", "loss.png", "tsne_1.png"}
     assert expected <= figures and any(name.startswith("rate_") for name in figures)
     assert {"fan.png", "calibration.png"} <= figures and (workdir / "card.png").exists()
-    assert "best system" in text and "Patterns in words" in text
+    assert "best system" in text and "ahead of the next" in text and "not tested)" not in text
+    assert "Patterns in words" in text
     levels = {r["condition"] for r in select(rows, protocol="calibration")}
     assert {f"{level:g}" for level in LEVELS} == levels
     # Draws that systems share are pictured once.

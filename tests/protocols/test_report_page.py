@@ -29,6 +29,8 @@ from tests.protocols.report_rows import (
 
 COMMAND = "python -m mmdjax.main --mode=impute --workdir='my runs/a' --input=gaps.npz"
 
+TIE = "ahead of the next: a tie"
+
 
 def tiles(*tested, costs=(), extra=()):
     """The tiles of three systems, DRAWS the best, as far apart from it as told."""
@@ -48,9 +50,9 @@ def test_the_best_system_is_named_wherever_it_stands_and_yardsticks_are_not():
 @pytest.mark.parametrize(
     ("tested", "label", "note"),
     [
-        ([apart(-0.01, 0.3), apart(-0.1, 0.01)], "a tie", "to zero: not distinguishable"),
-        ([apart(-0.01, 0.3), apart(-0.1, 0.2)], "a tie", "to zero and 1 other: not"),
-        ([apart(-0.01, 0.05), apart(-0.1, 0.01)], "a tie", "to zero: not distinguishable"),
+        ([apart(-0.01, 0.3), apart(-0.1, 0.01)], TIE, "zero; not distinguishable"),
+        ([apart(-0.01, 0.3), apart(-0.1, 0.2)], TIE, "zero; it and 1 other are not"),
+        ([apart(-0.01, 0.05), apart(-0.1, 0.01)], TIE, "zero; not distinguishable"),
         ([apart(-0.01, 0.049)], "ahead of the next", "zero, behind beyond chance (p = 0.049)"),
         ([apart(-0.01, 1e-9, seeds=1)], "ahead of the next", "zero; one seed cannot tell"),
         ([], "ahead of the next", "zero; the difference was not tested"),
@@ -59,7 +61,7 @@ def test_the_best_system_is_named_wherever_it_stands_and_yardsticks_are_not():
 def test_a_lead_that_is_not_distinguishable_is_called_a_tie(tested, label, note):
     shown = tiles(*tested)
     assert shown[label].value == "1.0 points" and shown[label].note.startswith(note)
-    assert len({"a tie", "ahead of the next"} & set(shown)) == 1
+    assert len({TIE, "ahead of the next"} & set(shown)) == 1
 
 
 def test_the_time_of_a_draw_is_in_milliseconds_and_of_what_was_timed():
