@@ -25,8 +25,8 @@ LEGEND = (OBSERVED, HIDDEN, DRAWS, MEAN)
 CAPTION = (
     "Test utterances of which the shaded modalities are hidden: K draws of each from its "
     "distribution given what is observed, their mean, their 5 to 95 % band, and the truth, which "
-    "no system saw. One number of the method's space over time, the one that varies most; first "
-    "system that draws, first seed."
+    "no system saw. One number of the method's space over time, the one that varies most, or the "
+    "numbers of a vector; first system that draws, first seed."
 )
 DRAWN, TRUTH, GAP = COOL[0], "#c44e00", "#f2f5fa"
 
@@ -163,7 +163,7 @@ def panel(ax: Axes, lines: Mapping[str, np.ndarray]) -> None:
     mark(ax.fill_between(x, *ends, color=DRAWN, alpha=0.12, lw=0), DRAWS)
     for draw in draws:
         mark(ax.plot(x, draw, color=DRAWN, lw=0.9, alpha=0.45, label=DRAWS)[0], DRAWS)
-    style = {"ms": 2.6, "lw": 1.3, "ls": (0, (3, 2)), "color": TRUTH, "marker": "o"}
+    style = {"ms": 2.6, "lw": 1.3, "ls": (0, (3, 2)), "zorder": 4, "color": TRUTH, "marker": "o"}
     (line,) = ax.plot(x, true, label=HIDDEN, **style)
     mark(line, HIDDEN, *(f"{value:.2f}" for value in true[np.isfinite(true)]))
     (line,) = ax.plot(x, draws.mean(0), color=DRAWN, lw=2.4, label=MEAN, marker="o", ms=0.1)

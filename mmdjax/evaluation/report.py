@@ -143,7 +143,7 @@ def _blocks(results: Results, context: Context, printed: Mapping[str, str]) -> l
     main = findings.main_table(results, costs, printed)
     further = [m for m in results.task.metric_names if m not in results.task.main]
     several = len(results.by_condition("fixed", name)) > 1
-    shaded = "Shade: the darker, the closer to the best system of the pattern." if several else ""
+    shaded = "Shade: the stronger, the closer to the best system of the pattern." if several else ""
     regret = words.REGRET if results.measured("fixed") & set(regrets) else ""
     text = json.dumps(context.config, indent=2, default=str, ensure_ascii=False)
     sections = [
