@@ -132,7 +132,7 @@ def _html_table(
 def _shades(
     caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> dict[tuple[int, int], int]:
-    """Return (row, column) -> how strong a cell's shade is in percent: by its gap to the best of its pattern.
+    """Return (row, column) -> a shade in percent, by a cell's gap to the best of its pattern.
 
     All patterns share one scale. Yardsticks have no shade.
     """
