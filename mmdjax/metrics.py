@@ -72,7 +72,14 @@ def coverage(draws: np.ndarray, true: np.ndarray, level: float = 0.9) -> np.ndar
     Args:
       draws: (N, K, ...). true: (N, ...).
     """
-    count, low = draws.shape[1] + 1, (1 - level) / 2
-    rank = (draws < true[:, None]).sum(1)
-    inside = np.minimum((rank + 1) / count, 1 - low) - np.maximum(rank / count, low)
-    return np.maximum(inside, 0) * count
+    return inside(draws.shape[1], level)[(draws < true[:, None]).sum(1)]
+
+
+def inside(draws: int, level: float) -> np.ndarray:
+    """Return (K + 1,) how far a truth of each rank among K draws is inside their central interval.
+
+    See `coverage`.
+    """
+    count, low, rank = draws + 1, (1 - level) / 2, np.arange(draws + 1)
+    within = np.minimum((rank + 1) / count, 1 - low) - np.maximum(rank / count, low)
+    return np.maximum(within, 0) * count

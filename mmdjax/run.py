@@ -55,6 +55,11 @@ class System(NamedTuple):
     def predictions(self, seed: int) -> Path:
         return self.folder / f"seed_{seed}.npz"
 
+    @property
+    def fan(self) -> Path:
+        """Draws of a few test utterances, of the first seed."""
+        return self.folder / "fan.npz"
+
 
 def run(
     config: configs.Config, folder: Path, may_train=True, force=False, profile=False
@@ -62,7 +67,7 @@ def run(
     """Train and evaluate every system for every seed; go on where an earlier run stopped.
 
     Leaves config.json, checkpoints/, systems/, masks/, tensorboard/, results.json, predictions.npz,
-    report.md, report.html, figures/, tables/ and model/ in `folder`.
+    report.md, report.html, card.png, figures/, tables/ and model/ in `folder`.
 
     Args:
       may_train: False to evaluate a finished run again.
@@ -203,17 +208,20 @@ def _evaluate(
       trained: name -> what training left. masks: the folder of masks.
     """
     if processes.is_first():
-        drawn = {name: a for condition in conditions for name, a in condition.masks().items()}
-        workdir.keep_masks(masks / f"seed_{seed}.npz", drawn)
+        hidden = {name: a for condition in conditions for name, a in condition.masks().items()}
+        workdir.keep_masks(masks / f"seed_{seed}.npz", hidden)
     members = [
         Member(s.name, s.method, trained[s.name].params, s.resolved.config.evaluation.draws)
         for s in systems
     ]
     predictions: dict[str, dict] = {}
-    rows = evaluate(members, conditions, seed, predictions=predictions)
+    drawn: dict[str, dict] = {}
+    rows = evaluate(members, conditions, seed, predictions=predictions, fans=drawn)
     for system in systems:
         if processes.is_first():  # before the rows, which say that all is there
             save_arrays(system.predictions(seed), **predictions[system.name])
+            if system.method.draws and seed == system.resolved.config.seeds[0]:
+                save_arrays(system.fan, **drawn.get(system.name, {}))
         history = trained[system.name].history
         cost = {"system": system.name, "method": system.method.name, "protocol": "cost"}
         costs = [

@@ -26,7 +26,14 @@ HOW = ("mesh", "save_seconds", "keep_last")
 CONTENT = "data_fingerprint"
 # What depends on all of a config, made anew from checkpoints where --force changes it.
 DERIVED = ("masks", "systems", "figures", "tables", "pictures", "model")
-DERIVED += ("results.json", "predictions.npz", "draw_costs.json", "report.md", "report.html")
+DERIVED += (
+    "results.json",
+    "predictions.npz",
+    "draw_costs.json",
+    "report.md",
+    "report.html",
+    "card.png",
+)
 
 
 class Places(NamedTuple):

@@ -18,12 +18,13 @@ from mmdjax.data.missing.patterns import pattern_name
 from mmdjax.data.stored import blocks, is_stored
 from mmdjax.evaluation.conditions import Condition
 from mmdjax.evaluation.differences import named
-from mmdjax.evaluation.imputed import Imputed, imputed_by, joined
+from mmdjax.evaluation.imputed import Imputed, covered, imputed_by, joined
 from mmdjax.methods.method import Method
 from mmdjax.training.streams import stream
 from mmdjax.types import Batch, Observed, known_labels
 
 SETS = 8192  # completed utterances in memory at once
+LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of intervals whose coverage is measured
 
 
 class Member(NamedTuple):
@@ -55,6 +56,7 @@ def evaluate(
     seed: int,
     split: str = "test",
     predictions: dict[str, dict[str, np.ndarray]] | None = None,
+    fans: dict[str, dict[str, np.ndarray]] | None = None,
 ) -> dict[str, list[dict]]:
     """Return rows of `results.json` by the system's name, regrets not yet among them.
 
@@ -64,11 +66,13 @@ def evaluate(
       seed: of training and of the masks.
       predictions: filled with system -> 'PROTOCOL CONDITION' -> predictions (N, ...) float32, NaN
         where an utterance does not count.
+      fans: filled with system -> what `fans.picture` shows.
     """
     started, method = time.monotonic(), members[0].method
     label = method.dataset.splits[split].label
     labelled = known_labels(label)
     rows: dict[str, list[dict]] = {member.name: [] for member in members}
+    ranks: dict[str, list[np.ndarray]] = {member.name: [] for member in members}
 
     def add(member: Member, protocol: str, condition: str, scores: Mapping[str, float]) -> None:
         place = {"system": member.name, "method": member.method.name, "protocol": protocol}
@@ -97,11 +101,17 @@ def evaluate(
             add(member, condition.protocol, condition.name, scores)
             for name, of_modality in imputed.scores.items() if imputed else ():
                 add(member, "imputation", name, of_modality)
+            if imputed and imputed.fan and fans is not None:
+                fans.setdefault(member.name, {}).update(imputed.fan)
+            ranks[member.name] += imputed.ranks.values() if imputed else ()
             if answer.nfe and condition.protocol == "fixed":
                 add(member, "cost", condition.name, {"nfe": answer.nfe})
     seconds = time.monotonic() - started
     for member in members:
         add(member, "cost", "evaluation", {"seconds": seconds})
+        for level in LEVELS if ranks[member.name] else ():
+            shares = [covered(counts, level) for counts in ranks[member.name]]
+            add(member, "calibration", f"{level:g}", {"coverage": np.mean(shares)})
     return rows
 
 
@@ -179,7 +189,7 @@ def _looked_up(answers: Sequence[Answer], index: np.ndarray) -> Answer:
     imputed = None
     if answers[0].imputed is not None:
         first, mean = (gather([getattr(a.imputed, f) for a in answers]) for f in ("first", "mean"))
-        imputed = Imputed(first, mean, {})
+        imputed = Imputed.of(first, mean)
     return Answer(gather([answer.prediction for answer in answers]), imputed, 0)
 
 

@@ -34,12 +34,17 @@ def write_tables(folder: Path, tables: Iterable[tuple[str, Sequence[str], Sequen
         name = next(n for n in itertools.chain([name], numbers) if n not in used)
         used.add(name)
         folder.mkdir(parents=True, exist_ok=True)
-        text = io.StringIO()
-        named = [[*map(csv_cell, header)], *([csv_cell(row[0]), *row[1:]] for row in rows)]
-        csv.writer(text, lineterminator="\n").writerows(named)
-        write_bytes(folder / f"{name}.csv", text.getvalue().encode(errors="replace"))
+        write_bytes(folder / f"{name}.csv", in_csv(header, rows).encode(errors="replace"))
         latex = in_latex(caption, header, rows)
         write_bytes(folder / f"{name}.tex", latex.encode(errors="replace"))
+
+
+def in_csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table as CSV, which a spreadsheet shows and does not run."""
+    text = io.StringIO()
+    named = [[*map(csv_cell, header)], *([csv_cell(row[0]), *row[1:]] for row in rows)]
+    csv.writer(text, lineterminator="\n").writerows(named)
+    return text.getvalue()
 
 
 def in_latex(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import re
 import zlib
@@ -10,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
@@ -31,6 +33,7 @@ WARM = (
 )
 GREYS = ("#8f8f8f", "#b5b5b5", "#6b6b6b")
 BLACK = "#000000"
+WIDE, NARROW = 9.6, 4.3  # inches, of a figure on paper and of one on a phone
 
 
 def colours(systems: Sequence[tables.Shown]) -> dict[str, str]:
@@ -76,11 +79,21 @@ def tidy(ax: Axes, title: str, grid: str = "y") -> None:
     ax.set_title(title, loc="left", fontsize=11, color=INK, fontweight="bold", pad=8)
 
 
+def mark(artist: Artist, owner: str, *texts: str) -> None:
+    """Say whose mark an artist is, and what each of its points tells a pointer; `vectors` reads it.
+
+    Args:
+      texts: one for each point that is drawn; none for an artist that only belongs to its owner.
+    """
+    artist.set_gid(json.dumps([owner, *texts]))
+
+
 def name_points(
     ax: Axes,
     points: Sequence[tuple[float, float]],
     names: Sequence[Sequence[str]],
     whiskers: Sequence[float],
+    longest: int = 34,
 ) -> None:
     """Write the names of each point, a line each, at the nearest place inside the axes that is
     clear of points, whiskers and other names; a hair line leads to it where it had to move.
@@ -100,8 +113,9 @@ def name_points(
     ways = [(r, np.cos(a), np.sin(a)) for r in (9, *range(16, 320, 10)) for a in angles]
     style = {"fontsize": 8.5, "color": INK, "ha": "center", "va": "center", "ma": "left"}
     for i in np.argsort(-centres[:, 1], kind="stable"):
-        written = "\n".join(brief(name, 34) for name in names[i])
+        written = "\n".join(brief(name, longest) for name in names[i])
         text = ax.annotate(written, points[i], (0, 0), textcoords="offset points", **style)
+        mark(text, names[i][0])
         half, best = text.get_window_extent().size / 2 + (unit, 0), None
         for r, cos, sin in ways:
             shift = r * unit * cos + half[0] * np.sign(round(cos, 6)), (r * unit + half[1]) * sin
@@ -134,7 +148,9 @@ def _overlap(boxes: np.ndarray, others: Sequence[np.ndarray]) -> float:
     return float(size.clip(0).prod(-1).sum())
 
 
-def loss_curves(history: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+def loss_curves(
+    history: Mapping[str, Mapping[str, Sequence[float]]], narrow: bool = False
+) -> Figure:
     """Return a panel a phase: training and validation loss of each seed, and its best epoch.
 
     Args:
@@ -143,9 +159,9 @@ def loss_curves(history: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     phases: dict[str, list] = {}
     for name, curves in history.items():
         phases.setdefault(re.sub(r", seed \d+$", "", name), []).append(curves)
-    columns = min(3, max(1, len(phases)))
+    columns = min(1 if narrow else 3, max(1, len(phases)))
     lines = max(1, math.ceil(len(phases) / columns))
-    figure = blank(max(4.0 * columns, 5.0), 2.9 * lines)
+    figure = blank(NARROW if narrow else max(4.0 * columns, 5.0), 2.9 * lines)
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
     for ax in grid[len(phases) :]:
         ax.set_visible(False)
@@ -183,7 +199,8 @@ def _draw_losses(ax: Axes, curves: Mapping, hidden: str, alone: bool) -> list[fl
         if pairs:
             x, y = np.array(pairs, np.float64).T
             marker = "o" if len(x) == 1 else None
-            ax.plot(x, y, color=hue, lw=1.8, label=hidden + label, marker=marker)
+            (line,) = ax.plot(x, y, color=hue, lw=1.8, label=hidden + label, marker=marker)
+            mark(line, label)
             losses += [*y]
     best = curves.get("best")
     if best is None or not losses:

@@ -8,17 +8,19 @@ from typing import NamedTuple
 import numpy as np
 
 from mmdjax.data.missing.patterns import pattern_name
+from mmdjax.evaluation import fans
 from mmdjax.methods.method import Completion, Method
 from mmdjax.metrics import (
     correlation,
-    coverage,
     energy_distance,
+    inside,
     rmse,
     sliced_wasserstein,
     spread,
 )
 
 SAMPLE = 1024  # utterances of a split in blocks of which the energy distance is
+LEVEL = 0.9  # of the intervals whose coverage tables show
 
 
 class Pair(NamedTuple):
@@ -26,7 +28,7 @@ class Pair(NamedTuple):
 
     Attributes:
       entries: numbers that are compared. rmse, rmse_mean: see `Imputed.scores`.
-      coverage: of the truth, over entries; None without a second draw.
+      ranks: (K + 1,) entries whose truth is above so many of K draws; None without a second draw.
       first, true: (S, T C), of a sample of utterances.
       second: another draw of them; None where there is one.
     """
@@ -34,7 +36,7 @@ class Pair(NamedTuple):
     entries: int
     rmse: float
     rmse_mean: float
-    coverage: float | None
+    ranks: np.ndarray | None
     first: np.ndarray
     true: np.ndarray
     second: np.ndarray | None
@@ -48,11 +50,20 @@ class Imputed(NamedTuple):
         NaN where nothing is missing.
       scores: 'l>a', a completed modality -> metric -> value, of conditions with one pattern; of a
         block of utterances a `Pair`.
+      ranks: 'l>a' -> see `Pair`, where there is a second draw.
+      fan: see `fans.strand`, of the utterances that the report shows.
     """
 
     first: np.ndarray
     mean: np.ndarray
     scores: dict[str, dict[str, float] | Pair]
+    ranks: dict[str, np.ndarray]
+    fan: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, first: np.ndarray, mean: np.ndarray) -> Imputed:
+        """Return errors without scores."""
+        return cls(first, mean, {}, {}, {})
 
 
 def imputed_by(
@@ -76,11 +87,15 @@ def imputed_by(
         sampled = completion.rows % -(-len(method.dataset.splits[split]) // SAMPLE) == 0
     # They stay in memory for each row and condition: of a split in blocks half the bytes will do.
     kind = np.float64 if sampled is None else np.float32
-    result = [Imputed(*np.full((2, *mask.shape), np.nan, kind), {}) for mask in masks]
+    result = [Imputed.of(*np.full((2, *mask.shape), np.nan, kind)) for mask in masks]
+    shown = fans.places(method, split, patterns, completion.rows)
     for m, (true, frames) in enumerate(truth):
-        if masks[..., m].all():
+        x = None if masks[..., m].all() else method.compared(params, completion, m)
+        for q, (pattern, row) in shown.items():
+            drawn = None if masks[q, row, m] else x[q, row]
+            result[q].fan.update(fans.strand(pattern, m, true, frames, row, drawn))
+        if x is None:
             continue
-        x = method.compared(params, completion, m)
         size = np.maximum(frames.sum(1) * true.shape[-1], 1)
         for q, mask in enumerate(masks):
             rows = ~mask[:, m] & frames.any(1)
@@ -100,12 +115,14 @@ def imputed_by(
                     int(known.sum()) * true.shape[-1],
                     rmse(draws[:, 0], target, known),
                     rmse(average, target, known),
-                    float(coverage(draws, target)[known].mean()) if several else None,
+                    _ranks(draws, target, known) if several else None,
                     *(_flat(a[some], known[some]) for a in (draws[:, 0], target)),
                     _flat(draws[some, 1], known[some]) if several else None,
                 )
-                scores = _scores([pair]) if sampled is None else pair
-                result[q].scores[f"{observed}>{completed}"] = scores
+                name = f"{observed}>{completed}"
+                result[q].scores[name] = _scores([pair]) if sampled is None else pair
+                if several:
+                    result[q].ranks[name] = pair.ranks
     return result
 
 
@@ -123,7 +140,7 @@ def _scores(pairs: Sequence[Pair]) -> dict[str, float]:
         if pairs[0].second is not None:
             second = np.concatenate([p.second for p in pairs])
             scores["with_draws"] = correlation(first, second)
-            scores["coverage"] = sum(p.coverage * p.entries for p in pairs) / entries
+            scores["coverage"] = covered(sum(p.ranks for p in pairs), LEVEL)
         scores = {name: value for name, value in scores.items() if np.isfinite(value)}
     for name in ("rmse", "rmse_mean"):
         values = [getattr(p, name) for p in pairs]
@@ -141,10 +158,30 @@ def joined(parts: Sequence[Imputed | None]) -> Imputed | None:
         np.concatenate([getattr(part, name) for part in parts]) for name in ("first", "mean")
     )
     pairs: dict[str, list[Pair]] = {}
+    ranks: dict[str, np.ndarray] = {}
+    fan: dict[str, np.ndarray] = {}
     for part in parts:
         for name, pair in part.scores.items():
             pairs.setdefault(name, []).append(pair)
-    return Imputed(first, mean, {name: _scores(of_name) for name, of_name in pairs.items()})
+        ranks |= {name: ranks.get(name, 0) + counts for name, counts in part.ranks.items()}
+        fan |= part.fan
+    scores = {name: _scores(of_name) for name, of_name in pairs.items()}
+    return Imputed(first, mean, scores, ranks, fan)
+
+
+def covered(counts: np.ndarray, level: float) -> float:
+    """Return the share of truths in the central interval of their draws; see `metrics.coverage`.
+
+    Args:
+      counts: (K + 1,) truths of each rank.
+    """
+    return float(counts @ inside(len(counts) - 1, level) / counts.sum())
+
+
+def _ranks(draws: np.ndarray, true: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return how many numbers of true (N, T, C) lie above 0, ..., K of draws (N, K, T, C)."""
+    rank = (draws < true[:, None]).sum(1)[known]
+    return np.bincount(rank.ravel(), minlength=draws.shape[1] + 1)
 
 
 def _flat(x: np.ndarray, frames: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,17 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from mmdjax.evaluation import beside, charts, figures, findings, pages
+from mmdjax.evaluation import (
+    beside,
+    card,
+    charts,
+    fans,
+    figures,
+    findings,
+    headline,
+    pages,
+    words,
+)
 from mmdjax.evaluation.pages import Block
 from mmdjax.evaluation.tables import Results, condition_table
 from mmdjax.tasks import metric
@@ -31,15 +42,14 @@ READING = (  # (what a run must hold, the explanation that its reader then needs
     ("draws", "K: missing data are drawn K times and the K predictions are averaged."),
     ("zero mean", "zero and mean fill missing data with a constant; trained: the classifier was "
      "trained with such fills, otherwise on complete data."),
-    ("bayes", "The data are synthetic, so the Bayes optimum is exact. Regret is the distance to "
-     "it."),
+    ("bayes", "The data are synthetic, so the Bayes optimum is exact."),
     ("bayes acc2_nonzero", "The Bayes optimum is the posterior median of the label, which is "
      "optimal for ACC2 and MAE, not for ACC7 or correlation."),
     ("random", "A missing rate hides modalities utterance by utterance and always keeps one, so "
      "the realised rate may be lower than the nominal one."),
     ("gaps", "Gaps: mcar drops single frames, burst runs of them, block one run of each modality; "
      "correlated, imbalanced and label_dependent hide whole modalities (data/missing/gaps.py)."),
-    ("imputation", "l+a>v: v completed from l and a. RMSE compares values; a conditional mean, "
+    ("imputation", "RMSE compares values; a conditional mean, "
      "which has no spread, has the best RMSE."),
     ("energy_distance", "The energy distance compares the distribution of one draw (or fill) an "
      "utterance with that of the true values. Only systems that complete the same space, such as "
@@ -54,6 +64,9 @@ READING = (  # (what a run must hold, the explanation that its reader then needs
 )  # fmt: skip
 
 
+USE = "Fill the gaps of a file, predict from it, and export the model as one file:"
+
+
 class Context(NamedTuple):
     """The content of a report beside its numbers.
 
@@ -66,6 +79,9 @@ class Context(NamedTuple):
       history: 'phase, seed N' -> {"epoch", "train", "valid": lists, "best": epoch kept, optional}.
       sections: a method's own (title, blocks) each.
       figures: name -> (figure, caption) of `sections`.
+      about: the data and the date, in one line.
+      fan: of `fans.strand`, of the first system that draws; {} where none was kept.
+      commands: of the shell, that use the run's model; '' where it has none.
     """
 
     title: str
@@ -77,10 +93,13 @@ class Context(NamedTuple):
     notes: Sequence[str]
     sections: Sequence[tuple[str, Sequence[Block]]] = ()
     figures: Mapping[str, tuple[Figure, str]] = {}
+    about: str = ""
+    fan: Mapping[str, object] = {}
+    commands: str = ""
 
 
 def write_report(folder: Path, results: Results, context: Context) -> Path:
-    """Write `report.md`, `report.html` (returned), `figures/` and `tables/`."""
+    """Write `report.md`, `report.html` (returned), `card.png`, `figures/` and `tables/`."""
     context = context._replace(costs={name: cost for name, cost in context.costs.items() if cost})
     names, dataset = beside.chosen(context.config, context.comparison, results.modalities)
     if not any(m in beside.METRICS for m in results.measured("fixed") | results.measured("random")):
@@ -89,13 +108,18 @@ def write_report(folder: Path, results: Results, context: Context) -> Path:
     shown = charts.charts(results, context.costs, printed) | dict(context.figures)
     if context.history:
         caption = "Loss, one line a seed. The circle is the epoch that was kept."
-        shown["loss"] = (figures.loss_curves(context.history), caption)
+        shown["loss"] = (functools.partial(figures.loss_curves, context.history), caption)
+    if context.fan:
+        picture = functools.partial(fans.picture, context.fan, results.modalities)
+        shown["fan"] = (picture, fans.CAPTION)
     context = context._replace(
         figures=shown,
         sections=[*context.sections, *beside.section(results, context.config, names, dataset)],
     )
     pictures = {name: figure for name, (figure, _) in shown.items()}
-    return pages.write_pages(folder, context.title, _blocks(results, context, printed), pictures)
+    card.write(folder / "card.png", context.title, context.about, results, context)
+    blocks, order = _blocks(results, context, printed), [s.name for s in results.systems]
+    return pages.write_pages(folder, context.title, blocks, pictures, order)
 
 
 def _blocks(results: Results, context: Context, printed: Mapping[str, str]) -> list[Block]:
@@ -106,8 +130,9 @@ def _blocks(results: Results, context: Context, printed: Mapping[str, str]) -> l
 
     def by_condition(protocol: str, metrics: Iterable[str]) -> list[Block]:
         measured = [metric(m) for m in metrics if m in results.measured(protocol)]
+        kind = "heat" if protocol == "fixed" else "table"
         return [
-            ("table", entry.title(arrow=True) + PLACES.get(protocol, ""),
+            (kind, entry.title(arrow=True) + PLACES.get(protocol, ""),
              *condition_table(results, protocol, entry.name))
             for entry in measured
         ]  # fmt: skip
@@ -117,6 +142,9 @@ def _blocks(results: Results, context: Context, printed: Mapping[str, str]) -> l
     second = [m for m in results.task.main if m == "mae" and m != name]
     main = findings.main_table(results, costs, printed)
     further = [m for m in results.task.metric_names if m not in results.task.main]
+    several = len(results.by_condition("fixed", name)) > 1
+    shaded = "Shade: the stronger, the closer to the best system of the pattern." if several else ""
+    regret = words.REGRET if results.measured("fixed") & set(regrets) else ""
     text = json.dumps(context.config, indent=2, default=str, ensure_ascii=False)
     sections = [
         ("Results", [("table", f"Mean over {findings.counted(results)}", *main), figure("systems"),
@@ -128,7 +156,10 @@ def _blocks(results: Results, context: Context, printed: Mapping[str, str]) -> l
                      figure("quality_and_time"),
                      ("table", "Further metrics, mean over patterns",
                       *findings.averages(results, further))]),
-        ("By pattern", [figure("per_pattern"), *by_condition("fixed", (name, *regrets))]),
+        ("Draws", [figure("fan"), figure("calibration")]),
+        ("By pattern", [figure("per_pattern"), ("note", shaded), *by_condition("fixed", [name]),
+                        ("note", regret), *by_condition("fixed", regrets),
+                        ("words", "Patterns in words", words.patterns_in_words(results, "fixed"))]),
         ("By missing rate", [figure(f"rate_{name}"), *by_condition("random", [name]),
                              *(b for m in second for b in (figure(f"rate_{m}"),
                                                            *by_condition("random", [m])))]),
@@ -137,7 +168,9 @@ def _blocks(results: Results, context: Context, printed: Mapping[str, str]) -> l
                          *findings.law_table(results)),
                         figure("rate_rmse_mean"), *by_condition("random", ["rmse_mean", "rmse"]),
                         *by_condition("imputation", sorted(results.measured("imputation")
-                                                         - set(findings.LAW)))]),
+                                                         - set(findings.LAW))),
+                        ("words", "Patterns in words",
+                         words.patterns_in_words(results, "imputation"))]),
         *context.sections,
         ("How to read this", [("list", _reading(results, costs))]),
         ("Training and cost", [figure("loss"),
@@ -146,11 +179,14 @@ def _blocks(results: Results, context: Context, printed: Mapping[str, str]) -> l
                                ("table", "Cost of each system",
                                 *findings.cost_table(results, costs))]),
         ("Notes", [("list", _notes(results, context))]),
+        ("Use this model", [("commands", USE, context.commands)]),
         ("Machine and configuration", [("pairs", context.machine),
                                        ("details", "Configuration", text)]),
     ]  # fmt: skip
-    lead = ("lead", findings.lead(results))
-    return [("h1", context.title), lead, *pages.sections(sections)]
+    lead = " ".join(filter(None, [findings.lead(results), words.above_optimum(results)]))
+    top = [("about", context.about), ("tiles", headline.tiles(results, costs)), ("lead", lead)]
+    top = [block for block in top if block[-1]]
+    return [("h1", context.title), *top, *pages.sections(sections)]
 
 
 def _reading(results: Results, costs: Mapping) -> list[str]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import importlib
 import json
+import shlex
+from pathlib import Path
 
 import numpy as np
 
 from mmdjax import config as configs
 from mmdjax import workdir
 from mmdjax.data.stored import is_stored
-from mmdjax.evaluation import availability, differences, findings, report, tables
+from mmdjax.evaluation import availability, differences, findings, headline, report, tables
+from mmdjax.evaluation.availability import SPLITS
 from mmdjax.evaluation.conditions import conditions_of, left_out
 from mmdjax.evaluation.evaluate import with_regrets
 from mmdjax.runtime.files import load_arrays, save_arrays
@@ -61,10 +65,13 @@ def report_run(
     yardsticks = [s.name for s in results.systems if s.yardstick]
     tested = differences.tested(pseudo, yardsticks)
     ranks = differences.ranked(pseudo, metric(task.headline).higher, yardsticks)
+    best = next(iter(headline.ranking(results)), None)
+    led = {"fixed": {best: pseudo["fixed"][best]} | pseudo["fixed"]} if best else {}
+    rivals = {s: t for (_, s), t in differences.tested(led, yardsticks).items()}
     picked = tables.results(
         rows, list(map(shown_of, twins)), dataset.task, dataset.modalities, results.complete
     )
-    results = dataclasses.replace(results, tested=tested, ranks=ranks, picked=picked)
+    results = dataclasses.replace(results, tested=tested, rivals=rivals, ranks=ranks, picked=picked)
     context = report.Context(
         title=config.title,
         config=configs.to_dict(config),
@@ -78,11 +85,40 @@ def report_run(
         ],
         sections=[*availability.sections(dataset), *extra[0]],
         figures=extra[1],
+        about=about(config, systems, dataset),
+        fan=next(filter(None, (load_arrays(s.fan) for s in systems if s.fan.exists())), {}),
+        commands=commands(places.folder) if (places.folder / "model").exists() else "",
     )
     report.write_report(places.folder, results, context)
     header, body = findings.averages(results)
     reporter.print(tables.rich_table("Average over the availability patterns", header, body))
     return rows
+
+
+def about(config, systems, dataset) -> str:
+    """Return the data of a run and the day of its evaluation, in one line.
+
+    A report that is written again tells the same day.
+    """
+    sizes = (f"{len(batch)} {SPLITS[name]}" for name, batch in dataset.splits.items())
+    source = Path(config.data.path).name or config.data.name.replace("_", " ")
+    written = (s.results(seed).stat().st_mtime for s in systems for seed in config.seeds)
+    day = datetime.datetime.fromtimestamp(max(written), datetime.UTC)
+    parts = [f"{source} data", " / ".join(sizes) + " utterances", ", ".join(dataset.modalities)]
+    seeds = len(config.seeds)
+    parts += [f"{seeds} seed{'s' * (seeds > 1)}", f"{day:%-d %B %Y}"]
+    return " · ".join(parts)
+
+
+def commands(folder: Path) -> str:
+    """Return commands that use the model of a run, from a checkout."""
+    run = shlex.quote(str(folder))
+    start = f".venv/bin/python -m mmdjax.main --mode={{}} --workdir={run}"
+    return "\n".join((
+        f"{start.format('impute')} --input=gaps.npz --output=filled.npz",
+        f"{start.format('predict')} --input=gaps.npz --output=predictions.csv",
+        f"{start.format('export')} --output=model.mmdjax",
+    ))  # fmt: skip
 
 
 def _kept(results, systems, dataset, config, places) -> dict:

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -86,6 +86,7 @@ class Results:
       rates: nominal rate of the random protocol -> realised rate, in rising order.
       counted: protocol -> the conditions that its average is over.
       tested: (protocol, system) -> `differences.Tested`, where predictions were kept.
+      rivals: system -> how it differs from the one with the best mean over patterns, likewise.
       ranks: (protocol, system) -> its `significance.Rank`, likewise; none of yardsticks.
       picked: results of the same systems with everything that validation data choose, the epoch
         above all, chosen on test data; of no system where they were not asked for.
@@ -99,6 +100,7 @@ class Results:
     rates: Mapping[str, float]
     counted: Mapping[str, Sequence[str]]
     tested: Mapping[tuple[str, str], Tested] = dataclasses.field(default_factory=dict)
+    rivals: Mapping[str, Tested] = dataclasses.field(default_factory=dict)
     ranks: Mapping[tuple[str, str], Rank] = dataclasses.field(default_factory=dict)
     picked: Results | None = None
 
@@ -223,6 +225,12 @@ def cell(name: str, stat: Stat | None) -> str:
     mean, std = (entry.scale * x for x in stat[:2])
     digits = entry.decimals(mean)
     return f"{mean:z.{digits}f}" + (f" ± {std:.{digits}f}" if stat[2] > 1 else "")
+
+
+def in_print(name: str, stats: Iterable[Stat]) -> tuple[np.ndarray, np.ndarray]:
+    """Return means and deviations, 0 where undefined, in the unit in which they are printed."""
+    means, deviations = np.array([s[:2] for s in stats]).T * metric(name).scale
+    return means, np.nan_to_num(deviations)
 
 
 def grid(

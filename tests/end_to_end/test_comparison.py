@@ -11,6 +11,7 @@ from mmdjax.config.resolve import systems_of
 from mmdjax.data import pipeline
 from mmdjax.errors import UserError
 from mmdjax.evaluation import published, tables
+from mmdjax.evaluation.evaluate import LEVELS
 from mmdjax.methods.two_stage import TwoStage
 from mmdjax.run import run
 from mmdjax.runtime.files import load_arrays
@@ -101,6 +102,11 @@ def test_going_on_makes_nothing_again_and_the_report_holds_every_row(done, monke
     figures = {path.name for path in (workdir / "figures").iterdir()}
     expected = {"systems.png", "per_pattern.png", "quality_and_time.png", "loss.png", "tsne_1.png"}
     assert expected <= figures and any(name.startswith("rate_") for name in figures)
+    assert {"fan.png", "calibration.png"} <= figures and (workdir / "card.png").exists()
+    assert "best system" in text and "ahead of the next" in text and "not tested)" not in text
+    assert "Patterns in words" in text
+    levels = {r["condition"] for r in select(rows, protocol="calibration")}
+    assert {f"{level:g}" for level in LEVELS} == levels
     # Draws that systems share are pictured once.
     assert len(list((workdir / "pictures").glob("*.json"))) == 2
     costs = json.loads((workdir / "draw_costs.json").read_text())

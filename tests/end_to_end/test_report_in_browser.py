@@ -1,4 +1,5 @@
-"""Reports as a headless Chromium shows them: nothing fails, nothing is fetched, tables sort.
+"""Reports as a headless Chromium shows them: nothing fails, nothing is fetched, tables sort, and
+charts answer to the pointer.
 
 Skipped where no Chromium or Chrome is on the PATH.
 """
@@ -56,13 +57,43 @@ addEventListener("load", () => {
     }
     return found;
   });
+  // The pointer goes to the first mark of each chart that is shown, then to a name that hides it.
+  const charts = [...document.querySelectorAll(".chart svg")].filter(s => s.clientWidth);
+  const told = charts.filter(svg => svg.querySelector("[data-tip]")).map(svg => {
+    const mark = svg.querySelector("[data-tip]"), of = mark.dataset.of;
+    const shape = (mark.querySelector("use") || mark).getBoundingClientRect();
+    const x = shape.x + shape.width / 2, y = shape.y + shape.height / 2;
+    svg.dispatchEvent(new PointerEvent("pointerenter"));
+    svg.dispatchEvent(new PointerEvent("pointermove", {clientX: x, clientY: y}));
+    const tip = document.querySelector(".tip"), text = tip.hidden ? "" : tip.textContent;
+    svg.dispatchEvent(new PointerEvent("pointerleave"));
+    const figure = svg.closest("figure"), named = [...figure.querySelectorAll("[data-of]")];
+    const name = named.find(e => e.dataset.of === of && e.onclick);
+    const seen = [getComputedStyle(mark).visibility];
+    for (const _ of [0, 1]) {
+      name.dispatchEvent(new MouseEvent("click"));
+      seen.push(getComputedStyle(mark).visibility);
+    }
+    return {of, text, seen, gone: tip.hidden};
+  });
+  const look = (name, of, part) => {
+    const element = document.querySelector(name);
+    return element && getComputedStyle(element, part)[of];
+  };
   document.body.dataset.probe = JSON.stringify({
-    failures, tables, title: document.title, heading: document.querySelector("h1").textContent,
+    failures, tables, told, sortable: look("th button", "content", "::after"),
+    ink: look(".chart text", "fill"), paper: look("body", "backgroundColor"),
+    narrow: charts.every(svg => svg.closest(".narrow")),
+    wide: charts.every(svg => svg.closest(".wide")),
+    contents: [...document.querySelectorAll("nav a")].map(
+      a => !!document.getElementById(a.getAttribute("href").slice(1))),
+    title: document.title, heading: document.querySelector("h1").textContent,
     text: document.body.innerText, page: document.body.textContent,
     scripts: document.scripts.length, obeyed: document.documentElement.dataset.obeyed || "",
     images: [...document.images].map(i => i.naturalWidth),
     fetched: performance.getEntriesByType("resource").map(e => e.name),
-    links: [...document.querySelectorAll("[src], [href]")].map(e => e.src || e.href),
+    links: [...document.querySelectorAll("[src], [href]")].map(
+      e => e.getAttribute("src") || e.getAttribute("href")),
     tooWide: document.documentElement.scrollWidth - innerWidth,
   });
 });
@@ -76,14 +107,14 @@ class Body(HTMLParser):
         self.probe = self.probe or dict(attrs).get("data-probe")
 
 
-def shown(page, folder) -> dict:
+def shown(page, folder, *flags, size="1200,900") -> dict:
     """What the browser makes of a page, with 'console': its messages of any level."""
     start, _, end = page.read_text().rpartition("</body>")
     watched = folder / f"{page.parent.name}.html"
     watched.write_text(start.replace("<head>", f"<head>{LISTEN}", 1) + PROBE + end)
     command = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"]
     command += ["--disable-dev-shm-usage", "--disable-extensions", "--enable-logging=stderr"]
-    command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1200,900"]
+    command += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--window-size={size}", *flags]
     command += [f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=3000", "--dump-dom"]
     done = subprocess.run(
         [*command, watched.as_uri()], capture_output=True, text=True, timeout=HANGS, check=True
@@ -162,7 +193,7 @@ def of_conversations(folder):
 
 
 PAGES = {"plain": plain, "comparison": of_systems, "conversations": of_conversations}
-IMAGES = {"plain": 5, "comparison": 4, "conversations": 4}
+IMAGES = {"plain": 0, "comparison": 0, "conversations": 1}
 
 
 @pytest.fixture(scope="module", params=PAGES)
@@ -180,12 +211,31 @@ def test_the_page_is_whole(page):
     assert all(width > 300 for width in page["images"])
     assert "Configuration" in page["text"] and '"method"' not in page["text"]  # folded
     assert page["tooWide"] <= 0  # wide tables scroll by themselves
+    assert len(page["contents"]) >= 4 and all(page["contents"])
+    assert "▴" in page["sortable"] and "▾" in page["sortable"]
+
+
+def test_charts_tell_values_and_names_hide_what_they_name(page):
+    assert page["wide"] and len(page["told"]) >= 3
+    for chart in page["told"]:
+        assert chart["text"].startswith(chart["of"]) and re.search(r"\d", chart["text"])
+        assert chart["gone"] and chart["seen"] == ["visible", "hidden", "visible"]
+
+
+def test_a_small_dark_window_has_small_dark_charts(tmp_path):
+    written = of_systems(tmp_path / "small")
+    dark = shown(written, tmp_path, "--blink-settings=preferredColorScheme=0", size="600,900")
+    assert dark["failures"] == [] and dark["tooWide"] <= 0 and dark["narrow"]
+    light = shown(written, tmp_path, "--blink-settings=preferredColorScheme=1", size="600,900")
+    brightness = [sum(map(int, re.findall(r"\d+", look[of])[:3]))
+                  for look in (dark, light) for of in ("ink", "paper")]  # fmt: skip
+    assert brightness[0] > brightness[1] + 200 and brightness[3] > brightness[2] + 200
 
 
 def test_nothing_fails_and_nothing_is_fetched(page):
     assert page["failures"] == [] and page["console"] == []
     assert [name for name in page["fetched"] if not name.startswith("data:")] == []
-    assert all(link.startswith("data:image/png;base64,") for link in page["links"])
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in page["links"])
 
 
 def keys(cells: list[str]) -> list:

@@ -103,10 +103,11 @@ class Checker(HTMLParser):
 
     def __init__(self):
         super().__init__()
-        self.open, self.tags, self.links = [], [], []
+        self.open, self.tags, self.links, self.ids = [], [], [], []
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
+        self.ids += [v for k, v in attrs if k == "id"]
         self.links += [v for k, v in attrs if k in ("src", "href", "srcset", "data")]
         assert not any(k.startswith("on") for k, _ in attrs)
         if tag not in self.VOID:
@@ -121,5 +122,8 @@ def check_html(page):
     checker.feed(page)
     checker.close()
     assert checker.open == []
-    assert all(link.startswith("data:image/png;base64,") for link in checker.links)
+    inside, loaded = ([s for s in checker.links if (s[0] == "#") == here] for here in (True, False))
+    assert all(link.startswith("data:image/png;base64,") for link in loaded)
+    assert {link[1:] for link in inside} <= set(checker.ids)
+    assert len(set(checker.ids)) == len(checker.ids)
     return checker

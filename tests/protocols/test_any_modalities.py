@@ -14,7 +14,7 @@ from mmdjax.data.missing.patterns import pattern_name, patterns, random_mask
 from mmdjax.data.sources import mixture, synthetic
 from mmdjax.data.sources.synthetic import FIVE, MODALITIES, Law, Modality
 from mmdjax.errors import UserError
-from mmdjax.evaluation import charts, report, tables
+from mmdjax.evaluation import pattern_chart, report, tables
 from mmdjax.methods.latent.work_list import draw_missing
 from mmdjax.methods.two_stage import TwoStage
 from mmdjax.run import run
@@ -220,7 +220,7 @@ def test_many_patterns_are_rows_of_a_table_and_hold_the_same_cells(modalities, t
 @pytest.mark.parametrize("modalities", [5, 6])
 def test_the_figure_of_many_patterns_fits_a_page_and_names_each_of_them(modalities):
     names = tuple(SIX)[:modalities]
-    figure = charts.by_pattern(results_of(names), "acc2_nonzero")
+    figure = pattern_chart.by_pattern(results_of(names), "acc2_nonzero")
     width, height = figure.get_size_inches()
     assert width <= 10 and height < 0.5 * 2**modalities
     figure.canvas.draw()

@@ -36,7 +36,7 @@ def test_ranks_are_drawn_from_the_best_down_and_not_for_two_systems():
     systems = tuple(Shown(name, "two_stage", draws=True) for name in ("ours", "b", "c"))
     ranks = {("fixed", s.name): Rank(r, 1, 3) for s, r in zip(systems, (2, 1, 3), strict=True)}
     results = Results({}, systems, SENTIMENT, ("l", "a"), True, {}, {}, ranks=ranks)
-    figure, _ = rank_chart(results, "fixed")
-    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["b", "ours", "c"]
+    draw, _ = rank_chart(results, "fixed")
+    assert [t.get_text() for t in draw().axes[0].get_yticklabels()] == ["b", "ours", "c"]
     few = Results({}, systems[:2], SENTIMENT, ("l", "a"), True, {}, {}, ranks=ranks)
     assert rank_chart(few, "fixed") is None and rank_chart(results, "random") is None

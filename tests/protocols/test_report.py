@@ -8,7 +8,7 @@ import pytest
 
 from mmdjax.config import Comparison
 from mmdjax.config.resolve import PICKED
-from mmdjax.evaluation import charts, figures, findings, tables
+from mmdjax.evaluation import charts, figures, findings, pattern_chart, tables
 from mmdjax.evaluation.tables import Key, Shown
 from mmdjax.runtime import files
 from mmdjax.runtime.files import write_bytes
@@ -77,18 +77,17 @@ def test_report_files(tmp_path):
     # Exactly these: no temporary file is left.
     tables = {f for f in found if f.startswith("tables/")}
     pictures = {f"figures/{n}.{kind}" for n in names for kind in ("png", "pdf")}
-    assert found - tables == {"report.md", "report.html"} | pictures
+    assert found - tables == {"report.md", "report.html", "card.png"} | pictures
     assert {f.rpartition(".")[2] for f in tables} == {"csv", "tex"} and len(tables) > 10
     assert all((tmp_path / f"figures/{n}.png").read_bytes().startswith(b"\x89PNG") for n in names)
     html = page.read_text()
     checker = check_html(html)
-    assert checker.tags.count("img") == 5
+    assert checker.tags.count("svg") == 2 * 5 and "img" not in checker.tags
     assert checker.tags.count("table") == 10
     assert checker.tags.count("script") == 1
-    text = html.split("base64,")[0] + "".join(p.split('"', 1)[1] for p in html.split("base64,")[1:])
-    assert "http" not in text
-    assert "l = language, a = acoustic, v = vision" in text
-    assert "n = 2" in text
+    assert "http" not in html
+    assert "l = language, a = acoustic, v = vision" in html
+    assert "n = 2" in html
     shown = (tmp_path / "report.md").read_text()
     for name in names:
         assert f"![{name}](figures/{name}.png)" in shown
@@ -163,7 +162,7 @@ def test_many_systems_are_dots_by_pattern_and_few_are_bars():
     systems = tuple(Shown(f"m{i}", "m") for i in range(12))
     rows = [r for s in systems for r in averaging(s, 0.7)]
     few, many = (
-        charts.by_pattern(found(rows, shown), "acc2_nonzero").axes[0]
+        pattern_chart.by_pattern(found(rows, shown), "acc2_nonzero").axes[0]
         for shown in (systems[:3], systems)
     )
     assert len(few.patches) == 3 * 8 and not many.patches
