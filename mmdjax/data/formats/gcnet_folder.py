@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdjax.data.formats import folder, folders, safe_pickle, values
+from mmdjax.data.formats import folder, folders, pickle_process, values
 from mmdjax.data.formats.contents import Changes, Contents
 from mmdjax.data.formats.lazy import listed, quoted, refused
 
@@ -31,12 +31,12 @@ def open_path(path: Path, keys: Iterable[str] = ()) -> Contents:
       UserError: not as described.
     """
     if not path.is_dir():
-        return open_pickle(path, safe_pickle.load(path), None, keys)
+        return open_pickle(path, pickle_process.load(path), None, keys)
     pickles = [x for x in sorted(path.iterdir()) if x.suffix in (".pkl", ".pickle") and x.is_file()]
     if len(pickles) != 1:
         problem = f"pickles {listed(x.name for x in pickles)}"
         raise refused(path, problem, "one, or give the path of one")
-    return open_pickle(pickles[0], safe_pickle.load(pickles[0]), path, keys)
+    return open_pickle(pickles[0], pickle_process.load(pickles[0]), path, keys)
 
 
 def open_pickle(path: Path, tree, root: Path | None = None, keys: Iterable[str] = ()) -> Contents:

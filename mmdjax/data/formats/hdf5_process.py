@@ -1,29 +1,20 @@
 """HDF5 files, read and written in a process of its own, which `hdf5` starts and asks.
 
 The HDF5 library ends its process on some damaged files, and others keep it busy for ever. Here that
-ends this process, not the run. It imports nothing of mmdjax.
-
-A request on standard input, and its answer on standard output, is `HEAD`: the size of some JSON and
-that of the bytes after it; then the JSON, then the bytes. An answer may be {"error": one line}. The
-first answer comes unasked: the process has started.
+ends this process, not the run (see `child`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import os
-import resource
-import struct
-import sys
 from stat import S_ISREG
 
 import h5py
 import numpy as np
 
-MOST_MEMORY = 2**34  # of addresses: damaged sizes fail instead of filling the machine
-HEAD = struct.Struct("<QQ")
+from mmdjax.data.formats.child import serve
+
 OPEN_FILES = 32
 DEPTH = 6  # of groups in groups
 RATIO = 1100  # deflate makes no more of a byte
@@ -149,31 +140,11 @@ def close(request, content) -> tuple[dict, list]:
 REQUESTS = {"index": index, "read": read, "text": text, "write": write, "close": close}
 
 
+def told(error: Exception) -> str:
+    """Return in one line what h5py says of a file."""
+    problem = " ".join(str(error).split()) or type(error).__name__
+    return "nested too deeply" if isinstance(error, RecursionError) else problem
+
+
 def main() -> None:
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
-    source, target = sys.stdin.buffer, sys.stdout.buffer
-    _send(target, {}, [])
-    while head := source.read(HEAD.size):
-        size, more = HEAD.unpack(head)
-        request, content = json.loads(source.read(size)), source.read(more)
-        try:
-            facts, arrays = REQUESTS[request["do"]](request, content)
-        except Exception as error:  # whatever h5py makes of a damaged file
-            known = {MemoryError: "more memory than there is", RecursionError: "nested too deeply"}
-            problem = " ".join(str(error).split()) or type(error).__name__
-            facts, arrays = {"error": known.get(type(error), problem)[:400]}, []
-        _send(target, facts, arrays)
-
-
-def _send(target, facts: dict, arrays: list[np.ndarray]) -> None:
-    text = json.dumps(facts).encode()
-    target.write(HEAD.pack(len(text), sum(a.nbytes for a in arrays)) + text)
-    for array in arrays:
-        target.write(array.reshape(-1).view(np.uint8))
-    target.flush()
-
-
-if __name__ == "__main__":
-    main()
+    serve(REQUESTS, told)

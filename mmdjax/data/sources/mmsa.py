@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mmdjax.data.formats import safe_pickle, values
+from mmdjax.data.formats import pickle_process, values
 from mmdjax.data.formats.lazy import blocks, refused
 from mmdjax.data.sources.from_file import fill
 from mmdjax.errors import UserError
@@ -39,7 +39,7 @@ def read(path: str, modalities: Mapping[str, str]) -> dict[str, Batch]:
       UserError: the file or the mapping is not as described.
     """
     _check_mapping(modalities)
-    tree = safe_pickle.load(path)
+    tree = pickle_process.load(path)
     allowed = f"a dict of the dicts {_list(SPLITS)}"
     if not isinstance(tree, dict):
         raise refused(path, f"holds a {type(tree).__name__}", allowed)
