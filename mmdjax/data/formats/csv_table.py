@@ -7,6 +7,7 @@ An empty cell is missing. Fields are separated by ',', ';' or tabs.
 
 from __future__ import annotations
 
+import collections
 import csv
 import re
 from collections.abc import Mapping, Sequence
@@ -33,7 +34,8 @@ def open_path(path: Path) -> Contents:
     if not features:
         allowed = "features in columns such as text_0, text_1, audio_0"
         raise refused(path, f"columns {listed(header)}", allowed)
-    at = {name: header.index(name) for name in _NAMES if name in header}
+    places_of = {name: place for place, name in enumerate(header)}
+    at = {name: places_of[name] for name in _NAMES if name in places_of}
     columns = {name: [line[column] for line in lines] for name, column in at.items()}
     several = [name for name in header if name.startswith("label_")]
     table: dict[tuple[str, ...], object] = {(name,): column for name, column in columns.items()}
@@ -42,7 +44,7 @@ def open_path(path: Path) -> Contents:
         if words is not None and not values.class_names([words] if name == "label" else []):
             table[(name,)] = _numbers(path, lines, [at[name]], header)[:, 0]
     if several and "label" not in header:
-        places = [header.index(name) for name in several]
+        places = [places_of[name] for name in several]
         table[("label",)] = _numbers(path, lines, places, header)
     for key, places in features.items():
         table[(key,)] = _numbers(path, lines, places, header)
@@ -64,8 +66,8 @@ def _read(path: Path) -> tuple[list[str], list[list[str]], str]:
         except csv.Error as error:
             raise ValueError(str(error)) from None
     lines = [line for line in lines if line]
-    for name in header:
-        if header.count(name) > 1:
+    for name, times in collections.Counter(header).items():
+        if times > 1:
             raise refused(path, f"column {quoted(name)} is there twice", "each name once")
     for number, line in enumerate(lines, 1):
         if len(line) != len(header):

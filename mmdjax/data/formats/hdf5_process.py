@@ -13,11 +13,11 @@ from stat import S_ISREG
 import h5py
 import numpy as np
 
+from mmdjax.data.formats import budget
 from mmdjax.data.formats.child import serve
 
 OPEN_FILES = 32
 DEPTH = 6  # of groups in groups
-RATIO = 1100  # deflate makes no more of a byte
 LONGEST = 4096  # characters of a string
 CHUNK = 2**30  # bytes of one chunk, which is decompressed whole
 
@@ -54,9 +54,10 @@ def index(request, content) -> tuple[dict, list]:
     """Return name -> [shape, dtype] of every dataset; refuse links."""
     size = os.path.getsize(request["path"])
     datasets: dict[str, list] = {}
-    seen: set[tuple] = set()
+    declared, seen = 0, set()
 
     def walk(group: h5py.Group, prefix: str, depth: int) -> None:
+        nonlocal declared
         if depth > DEPTH:
             raise ValueError(f"{prefix[:100]!a}: groups more than {DEPTH} deep")
         place = h5py.h5o.get_info(group.id)
@@ -72,6 +73,9 @@ def index(request, content) -> tuple[dict, list]:
                 walk(item, f"{prefix}{name}/", depth + 1)
             elif isinstance(item, h5py.Dataset) and item.shape is not None:
                 datasets[prefix + name] = _described(item, prefix + name, size)
+                declared += math.prod(item.shape) * item.dtype.itemsize
+            if declared > budget.most(size):
+                raise ValueError(f"its datasets declare {declared} bytes, for {size} of the file")
             if len(datasets) > 10**7:
                 raise ValueError("more than 10 million datasets")
 
@@ -84,7 +88,7 @@ def _described(dataset: h5py.Dataset, name: str, size: int) -> list:
     if dataset.is_virtual or dataset.external:
         raise ValueError(f"{name[:100]!a} lies in other files")
     total = math.prod(dataset.shape) * dataset.dtype.itemsize
-    if total > RATIO * size or max(dataset.shape, default=0) > 2**40:
+    if total > budget.most(size) or max(dataset.shape, default=0) > 2**40:
         raise ValueError(f"{name[:100]!a} declares shape {dataset.shape}, more than its file holds")
     if dataset.chunks and math.prod(dataset.chunks) * dataset.dtype.itemsize > CHUNK:
         raise ValueError(f"{name[:100]!a} has chunks of shape {dataset.chunks}, too large")
@@ -108,7 +112,7 @@ def text(request, content) -> tuple[dict, list]:
     dataset = _file(request["path"])[request["name"]]
     if dataset.size > 10**7:
         raise ValueError("more than 10 million strings")
-    words = []
+    words, left = [], budget.most(os.path.getsize(request["path"]))
     # few at a time: many may point to one that is long
     for start in range(0, len(dataset), 64) if dataset.shape else ():
         for item in np.asarray(dataset[start : start + 64], object).reshape(-1).tolist():
@@ -116,6 +120,9 @@ def text(request, content) -> tuple[dict, list]:
             if len(word) > LONGEST:
                 name = request["name"][:100]
                 raise ValueError(f"{name!a} has a string of {len(word)} characters")
+            left -= len(word) + 64
+            if left < 0:
+                raise ValueError("strings that are longer than the file")
             words.append(word)
     return {"items": words}, []
 
