@@ -1,6 +1,11 @@
-"""Opens, describes and reads whole the file that it is given, within what `SECURITY.md` promises
-of memory and work: more of either ends this process. Prints one line."""
+"""Opens, describes and reads whole the files it is told, within what `SECURITY.md` promises of
+memory and work: more of either ends this process.
 
+Takes paths, one a line, and prints a line for each: 'read', or 'refused: ' and the message.
+"""
+
+import contextlib
+import os
 import resource
 import sys
 from pathlib import Path
@@ -11,20 +16,29 @@ from mmdjax.data.formats.inspect_file import describe
 from mmdjax.errors import UserError
 
 TIMES, MORE, SECONDS = 8, 2**28, 10
+EACH = 10**7  # bytes for which these seconds are
 
 
-def size(path: Path) -> int:
+def size_of(path: Path) -> int:
     files = [path] if path.is_file() else path.rglob("*")
     return sum(file.stat().st_size for file in files)
 
 
-def main(path: Path) -> None:
+def limit(size: int) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
-    soft = int(used.ru_utime + used.ru_stime) + 1 + SECONDS
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+    seconds = int(used.ru_utime + used.ru_stime) + 1 + SECONDS * max(1, size // EACH)
+    soften(resource.RLIMIT_CPU, seconds)
     now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    most = now + TIMES * size(path) + MORE
-    resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+    soften(resource.RLIMIT_AS, now + TIMES * size + MORE)
+
+
+def soften(kind: int, most: int) -> None:
+    hard = resource.getrlimit(kind)[1]
+    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def use(path: Path) -> str:
+    limit(size_of(path))
     try:
         with open_contents(path) as contents:
             for part in contents.splits.values():
@@ -33,9 +47,17 @@ def main(path: Path) -> None:
                         rows[start:stop]
         describe(path)
     except UserError as error:
-        print(f"refused: {error}")
-    else:
-        print("read")
+        if isinstance(error.__context__, MemoryError):  # it was refused too late
+            os.abort()
+        return f"refused: {error}"
+    return "read"
 
 
-main(Path(sys.argv[1]))
+def main() -> None:
+    for line in sys.stdin:
+        with contextlib.redirect_stdout(sys.stderr):
+            outcome = use(Path(line.rstrip("\n")))
+        print(outcome, flush=True)
+
+
+main()

@@ -22,6 +22,7 @@ from mmdjax.data.formats.safe_pickle import ALLOWED, BytesInFile, require
 
 DEPTH = 32  # of containers in containers
 _NUMBERS = {int, float, bool, complex, type(None)}
+_LEAVES = (np.ndarray, np.generic, np.dtype, ArrayInFile, BytesInFile)
 _PROTOCOL = 5
 _process = Child("mmdjax.data.formats.pickle_process", "the reader of pickles", ALLOWED)
 
@@ -178,6 +179,8 @@ def measured(tree, most: int) -> int:
             size += several(x, depth)
         elif isinstance(x, np.ndarray) and x.dtype.hasobject:
             size += several(x.reshape(-1).tolist(), depth)
+        else:
+            require(isinstance(x, _LEAVES), f"a {type(x).__name__} in it")
         require(size <= most, f"content of {size} bytes, counting each reference as a copy,")
         known[id(x)] = size
         return size
