@@ -234,11 +234,9 @@ ATTACKS = {
     "an array filled again": pickled(filled_array(10**6)),
     "one conversation many times": pickled(one_conversation(2 * 10**4)),
     "one long word among many": pickled(long_word(3 * 10**4)),
-    "ids of long strings": packed(
-        text=rows(10**4), id=lambda: np.full(10**4, "x" * 5 * 10**4, "U50000")
-    ),
+    "ids of long strings": packed(text=rows(4000), id=lambda: np.full(4000, "x" * 20000)),
     "wide labels": packed(
-        text=lambda: np.ones((10**5, 1, 1), "f4"), labels=lambda: np.ones((10**5, 10**4), "i1")
+        text=lambda: np.ones((30000, 1, 1), "f4"), labels=lambda: np.ones((30000, 10**4), "i1")
     ),
     "a split for each row": many_splits,
     "HDF5 with wide labels": hdf5(wide_labels),

@@ -112,7 +112,7 @@ def text(request, content) -> tuple[dict, list]:
     dataset = _file(request["path"])[request["name"]]
     if dataset.size > 10**7:
         raise ValueError("more than 10 million strings")
-    words, left = [], budget.most(os.path.getsize(request["path"]))
+    words, left = [], budget.most(os.path.getsize(request["path"])) // 4  # they are copied
     # few at a time: many may point to one that is long
     for start in range(0, len(dataset), 64) if dataset.shape else ():
         for item in np.asarray(dataset[start : start + 64], object).reshape(-1).tolist():
