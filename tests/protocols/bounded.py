@@ -47,7 +47,8 @@ def use(path: Path) -> str:
                         rows[start:stop]
         describe(path)
     except UserError as error:
-        if isinstance(error.__context__, MemoryError):  # it was refused too late
+        late = "more memory than there is" in str(error)
+        if late or isinstance(error.__context__, MemoryError):
             os.abort()
         return f"refused: {error}"
     return "read"
