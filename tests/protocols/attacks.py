@@ -231,7 +231,7 @@ ATTACKS = {
     "places of equal hash": pickled(equal_hashes(80000, place=True)),
     "giant integers in a shape": pickled(giant_shape(10**5)),
     "references to one array": pickled(shared_rows(10**5)),
-    "an array filled again": pickled(filled_array(10**6)),
+    "an array filled again": pickled(filled_array(2 * 10**6)),
     "one conversation many times": pickled(one_conversation(2 * 10**4)),
     "one long word among many": pickled(long_word(3 * 10**4)),
     "ids of long strings": packed(text=rows(4000), id=lambda: np.full(4000, "x" * 20000)),
