@@ -32,13 +32,14 @@ SIZES = pytest.mark.parametrize(
 )
 
 
-def fuzz(examples: float):
+def fuzz(examples: float, **options):
     """A decorator: so many examples."""
     return settings(
         max_examples=round(examples),
         deadline=None,
         derandomize=TIMES == 1,
         database=None,
+        **options,
         suppress_health_check=list(HealthCheck),
     )
 

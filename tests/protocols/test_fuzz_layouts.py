@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdjax.data.formats import hdf5
+from mmdjax.data.formats import child
 from mmdjax.data.formats.conversations import TUPLES
 from tests.protocols.fuzzing import SIZES, fuzz, no_longer_than, npy, place, survives
 
@@ -20,7 +20,7 @@ from tests.protocols.fuzzing import SIZES, fuzz, no_longer_than, npy, place, sur
 @pytest.fixture(autouse=True, scope="module")
 def an_impatient_reader():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hdf5, "PATIENCE", 5.0)
+        patch.setattr(child, "PATIENCE", 5.0)
         yield
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdjax.data.formats import hdf5
+from mmdjax.data.formats import child
 from tests.protocols.fuzzing import SIZES, fuzz, place, survives
 from tests.protocols.layout_files import LAYOUTS, content
 
@@ -18,7 +18,7 @@ MOST = 10**5  # bytes: larger mutants teach nothing
 @pytest.fixture(autouse=True, scope="module")
 def an_impatient_reader():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hdf5, "PATIENCE", 5.0)
+        patch.setattr(child, "PATIENCE", 5.0)
         yield
 
 

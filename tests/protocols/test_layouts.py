@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from mmdjax.data.formats import contents, hdf5, lazy, safe_pickle
+from mmdjax.data.formats import child, contents, hdf5, lazy, safe_pickle
 from mmdjax.data.formats.contents import open_contents, part_rows
 from mmdjax.errors import UserError
 from tests.protocols import layout_files
@@ -225,11 +225,11 @@ def test_hdf5_library_that_ends_or_hangs_is_one_line(tmp_path, monkeypatch):
     path = layout_files.h5_splits(tmp_path)
     with open_contents(path) as opened:
         rows = opened.splits["train"].features["text"]
-        hdf5._process._child.kill()
+        hdf5._process._process.kill()
         assert "has ended" in refusal(rows, lambda x: x[0:2])
         assert len(rows[0:2]) == 2
-        monkeypatch.setattr(hdf5, "PATIENCE", 0.2)
-        hdf5._process._child.send_signal(signal.SIGSTOP)
+        monkeypatch.setattr(child, "PATIENCE", 0.2)
+        hdf5._process._process.send_signal(signal.SIGSTOP)
         assert "not answered" in refusal(rows, lambda x: x[0:2])
         monkeypatch.undo()
         assert len(rows[0:2]) == 2

@@ -6,6 +6,7 @@ import numpy as np
 
 SCALE = 1e3  # a column's deviation over the middle one that is worth a word
 CORRELATION = 0.99  # with the label: a column that gives it away
+_ENTRIES = 2**20  # numbers held at once
 FEWEST = 10  # rows for a correlation that means something
 
 
@@ -14,8 +15,10 @@ class Columns:
     `suspicious`."""
 
     def __init__(self, channels: int, labels: int):
-        """labels: how many numbers a row's label has; 0 without labels."""
+        """labels: how many numbers a row's label has; 0 without labels. Correlations are those of
+        the first of them, as many as `_ENTRIES` sums allow."""
         self.shape = labels, channels
+        self._labels = min(labels, max(1, _ENTRIES // channels))
         self.frames = self.nan_frames = self.nans = 0
         self.count, self.infinite = np.zeros((2, channels), np.int64)
         self.least, self.most = np.full(channels, np.inf), np.full(channels, -np.inf)
@@ -24,7 +27,7 @@ class Columns:
         self._content = np.zeros(channels, np.uint64)
         self._draw = np.random.default_rng(0)
         # n, sums of x, of x x, of y, of y y and of x y over rows, by label and column
-        self._joint = np.zeros((6, labels, channels))
+        self._joint = np.zeros((6, self._labels, channels))
 
     def update(self, frames: np.ndarray) -> None:
         """frames: (F, C), of as many rows as may be."""
@@ -58,12 +61,14 @@ class Columns:
 
     def update_labels(self, means: np.ndarray, label: np.ndarray) -> None:
         """means: (N, C) of each row's frames, NaN without; label: (N, L)."""
-        x, y = means[:, None, :].astype(np.float64), label[:, :, None].astype(np.float64)
-        known = np.isfinite(x) & np.isfinite(y)
-        x, y = np.where(known, x, 0), np.where(known, y, 0)
-        with np.errstate(over="ignore", invalid="ignore"):
-            for i, term in enumerate((known, x, x * x, y, y * y, x * y)):
-                self._joint[i] += term.sum(0)
+        step = max(1, _ENTRIES // (self._labels + self.shape[1]))
+        for start in range(0, len(means), step):
+            x, known_x = _finite(means[start : start + step])
+            y, known_y = _finite(label[start : start + step, : self._labels])
+            left = (known_y, known_y, known_y, y, y * y, y)
+            right = (known_x, x, x * x, known_x, known_x, x)
+            for i, (of_label, of_column) in enumerate(zip(left, right, strict=True)):
+                self._joint[i] += of_label.T @ of_column
 
     def _correlation(self) -> np.ndarray:
         """Return (C,) the largest absolute correlation of a row's mean with its label's numbers."""
@@ -100,6 +105,13 @@ class Columns:
             "label": _pairs(correlation > CORRELATION, correlation),
         }
         return {kind: of_kind for kind, of_kind in columns.items() if of_kind}
+
+
+def _finite(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return numbers whose square is one, 0 where there is none, and 1 where there is one."""
+    known = np.isfinite(values)
+    numbers = np.where(known, values, 0).astype(np.float64)
+    return numbers.clip(-1e150, 1e150), known.astype(np.float64)
 
 
 def _pairs(chosen: np.ndarray, values: np.ndarray) -> list[list]:

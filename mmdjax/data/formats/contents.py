@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdjax.data.formats import foreign, lazy, views
+from mmdjax.data.formats import budget, foreign, lazy, views
 from mmdjax.data.formats.lazy import listed, one_line, quoted, refused
 from mmdjax.errors import UserError
 
@@ -117,7 +117,7 @@ def open_contents(path: str | os.PathLike, layout: str = "") -> Contents:
     if (name and name not in LAYOUTS) or (option and name != "mmin"):
         allowed = f"{', '.join(LAYOUTS)}, mmin:FOLD"
         raise refused(path, f"layout {quoted(layout, 40)} is unknown", allowed)
-    with lazy.reading(path, ALLOWED):
+    with lazy.reading(path, ALLOWED), budget.of(path):
         detected = _layout(path)
         module = LAYOUTS[name if name and name != "pypots" else detected]
         open_path = importlib.import_module(f"mmdjax.data.formats.{module}").open_path

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdjax.data.formats import folders, gcnet_folder, values
+from mmdjax.data.formats import budget, folders, gcnet_folder, values
 from mmdjax.data.formats.contents import Contents
 from mmdjax.data.formats.lazy import listed, one_line, refused
 from mmdjax.data.formats.places import Place, Rows, count, numbers, open_rows
@@ -46,7 +46,7 @@ def names_of_tuple(tree: Sequence) -> tuple[str, ...]:
         if kinds == [name not in _SPLITS for name in names]:
             elements = dict(zip(names, tree, strict=True))
             label = _first(elements["labels"])
-            if np.size(label) <= _MOST_LABELS and all(
+            if values.array_of(label).size <= _MOST_LABELS and all(
                 numbers(_first(elements[key])) is not None
                 for key in names
                 if key.startswith("roberta")
@@ -147,9 +147,10 @@ def _ids(columns: Mapping[str, Mapping]) -> dict:
 
 def _words(rows):
     """Return speakers of utterances; of one-hot vectors, the number of the one."""
-    if not count(rows) or not all(np.ndim(x) == 1 and len(x) > 1 for x in rows):
+    vectors = [values.array_of(x) for x in rows] if count(rows) else []
+    if not vectors or not all(x.ndim == 1 and len(x) > 1 for x in vectors):
         return rows
-    return [str(int(np.argmax(x))) if np.any(x) else "" for x in rows]
+    return [str(int(np.argmax(x))) if np.any(x) else "" for x in vectors]
 
 
 def modalities_of_videos(tree: Mapping) -> list[str]:
@@ -158,7 +159,9 @@ def modalities_of_videos(tree: Mapping) -> list[str]:
         return []
     names = [key for key in tree if isinstance(key, str) and key.endswith("_train")]
     keys = [key.removesuffix("_train") for key in names]
-    return [key for key in keys if all(np.ndim(tree.get(f"{key}_{s}")) == 3 for s in _BOTH)]
+    return [
+        key for key in keys if all(len(values.shape_of(tree.get(f"{key}_{s}"))) == 3 for s in _BOTH)
+    ]
 
 
 def open_videos(path: Path, layout: str, tree: Mapping, dump) -> Contents:
@@ -171,12 +174,13 @@ def open_videos(path: Path, layout: str, tree: Mapping, dump) -> Contents:
     for split in _BOTH:
         where, mask = f"{path}: split {split!r}", tree[f"{split}_mask"]
         shapes = {key: tuple(tree[f"{key}_{split}"].shape[:2]) for key in keys}
-        label = tree.get(f"{split}_label")
-        if {mask.shape, *shapes.values(), np.shape(label)[:2]} != {mask.shape} or mask.ndim != 2:
+        label = values.array_of(tree.get(f"{split}_label"))
+        budget.spend(where, f"{mask.size} utterances", 4 * budget.ROW * int(np.count_nonzero(mask)))
+        if {mask.shape, *shapes.values(), label.shape[:2]} != {mask.shape} or mask.ndim != 2:
             problem = f"{split}_mask {mask.shape} for {listed(keys)} and {split}_label"
             raise refused(where, problem, "(videos, utterances) of all")
         video, at = np.nonzero(mask)
-        label = np.asarray(label)[video, at]
+        label = label[video, at]
         label = label.argmax(-1) if label.ndim == 2 and label.shape[1] > 1 else label
         talk = {"conversation": np.array([f"{split}/{v}" for v in video.tolist()], str)}
         talk |= {"position": at.astype(np.float32)}

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdjax.data.formats import folders, hdf5
+from mmdjax.data.formats import budget, folders, hdf5
 from mmdjax.data.formats.contents import Changes, Contents, Part
 from mmdjax.data.formats.hdf5 import Dataset, Place
 from mmdjax.data.formats.lazy import quoted, refused
@@ -149,8 +149,15 @@ def _rows(features: Mapping[str, Sequences], labels: Sequences | None):
     places: dict[str, list[Place | None]] = {}
     for key, file in features.items():
         present = [id for id in videos if file.place(id) is not None]
-        times = dict(zip(present, file.intervals(present), strict=True))
-        places[key] = [_overlap(file, id, times.get(id), segments[id][i]) for id, i in rows]
+        times = zip(present, file.intervals(present), strict=True)
+        ordered = {id: _ordered(file, id, of_id) for id, of_id in times}
+        places[key], seen = [], 0
+        for id, i in rows:
+            near = _near(*ordered[id], segments[id][i]) if id in ordered else range(0)
+            # intervals within each other: many segments may have to look at all frames
+            budget.check(file.path, "overlaps of intervals", 8 * (seen := seen + len(near)))
+            place = _overlap(ordered[id][0], near, segments[id][i]) if near else None
+            places[key].append(place and Place(file.name(id), *place))
     return [f"{id}[{i}]" for id, i in rows], _labels([values[id][i] for id, i in rows]), places
 
 
@@ -159,16 +166,26 @@ def _labels(label: list[np.ndarray]) -> np.ndarray:
     return array[:, 0] if array.shape[1] == 1 else array
 
 
-def _overlap(file: Sequences, id: str, times: np.ndarray | None, segment) -> Place | None:
-    """Return the frames that overlap a segment in time; None where there are none."""
-    if times is None:
-        return None
-    if (np.diff(times[:, 0]) < 0).any():
+def _ordered(file: Sequences, id: str, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return intervals (T, 2) in order of their start, and (T,) the latest end up to each."""
+    if not (np.diff(times[:, 0]) >= 0).all():
         where = f"{file.path}: {quoted(file.name(id, 'intervals'), 300)}"
         raise refused(where, "do not ascend", "intervals in order of their start")
-    common = np.minimum(times[:, 1], segment[1]) - np.maximum(times[:, 0], segment[0])
-    at = np.flatnonzero(common > _LEAST)
-    return Place(file.name(id), int(at[0]), int(at[-1]) + 1) if len(at) else None
+    return times, np.fmax.accumulate(times[:, 1])
+
+
+def _near(times: np.ndarray, latest: np.ndarray, segment) -> range:
+    """Return the frames among which are all that overlap a segment in time."""
+    first = int(np.searchsorted(latest, segment[0], "right"))
+    return range(first, int(np.searchsorted(times[:, 0], segment[1], "left")))
+
+
+def _overlap(times: np.ndarray, near: range, segment) -> tuple[int, int] | None:
+    """Return the first frame that overlaps a segment, and the one after the last, if any does."""
+    chosen = times[near.start : near.stop]
+    common = np.minimum(chosen[:, 1], segment[1]) - np.maximum(chosen[:, 0], segment[0])
+    at = near.start + np.flatnonzero(common > _LEAST)
+    return (int(at[0]), int(at[-1]) + 1) if len(at) else None
 
 
 def _write(output: Path, by_key, places, part: Part, replaced: Changes, added: Changes) -> None:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdjax.data.formats import folders, lazy, npy, tables, values
+from mmdjax.data.formats import budget, folders, lazy, npy, tables, values
 from mmdjax.data.formats.contents import Changes, Contents, Part
 from mmdjax.data.formats.lazy import one_line, quoted, refused
 
+_COLUMNS = 1000
 _CSV = "a labels.csv in UTF-8 with a first line id,label or id,label,split"
 
 
@@ -131,6 +132,8 @@ def labels_of(path: Path, ids: list[str]):
             header = tuple(lines.fieldnames or ())
             if not {"id", "label"} <= set(header):
                 raise ValueError(f"its first line is {quoted(','.join(map(str, header)))}")
+            if len(header) > _COLUMNS:  # each row gets all of them
+                raise ValueError(f"{len(header)} columns")
             for line in lines:
                 id = line["id"] or ""
                 if id in labels:
@@ -154,6 +157,7 @@ def labels_of(path: Path, ids: list[str]):
     for id in ids:
         if not splits.get(id):
             raise refused(path, f"id {quoted(id)} has no split", _CSV)
+    budget.check_splits(path, set(splits.values()))
     return labels, [splits[id] for id in ids], classes, notes
 
 

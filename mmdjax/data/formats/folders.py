@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmdjax.data.formats import budget
 from mmdjax.data.formats.contents import Part
 from mmdjax.data.formats.lazy import is_ragged, one_line, quoted, refused
 
@@ -37,6 +38,7 @@ def joined(
         present = np.array([place is not None for place in in_file], bool)
         if present.any():
             features[key] = read(key, in_file)
+            budget.check(where, f"rows of {quoted(key)}", features[key].nbytes)
         if not present.all():
             observed |= {key: present} if key in features else {}
             missing = f"{(~present).sum()} of {len(present)}"
@@ -44,7 +46,7 @@ def joined(
     if not features:
         raise refused(where, "no features", "those of an id at least")
     frames = {key: x.lengths for key, x in features.items() if is_ragged(x)}
-    return Part(features, label, np.array(ids, str), frames, observed), tuple(notes)
+    return Part(features, label, budget.words(where, ids), frames, observed), tuple(notes)
 
 
 def bytes_inside(folder: Path) -> int:

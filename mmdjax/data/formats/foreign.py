@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from mmdjax.data.formats import values
 from mmdjax.data.formats.lazy import refused
 from mmdjax.errors import UserError
@@ -63,7 +61,7 @@ def of_members(path: Path, names) -> UserError | None:
 
 def of_object(path: Path, tree, allowed: str) -> UserError:
     """Return the error for a pickle of something that no layout has."""
-    if isinstance(tree, tuple) and len(tree) == 7 and np.ndim(tree[0]) == np.ndim(tree[2]) == 3:
+    if isinstance(tree, tuple) and len(tree) == 7 and _is_cube(tree[0]) and _is_cube(tree[2]):
         return refused(
             path,
             "bc-LSTM's tuple of one modality (train_data, train_label, test_data, test_label, "
@@ -80,6 +78,10 @@ def of_object(path: Path, tree, allowed: str) -> UserError:
         problem = values.described(tree)
         problem = f"an array of {problem}" if problem.startswith("shape") else problem
     return refused(path, f"holds {problem}", allowed)
+
+
+def _is_cube(x) -> bool:
+    return len(values.shape_of(x)) == 3
 
 
 def _kind(x) -> str:

@@ -8,13 +8,14 @@ names of conversations; IEMOCAP's has no valVids. A row is an utterance.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from mmdjax.data.formats import folder, folders, safe_pickle, values
+from mmdjax.data.formats import budget, folder, folders, pickle_process, values
 from mmdjax.data.formats.contents import Changes, Contents
 from mmdjax.data.formats.lazy import listed, quoted, refused
 
@@ -31,12 +32,12 @@ def open_path(path: Path, keys: Iterable[str] = ()) -> Contents:
       UserError: not as described.
     """
     if not path.is_dir():
-        return open_pickle(path, safe_pickle.load(path), None, keys)
+        return open_pickle(path, pickle_process.load(path), None, keys)
     pickles = [x for x in sorted(path.iterdir()) if x.suffix in (".pkl", ".pickle") and x.is_file()]
     if len(pickles) != 1:
         problem = f"pickles {listed(x.name for x in pickles)}"
         raise refused(path, problem, "one, or give the path of one")
-    return open_pickle(pickles[0], safe_pickle.load(pickles[0]), path, keys)
+    return open_pickle(pickles[0], pickle_process.load(pickles[0]), path, keys)
 
 
 def open_pickle(path: Path, tree, root: Path | None = None, keys: Iterable[str] = ()) -> Contents:
@@ -52,17 +53,18 @@ def open_pickle(path: Path, tree, root: Path | None = None, keys: Iterable[str] 
             raise refused(path, f"no features {quoted(key)}", listed(known))
     parts, notes = {}, ()
     splits = ("train", "valid", "test") if len(tree) == 7 else ("train", "test")
-    for split, conversations in zip(splits, tree[4:], strict=True):
-        where = f"{path}: split {split!r}"
-        ids, labels, talk = utterances(where, *tree[:3], conversations)
-        files, names = {}, [folders.plain_name(where, id) for id in ids]
-        for key in keys or known:
-            paths = [f"{features}/{key}/{name}.npy" for name in names]
-            files[key] = [path if os.path.exists(path) else None for path in paths]
-        label = values.label_of(f"{where}: labels", labels, len(ids))
-        part, missing = folder.part_of_files(where, files, ids, label)
-        parts[split] = dataclasses.replace(part, talk=talk)
-        notes += missing
+    with budget.of(path, features):
+        for split, conversations in zip(splits, tree[4:], strict=True):
+            where = f"{path}: split {split!r}"
+            ids, labels, talk = utterances(where, *tree[:3], conversations)
+            files, names = {}, [folders.plain_name(where, id) for id in ids]
+            for key in keys or known:
+                paths = [f"{features}/{key}/{name}.npy" for name in names]
+                files[key] = [path if os.path.exists(path) else None for path in paths]
+            label = values.label_of(f"{where}: labels", labels, len(ids))
+            part, missing = folder.part_of_files(where, files, ids, label)
+            parts[split] = dataclasses.replace(part, talk=talk)
+            notes += missing
 
     def write(output: Path, replaced: Changes, added: Changes) -> None:
         if root is not None:
@@ -99,7 +101,10 @@ def utterances(where: str, ids: dict, labels: dict, speakers: dict, conversation
     all_ids: list[str] = []
     all_labels: list = []
     talk: dict[str, list] = {"conversation": [], "speaker": [], "position": []}
-    for name in sorted(values.text(name) or "" for name in conversations):
+    names = sorted(values.text(name) or "" for name in conversations)
+    for name, after in itertools.pairwise([*names, None]):
+        if name == after:
+            raise refused(where, f"conversation {quoted(name)} is there twice", "each once")
         turns, its_labels = ids.get(name), labels.get(name)
         at = f"{where}: conversation {quoted(name)}"
         if not (_is_sequence(turns) and _is_sequence(its_labels)):
@@ -124,7 +129,9 @@ def utterances(where: str, ids: dict, labels: dict, speakers: dict, conversation
         talk["position"] += range(count)
     if not all_ids:
         raise refused(where, "no utterances", "conversations with utterances")
-    return all_ids, all_labels, {name: np.array(column) for name, column in talk.items()}
+    position = np.array(talk.pop("position"))
+    names = {name: budget.words(where, column) for name, column in talk.items()}
+    return all_ids, all_labels, names | {"position": position}
 
 
 def _is_sequence(value) -> bool:

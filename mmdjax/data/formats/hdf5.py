@@ -5,28 +5,19 @@ What is asked for comes through a pipe, a block at a time.
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import json
 import os
-import select
-import struct
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from mmdjax.data.formats import lazy
+from mmdjax.data.formats import child, lazy
+from mmdjax.data.formats.child import Child
 from mmdjax.data.formats.lazy import one_line, quoted, refused
 from mmdjax.errors import UserError
 
 ALLOWED = "a whole HDF5 file of plain arrays, without links to other places"
-PATIENCE = 300.0  # seconds for one block; after that the library counts as lost
-_HEAD = struct.Struct("<QQ")  # as in hdf5_process
 _TOGETHER = 2**12  # sequences asked for at once
 
 
@@ -49,106 +40,7 @@ class Place(NamedTuple):
     stop: int
 
 
-class _Process:
-    """The one process for all files; a new one after it ended."""
-
-    def __init__(self):
-        self._lock, self._child = threading.Lock(), None
-
-    def ask(self, path, request: dict, content=b"", arrays=(), allowed: str = ALLOWED) -> dict:
-        """Return the answer to a request; its bytes are put into `arrays`.
-
-        Raises:
-          UserError: the file cannot be read, or the library ended or hung on it.
-        """
-        request = request | {"path": os.path.abspath(path)}
-        problem = "the HDF5 library has ended on it: damaged"
-        with self._lock:
-            try:
-                child = self._running()
-                text = json.dumps(request).encode()
-                _send(child.stdin.fileno(), _HEAD.pack(len(text), len(content)) + text)
-                _send(child.stdin.fileno(), content)
-                answer = _answer(child.stdout.fileno(), arrays)
-                problem = answer.get("error", "")
-            except TimeoutError:
-                problem = f"the HDF5 library has not answered for {PATIENCE:.0f} s"
-                self.stop(kill=True)
-            except UserError:
-                raise
-            except (OSError, ValueError, EOFError, MemoryError):
-                self.stop(kill=True)
-        if problem:
-            raise refused(path, one_line(problem), allowed)
-        return answer
-
-    def _running(self) -> subprocess.Popen:
-        if self._child is None:
-            script = Path(__file__).with_name("hdf5_process.py")
-            # -P: the modules beside the script do not hide Python's own
-            self._child = subprocess.Popen(
-                [sys.executable, "-P", str(script)],
-                bufsize=0,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # control-C is the run's to handle
-            )
-            try:
-                _answer(self._child.stdout.fileno(), ())
-            except (OSError, EOFError):
-                self.stop(kill=True)
-                raise UserError("h5py cannot be loaded; try: python -c 'import h5py'") from None
-        return self._child
-
-    def stop(self, kill: bool = False) -> None:
-        child, self._child = self._child, None
-        if child is None:
-            return
-        if kill:
-            child.kill()
-        for pipe in (child.stdin, child.stdout):
-            with contextlib.suppress(OSError):
-                pipe.close()
-        child.wait()
-
-
-def _send(pipe: int, content) -> None:
-    content = memoryview(content)
-    while len(content):
-        content = content[os.write(pipe, content[: 2**20]) :]
-
-
-def _answer(pipe: int, arrays: Sequence[np.ndarray]) -> dict:
-    head = np.empty(_HEAD.size, np.uint8)
-    lazy.fill(head, _Patient(pipe))
-    size, more = _HEAD.unpack(head.tobytes())
-    text = np.empty(size, np.uint8)
-    lazy.fill(text, _Patient(pipe))
-    answer = json.loads(text.tobytes())
-    if "error" not in answer:
-        if more != sum(a.nbytes for a in arrays):
-            raise ValueError("other bytes than it declared")
-        for array in arrays:
-            lazy.fill(array, _Patient(pipe))
-    return answer
-
-
-class _Patient:
-    """Reads a pipe, and gives up after `PATIENCE` seconds of nothing."""
-
-    def __init__(self, pipe: int):
-        self._pipe = pipe
-
-    def readinto(self, buffer) -> int:
-        if not select.select([self._pipe], [], [], PATIENCE)[0]:
-            raise TimeoutError
-        return os.readv(self._pipe, [buffer])
-
-
-_process = _Process()
-atexit.register(_process.stop)
-os.register_at_fork(after_in_child=_process.__init__)  # a parent's process is not ours to ask
+_process = Child("mmdjax.data.formats.hdf5_process", "the HDF5 library", ALLOWED)
 
 
 def index(path: Path) -> dict[str, Dataset]:
@@ -164,7 +56,7 @@ def texts(path: Path, name: str) -> list[str]:
 
 def close(paths: Iterable[Path]) -> None:
     """Let go of files."""
-    if _process._child is not None:
+    if _process.is_running:
         _process.ask("", {"do": "close", "paths": [os.path.abspath(path) for path in paths]})
 
 
@@ -190,7 +82,8 @@ def read_places(
         ]
     for first in range(0, len(arrays), _TOGETHER):
         chosen = slice(first, first + _TOGETHER)
-        _process.ask(path, {"do": "read", "items": list(places[chosen])}, arrays=arrays[chosen])
+        request = {"do": "read", "items": list(places[chosen])}
+        _process.ask(path, request, receive=child.into(arrays[chosen]))
     return arrays
 
 

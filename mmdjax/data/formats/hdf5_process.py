@@ -1,32 +1,23 @@
 """HDF5 files, read and written in a process of its own, which `hdf5` starts and asks.
 
 The HDF5 library ends its process on some damaged files, and others keep it busy for ever. Here that
-ends this process, not the run. It imports nothing of mmdjax.
-
-A request on standard input, and its answer on standard output, is `HEAD`: the size of some JSON and
-that of the bytes after it; then the JSON, then the bytes. An answer may be {"error": one line}. The
-first answer comes unasked: the process has started.
+ends this process, not the run (see `child`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import os
-import resource
-import struct
-import sys
 from stat import S_ISREG
 
 import h5py
 import numpy as np
 
-MOST_MEMORY = 2**34  # of addresses: damaged sizes fail instead of filling the machine
-HEAD = struct.Struct("<QQ")
+from mmdjax.data.formats import budget
+from mmdjax.data.formats.child import serve
+
 OPEN_FILES = 32
 DEPTH = 6  # of groups in groups
-RATIO = 1100  # deflate makes no more of a byte
 LONGEST = 4096  # characters of a string
 CHUNK = 2**30  # bytes of one chunk, which is decompressed whole
 
@@ -63,9 +54,10 @@ def index(request, content) -> tuple[dict, list]:
     """Return name -> [shape, dtype] of every dataset; refuse links."""
     size = os.path.getsize(request["path"])
     datasets: dict[str, list] = {}
-    seen: set[tuple] = set()
+    declared, seen = 0, set()
 
     def walk(group: h5py.Group, prefix: str, depth: int) -> None:
+        nonlocal declared
         if depth > DEPTH:
             raise ValueError(f"{prefix[:100]!a}: groups more than {DEPTH} deep")
         place = h5py.h5o.get_info(group.id)
@@ -81,6 +73,9 @@ def index(request, content) -> tuple[dict, list]:
                 walk(item, f"{prefix}{name}/", depth + 1)
             elif isinstance(item, h5py.Dataset) and item.shape is not None:
                 datasets[prefix + name] = _described(item, prefix + name, size)
+                declared += math.prod(item.shape) * item.dtype.itemsize
+            if declared > budget.most(size):
+                raise ValueError(f"its datasets declare {declared} bytes, for {size} of the file")
             if len(datasets) > 10**7:
                 raise ValueError("more than 10 million datasets")
 
@@ -93,7 +88,7 @@ def _described(dataset: h5py.Dataset, name: str, size: int) -> list:
     if dataset.is_virtual or dataset.external:
         raise ValueError(f"{name[:100]!a} lies in other files")
     total = math.prod(dataset.shape) * dataset.dtype.itemsize
-    if total > RATIO * size or max(dataset.shape, default=0) > 2**40:
+    if total > budget.most(size) or max(dataset.shape, default=0) > 2**40:
         raise ValueError(f"{name[:100]!a} declares shape {dataset.shape}, more than its file holds")
     if dataset.chunks and math.prod(dataset.chunks) * dataset.dtype.itemsize > CHUNK:
         raise ValueError(f"{name[:100]!a} has chunks of shape {dataset.chunks}, too large")
@@ -117,7 +112,7 @@ def text(request, content) -> tuple[dict, list]:
     dataset = _file(request["path"])[request["name"]]
     if dataset.size > 10**7:
         raise ValueError("more than 10 million strings")
-    words = []
+    words, left = [], budget.most(os.path.getsize(request["path"])) // 4  # they are copied
     # few at a time: many may point to one that is long
     for start in range(0, len(dataset), 64) if dataset.shape else ():
         for item in np.asarray(dataset[start : start + 64], object).reshape(-1).tolist():
@@ -125,6 +120,9 @@ def text(request, content) -> tuple[dict, list]:
             if len(word) > LONGEST:
                 name = request["name"][:100]
                 raise ValueError(f"{name!a} has a string of {len(word)} characters")
+            left -= len(word) + 64
+            if left < 0:
+                raise ValueError("strings that are longer than the file")
             words.append(word)
     return {"items": words}, []
 
@@ -149,31 +147,11 @@ def close(request, content) -> tuple[dict, list]:
 REQUESTS = {"index": index, "read": read, "text": text, "write": write, "close": close}
 
 
+def told(error: Exception) -> str:
+    """Return in one line what h5py says of a file."""
+    problem = " ".join(str(error).split()) or type(error).__name__
+    return "nested too deeply" if isinstance(error, RecursionError) else problem
+
+
 def main() -> None:
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
-    source, target = sys.stdin.buffer, sys.stdout.buffer
-    _send(target, {}, [])
-    while head := source.read(HEAD.size):
-        size, more = HEAD.unpack(head)
-        request, content = json.loads(source.read(size)), source.read(more)
-        try:
-            facts, arrays = REQUESTS[request["do"]](request, content)
-        except Exception as error:  # whatever h5py makes of a damaged file
-            known = {MemoryError: "more memory than there is", RecursionError: "nested too deeply"}
-            problem = " ".join(str(error).split()) or type(error).__name__
-            facts, arrays = {"error": known.get(type(error), problem)[:400]}, []
-        _send(target, facts, arrays)
-
-
-def _send(target, facts: dict, arrays: list[np.ndarray]) -> None:
-    text = json.dumps(facts).encode()
-    target.write(HEAD.pack(len(text), sum(a.nbytes for a in arrays)) + text)
-    for array in arrays:
-        target.write(array.reshape(-1).view(np.uint8))
-    target.flush()
-
-
-if __name__ == "__main__":
-    main()
+    serve(REQUESTS, told)

@@ -105,6 +105,8 @@ class Lazy:
 class ArrayInFile(Lazy):
     """An array that lies in a file at `offset`: in C order, not compressed.
 
+    `state` is that of the file when it was opened.
+
     Raises:
       UserError: when rows are read, if the file has changed or cannot be read.
     """
@@ -112,13 +114,13 @@ class ArrayInFile(Lazy):
     def __init__(self, path: str | os.PathLike, offset: int, shape: Sequence[int], dtype):
         super().__init__(shape, dtype, self._rows)
         self.path, self.offset = path, offset
-        self._state = _state(os.stat(path))
+        self.state = _state(os.stat(path))
 
     def _rows(self, start: int, stop: int) -> np.ndarray:
         with reading(self.path, "the file as it was when it was opened"):
             rows = np.empty((stop - start, *self.shape[1:]), self.dtype)
             with open(self.path, "rb", buffering=0) as file:
-                if _state(os.fstat(file.fileno())) != self._state:
+                if _state(os.fstat(file.fileno())) != self.state:
                     raise ValueError("it has changed since it was opened")
                 file.seek(self.offset + start * row_bytes(rows))
                 fill(rows, file)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdjax.data.formats import lazy, npy, pickles, safe_pickle
+from mmdjax.data.formats import lazy, npy, pickle_process, pickles
 from mmdjax.data.formats.contents import Contents
 from mmdjax.data.formats.lazy import refused
 
@@ -26,7 +26,7 @@ def open_path(path: Path) -> Contents:
     if "'|O'" not in text:
         array = npy.rows_of_file(path)
         raise refused(path, f"one array of shape {array.shape}", ALLOWED)
-    array = safe_pickle.load(path, start)
+    array = pickle_process.load(path, start)
     if not isinstance(array, np.ndarray) or array.shape:
         raise refused(path, "an array of objects", ALLOWED)
 

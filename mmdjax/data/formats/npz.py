@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdjax.data.formats import foreign, lazy, npy, tables
+from mmdjax.data.formats import budget, foreign, lazy, npy, tables
 from mmdjax.data.formats.contents import Contents
 from mmdjax.data.formats.lazy import quoted, refused
 from mmdjax.errors import UserError
@@ -71,6 +71,10 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[tuple[str, ...], zipf
             problem = f"declares {info.file_size} bytes packed in {info.compress_size}"
             raise refused(f"{path}: {array}", problem, "a whole .npz")
         members[names] = info
+    declared = sum(info.file_size for info in members.values())
+    if declared > budget.most(size):
+        problem = f"declares {declared} bytes"
+        raise refused(path, problem, f"{budget.allowed(size)}; numpy.savez packs nothing")
     return members
 
 

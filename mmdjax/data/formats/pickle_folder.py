@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdjax.data.formats import folder, folders, pickles, safe_pickle, samples, tables, values
+from mmdjax.data.formats import folder, folders, pickle_process, pickles, samples, tables, values
 from mmdjax.data.formats.contents import PICKLES, Contents
 from mmdjax.data.formats.lazy import listed, quoted, refused
 from mmdjax.data.formats.places import Place, Rows, open_rows
@@ -27,7 +27,7 @@ def open_path(path: Path) -> Contents:
     }
     of_splits = {name: file for name, file in files.items() if tables.names_splits([name])}
     files = of_splits or files
-    tree = {name: safe_pickle.load(file) for name, file in files.items()}
+    tree = {name: pickle_process.load(file) for name, file in files.items()}
 
     def dump(output: Path, made: Mapping[str, object]) -> None:
         folders.copy(path, output)

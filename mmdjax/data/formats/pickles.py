@@ -18,6 +18,7 @@ from mmdjax.data.formats import (
     foreign,
     gcnet_folder,
     lazy,
+    pickle_process,
     places,
     safe_pickle,
     samples,
@@ -36,7 +37,7 @@ ALLOWED = (
 
 def open_path(path: Path) -> Contents:
     """Open a pickle; raise `UserError` unless it holds plain arrays in one of these layouts."""
-    return open_tree(path, "pickle", safe_pickle.load(path), dump)
+    return open_tree(path, "pickle", pickle_process.load(path), dump)
 
 
 def open_tree(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdjax.data.formats import folders, lazy
+from mmdjax.data.formats import folders, lazy, values
 from mmdjax.data.formats.contents import Changes, Contents
 from mmdjax.data.formats.lazy import quoted, refused
 
@@ -105,7 +105,7 @@ def numbers(value) -> np.ndarray | lazy.Lazy | None:
     """Return an array, or a list of numbers as one, if it is (T, C) or (C,) of float or int."""
     if isinstance(value, (list, tuple)) and value:
         try:
-            value = np.asarray(value)
+            value = values.array_of(value)
         except (ValueError, OverflowError):  # of unequal lengths
             return None
     fits = isinstance(value, (np.ndarray, lazy.Lazy)) and value.dtype.kind in lazy.NUMBERS

@@ -2,20 +2,26 @@
 
 import collections
 import dataclasses
+import itertools
 import math
 import os
 import pickle
 import re
+import stat
 import struct
 
 import numpy as np
 
 from mmdjax.data.formats.lazy import ArrayInFile, refused
+from mmdjax.data.formats.pickle_limits import Limited, require
 
 LARGE = 2**20  # bytes of one buffer: it stays in the file
-_ALLOWED = "numpy arrays of bool, int, float, complex, str, bytes or object, and plain containers"
+ALLOWED = (
+    "a whole pickle of numpy arrays of bool, int, float, complex, str, bytes or object, and plain "
+    "containers"
+)
 _DTYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|c(8|16)|[SU][1-9]\d{0,5}|O8?)", re.ASCII)
-_REFUSED = "EXT1,EXT2,EXT4,PERSID,BINPERSID,OBJ,NEWOBJ,NEWOBJ_EX,NEXT_BUFFER,READONLY_BUFFER"
+_REFUSED = "EXT1,EXT2,EXT4,PERSID,BINPERSID,OBJ,NEWOBJ,NEWOBJ_EX,NEXT_BUFFER,READONLY_BUFFER,LONG4"
 
 
 @dataclasses.dataclass
@@ -32,7 +38,7 @@ class BytesInFile:
 
     def take(self) -> "BytesInFile":
         # numpy writes a buffer for each array: one that many share is a bomb
-        _require(not self._taken, "a buffer that several arrays share")
+        require(not self._taken, "a buffer that several arrays share")
         self._taken = True
         return self
 
@@ -42,28 +48,23 @@ class BytesInFile:
             return file.read(self.size)
 
 
-def _require(condition, otherwise: str) -> None:
-    if not condition:
-        raise pickle.UnpicklingError(f"{otherwise} is refused")
-
-
 def _dtype(spec, align=False, copy=True) -> np.dtype:
-    _require(type(spec) is str, "numpy.dtype of something other than a str")
-    _require(_DTYPE.fullmatch(spec), f"numpy.dtype {spec[:60]!a}")
+    require(type(spec) is str, "numpy.dtype of something other than a str")
+    require(_DTYPE.fullmatch(spec), f"numpy.dtype {spec[:60]!a}")
     return np.dtype(spec, False, True)  # a copy: BUILD must not reach the dtypes numpy shares
 
 
 def _content(dtype, shape, raw) -> bytes | list:
     """Return `raw` if it is what `dtype` and `shape` need; numpy runs off a short list's end."""
     typed = isinstance(dtype, np.dtype) and type(shape) is tuple
-    shaped = typed and all(type(n) is int and n >= 0 for n in shape)
-    _require(shaped, "numpy.ndarray without a proper dtype and shape")
+    shaped = typed and len(shape) <= 64 and all(type(n) is int and 0 <= n < 2**63 for n in shape)
+    require(shaped, "numpy.ndarray without a proper dtype and shape")
     raw = raw.encode("latin1") if type(raw) is str else raw  # python 2 wrote bytes as str
     kinds, unit = ((list,), 1) if dtype.hasobject else ((bytes, BytesInFile), dtype.itemsize)
     fits = type(raw) in kinds and len(raw) == math.prod(shape) * unit
-    _require(fits, "numpy.ndarray whose content does not fit its dtype and shape")
+    require(fits, "numpy.ndarray whose content does not fit its dtype and shape")
     if dtype.kind == "U" and raw and np.frombuffer(raw, f"{dtype.str[0]}u4").max() > 0x10FFFF:
-        _require(False, "numpy.str_ beyond unicode")
+        require(False, "numpy.str_ beyond unicode")
     return raw
 
 
@@ -88,7 +89,7 @@ def _frombuffer(raw, dtype, shape, order="C", axis_order=None) -> np.ndarray | A
 
 
 def _encode(text, codec) -> bytes:
-    _require(codec in ("latin1", "latin-1"), "_codecs.encode to other than latin1")
+    require(codec in ("latin1", "latin-1"), "_codecs.encode to other than latin1")
     return str.encode(text, "latin1")
 
 
@@ -104,12 +105,10 @@ for _builtins in ("builtins", "__builtin__"):  # python 3 and python 2
     _ADMITTED[f"{_builtins}.bytes"] = lambda: b""  # protocol 2 writes all others by encode
 
 
-class _Unpickler(pickle._Unpickler):
-    dispatch = dict(pickle._Unpickler.dispatch)  # noqa: RUF012
+class _Unpickler(Limited):
+    dispatch = dict(Limited.dispatch)  # noqa: RUF012
     for _name in _REFUSED.split(","):
-        dispatch[getattr(pickle, _name)[0]] = lambda _, n=_name: _require(False, f"opcode {n}")
-    for _op in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
-        dispatch[_op[0]] = lambda self, usual=dispatch[_op[0]]: self.load_tuples(usual)
+        dispatch[getattr(pickle, _name)[0]] = lambda _, n=_name: require(False, f"opcode {n}")
     dispatch[pickle.BINSTRING[0]] = lambda self: self.load_buffer("<i", text=True)
     dispatch[pickle.BINBYTES[0]] = lambda self: self.load_buffer("<I")
     dispatch[pickle.BINBYTES8[0]] = lambda self: self.load_buffer("<Q")
@@ -118,31 +117,23 @@ class _Unpickler(pickle._Unpickler):
 
     def __init__(self, file, path):
         super().__init__(file, encoding="latin1")
-        self._file, self._path = file, path
-        self._size = os.fstat(file.fileno()).st_size
+        self._path = path
 
     def load_buffer(self, format, text=False):
         """Push the bytes; large ones, which stand outside of frames, are stepped over."""
         (size,) = struct.unpack(format, self.read(struct.calcsize(format)))
-        _require(0 <= size <= self._size, "a buffer larger than its file")
+        require(0 <= size <= self.size, "a buffer larger than its file")
         if size < LARGE or self._unframer.current_frame:
             raw = self.read(size)
             self.append(raw.decode("latin1") if text else raw)
             return
-        place = BytesInFile(self._path, self._file.tell(), size)
-        _require(place.offset + size <= self._size, "a buffer larger than its file")
-        self._file.seek(size, os.SEEK_CUR)
+        place = BytesInFile(self._path, self.file.tell(), size)
+        require(place.offset + size <= self.size, "a buffer larger than its file")
+        self.file.seek(size, os.SEEK_CUR)
         self.append(place)
 
-    def load_tuples(self, usual):
-        usual(self)
-        level = self.stack[-1:]
-        for _ in range(4):  # hashing a tuple a million deep overflows the C stack
-            level = {id(x): x for outer in level for x in outer if type(x) is tuple}.values()
-        _require(not level, "a tuple nested more than four deep")
-
     def find_class(self, module, name):
-        _require((asked := f"{module}.{name}") in _ADMITTED, ascii(asked[:100])[1:-1])
+        require((asked := f"{module}.{name}") in _ADMITTED, ascii(asked[:100])[1:-1])
         return _ADMITTED[asked]
 
     def load_build(self):
@@ -151,21 +142,39 @@ class _Unpickler(pickle._Unpickler):
             _, shape, dtype, fortran, raw = state
             array, raw = _in_file(raw, dtype, shape, fortran)
             if array is None:
+                self.take(raw)
                 raw = _content(dtype, shape, raw)
+                if dtype.hasobject:
+                    self.nest(built, raw)
                 return built.__setstate__((1, shape, np.dtype(dtype.str), bool(fortran), raw))
             self.stack[-1] = array
-            self.memo.update({key: array for key, value in self.memo.items() if value is built})
+            # memoised a few steps ago; all of a large memo would be searched for each array
+            latest = itertools.islice(reversed(self.memo.items()), 64)
+            self.memo.update([(key, array) for key, value in latest if value is built])
             return
         # attributes are never set; sizes, flags and fields of a dtype are numpy's to say
-        _require(isinstance(built, np.dtype), f"the state of a {type(built).__name__}")
+        require(isinstance(built, np.dtype), f"the state of a {type(built).__name__}")
+        plain = type(state) is tuple and all(type(x) in (int, str, type(None)) for x in state)
         states = [built.newbyteorder(order).__reduce__()[2] for order in "<>"]
-        _require(state in states, "numpy.dtype with a state of its own")
+        require(plain and state in states, "numpy.dtype with a state of its own")
         built.__setstate__(states[states.index(state)])
 
     dispatch[pickle.BUILD[0]] = load_build
 
 
 def load(path: str | os.PathLike, start: int = 0) -> object:
+    """Return the object in a pickle, as `read` does; raise `UserError` where that raises.
+
+    This takes the memory and time that the file makes it take: `pickle_process` limits them.
+    """
+    try:
+        return read(path, start)
+    except Exception as error:
+        problem = told(error)
+    raise refused(path, problem, ALLOWED)
+
+
+def read(path: str | os.PathLike, start: int = 0) -> object:
     """Return the object in a pickle of any protocol, by python 2 or 3, numpy 1 or 2.
 
     The pickle begins at byte `start` of the file.
@@ -174,18 +183,21 @@ def load(path: str | os.PathLike, start: int = 0) -> object:
     plain bytes a `BytesInFile`. Arrays of strings, in Fortran's order, or of protocol 2 and below
     by python 3 are read whole.
 
-    Raises `UserError` unless the file is a whole pickle of numpy arrays, scalars and
-    unstructured dtypes in plain containers (lists, tuples, sets, dicts, str, bytes, numbers).
+    Raises an exception that `told` knows unless the file is a whole pickle of numpy arrays, scalars
+    and unstructured dtypes in plain containers (lists, tuples, sets, dicts, str, bytes, numbers).
     """
-    try:
-        with open(path, "rb") as file:
-            file.seek(start)
-            return _Unpickler(file, path).load()
-    except OSError as error:
-        problem = error.strerror
-    except pickle.UnpicklingError as error:
-        problem = error
-    except Exception as error:  # a broken stream raises whatever its bytes happen to spell
-        known = {MemoryError: "more memory than there is", RecursionError: "nested too deeply"}
-        problem = known.get(type(error), "truncated, corrupt or not a pickle")
-    raise refused(path, problem, f"a whole pickle of {_ALLOWED}")
+    if stat.S_ISFIFO(os.stat(path).st_mode):
+        require(False, "a pipe")
+    with open(path, "rb") as file:
+        file.seek(start)
+        return _Unpickler(file, path).load()
+
+
+def told(error: Exception) -> str:
+    """Return in one line what is wrong with a file; a broken one raises whatever it spells."""
+    if isinstance(error, OSError):
+        return error.strerror or "unreadable"
+    if isinstance(error, pickle.UnpicklingError):
+        return str(error)
+    known = {MemoryError: "more memory than there is", RecursionError: "nested too deeply"}
+    return known.get(type(error), "truncated, corrupt or not a pickle")

@@ -183,7 +183,7 @@ def _labels(tree: Mapping) -> list:
     if key is None:
         return []
     known = next(row[key] for row in rows if key in row)
-    missing = "" if isinstance(known, str) else np.full(np.shape(known), np.nan)
+    missing = "" if isinstance(known, str) else np.full(values.array_of(known).shape, np.nan)
     return [row.get(key, missing) for row in rows]
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdjax.data.formats import lazy, values, views
+from mmdjax.data.formats import budget, lazy, values, views
 from mmdjax.data.formats.contents import Changes, Contents, Part
 from mmdjax.data.formats.lazy import listed, one_line, quoted, refused
 from mmdjax.data.formats.values import described, shape_of
@@ -110,6 +110,7 @@ def _find_splits(path: Path, table: Table) -> Splits:
         if len(names) == 2:
             splits.setdefault(names[0], {})[names[1]] = names
     if splits:
+        budget.check_splits(path, splits)
         return Splits("nested", _in_order(splits))
     flat = {names[0]: names for names in table}
     for name, names in flat.items():
@@ -144,8 +145,10 @@ def _rows_of_splits(where: str, value) -> dict[str, np.ndarray]:
     for row, name in enumerate(names):
         if not name or re.fullmatch(r"-?\d+(\.\d*)?|nan", name) or len(name) > 64:
             raise refused(where, f"row {row} is {quoted(name, 40)}", allowed)
+    budget.check_splits(where, set(names))
     order = sorted(set(names), key=lambda name: (*_SPLITS.values(), name).index(name))
-    return {name: np.flatnonzero(np.array(names) == name) for name in order}
+    column = budget.words(where, names)
+    return {name: np.flatnonzero(column == name) for name in order}
 
 
 def _label_key(columns: Mapping[str, object]) -> str:
@@ -163,6 +166,8 @@ def _part(path: Path, columns: Mapping[str, object], split: str, rows, classes) 
     if rows is not None and len(columns["split"]) != count:
         problem = f"'split' has {len(columns['split'])} rows"
         raise refused(where, problem, f"{count}, as other arrays have")
+
+    budget.spend(where, f"{count} rows", budget.ROW * count)
 
     def of_rows(value):
         return value if rows is None else value[rows]
@@ -188,7 +193,7 @@ def _part(path: Path, columns: Mapping[str, object], split: str, rows, classes) 
     if rows is not None:
         features = {key: views.chosen(x, rows) for key, x in features.items()}
     talk = {name: of_rows(a) for name, a in _talk(where, columns, count).items()}
-    return Part(features, label, of_rows(np.array(ids, str)), frames, observed, talk, classes)
+    return Part(features, label, of_rows(budget.words(where, ids)), frames, observed, talk, classes)
 
 
 def _features(where: str, columns: Mapping[str, object]) -> tuple[dict, int]:
@@ -244,10 +249,13 @@ def _talk(where: str, columns: Mapping[str, object], count: int) -> dict[str, np
     for key in ("conversation", "video"):
         if not talk and key in columns:
             with contextlib.suppress(UserError):
-                talk["conversation"] = np.array(values.names_of(where, columns[key], count))
+                talk["conversation"] = budget.words(
+                    where, values.names_of(where, columns[key], count)
+                )
     for name, reader in (("speaker", values.names_of), ("position", values.label_of)):
         if talk and name in columns:
-            talk[name] = np.array(reader(f"{where}: key {name!r}", columns[name], count))
+            column = reader(f"{where}: key {name!r}", columns[name], count)
+            talk[name] = budget.words(where, column) if isinstance(column, list) else column
     return talk
 
 

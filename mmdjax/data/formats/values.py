@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from mmdjax.data.formats import budget
 from mmdjax.data.formats.lazy import reading, refused
 
 _LONGEST_NAME = 256  # characters: numpy pads every name to the longest
@@ -20,6 +21,21 @@ def shape_of(value) -> tuple[int, ...]:
     if shape is not None:
         return tuple(shape)
     return (len(value),) if isinstance(value, (list, tuple)) else ()
+
+
+def array_of(value) -> np.ndarray:
+    """Return an array, or a list as one; words in a list stay objects, as numpy would pad all of
+    them to the longest."""
+    words = isinstance(value, (list, tuple)) and _has_words(value)
+    return np.asarray(value, object if words else None)
+
+
+def _has_words(value) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(map(_has_words, value))
+    return isinstance(value, (str, bytes)) or (
+        getattr(getattr(value, "dtype", None), "kind", "") in ("S", "U")
+    )
 
 
 def by_rows(array: np.ndarray) -> np.ndarray:
@@ -51,8 +67,11 @@ def _array(where: str, value, count: int, allowed: str) -> np.ndarray:
             raise ValueError(f"{described(value)} for {count} rows")
         if np.prod(shape[1:], dtype=float) > 10**4:
             raise ValueError(described(value))
+        entries = count * math.prod(shape[1:])
+        budget.check(where, "as numbers", 12 * entries)
+        budget.spend(where, "as numbers", 4 * entries)
         try:
-            array = np.asarray(value)
+            array = array_of(value)
             if array.dtype.kind == "c":
                 raise ValueError("complex numbers")
             return array.astype(np.float64)
@@ -83,7 +102,10 @@ def _words(value) -> list[str] | None:
     kind = getattr(getattr(value, "dtype", None), "kind", "O")
     if kind not in "USO" or shape[1:] not in ((), (1,)) or not shape:
         return None
-    items = value if isinstance(value, (list, tuple)) else by_rows(np.asarray(value))[:, 0].tolist()
+    if not isinstance(value, (list, tuple)):
+        budget.check("words", "as an array", value.dtype.itemsize * math.prod(shape))
+        value = by_rows(np.asarray(value))[:, 0].tolist()
+    items = value
     if not all(isinstance(x, (str, bytes)) and len(x) <= _LONGEST_NAME for x in items):
         return None
     return [text(x) or "" for x in items]
@@ -110,7 +132,7 @@ def label_of(where: str, value, count: int, classes: Sequence[str] = ()) -> np.n
         value = [number.get(name, np.nan) for name in _words(value) or ()]
     allowed = f"{count} numbers, or (N, L), (N, 1, L) or (N, L, 2) of them"
     label = _array(where, value, count, allowed)
-    whole = np.asarray(value).dtype.kind in "iub" and np.abs(label).max(initial=0) < 2**31
+    whole = array_of(value).dtype.kind in "iub" and np.abs(label).max(initial=0) < 2**31
     if label.ndim == 3 and label.shape[2] == 2 and label.shape[1] > 1:
         label = label.argmax(2)
     elif label.ndim == 3 and label.shape[1] == 1:
@@ -155,6 +177,7 @@ def names_of(where: str, value, count: int) -> list[str]:
     if getattr(getattr(value, "dtype", None), "kind", "O") not in "biufSUO":
         raise refused(where, f"dtype {value.dtype}", allowed)
     if not isinstance(value, (list, tuple)):
+        budget.check(where, "names", value.dtype.itemsize * math.prod(shape))
         with reading(where, allowed):
             value = by_rows(np.asarray(value)).tolist()
     names = []

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mmdjax.data.formats import safe_pickle, values
+from mmdjax.data.formats import budget, pickle_process, values
 from mmdjax.data.formats.lazy import blocks, refused
 from mmdjax.data.sources.from_file import fill
 from mmdjax.errors import UserError
@@ -39,7 +39,12 @@ def read(path: str, modalities: Mapping[str, str]) -> dict[str, Batch]:
       UserError: the file or the mapping is not as described.
     """
     _check_mapping(modalities)
-    tree = safe_pickle.load(path)
+    with budget.of(path):
+        return _read(path, modalities)
+
+
+def _read(path: str, modalities: Mapping[str, str]) -> dict[str, Batch]:
+    tree = pickle_process.load(path)
     allowed = f"a dict of the dicts {_list(SPLITS)}"
     if not isinstance(tree, dict):
         raise refused(path, f"holds a {type(tree).__name__}", allowed)
@@ -116,7 +121,7 @@ def _batch(where: str, arrays: Mapping, modalities: Mapping[str, str]) -> Batch:
         {name: features[key] for key, name in modalities.items()},
         {name: valid[key] for key, name in modalities.items()},
         _label(place("regression_labels", label), label),
-        np.array(names),
+        budget.words(where, names),
     )
 
 
