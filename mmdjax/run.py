@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import itertools
-import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ from mmdjax.evaluation import published
 from mmdjax.evaluation.conditions import conditions_of, left_out
 from mmdjax.evaluation.costs import draw_costs
 from mmdjax.evaluation.evaluate import Member, evaluate
-from mmdjax.evaluation.summary import report_run, sections_of
+from mmdjax.evaluation.summary import commands, report_run, sections_of
 from mmdjax.methods.method import Method, Phase
 from mmdjax.runtime import processes
 from mmdjax.runtime.compilation import Counter, cancel_waiting
@@ -168,19 +167,10 @@ def _run(config, resolved, dataset, places, may_train: bool, reporter, counter) 
     minutes = (time.monotonic() - started) / 60
     reporter.print(f"{minutes:.1f} min; report: {folder / 'report.html'}")
     if (folder / "model").is_dir():
-        reporter.print(next_steps(folder))
+        reporter.print(f"model: {folder / 'model'}; to use it:\n{commands(folder)}")
     for each in reporters:
         each.close()
     return rows
-
-
-def next_steps(folder: Path) -> str:
-    """Return the commands that use the model of a finished run."""
-    use = f"mmdjax --workdir={shlex.quote(str(folder))}"
-    return f"""model: {folder / "model"}; to use it:
-{use} --mode=predict --input=FILE --output=predictions.csv
-{use} --mode=impute --input=FILE --output=FILLED
-{use} --mode=export --output=model.mmdjax"""
 
 
 def _built(resolved, dataset, places, reporter) -> list[System]:

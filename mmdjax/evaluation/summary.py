@@ -111,13 +111,13 @@ def about(config, systems, dataset) -> str:
 
 
 def commands(folder: Path) -> str:
-    """Return commands that use the model of a run, from a checkout."""
-    run = shlex.quote(str(folder))
-    start = f".venv/bin/python -m mmdjax.main --mode={{}} --workdir={run}"
+    """Return commands that use the model of a run."""
+    start = f"mmdjax --mode={{}} --workdir={shlex.quote(str(folder))}"
     return "\n".join((
         f"{start.format('impute')} --input=gaps.npz --output=filled.npz",
         f"{start.format('predict')} --input=gaps.npz --output=predictions.csv",
         f"{start.format('export')} --output=model.mmdjax",
+        f"{start.format('serve')} --examples=gaps.npz",
     ))  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from tests.protocols.report_rows import (
     write,
 )
 
-COMMAND = "python -m mmdjax.main --mode=impute --workdir='my runs/a' --input=gaps.npz"
+COMMAND = "mmdjax --mode=impute --workdir='my runs/a' --input=gaps.npz"
 
 TIE = "ahead of the next: a tie"
 
