@@ -45,10 +45,10 @@ MOSI = "--config=configs/mosi_speed.py"
 
 HOSTILE = ([MOSI, "--workdir=W", "--config.data.path=F/hostile.pkl"], ["os.system", "numpy"])
 MISTAKES = [
-    ([], ["--config is missing", "configs/synthetic.py"]),
+    ([], ["--config is missing", " synthetic,"]),
     (
         ["--config=configs/nothing.py", "--workdir=W"],
-        ["configs/nothing.py", "configs/synthetic.py"],
+        ["configs/nothing.py", " synthetic,"],
     ),
     ([SYNTHETIC], ["--workdir is missing"]),
     ([SYNTHETIC, "--workdir=W", "--mode=tune"], ["'tune'", "train, evaluate"]),
