@@ -35,7 +35,7 @@ AUTO: dict[str, Any] = {
     "rounds": 24,
     "data": {"length_buckets": ()},
     "latents": {"frames": 0, "channels": 0, "noise": 0.5, "unimodal": 1.0},
-    "fusion": {"network": "", "layers": 0, "heads": 0, "width": 0, "dropout": 0.5},
+    "fusion": {"network": "", "layers": 0, "heads": 0, "width": 0, "dropout": 0.5, "told": True},
     "score": {"width": 0, "layers": 0, "heads": 0, "mlp": 0, "time_features": 0},
     "diffusion": {"recipe": "fast-8"},
     "decoder": {"use": False},

@@ -147,6 +147,7 @@ def loss_of(modules: Modules, step: flow.Step, task, beside_weight: float, patte
             raw(filled, mask, data["scale"]),
             mask,
             deterministic=False,
+            observed=observed,
             rngs={"dropout": key_dropout},
         )
         counted = (mask & valid & ~observed[..., None])[..., None]

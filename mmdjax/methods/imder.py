@@ -134,6 +134,7 @@ def imder_loss(modules: Modules, task, diffusion, weight: float, faithful: bool)
             jnp.where(mask[..., None], filled, 0.0),
             mask,
             deterministic=False,
+            observed=observed,
             rngs={"dropout": keys[4]},
         )
         total = task.mean_loss(output, data["label"], weight_of_row)

@@ -50,6 +50,7 @@ class Fusion:
       heads, attention_dropout: of the transformers.
       width: of the hidden layers of 'pooled'.
       dropout: everywhere else.
+      told: the network is told which modalities are not observed. The published ones are not.
     """
 
     network: str = field("mult", names=("mult", "pooled", ""))
@@ -58,6 +59,7 @@ class Fusion:
     width: int = field(256, low=1, auto=True)
     attention_dropout: float = field(0.2, low=0, below=1)
     dropout: float = field(0.1, low=0, below=1)
+    told: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,24 +51,35 @@ def stacked(module, axis_size):
 
 
 class MulT(nn.Module):
-    """From latents of M >= 2 modalities to `outputs` numbers an utterance."""
+    """From latents of M >= 2 modalities to `outputs` numbers an utterance.
+
+    Attributes:
+      told: the network sees which modalities are not observed, by a vector that is added to their
+        frames, 0 at the start.
+    """
 
     layers: int = 4
     heads: int = 8
     attention_dropout: float = 0.2
     dropout: float = 0.1
     outputs: int = 1
+    told: bool = False
 
     @nn.compact
-    def __call__(self, x, valid, deterministic: bool = True):
-        """x (B, M, T, D), valid (B, M, T) -> (B, outputs)."""
+    def __call__(self, x, valid, deterministic: bool = True, observed=None):
+        """x (B, M, T, D), valid (B, M, T), observed (B, M) or None for all -> (B, outputs)."""
         batch, modalities, frames, width = x.shape
 
         def drop(y):
             return Dropout(self.dropout)(y, deterministic=deterministic)
 
         positions = sinusoidal_positions(frames, width)
-        x = drop(jnp.where(valid[..., None], x * width**0.5 + positions, 0.0))
+        x = x * width**0.5 + positions
+        if self.told:
+            filled = self.param("filled", nn.initializers.zeros, (modalities, width))
+            if observed is not None:
+                x += jnp.where(observed[..., None], 0.0, filled)[:, :, None]
+        x = drop(jnp.where(valid[..., None], x, 0.0))
         targets, sources = np.nonzero(~np.eye(modalities, dtype=bool))
         x, valid = jnp.moveaxis(x, 1, 0), jnp.moveaxis(valid, 1, 0)
         sizes = (self.layers, self.heads, self.attention_dropout, self.dropout)

@@ -31,6 +31,7 @@ REDONE = {
     "latents.dropout=0.1": TWO_STAGE | {"imder", "dicmor"},
     "latents.frames=8": TWO_STAGE | {"imder", "dicmor", "mctn"},
     "fusion.layers=2": TWO_STAGE | {"imder", "dicmor"},
+    "fusion.told=True": TWO_STAGE | {"imder", "dicmor"},
     "classifier_training.epochs=3": TWO_STAGE | {"dicmor"} | GSDNET - {"gsdnet_score"},
     "score.width=64": DRAWS | {"imder", "gsdnet_score", "gsdnet_stage2"},
     "score.network=unet": DRAWS | {"imder"},

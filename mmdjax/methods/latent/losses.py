@@ -267,6 +267,7 @@ def _completion_loss(decoder, fusion, task, drawn: bool, align_weight: float, no
             raw(given, mask, data["scale"]),
             mask,
             deterministic=False,
+            observed=observed,
             rngs={"dropout": keys[2]},
         )
         total = task.mean_loss(output, data["label"], weight)

@@ -71,10 +71,12 @@ def networks_alone(modules: Modules) -> Modules:
 
 def fusion_of(fusion, outputs: int) -> nn.Module:
     """Return the network of `methods.settings.Fusion`: (x (B, M, T, D), valid (B, M, T),
-    deterministic) -> (B, outputs)."""
+    deterministic, observed (B, M)) -> (B, outputs)."""
+    common = {"dropout": fusion.dropout, "outputs": outputs, "told": fusion.told}
     if fusion.network == "pooled":
-        return PooledMLP(fusion.layers, fusion.width, fusion.dropout, outputs)
-    return MulT(fusion.layers, fusion.heads, fusion.attention_dropout, fusion.dropout, outputs)
+        return PooledMLP(fusion.layers, fusion.width, **common)
+    sizes = fusion.layers, fusion.heads
+    return MulT(*sizes, attention_dropout=fusion.attention_dropout, **common)
 
 
 def encode_gaps(modules: Modules, encoders, scale, features, valid, observed):
@@ -145,4 +147,5 @@ def predict(modules: Modules, params, scale: Scale, z, valid, observed):
       observed: (B, M).
     """
     z = align(modules.decoder, params.get("decoder"), z, valid, observed)
-    return modules.fusion.apply(params["fusion"], raw(z, valid, scale), valid)
+    given = raw(z, valid, scale), valid
+    return modules.fusion.apply(params["fusion"], *given, observed=observed)

@@ -44,8 +44,9 @@ def compiled_align(decoder):
 
 @shared
 def compiled_predict(fusion, task):
-    def rows_of(params, scale, z, valid):
-        return task.read(fusion.apply(params, raw(z, valid, scale), valid))
+    def rows_of(params, scale, z, valid, observed):
+        given = raw(z, valid, scale), valid
+        return task.read(fusion.apply(params, *given, observed=observed))
 
     return jax.jit(lambda params, *rows: over_devices(rows_of, params, rows, (0, 0), 0))
 
@@ -244,8 +245,8 @@ class Space(Method):
         mask, batch = filled_valid(valid, observed), self.config.evaluation.batch
         shared = on_all_devices((params["fusion"], scale), batch)
         return by_length(
-            lambda n, z, mask: self._predict(shared, z[:, :, :n], mask[:, :, :n]),
-            (z, mask),
+            lambda n, z, mask, seen: self._predict(shared, z[:, :, :n], mask[:, :, :n], seen),
+            (z, mask, observed),
             bucket_of(mask, self.buckets),
             self.buckets,
             batch,
