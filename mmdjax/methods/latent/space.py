@@ -48,7 +48,7 @@ def compiled_predict(fusion, task):
         given = raw(z, valid, scale), valid
         return task.read(fusion.apply(params, *given, observed=observed))
 
-    return jax.jit(lambda params, *rows: over_devices(rows_of, params, rows, (0, 0), 0))
+    return jax.jit(lambda params, *rows: over_devices(rows_of, params, rows, (0, 0, 0), 0))
 
 
 class Space(Method):
