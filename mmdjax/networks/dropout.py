@@ -1,8 +1,7 @@
-"""Dropout whose mask is a hash of each entry's place: a tenth of the time that Threefry takes.
+"""Dropout whose mask is a hash of each entry's place, far cheaper than Threefry's words.
 
-Attention weights have S^2 entries a head and layer, so that their masks are a third of a training
-step of the fusion (benchmarks.vs_torch_training). Masks need no cryptographic generator: a hash of
-two rounds (lowbias32 by C. Wellons, of the family of MurmurHash3's finaliser) of the place and the
+Attention weights have S^2 entries a head and layer, so that their masks are a good part of a
+training step of the fusion. Masks need no cryptographic generator: a hash of two rounds (lowbias32 by C. Wellons, of the family of MurmurHash3's finaliser) of the place and the
 key leaves no correlation that the tests can find.
 """
 
