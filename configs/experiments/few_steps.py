@@ -7,8 +7,9 @@ Expect: `:synthetic` (five seeds), energy distance of draws to the true latents 
 evaluation by the energy score, 0.015 ± 0.001 of two by a learned solver, 0.021 ± 0.002 of fast-8,
 0.034 ± 0.002 of Euler-Maruyama 100, 0.172 ± 0.007 of the conditional mean; `:smoke` (two seeds,
 short training) 0.031 ± 0.006, 0.034 ± 0.004, 0.036 ± 0.003, 0.036 ± 0.001 and 0.254 ± 0.006;
-`:video` (three seeds) 0.012 ± 0.004, 0.012 ± 0.003, 0.039 ± 0.003, 0.048 ± 0.002 and 0.192 ± 0.000;
-`:digits` (three seeds) 0.004 ± 0.000, 0.004 ± 0.001, 0.024 ± 0.001, 0.035 ± 0.002 and 0.048 ± 0.003.
+`:video` (three seeds) 0.012 ± 0.004, 0.012 ± 0.003, 0.039 ± 0.003, 0.048 ± 0.002 and 0.192 ±
+0.000; `:digits` (three seeds) 0.004 ± 0.000, 0.004 ± 0.001, 0.024 ± 0.001, 0.035 ± 0.002 and 0.048
+± 0.003.
 ACC2, MAE and accuracy of none can be told from those of fast-8. `:real` was not run yet.
 
 `:smoke` and `:synthetic` have embedded utterances; `:digits`, `:video` and `:real` are those of

@@ -1,8 +1,9 @@
 """Dropout whose mask is a hash of each entry's place, far cheaper than Threefry's words.
 
 Attention weights have S^2 entries a head and layer, so that their masks are a good part of a
-training step of the fusion. Masks need no cryptographic generator: a hash of two rounds (lowbias32 by C. Wellons, of the family of MurmurHash3's finaliser) of the place and the
-key leaves no correlation that the tests can find.
+training step of the fusion. Masks need no cryptographic generator: a hash of two rounds (lowbias32
+by C. Wellons, of the family of MurmurHash3's finaliser) of the place and the key leaves no
+correlation that the tests can find.
 """
 
 from __future__ import annotations
