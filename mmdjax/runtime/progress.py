@@ -60,7 +60,7 @@ class Phase:
         if self._first is None:
             self._silence.cancel()
             self._first, self._started, self._printed = done, now, now
-            self._progress.reset(self._task, total=total, completed=done, note=self.note)
+            self._progress.reset(self._task, total=total, completed=done, note=self.note, speed="")
             return
         speed = (done - self._first) / max(now - self._started, 1e-9)
         self._progress.update(self._task, completed=done, total=total, speed=f"{speed:.1f}/s")
