@@ -87,6 +87,9 @@ def test_an_ended_impute_leaves_neither_output_nor_temporary_files(
         [sys.executable, "-m", "mmdjax.main", *arguments, f"--output={place / 'filled.npz'}"],
         cwd=ROOT,
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # tests may be started with &
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
