@@ -6,6 +6,7 @@ Expect: averaged over the seven patterns, correlations of 0.27 ± 0.06 with draw
 they go to the classifier of complete data, 0.29 ± 0.04 of zeros in training, 0.29 of the linear
 probe; one standard error of a correlation of 60 reviews is 0.13. MAE 1.17 ± 0.05, 1.16 ± 0.06, 1.21
 ± 0.04 and 1.29. To compare with the 40 complete ones alone, give --config.data.incomplete=False.
+Printed before `fusion.told` and, of sequences, one latent frame were settings of auto.py.
 
 The file holds `language` (N, 20, 300), `acoustic` (N, 20, 74), `vision` (N, 20, 36), `label` from 1
 to 5, `split` and `id`. Language is missing in 220 of 260 training reviews; all are used.

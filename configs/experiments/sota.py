@@ -9,6 +9,7 @@ Expect: accuracy on the digits of two stages with 16 draws 90.5 ± 0.1 %, of tra
 videos of two stages, trained fills and CRA 0.085, ShaSpec 0.083, MMIN 0.084. ACC2 of `:synthetic`
 89.6 ± 0.2 %, MMIN 89.7 ± 0.3, optimum 90.3; of `:real` (CMU-MOSI) 64.6 ± 0.6 and 65.1 ± 1.0. ACC2
 of `:smoke` (two seeds, short training) 88.3 ± 1.3 %, MMIN 93.1 ± 0.6, optimum 93.8.
+All but `:smoke` printed before `fusion.told` and one latent frame were settings of auto.py.
 
 `:smoke` has embedded utterances, small networks and two seeds, `:synthetic` more of them, three
 seeds and the settings of the real sets; `:digits` (three seeds) wants `pip

@@ -18,7 +18,7 @@ from mmdjax.serving.http import app, bodies, examples, start
 from mmdjax.serving.http.settings import Settings
 from mmdjax.tasks.classification import Classification
 
-from .test_serving import NAMES, make
+from .tiny_models import NAMES, make
 
 SETTINGS = Settings("127.0.0.1", 0, None, 4, 0.0, 600.0, 2**20, 32)
 AS_JSON = {"Content-Type": "application/json"}

@@ -12,6 +12,8 @@ from mmdjax.data.sources import synthetic
 from mmdjax.errors import UserError
 from mmdjax.serving.bundle import publish
 
+from .tiny_models import nan_says_missing  # noqa: F401
+
 
 @pytest.fixture(scope="module")
 def imputer(tiny_trained, tmp_path_factory):
@@ -19,12 +21,6 @@ def imputer(tiny_trained, tmp_path_factory):
     method, params, *_ = tiny_trained("two_stage")
     publish(method, params, 0, folder / "model" / "seed_0", "data")
     return mmdjax.Imputer.load(folder)
-
-
-@pytest.fixture(autouse=True)
-def nan_says_missing():
-    with jax.debug_nans(False):
-        yield
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from mmdjax.tasks import Classification, MultiLabel
 from mmdjax.types import Observed
 
 from ..conftest import TINY
-from .test_serving import make, nan_says_missing, quick_compiling  # noqa: F401
+from .tiny_models import make, nan_says_missing, quick_compiling  # noqa: F401
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from mmdjax.data.sources import synthetic
 from mmdjax.errors import UserError
 from mmdjax.serving import files
 
-from .test_serving import NAMES, make
+from .tiny_models import NAMES, make, nan_says_missing  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +23,6 @@ def imputer(tmp_path_factory):
     make(folder, 0.5)
     yield mmdjax.Imputer.load(folder, batch=8)
     jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(autouse=True)
-def nan_says_missing():
-    with jax.debug_nans(False):
-        yield
 
 
 @pytest.fixture

@@ -11,11 +11,10 @@ from tests.limits import HANGS
 ROOT = Path(__file__).parents[2]
 
 
-def smoke(name: str, workdir: Path, *options: str) -> dict:
-    """`python -m benchmarks.NAME --smoke`: what it wrote, and that no folder of this machine is
-    in it."""
+def finish(name: str, *options: str) -> None:
+    """Run `python -m benchmarks.NAME` to its end."""
     done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{name}", "--smoke", *options, f"--workdir={workdir}"],
+        [sys.executable, "-m", f"benchmarks.{name}", *options],
         cwd=ROOT,
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
         capture_output=True,
@@ -23,6 +22,12 @@ def smoke(name: str, workdir: Path, *options: str) -> dict:
         timeout=HANGS,
     )
     assert done.returncode == 0, done.stderr
+
+
+def smoke(name: str, workdir: Path, *options: str) -> dict:
+    """`python -m benchmarks.NAME --smoke`: what it wrote, and that no folder of this machine is
+    in it."""
+    finish(name, "--smoke", *options, f"--workdir={workdir}")
     assert str(workdir) not in (workdir / f"{name}.md").read_text()
     assert (workdir / f"{name}.png").stat().st_size > 0
     return json.loads((workdir / f"{name}.json").read_text())

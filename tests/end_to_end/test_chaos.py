@@ -25,7 +25,7 @@ from mmdjax.data.sources import synthetic
 from mmdjax.errors import UserError
 from mmdjax.serving import bundle, loader
 from mmdjax.serving.export import export
-from tests.contracts.test_serving import make
+from tests.contracts.tiny_models import make
 from tests.end_to_end.runs import ROOT, kill
 from tests.limits import HANGS
 from tests.protocols import layout_files

@@ -15,7 +15,7 @@ import pytest
 
 import mmdjax
 from mmdjax.serving.export import export
-from tests.contracts.test_serving import make
+from tests.contracts.tiny_models import make
 from tests.end_to_end.conftest import refusal
 from tests.limits import HANGS
 
