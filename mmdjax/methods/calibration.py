@@ -29,7 +29,13 @@ SETS = 8192  # completed at once while publishing: bounds memory
 
 
 def choose(
-    method, params, seed: int, masks, candidates: Mapping, see=lambda masks, x: None, in_part=False
+    method,
+    params,
+    seed: int,
+    masks,
+    candidates: Mapping,
+    see=lambda observed, x: None,
+    in_part=False,
 ):
     """Return the name of the best predictor on the validation split, and its calibration.
 
@@ -37,7 +43,7 @@ def choose(
       method: of `mmdjax.methods.method`. params: phase -> its parameters.
       masks: (Q, N, M) bool, what is observed of the validation split under each condition.
       candidates: name -> parameters, as `method.predict_with` takes them.
-      see: called with the masks and the completions of each group of conditions.
+      see: called with the `Observed` and the completions of each group of conditions.
       in_part: calibrate for gaps inside modalities, too.
     """
     task, split = method.task, method.dataset.splits["valid"]
@@ -59,8 +65,7 @@ def choose(
         count = 1 if observed.everything else draws
         title = f"seed {seed}: draws for bounds"
         completion = method.complete(params, "valid", observed, count, key, title)
-        if observed.frames is None:
-            see(observed.modalities, completion.x)
+        see(observed, completion.x)
         for name, weights in candidates.items():
             each = method.predict_with(weights, params, "valid", completion)
             each = np.repeat(each, draws // each.shape[2], axis=2)

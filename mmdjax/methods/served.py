@@ -130,7 +130,7 @@ def completed(parameters: Mapping, m: str, x, given, drawn, exists, axis: int) -
     """
     mean, scale = parameters["mean"][m], parameters["scale"][m]
     x = x * jnp.where(scale > 0, 1 / jnp.where(scale > 0, scale, 1), 0.0) + mean
-    replaced = drawn[..., None] & ~_numbers_of_partial_frames(given, axis)
+    replaced = drawn[..., None] & ~numbers_of_partial_frames(given, axis)
     count = jnp.maximum(replaced.sum(-1), 1)
     squares = jnp.where(replaced, (deviation(x, axis) * scale) ** 2, 0.0).sum(-1) / count
     kept = jnp.where(exists[..., None] & ~replaced, given, 0.0)
@@ -138,7 +138,7 @@ def completed(parameters: Mapping, m: str, x, given, drawn, exists, axis: int) -
     return {"features": features, "drawn": drawn, "exists": exists, "squares": squares}
 
 
-def _numbers_of_partial_frames(given, axis: int):
+def numbers_of_partial_frames(given, axis: int):
     """Return given's shape: numbers of frames that hold NaN beside them. Of a modality that is zero
     apart from that, and therefore missing, there are none."""
     known = ~jnp.isnan(given)
@@ -166,10 +166,11 @@ def standardised(parameters: Mapping, m: str, x, observed):
 
     Args:
       parameters: 'mean' and 'scale' by modality, (C_m): standardised is (x - mean) scale.
-      observed: (...) bool.
+      observed: (...) or (..., C_m) bool.
     """
+    observed = observed if observed.ndim == x.ndim else observed[..., None]
     # -inf is a known defect of openSMILE's files; training reads it as the mean, too.
-    x = jnp.where(observed[..., None] & ~jnp.isneginf(x), x, parameters["mean"][m])
+    x = jnp.where(observed & ~jnp.isneginf(x), x, parameters["mean"][m])
     x = (x - parameters["mean"][m]) * parameters["scale"][m]
     return jnp.clip(x, -LARGEST_DEVIATION, LARGEST_DEVIATION)
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmdjax.data import kriging
 from mmdjax.data.stored import evenly, is_stored, read
 from mmdjax.methods import served as shared
 from mmdjax.methods.latent import feature_decoder
@@ -24,6 +25,7 @@ from mmdjax.methods.served import Encoded, Route
 from mmdjax.networks.encoders import coverage
 from mmdjax.types import Observed
 
+MOST_CHANNELS = 1024  # of a modality whose errors' covariance is kept
 MOST = 4096  # training utterances of a set that is not in memory, evenly spaced, that decoders see
 
 
@@ -174,6 +176,11 @@ class LatentRoute(Route):
             x = feature_decoder.decode(decoder["weights"], z[:, i], frames)
             own = jax.vmap(jax.random.fold_in, (0, None))(keys, len(self.modalities) + i)
             x += jax.vmap(feature_decoder.residual, (0, None, None))(own, decoder["noise"], frames)
+            if "field" in decoder:
+                known = shared.numbers_of_partial_frames(features[m], 1) | observed[m][..., None]
+                given = shared.standardised(parameters, m, features[m], known)
+                given, known = shared.repeated((given, known), draws)
+                x = kriging.corrected(kriging.Field(**decoder["field"]), x, given, known)
             x, drawn = x.reshape(-1, draws, *x.shape[1:]), exists & ~observed[m]
             parts[m] = shared.completed(parameters, m, x, features[m], drawn, exists, axis=1)
             total = jnp.where(drawn, parts[m].pop("squares"), 0.0).sum(1)
@@ -210,8 +217,14 @@ def served(method, params, seed: int) -> Served:
     candidates = {name: weights for name, weights in candidates.items() if weights is not None}
     alone = {}  # modality -> (N, T, D), a completion of it given all others
 
-    def see(shown, x) -> None:
-        for mask, completions in zip(shown, x, strict=True):
+    parts = []  # frames that were shown, and a completion, of every modality shown in part
+
+    def see(observed: Observed, x) -> None:
+        if observed.frames is not None:
+            if (observed.modalities == valid.present).all():
+                parts.append(({m: a[0] for m, a in observed.frames.items()}, x[0, :, 0]))
+            return
+        for mask, completions in zip(observed.modalities, x, strict=True):
             for m in np.flatnonzero((~mask & valid.present).any(0)):
                 # Of several patterns, that which hides it where all else is shown comes last.
                 alone[m] = completions[:, 0, m]
@@ -221,12 +234,13 @@ def served(method, params, seed: int) -> Served:
     in_part = method.gaps and (score is None or method.config.diffusion.frame_gaps > 0)
     name, bounds = choose(method, params, seed, masks, candidates, see, in_part)
     decoders = _feature_decoders(method, params, alone)
+    fields = _fields(method, decoders, parts)
     arrays = shared.scaling(method.dataset) | {
         "encoders": method.encoders(params),
         "predictor": candidates[name],
         "latents": scale._asdict(),
         "features": {
-            m: {"weights": decoder.weights, "noise": decoder.noise}
+            m: {"weights": decoder.weights, "noise": decoder.noise} | fields.get(m, {})
             for m, decoder in decoders.items()
         },
         "bounds": bounds,
@@ -239,6 +253,33 @@ def served(method, params, seed: int) -> Served:
         "predictor": name,
     }
     return Served(arrays, explained, facts)
+
+
+def _fields(method, decoders, parts) -> dict[str, dict]:
+    """Return modality -> 'field', the covariance of the errors of completed features, of modalities
+    that may be observed in part.
+
+    Args:
+      parts: frames that were shown of the validation split, and its completed latents
+        (N, M, T, D), for each of some conditions.
+    """
+    split, rng, fields = method.dataset.standardised["valid"], np.random.default_rng(0), {}
+    for i, m in enumerate(method.modalities):
+        x, valid = split.features[m], split.valid[m]
+        if not parts or x.shape[1] == 1 or x.shape[2] > MOST_CHANNELS:
+            continue
+        errors = []
+        for _, z in parts:
+            made = feature_decoder.decode(decoders[m].weights, z[:, i], x.shape[1])
+            errors.append(x - made - rng.standard_normal(x.shape) @ decoders[m].noise.T)
+        # An utterance's errors stand together.
+        error, shown = (
+            np.stack(each, 1).reshape(-1, *each[0].shape[1:])
+            for each in (errors, [frames[m][..., None] for frames, _ in parts])
+        )
+        known = np.repeat(valid[..., None], len(parts), 0)
+        fields[m] = {"field": kriging.fit(error, known, shown)._asdict()}
+    return fields
 
 
 def _feature_decoders(method, params, alone) -> dict[str, feature_decoder.FeatureDecoder]:
