@@ -28,7 +28,7 @@ LAGS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)  # that covariances are fitted 
 ROWS = 1024  # sequences that a covariance is fitted to, evenly spaced
 AXES = 128  # columns of W, at most
 SHARES = (0.0, 0.6, 0.95)  # of W W^T, of which validation chooses
-STEPS, TOLERANCE = 50, 1e-3  # of conjugate gradients
+STEPS, TOLERANCE = 100, 1e-5  # of conjugate gradients
 LEAST = 1e-3  # variance of a frame's noise, of the mean variance: bounds the number of steps
 
 
