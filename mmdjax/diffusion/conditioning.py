@@ -14,13 +14,15 @@ They are here to reproduce published systems.
 import jax
 import jax.numpy as jnp
 
-from mmdjax.diffusion.sde import SDE, perturb
+from mmdjax.diffusion.sde import SDE, Real, perturb
 from mmdjax.errors import choice
 
 MODES = ("clean", "independent", "shared")
 
 
-def in_training(mode: str, sde: SDE, condition, t, noise, key):
+def in_training(
+    mode: str, sde: SDE, condition: jax.Array, t: jax.Array, noise: jax.Array, key: jax.Array
+) -> jax.Array:
     """The condition that the network is trained with.
 
     Args:
@@ -39,7 +41,7 @@ def in_training(mode: str, sde: SDE, condition, t, noise, key):
     return perturb(sde, condition, jnp.broadcast_to(noise, condition.shape), t)
 
 
-def in_sampling(mode: str, sde: SDE, condition, t, keys):
+def in_sampling(mode: str, sde: SDE, condition: jax.Array, t: Real, keys: jax.Array) -> jax.Array:
     """The condition at time t of sampling: fresh noise at every time for both noisy modes.
 
     The noise is a function of a row's key and of t, so that predictions stay functions of (x, t).

@@ -7,12 +7,15 @@ conditional law, by however few evaluations. Without the second term and with b 
 the conditional mean, whatever noise it is given.
 """
 
+import jax
 import jax.numpy as jnp
 
 SMALLEST = 1e-8  # under the root, whose slope at 0 is infinite
 
 
-def energy_score(draws, truth, mask, beta: float = 1.0, repulsion: float = 1.0):
+def energy_score(
+    draws: jax.Array, truth: jax.Array, mask: jax.Array, beta: float = 1.0, repulsion: float = 1.0
+) -> jax.Array:
     """Returns the unbiased estimate (B,) from M draws of each row; 0 where a row has no entry.
 
     Args:

@@ -9,23 +9,31 @@ magnifies the errors of a network.
 
 import functools
 import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from numpy.typing import ArrayLike
 
 from mmdjax.diffusion.samplers import registry
+from mmdjax.diffusion.sde import SDE, Real
 
 
-def gaussian_noise(sde, x, mean, variance, t):
+def gaussian_noise(
+    sde: SDE, x: jax.Array, mean: jax.Array | float, variance: jax.Array | float, t: Real
+) -> jax.Array:
     """Exact noise prediction for data from N(mean, variance), elementwise; all broadcast to x."""
     alpha, std = sde.marginal(t)
     return std * (x - alpha * mean) / (alpha**2 * variance + std**2)
 
 
 @functools.cache
-def _propagator(method: str, sde, options: tuple):
+def _propagator(
+    method: str, sde: SDE, options: tuple
+) -> Callable[..., tuple[jax.Array, jax.Array]]:
     """Compiled (grid (N + 1,), steps, start, mean, variance) -> moments; one for every length."""
 
     def propagate(grid, steps, start, mean, variance):
@@ -63,7 +71,15 @@ LONGEST = 4096
 ROUNDING = 3e-11  # errors below are rounding, not discretisation
 
 
-def law_of_draws(method: str, sde, grid, mean, variance, exact_start: bool = False, **options):
+def law_of_draws(
+    method: str,
+    sde: SDE,
+    grid: np.ndarray,
+    mean: ArrayLike,
+    variance: ArrayLike,
+    exact_start: bool = False,
+    **options: Any,
+) -> tuple[np.ndarray, ...]:
     """Mean and variance (Q,) of a sampler's draws for data from N(mean, variance), to float64.
 
     Args:
@@ -83,21 +99,30 @@ def law_of_draws(method: str, sde, grid, mean, variance, exact_start: bool = Fal
         return tuple(np.asarray(m) for m in moments)
 
 
-def exact_law(sde, t, mean, variance):
+def exact_law(
+    sde: SDE, t: float, mean: np.ndarray, variance: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of x(t)."""
     with jax.enable_x64(True):
         alpha, std = (np.asarray(m) for m in sde.marginal(np.float64(t)))
     return alpha * mean, alpha**2 * variance + std**2
 
 
-def wasserstein(first, second) -> float:
+def wasserstein(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:
     """2-Wasserstein distance of two Gaussians with common eigenvectors, each (mean, variance)."""
     (mean, variance), (mean2, variance2) = first, second
     gap = np.sqrt(np.maximum(variance, 0)) - np.sqrt(np.maximum(variance2, 0))
     return float(np.sqrt(((mean - mean2) ** 2 + gap**2).sum()))
 
 
-def relative_error(method: str, sde, grid, mean, variance, **options) -> float:
+def relative_error(
+    method: str,
+    sde: SDE,
+    grid: np.ndarray,
+    mean: ArrayLike,
+    variance: ArrayLike,
+    **options: Any,
+) -> float:
     """2-Wasserstein distance of a sampler's draws to the data, over the data's total deviation.
 
     It holds all: discretisation, the prior in place of x(t_max), the noise left at t_min.
@@ -106,14 +131,29 @@ def relative_error(method: str, sde, grid, mean, variance, **options) -> float:
     return wasserstein(law, (np.asarray(mean), np.asarray(variance))) / np.sqrt(np.sum(variance))
 
 
-def discretisation_error(method: str, sde, grid, mean, variance, **options) -> float:
+def discretisation_error(
+    method: str,
+    sde: SDE,
+    grid: np.ndarray,
+    mean: ArrayLike,
+    variance: ArrayLike,
+    **options: Any,
+) -> float:
     """The same without prior and remaining noise: exact law at grid[0] to exact law at the end."""
     law = law_of_draws(method, sde, grid, mean, variance, exact_start=True, **options)
     exact = exact_law(sde, grid[-1], np.asarray(mean), np.asarray(variance))
     return wasserstein(law, exact) / np.sqrt(np.sum(variance))
 
 
-def slope(method: str, sde, grid, mean, variance, evaluations=(256, 512, 1024), **options) -> float:
+def slope(
+    method: str,
+    sde: SDE,
+    grid: Callable[[int], np.ndarray],
+    mean: ArrayLike,
+    variance: ArrayLike,
+    evaluations: Sequence[int] = (256, 512, 1024),
+    **options: Any,
+) -> float:
     """Measured order: by how many powers of two `discretisation_error` falls when NFE doubles.
 
     Args:
@@ -132,7 +172,9 @@ def slope(method: str, sde, grid, mean, variance, evaluations=(256, 512, 1024), 
     return measured
 
 
-def exact_conditional_noise(mode: str, sde, x, shown, correlation: float, t):
+def exact_conditional_noise(
+    mode: str, sde: SDE, x: jax.Array, shown: jax.Array, correlation: float, t: Real
+) -> jax.Array:
     """Exact noise prediction for correlated unit Gaussians, given what `conditioning` shows.
 
     x (target at t) and the shown condition are jointly Gaussian with the noise; the best prediction

@@ -4,13 +4,15 @@ Scales are data: arrays () or (B,), so another scale never compiles again. What 
 costs stands in its attribute `evaluations`, which `sample` counts.
 """
 
+from collections.abc import Callable
+
 import jax
 
-from mmdjax.diffusion.predictions import clean_from_noise
-from mmdjax.diffusion.sde import expand
+from mmdjax.diffusion.predictions import NoiseFn, clean_from_noise
+from mmdjax.diffusion.sde import SDE, Real, expand
 
 
-def classifier_free(conditional, unconditional, scale):
+def classifier_free(conditional: NoiseFn, unconditional: NoiseFn, scale: Real) -> NoiseFn:
     """unconditional + scale (conditional - unconditional): Ho & Salimans (2022), eq. 6.
 
     Their w is scale - 1. Scale 1 is the conditional prediction, 0 the unconditional one. Two
@@ -31,7 +33,9 @@ def classifier_free(conditional, unconditional, scale):
     return noise_fn
 
 
-def classifier(noise_fn, sde, log_prob, scale):
+def classifier(
+    noise_fn: NoiseFn, sde: SDE, log_prob: Callable[[jax.Array, Real], jax.Array], scale: Real
+) -> NoiseFn:
     """Dhariwal & Nichol (2021), Algorithm 2: noise - scale std grad log p(y | x(t)).
 
     With the exact log p(y | x(t)) and scale 1 draws follow the law of x given y.
@@ -50,7 +54,9 @@ def classifier(noise_fn, sde, log_prob, scale):
     return guided
 
 
-def through_clean(noise_fn, sde, log_prob):
+def through_clean(
+    noise_fn: NoiseFn, sde: SDE, log_prob: Callable[[jax.Array], jax.Array]
+) -> Callable[[jax.Array, Real], jax.Array]:
     """log p(y | x(t)) by way of the predicted x(0): log_prob(E[x(0) | x(t)]).
 
     For classifiers that know clean data only. An approximation (Chung et al. 2023): the right

@@ -9,12 +9,14 @@ values and their mask (mask tokens) and trained so: exact. Both end with the val
 bit: `restore`.
 """
 
+import jax
 import jax.numpy as jnp
 
-from mmdjax.diffusion.predictions import noise_from_clean
+from mmdjax.diffusion.predictions import NoiseFn, noise_from_clean
+from mmdjax.diffusion.sde import SDE
 
 
-def hold(noise_fn, sde, values, mask):
+def hold(noise_fn: NoiseFn, sde: SDE, values: jax.Array, mask: jax.Array) -> NoiseFn:
     """The noise prediction whose known entries lead to `values`.
 
     Args:
@@ -29,6 +31,6 @@ def hold(noise_fn, sde, values, mask):
     return held
 
 
-def restore(x, values, mask):
+def restore(x: jax.Array, values: jax.Array, mask: jax.Array) -> jax.Array:
     """Draws with the known entries exactly as given: at t_min they hold noise of std(t_min)."""
     return jnp.where(mask, values, x)

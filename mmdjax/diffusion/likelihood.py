@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from mmdjax.diffusion.ode import integrate
-from mmdjax.diffusion.predictions import velocity_from_noise
+from mmdjax.diffusion.predictions import NoiseFn, velocity_from_noise
+from mmdjax.diffusion.sde import SDE
 from mmdjax.errors import choice, require
 
 
@@ -18,11 +19,11 @@ class Likelihood(NamedTuple):
 
 
 def log_likelihood(
-    x,
-    noise_fn,
-    sde,
+    x: jax.Array,
+    noise_fn: NoiseFn,
+    sde: SDE,
     divergence: str = "exact",
-    keys=None,
+    keys: jax.Array | None = None,
     probes: int = 1,
     rtol: float = 1e-5,
     atol: float = 1e-5,

@@ -1,5 +1,6 @@
 """An adaptive ODE solver, each row with its own steps: Dormand & Prince (1980), RK5(4)7M."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -27,7 +28,15 @@ class Solution(NamedTuple):
     evaluations: jax.Array
 
 
-def integrate(field, y, start, end, rtol: float, atol: float, most_steps: int = 1000) -> Solution:
+def integrate(
+    field: Callable[[jax.Array, jax.Array], jax.Array],
+    y: jax.Array,
+    start: jax.Array | float,
+    end: jax.Array | float,
+    rtol: float,
+    atol: float,
+    most_steps: int = 1000,
+) -> Solution:
     """dy/dt = field(y, t) from start to end, which may be the smaller.
 
     Rows are solved side by side with steps of their own, so a row's solution does not depend on

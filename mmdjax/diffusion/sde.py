@@ -11,6 +11,9 @@ from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+Real = jax.Array | np.ndarray | float  # () or (B,): a time, alpha, std or sigma
 
 
 class SDE(Protocol):
@@ -28,26 +31,26 @@ class SDE(Protocol):
     t_max: float
     bounded: bool
 
-    def marginal(self, t) -> tuple[jax.Array, jax.Array]:
+    def marginal(self, t: Real) -> tuple[jax.Array, jax.Array]:
         """(alpha, std) at time t."""
 
-    def drift(self, x, t) -> jax.Array:
+    def drift(self, x: jax.Array, t: Real) -> jax.Array:
         """f(x, t), linear in x."""
 
-    def diffusion(self, t) -> jax.Array:
+    def diffusion(self, t: Real) -> jax.Array:
         """g(t)."""
 
-    def time(self, sigma) -> jax.Array:
+    def time(self, sigma: Real) -> jax.Array:
         """The t at which std / alpha = sigma."""
 
 
 class _Preserving:
     """dx = -1/2 beta(t) x dt + sqrt(beta(t)) dw: a subclass defines `beta`."""
 
-    def drift(self, x, t):
+    def drift(self, x: jax.Array, t: Real) -> jax.Array:
         return -0.5 * expand(self.beta(t), x) * x
 
-    def diffusion(self, t):
+    def diffusion(self, t: Real) -> jax.Array:
         return jnp.sqrt(self.beta(t))
 
 
@@ -65,20 +68,20 @@ class VP(_Preserving):
     prior_std: float = 1.0
     bounded: bool = True
 
-    def beta(self, t):
+    def beta(self, t: Real) -> Real:
         return self.beta_min + t * (self.beta_max - self.beta_min)
 
-    def log_alpha(self, t):
+    def log_alpha(self, t: Real) -> Real:
         return -0.25 * t**2 * (self.beta_max - self.beta_min) - 0.5 * t * self.beta_min
 
-    def marginal(self, t):
+    def marginal(self, t: Real) -> tuple[jax.Array, jax.Array]:
         log_alpha = self.log_alpha(t)
         return jnp.exp(log_alpha), jnp.sqrt(-jnp.expm1(2 * log_alpha))
 
-    def time(self, sigma):
+    def time(self, sigma: Real) -> jax.Array:
         return self._time_of_decay(jnp.log1p(sigma**2))
 
-    def _time_of_decay(self, decay):
+    def _time_of_decay(self, decay: jax.Array) -> jax.Array:
         """t at which -2 log alpha = decay: the root of slope t^2 + 2 beta_min t = 2 decay."""
         slope = self.beta_max - self.beta_min
         return 2 * decay / (self.beta_min + jnp.sqrt(self.beta_min**2 + 2 * slope * decay))
@@ -88,14 +91,14 @@ class VP(_Preserving):
 class SubVP(VP):
     """Sub-VP SDE of Song et al. (2021), eq. 12: the drift of VP, std = 1 - alpha^2."""
 
-    def marginal(self, t):
+    def marginal(self, t: Real) -> tuple[jax.Array, jax.Array]:
         log_alpha = self.log_alpha(t)
         return jnp.exp(log_alpha), -jnp.expm1(2 * log_alpha)
 
-    def diffusion(self, t):
+    def diffusion(self, t: Real) -> jax.Array:
         return jnp.sqrt(-self.beta(t) * jnp.expm1(4 * self.log_alpha(t)))
 
-    def time(self, sigma):
+    def time(self, sigma: Real) -> jax.Array:
         # sigma = 1 / alpha - alpha = 2 sinh(-log alpha).
         return self._time_of_decay(2 * jnp.arcsinh(sigma / 2))
 
@@ -114,20 +117,20 @@ class VPCosine(_Preserving):
     prior_std: float = 1.0
     bounded: bool = True
 
-    def _angle(self, t):
+    def _angle(self, t: Real) -> Real:
         return 0.5 * math.pi * (t + self.s) / (1 + self.s)
 
-    def marginal(self, t):
+    def marginal(self, t: Real) -> tuple[jax.Array, jax.Array]:
         # 1 - alpha^2 = sin(a - a0) sin(a + a0) / cos(a0)^2, without cancellation at t = 0.
         angle, start = self._angle(t), self._angle(0.0)
         gap = 0.5 * math.pi * t / (1 + self.s)
         variance = jnp.sin(gap) * jnp.sin(angle + start)
         return jnp.cos(angle) / math.cos(start), jnp.sqrt(variance) / math.cos(start)
 
-    def beta(self, t):
+    def beta(self, t: Real) -> jax.Array:
         return math.pi / (1 + self.s) * jnp.tan(self._angle(t))
 
-    def time(self, sigma):
+    def time(self, sigma: Real) -> jax.Array:
         # tan(angle) of cos(angle) = cos(start) / sqrt(1 + sigma^2): arccos would cancel near 0.
         start = self._angle(0.0)
         angle = jnp.arctan(jnp.sqrt(sigma**2 + math.sin(start) ** 2) / math.cos(start))
@@ -141,10 +144,10 @@ class _Exploding:
     def prior_std(self) -> float:
         return self.sigma_max
 
-    def marginal(self, t):
+    def marginal(self, t: Real) -> tuple[jax.Array, jax.Array]:
         return jnp.ones_like(t), self.std(t)
 
-    def drift(self, x, t):
+    def drift(self, x: jax.Array, t: Real) -> jax.Array:
         return jnp.zeros_like(x)
 
 
@@ -167,14 +170,14 @@ class VE(_Exploding):
         log = math.log(self.sigma)
         return math.sqrt(math.expm1(2 * self.t_max * log) / (2 * log))
 
-    def std(self, t):
+    def std(self, t: Real) -> jax.Array:
         log = math.log(self.sigma)
         return jnp.sqrt(jnp.expm1(2 * log * t) / (2 * log))
 
-    def diffusion(self, t):
+    def diffusion(self, t: Real) -> jax.Array:
         return jnp.exp(math.log(self.sigma) * t)
 
-    def time(self, sigma):
+    def time(self, sigma: Real) -> jax.Array:
         log = math.log(self.sigma)
         return jnp.log1p(2 * log * sigma**2) / (2 * log)
 
@@ -196,13 +199,13 @@ class VEGeometric(_Exploding):
     def _log_ratio(self) -> float:
         return math.log(self.sigma_max / self.sigma_min)
 
-    def std(self, t):
+    def std(self, t: Real) -> jax.Array:
         return self.sigma_min * jnp.exp(self._log_ratio * t)
 
-    def diffusion(self, t):
+    def diffusion(self, t: Real) -> jax.Array:
         return math.sqrt(2 * self._log_ratio) * self.std(t)
 
-    def time(self, sigma):
+    def time(self, sigma: Real) -> jax.Array:
         return jnp.log(sigma / self.sigma_min) / self._log_ratio
 
 
@@ -225,20 +228,20 @@ class EDM(_Exploding):
     def _ends(self) -> tuple[float, float]:
         return self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
 
-    def _root(self, t):
+    def _root(self, t: Real) -> Real:
         """std^(1 / rho), linear in t."""
         low, high = self._ends
         return low + t * (high - low)
 
-    def std(self, t):
+    def std(self, t: Real) -> Real:
         return self._root(t) ** self.rho
 
-    def diffusion(self, t):
+    def diffusion(self, t: Real) -> jax.Array:
         # g^2 = (std^2)' = 2 std std'.
         low, high = self._ends
         return jnp.sqrt(2 * self.rho * (high - low) * self._root(t) ** (2 * self.rho - 1))
 
-    def time(self, sigma):
+    def time(self, sigma: Real) -> Real:
         low, high = self._ends
         return (sigma ** (1 / self.rho) - low) / (high - low)
 
@@ -259,20 +262,20 @@ class RectifiedFlow:
     def prior_std(self) -> float:
         return self.t_max
 
-    def marginal(self, t):
+    def marginal(self, t: Real) -> tuple[Real, Real]:
         return 1 - t, t * jnp.ones_like(t)
 
-    def drift(self, x, t):
+    def drift(self, x: jax.Array, t: Real) -> jax.Array:
         return -x / expand(1 - t, x)
 
-    def diffusion(self, t):
+    def diffusion(self, t: Real) -> jax.Array:
         return jnp.sqrt(2 * t / (1 - t))
 
-    def time(self, sigma):
+    def time(self, sigma: Real) -> Real:
         return sigma / (1 + sigma)
 
 
-REGISTRY = {
+REGISTRY: dict[str, type] = {
     "vp": VP,
     "vp_cosine": VPCosine,
     "sub_vp": SubVP,
@@ -288,36 +291,36 @@ def name_of(sde: SDE) -> str:
     return next((k for k, kind in REGISTRY.items() if kind is type(sde)), type(sde).__name__)
 
 
-def expand(t, x):
+def expand(t: Real, x: jax.Array) -> jax.Array:
     """Shapes a time-like () or (B,) so that it multiplies x (B, ...)."""
     t = jnp.asarray(t, x.dtype)
     return t.reshape(t.shape + (1,) * (x.ndim - t.ndim))
 
 
-def perturb(sde: SDE, x0, noise, t):
+def perturb(sde: SDE, x0: jax.Array, noise: jax.Array, t: Real) -> jax.Array:
     """x(t) = alpha x(0) + std noise; x0, noise (B, ...), t () or (B,), as everywhere below."""
     alpha, std = sde.marginal(t)
     return expand(alpha, x0) * x0 + expand(std, x0) * noise
 
 
-def log_snr(sde: SDE, t):
+def log_snr(sde: SDE, t: Real) -> jax.Array:
     """log(alpha / std): half the logarithm of the signal-to-noise ratio (Lu et al. 2022)."""
     alpha, std = sde.marginal(t)
     return jnp.log(alpha / std)
 
 
-def transition(sde: SDE, s, t):
+def transition(sde: SDE, s: Real, t: Real) -> tuple[Real, jax.Array]:
     """(scale, std) of x(t) given x(s), s < t: x(t) = scale x(s) + std z."""
     (alpha_s, std_s), (alpha_t, std_t) = sde.marginal(s), sde.marginal(t)
     scale = alpha_t / alpha_s
     return scale, jnp.sqrt(jnp.maximum(std_t**2 - (scale * std_s) ** 2, 0))
 
 
-def reverse_drift(sde: SDE, x, score, t):
+def reverse_drift(sde: SDE, x: jax.Array, score: jax.Array, t: Real) -> jax.Array:
     """f - g^2 score: drift of the reverse-time SDE (Anderson 1982), to be used with dt < 0."""
     return sde.drift(x, t) - expand(sde.diffusion(t), x) ** 2 * score
 
 
-def probability_flow(sde: SDE, x, score, t):
+def probability_flow(sde: SDE, x: jax.Array, score: jax.Array, t: Real) -> jax.Array:
     """f - 1/2 g^2 score: dx/dt of the ODE with the SDE's marginals (Song et al. 2021, eq. 13)."""
     return sde.drift(x, t) - 0.5 * expand(sde.diffusion(t), x) ** 2 * score

@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,20 +11,21 @@ from scipy import optimize
 
 from mmdjax.diffusion.exact import discretisation_error
 from mmdjax.diffusion.samplers.registry import check_options
+from mmdjax.diffusion.sde import SDE
 from mmdjax.errors import choice, require
 
 
-def uniform(sde, steps: int) -> np.ndarray:
+def uniform(sde: SDE, steps: int) -> np.ndarray:
     """Equal steps in t."""
     return np.linspace(sde.t_max, sde.t_min, steps + 1)
 
 
-def quadratic(sde, steps: int) -> np.ndarray:
+def quadratic(sde: SDE, steps: int) -> np.ndarray:
     """Equal steps in sqrt(t): denser near the data, as DDIM's quadratic grid (Song et al. 2021)."""
     return np.linspace(sde.t_max**0.5, sde.t_min**0.5, steps + 1) ** 2
 
 
-def log_snr(sde, steps: int, warp: tuple[float, ...] = ()) -> np.ndarray:
+def log_snr(sde: SDE, steps: int, warp: tuple[float, ...] = ()) -> np.ndarray:
     """Equal steps in log(alpha / std) (Lu et al. 2022), or in a smooth warp of it.
 
     Args:
@@ -38,19 +41,19 @@ def log_snr(sde, steps: int, warp: tuple[float, ...] = ()) -> np.ndarray:
     return _times(sde, np.exp(start + (end - start) * s))
 
 
-def karras(sde, steps: int, rho: float = 7.0) -> np.ndarray:
+def karras(sde: SDE, steps: int, rho: float = 7.0) -> np.ndarray:
     """Equal steps in (std / alpha)^(1 / rho): Karras et al. (2022), eq. 5."""
     start, end = _sigmas(sde) ** (1 / rho)
     return _times(sde, np.linspace(start, end, steps + 1) ** rho)
 
 
 def optimised(
-    sde,
+    sde: SDE,
     steps: int,
     method: str = "dpmpp_2m",
     mean: tuple[float, ...] = (0.0,) * 6,
     variance: tuple[float, ...] = (1.0, 0.5, 0.2, 0.1, 0.03, 0.01),
-    **options,
+    **options: Any,
 ) -> np.ndarray:
     """The smooth warp of `log_snr` with the least discretisation error on Gaussian data.
 
@@ -67,7 +70,13 @@ def optimised(
 
 @functools.cache
 def find_warp(
-    sde, steps: int, method: str, mean, variance, near: tuple[float, ...] = (), **options
+    sde: SDE,
+    steps: int,
+    method: str,
+    mean: tuple[float, ...],
+    variance: tuple[float, ...],
+    near: tuple[float, ...] = (),
+    **options: Any,
 ) -> tuple[float, ...]:
     """The warp (c_1, ..., c_4) of `log_snr` that `optimised` uses; see there.
 
@@ -104,7 +113,7 @@ def spectrum(samples: np.ndarray, count: int = 8) -> tuple[tuple[float, ...], tu
     return tuple((directions @ mean)[chosen].tolist()), tuple(variance[chosen].tolist())
 
 
-REGISTRY = {
+REGISTRY: dict[str, Callable[..., np.ndarray]] = {
     "uniform": uniform,
     "quadratic": quadratic,
     "log_snr": log_snr,
@@ -113,7 +122,7 @@ REGISTRY = {
 }
 
 
-def time_grid(name: str, sde, steps: int, **options) -> np.ndarray:
+def time_grid(name: str, sde: SDE, steps: int, **options: Any) -> np.ndarray:
     """(steps + 1,) float64 decreasing times.
 
     Args:
@@ -132,14 +141,14 @@ def time_grid(name: str, sde, steps: int, **options) -> np.ndarray:
     return REGISTRY[name](sde, steps, **options)
 
 
-def _sigmas(sde) -> np.ndarray:
+def _sigmas(sde: SDE) -> np.ndarray:
     """std / alpha at t_max and t_min."""
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
         alpha, std = sde.marginal(np.array([sde.t_max, sde.t_min]))
         return np.asarray(std / alpha)
 
 
-def _times(sde, sigmas: np.ndarray) -> np.ndarray:
+def _times(sde: SDE, sigmas: np.ndarray) -> np.ndarray:
     """The times of decreasing sigmas; the ends are t_max and t_min to the last bit."""
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
         times = np.array(sde.time(sigmas))

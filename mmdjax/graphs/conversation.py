@@ -10,12 +10,24 @@ speakers as in Lian et al. (2023), "GCNet" (two past, two future).
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+Array = TypeVar("Array", jax.Array, np.ndarray)
 
-def structure(position, speaker, valid, past=2, future=2, scale=2.0, across=0.5):
+
+def structure(
+    position: Array,
+    speaker: Array,
+    valid: Array,
+    past: float = 2,
+    future: float = 2,
+    scale: float = 2.0,
+    across: float = 0.5,
+) -> Array:
     """Return weights of what is always known: who speaks when.
 
     i and j are joined if j is within `past` utterances before or `future` after i, or the other way
@@ -48,7 +60,7 @@ BASES = {
 }
 
 
-def by_likeness(weights, x, valid):
+def by_likeness(weights: jax.Array, x: jax.Array, valid: jax.Array) -> jax.Array:
     """Return a modality's weights: those of the structure times (1 + cosine) / 2 of its features.
 
     Args:
@@ -61,7 +73,7 @@ def by_likeness(weights, x, valid):
     return weights * (1 + cosine) / 2
 
 
-def normalised(weights):
+def normalised(weights: Array) -> Array:
     """Return D^-1/2 W D^-1/2: symmetric, eigenvalues in [-1, 1]; rows without edges stay 0."""
     xp = jnp if isinstance(weights, jax.Array) else np
     degree = weights.sum(-1)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 TIE = 1e-3  # eigenvalues (of at most 1) closer than about this count as tied
@@ -34,7 +35,7 @@ class Basis(NamedTuple):
     present: jnp.ndarray
 
 
-def basis(adjacency, valid) -> Basis:
+def basis(adjacency: jax.Array, valid: jax.Array) -> Basis:
     """Return the eigenvectors of a normalised graph; padded nodes contribute nothing.
 
     Args:
@@ -47,17 +48,17 @@ def basis(adjacency, valid) -> Basis:
     return Basis(vectors, jnp.where(present, values, 0.0), present)
 
 
-def spectrum(adjacency, basis: Basis):
+def spectrum(adjacency: jax.Array, basis: Basis) -> jax.Array:
     """Return Lambda (N,) = diag(U' A U), averaged over ties; 0 for padding."""
     return tied(jnp.einsum("ik,ij,jk->k", basis.vectors, adjacency, basis.vectors), basis)
 
 
-def rebuilt(spectrum, basis: Basis):
+def rebuilt(spectrum: jax.Array, basis: Basis) -> jax.Array:
     """Return A^ (N, N) = U diag(Lambda) U'."""
     return (basis.vectors * tied(spectrum, basis)) @ basis.vectors.T
 
 
-def tied(values, basis: Basis):
+def tied(values: jax.Array, basis: Basis) -> jax.Array:
     """Return values (N,) averaged over eigenvalues that tie, smoothly: exp(-(difference / TIE)^2).
 
     Within a tie only the sum of diag(U' A U) is a property of A, not its parts. After averaging,
@@ -69,7 +70,7 @@ def tied(values, basis: Basis):
     return closeness @ values / jnp.where(total > 0, total, 1.0)
 
 
-def kept(adjacency, basis: Basis):
+def kept(adjacency: jax.Array, basis: Basis) -> jax.Array:
     """Return the share of |A|^2 (Frobenius) that the spectrum holds, 0 to 1."""
     lost = adjacency - rebuilt(spectrum(adjacency, basis), basis)
     return 1 - jnp.sum(lost**2) / jnp.sum(adjacency**2)

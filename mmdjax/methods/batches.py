@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,7 +20,7 @@ def in_batches(
     arrays: Sequence[np.ndarray],
     batch: int,
     advance: Callable[[], None] = nothing,
-):
+) -> Any:
     """Return function over all rows; the last batch is filled up with repeated rows.
 
     Several processes share the batches; all of them get the whole result.
@@ -50,7 +51,7 @@ def by_length(
     buckets: Sequence[int],
     batch: int,
     advance: Callable[[], None] = nothing,
-):
+) -> Any:
     """Return function over all rows, in batches of one length each.
 
     Args:

@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
+import jax
 
-from mmdjax.methods.method import register
+from mmdjax.methods.method import Phase, register
 from mmdjax.methods.vector.base import (
     FeatureMethod,
     Vectors,
@@ -33,6 +35,10 @@ from mmdjax.methods.vector.networks import Cascade, Encoders, Head
 from mmdjax.runtime.compilation import shared
 from mmdjax.runtime.settings import field
 from mmdjax.training.settings import Training
+
+if TYPE_CHECKING:
+    from mmdjax.tasks import Task
+    from mmdjax.training.step import Loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +73,9 @@ class Network(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, x: Vectors, observed, deterministic: bool = True):
+    def __call__(
+        self, x: Vectors, observed: jax.Array, deterministic: bool = True
+    ) -> tuple[jax.Array, jax.Array]:
         seen = Encoders(self.width, self.dropout, name="encoders")(x, observed, deterministic)
         sizes = (2 * self.width, self.width)
         h, _ = Cascade(self.blocks, sizes, name="cascade")(seen.reshape(seen.shape[0], -1))
@@ -82,7 +90,13 @@ class Network(nn.Module):
 
 
 @shared
-def loss_of(network: Network, task, reconstruction: float, faithful: bool, patterns):
+def loss_of(
+    network: Network,
+    task: Task,
+    reconstruction: float,
+    faithful: bool,
+    patterns: tuple[tuple[bool, ...], ...],
+) -> Loss:
     """Return the loss of prediction and of rebuilt vectors under random availability patterns.
 
     Args:
@@ -106,13 +120,13 @@ class CascadedAutoencoders(FeatureMethod):
     predicts = "cra"
 
     @classmethod
-    def build(cls, config, modalities, task) -> Network:
+    def build(cls, config: Any, modalities: tuple[str, ...], task: Task) -> Network:
         """Return the network."""
         options = config.cra
         return Network(task.outputs, options.width, options.blocks, options.dropout)
 
     @functools.cached_property
-    def phases(self):
+    def phases(self) -> tuple[Phase, ...]:
         """One phase, validated under every availability pattern."""
         options = self.config.cra
         weight, faithful = options.reconstruction, options.faithful

@@ -20,6 +20,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
@@ -27,12 +29,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.data.stored import evenly
-from mmdjax.methods.method import register
+from mmdjax.methods.method import Phase, register
 from mmdjax.methods.vector.base import VectorMethod, Vectors, padded, random_patterns, unmet
 from mmdjax.methods.vector.cca import correlation, held_out
 from mmdjax.runtime.compilation import shared
 from mmdjax.runtime.settings import field
 from mmdjax.training.settings import Training
+from mmdjax.types import Params
+
+if TYPE_CHECKING:
+    from mmdjax.tasks import Task
+    from mmdjax.training.step import Loss
 
 SEEN = 8192  # training utterances, at most, that normalisation is of
 
@@ -68,7 +75,7 @@ class Layers(nn.Module):
     plain: bool = False
 
     @nn.compact
-    def __call__(self, h, mask, train: bool = False):
+    def __call__(self, h: jax.Array, mask: jax.Array | None, train: bool = False) -> jax.Array:
         def normalised(h, name: str, **options):
             if self.plain:
                 return h
@@ -89,7 +96,7 @@ class Views(nn.Module):
     outputs: int
 
     @nn.compact
-    def __call__(self, x: Vectors, observed, train: bool = False):
+    def __call__(self, x: Vectors, observed: jax.Array, train: bool = False) -> jax.Array:
         parts = []
         for m, vector in enumerate(x):
             here = observed[:, m, None]
@@ -106,7 +113,9 @@ class Learner(nn.Module):
     decodes: bool
 
     @nn.compact
-    def __call__(self, x: Vectors, observed, train: bool = True):
+    def __call__(
+        self, x: Vectors, observed: jax.Array, train: bool = True
+    ) -> tuple[jax.Array, jax.Array | None]:
         """Return outputs (B, M, k), and rebuilt vectors (B, M, C) or None."""
         h = Views(self.width, self.outputs, name="views")(x, observed, train)
         if not self.decodes:
@@ -125,24 +134,26 @@ class Network(nn.Module):
     width: int
     size: int
 
-    def setup(self):
+    def setup(self) -> None:
         self.views = Views(self.width, self.size)
         self.head = nn.Dense(self.outputs)
 
-    def __call__(self, x: Vectors, observed, deterministic: bool = True):
+    def __call__(
+        self, x: Vectors, observed: jax.Array, deterministic: bool = True
+    ) -> tuple[jax.Array, jax.Array]:
         """Return both."""
         h = self.views(x, observed)
         return self.head(h.reshape(h.shape[0], -1)), h
 
 
-def variables(views: dict, head) -> dict:
+def variables(views: dict, head: Params) -> dict:
     """Return the variables of `Network` from those of `Views` and the linear model's parameters."""
     statistics = {"views": views["batch_stats"]}
     return {"params": {"views": views["params"], "head": head}, "batch_stats": statistics}
 
 
 @shared
-def views_loss(learner: Learner, ridge: float, reconstruction: float):
+def views_loss(learner: Learner, ridge: float, reconstruction: float) -> Loss:
     """Return minus the correlations of all pairs, with the error of rebuilt vectors (DCCAE)."""
 
     def loss(params, data, weight, key, frames):
@@ -161,7 +172,7 @@ def views_loss(learner: Learner, ridge: float, reconstruction: float):
 
 
 @shared
-def head_loss(network: Network, task, patterns):
+def head_loss(network: Network, task: Task, patterns: tuple[tuple[bool, ...], ...]) -> Loss:
     """Return the task's loss of the linear model; data has 'views', their variables.
 
     Args:
@@ -186,13 +197,13 @@ class DeepCorrelation(VectorMethod):
         return f"{self.name}_head"
 
     @classmethod
-    def build(cls, config, modalities, task) -> Network:
+    def build(cls, config: Any, modalities: tuple[str, ...], task: Task) -> Network:
         """Return views with the linear model."""
         options = getattr(config, cls.name)
         return Network(task.outputs, options.width, options.outputs)
 
     @functools.cached_property
-    def phases(self):
+    def phases(self) -> tuple[Phase, ...]:
         """The views without labels, then the linear model under all availability patterns."""
         options, every = getattr(self.config, self.name), self.every_pattern("valid")
         weight = getattr(options, "reconstruction", 0.0)
@@ -219,11 +230,11 @@ class DeepCorrelation(VectorMethod):
         )
         return views, head
 
-    def of_network(self, params):
+    def of_network(self, params: Params) -> dict:
         """Return the variables of the views and the linear model."""
         return variables(self.normalised(params[self.name]["views"]), params[self.predicts])
 
-    def normalised(self, params) -> dict:
+    def normalised(self, params: Params) -> dict:
         """Return variables of `Views`, their statistics of the training split."""
         train = self.dataset.splits["train"]
         rows = evenly(len(train), SEEN)
@@ -234,7 +245,7 @@ class DeepCorrelation(VectorMethod):
     def _views(self) -> Views:
         return Views(self.network.width, self.network.size)
 
-    def correlations(self, params) -> float:
+    def correlations(self, params: Params) -> float:
         """Return the validation split's correlations along directions of the training split, summed
         over pairs of modalities that some validation utterances hold together."""
         known, parts = self.normalised(params), {}
@@ -254,7 +265,7 @@ class DeepCorrelation(VectorMethod):
 
 
 @shared
-def _statistics(views: Views):
+def _statistics(views: Views) -> Callable[..., dict[str, Any]]:
     """Return (params, x, observed) -> variables with the statistics of these rows."""
 
     @jax.jit
@@ -266,5 +277,5 @@ def _statistics(views: Views):
 
 
 @shared
-def _outputs(views: Views):
+def _outputs(views: Views) -> Callable[..., Any]:
     return jax.jit(views.apply)

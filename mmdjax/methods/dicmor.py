@@ -23,6 +23,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +44,11 @@ from mmdjax.runtime.compilation import shared
 from mmdjax.runtime.on_host import OnHost
 from mmdjax.runtime.settings import field
 from mmdjax.training.settings import Training
-from mmdjax.training.step import Source
+from mmdjax.training.step import Loss, Source
+from mmdjax.types import Latents, Observed, Params
+
+if TYPE_CHECKING:
+    from mmdjax.tasks import Task
 
 CLASSES = 7  # of a number
 
@@ -65,7 +71,7 @@ class Settings:
     training: Training = Training(epochs=40, batch=128, warmup=20)  # noqa: RUF009
 
 
-def memberships(task, label: np.ndarray) -> np.ndarray:
+def memberships(task: Task, label: np.ndarray) -> np.ndarray:
     """Return the classes of labels, (N, G) float32 of 0 and 1."""
     if task.kind == "classification":
         return np.eye(task.outputs, dtype=np.float32)[label.astype(int)]
@@ -76,14 +82,18 @@ def memberships(task, label: np.ndarray) -> np.ndarray:
     return np.eye(CLASSES, dtype=np.float32)[parts].reshape(len(label), -1)
 
 
-def coded(step: flow.Step, params, z, known):
+def coded(
+    step: flow.Step, params: Params, z: jax.Array, known: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Return the codes (B, M, T, D) of latents, zeros where not known (B, M, T), and the logarithm
     (B, M, T) of the flows' determinants."""
     z = jnp.where(known[..., None], z, 0.0)
     return jax.vmap(functools.partial(flow.forward, step), (0, 1), 1)(params["flow"], z)
 
 
-def transferred(step: flow.Step, params, z, seen, code=None):
+def transferred(
+    step: flow.Step, params: Params, z: jax.Array, seen: jax.Array, code: jax.Array | None = None
+) -> jax.Array:
     """Return latents (B, M, T, D) whose unseen frames are made from seen ones of other modalities,
     0 where there are none.
 
@@ -109,7 +119,9 @@ def transferred(step: flow.Step, params, z, seen, code=None):
     return jnp.where(seen[..., None], z, made)
 
 
-def likelihood_loss(params, code, volume, valid, member):
+def likelihood_loss(
+    params: Params, code: jax.Array, volume: jax.Array, valid: jax.Array, member: jax.Array
+) -> jax.Array:
     """Return minus the log-likelihood (B,) of latents, each frame, channel and modality alike.
 
     Args:
@@ -124,7 +136,13 @@ def likelihood_loss(params, code, volume, valid, member):
 
 
 @shared
-def loss_of(modules: Modules, step: flow.Step, task, beside_weight: float, patterns):
+def loss_of(
+    modules: Modules,
+    step: flow.Step,
+    task: Task,
+    beside_weight: float,
+    patterns: tuple[tuple[bool, ...], ...],
+) -> Loss:
     """Return the loss under a random availability pattern of each utterance.
 
     Args:
@@ -179,7 +197,7 @@ def initial_flows(step: flow.Step, modalities: int, steps: int, classes: int) ->
 
 
 @shared
-def compiled(step: flow.Step):
+def compiled(step: flow.Step) -> Callable[..., jax.Array]:
     """Return `transferred`, compiled."""
     return jax.jit(functools.partial(transferred, step))
 
@@ -193,14 +211,14 @@ class DistributionConsistent(LatentMethod):
     completes = ("dicmor", "dicmor")
 
     @classmethod
-    def check(cls, config) -> None:
+    def check(cls, config: Any) -> None:
         """Raise `UserError` for latents of one channel, which no coupling can halve."""
         super().check(config)
         if config.latents.channels == 1:
             raise UserError("config.latents.channels = 1 with method 'dicmor'; allowed: at least 2")
 
     @classmethod
-    def step_of(cls, config) -> flow.Step:
+    def step_of(cls, config: Any) -> flow.Step:
         """Return one step of the flows."""
         options = config.dicmor
         return flow.Step(config.latents.channels, options.hidden, not options.faithful)
@@ -230,7 +248,7 @@ class DistributionConsistent(LatentMethod):
         )
         return phases.of_name(self, "classifier"), last
 
-    def _initial(self, key, params) -> dict:
+    def _initial(self, key: jax.Array, params: Params) -> dict:
         keys = jax.random.split(key)
         classes = self.task.outputs * (CLASSES if self.task.kind == "regression" else 1)
         sizes = (len(self.modalities), self.config.dicmor.steps, classes)
@@ -239,7 +257,7 @@ class DistributionConsistent(LatentMethod):
             start["decoder"] = self.initial_decoder(keys[1])
         return start | {"flows": initial_flows(self.step, *sizes)(keys[0])}
 
-    def _load(self, params):
+    def _load(self, params: Params) -> tuple[Source, Callable]:
         scale, z = self.standardised(params["classifier"]["encoders"])
         train, valid = (labelled_rows(z[split]) for split in ("train", "valid"))
         rows = {"z": train.x, "valid": train.valid, "label": train.label}
@@ -253,17 +271,25 @@ class DistributionConsistent(LatentMethod):
 
         return Source(rows, {"scale": scale}), validate
 
-    def _completed(self, flows, x, seen) -> np.ndarray:
+    def _completed(self, flows: Params, x: np.ndarray, seen: np.ndarray) -> np.ndarray:
         run = compiled(self.step)
         parts = {name: flows[name] for name in ("flow", "merge")}
         return in_batches(lambda *rows: run(parts, *rows), (x, seen), self.config.evaluation.batch)
 
-    def served_with(self, params) -> dict:
+    def served_with(self, params: Params) -> dict:
         """Return the flows; see `latent.served`."""
         return {"flows": {name: params[self.name]["flows"][name] for name in ("flow", "merge")}}
 
     def complete_latents(
-        self, params, z, given, observed, draws, key, title, rows=None
+        self,
+        params: Params,
+        z: Latents,
+        given: np.ndarray,
+        observed: Observed,
+        draws: int,
+        key: jax.Array,
+        title: str,
+        rows: np.ndarray | None = None,
     ) -> Completion:
         """Carry observed latents over to where nothing is observed."""
         seen = given[..., None] if given.ndim == 3 else given > 0

@@ -18,12 +18,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmdjax.methods.graph.gcnet_network import Network, numbered
 from mmdjax.methods.graph.losses import training_mask
 from mmdjax.methods.graph.modules import Prepared
 from mmdjax.methods.graph.states import fitted
@@ -31,12 +33,15 @@ from mmdjax.methods.graph.system import System, system_of
 from mmdjax.methods.graph.variants import PLAIN
 from mmdjax.methods.latent.initial import initial
 from mmdjax.methods.method import Completion, Method, Phase, options_group, register
-from mmdjax.methods.vector.base import padded, weighted_mean
+from mmdjax.methods.vector.base import weighted_mean
 from mmdjax.runtime.compilation import shared
 from mmdjax.runtime.settings import field
 from mmdjax.training.settings import Training
-from mmdjax.training.step import Source
-from mmdjax.types import known_labels
+from mmdjax.training.step import Loss, Source
+from mmdjax.types import Observed, Params, known_labels
+
+if TYPE_CHECKING:
+    from mmdjax.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,98 +68,14 @@ class Settings:
     )
 
 
-class Sequence(nn.Module):
-    """A bidirectional LSTM over (B, N, D) of which (B,) utterances exist: (B, N, 2 width)."""
-
-    width: int
-
-    @nn.compact
-    def __call__(self, x, lengths):
-        forward, backward = (nn.RNN(nn.OptimizedLSTMCell(self.width)) for _ in range(2))
-        return nn.Bidirectional(forward, backward)(x, seq_lengths=lengths)
-
-
-class Convolution(nn.Module):
-    """A graph convolution with a matrix for each relation, means over their neighbours, and the
-    sum over all neighbours after it."""
-
-    width: int
-
-    @nn.compact
-    def __call__(self, h, relations):
-        """h (B, N, D), relations (R, B, N, N) bool, of i to j -> (B, N, width)."""
-        weight = relations / jnp.maximum(relations.sum(-1, keepdims=True), 1)
-        messages = jnp.einsum("rbij,bjd->bird", weight, h).reshape(*h.shape[:2], -1)
-        h = nn.Dense(self.width, name="own")(h)
-        h = h + nn.Dense(self.width, use_bias=False, name="relations")(messages)
-        joined = relations.any(0).astype(h.dtype)
-        neighbours = nn.Dense(self.width, use_bias=False, name="neighbours")(joined @ h)
-        return nn.Dense(self.width, name="again")(h) + neighbours
-
-
-class Network(nn.Module):
-    """Outputs (B, N, outputs) and rebuilt features (B, N, M, C) of conversations."""
-
-    outputs: int
-    channels: tuple[int, ...]
-    speakers: int
-    width: int
-    convolution: int
-    hidden: int
-    window: int
-    dropout: float
-
-    @classmethod
-    def of(cls, options: Settings, outputs: int, channels: tuple[int, ...], speakers: int):
-        """Return the network of these options."""
-        names = ("width", "convolution", "hidden", "window", "dropout")
-        sizes = (getattr(options, name) for name in names)
-        return cls(outputs, channels, speakers, *sizes)
-
-    @nn.compact
-    def __call__(self, x, observed, speaker, valid, deterministic: bool = True):
-        """x: M arrays (B, N, C_m). observed (B, N, M), speaker (B, N), valid (B, N)."""
-        drop = nn.Dropout(self.dropout, deterministic=deterministic)
-        speaker = jnp.minimum(speaker, self.speakers - 1)  # later ones share the last one's weights
-        seen = [jnp.where(observed[..., m, None], v, 0.0) for m, v in enumerate(x)]
-        lengths = valid.sum(1)
-        h = drop(Sequence(self.width, name="first")(jnp.concatenate(seen, -1), lengths))
-        total = 0.0
-        for name, relations in related(speaker, valid, self.window, self.speakers).items():
-            g = Convolution(self.convolution, name=name)(h, relations)
-            g = Sequence(self.hidden, name=f"{name}_last")(jnp.concatenate([h, g], -1), lengths)
-            total += nn.relu(nn.Dense(self.hidden, name=f"{name}_out")(drop(g)))
-        outputs = nn.Dense(self.outputs, name="label")(total)
-        rebuilt = nn.Dense(sum(self.channels), name="features")(total)
-        parts = jnp.split(rebuilt, np.cumsum(self.channels)[:-1], -1)
-        flat = padded([part.reshape(-1, part.shape[-1]) for part in parts])
-        return outputs, flat.reshape(*outputs.shape[:2], *flat.shape[1:])
-
-
-def numbered(speaker, valid):
-    """Return (B, N) int32: a conversation's speakers in the order in which they first speak."""
-    alike = (speaker[:, :, None] == speaker[:, None]) & valid[:, None]
-    first = jnp.argmax(alike, -1)
-    new = (first == jnp.arange(speaker.shape[1])) & valid
-    return jnp.take_along_axis(new.cumsum(1) - 1, first, 1).astype(jnp.int32)
-
-
-def related(speaker, valid, window: int, speakers: int) -> dict[str, jax.Array]:
-    """Return the relations (R, B, N, N) bool of both graphs: utterance i is joined to j.
-
-    'temporal': j before, at and after i. 'speaker': i is of one speaker and j of another, for each
-    of the `speakers` squared pairs.
-    """
-    place = jnp.arange(speaker.shape[1])
-    offset = place - place[:, None]
-    near = (jnp.abs(offset) <= window) & valid[:, :, None] & valid[:, None]
-    order = jnp.stack([offset < 0, offset == 0, offset > 0])[:, None]
-    of = jax.nn.one_hot(speaker, speakers, dtype=bool).transpose(2, 0, 1)  # (S, B, N)
-    pairs = of[:, None, :, :, None] & of[None, :, :, None]
-    return {"temporal": near & order, "speaker": near & pairs.reshape(-1, *pairs.shape[2:])}
-
-
-def answered(network: Network, params, batch: Prepared, observed, deterministic=True, **rngs):
+def answered(
+    network: Network,
+    params: Params,
+    batch: Prepared,
+    observed: jax.Array,
+    deterministic: bool = True,
+    **rngs: Any,
+) -> tuple[jax.Array, jax.Array]:
     """Return what the network makes of B conversations under observed (B, N, M)."""
     valid = batch.graphs.valid
     given = (batch.features, observed, numbered(batch.speaker, valid), valid)
@@ -162,7 +83,7 @@ def answered(network: Network, params, batch: Prepared, observed, deterministic=
 
 
 @shared
-def loss_of(network: Network, task, reconstruction: float):
+def loss_of(network: Network, task: Task, reconstruction: float) -> Loss:
     """Return the loss of prediction and of rebuilt features, over utterances.
 
     data: {'row' (B,) of 'all' (`Prepared`), 'labelled' (mean number of a conversation's utterances
@@ -189,7 +110,7 @@ def loss_of(network: Network, task, reconstruction: float):
 
 
 @shared
-def _compiled(network: Network):
+def _compiled(network: Network) -> Callable[..., Any]:
     """Return (params, data, rows, observed, count) -> outputs and rebuilt features."""
 
     def of_rows(params, data, rows, observed, count):
@@ -249,13 +170,15 @@ class GCNet(Method):
             ),
         )
 
-    def initial(self, key):
+    def initial(self, key: jax.Array) -> Params:
         """Return the network's initial parameters."""
         batch = self.system.grouped.data.at(np.zeros(1, int), self.system.grouped.lengths[0])
         given = (batch.features, batch.present, batch.speaker, batch.graphs.valid)
         return initial(self.network)(key, *given)
 
-    def answers(self, params, conversation, observed):
+    def answers(
+        self, params: Params, conversation: np.ndarray, observed: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return outputs (R, N, outputs) and rebuilt features (R, N, M, C) of R conversations.
 
         Args:
@@ -267,7 +190,7 @@ class GCNet(Method):
             lambda count, rows: call(params, data, conversation[rows], observed[rows], count=count),
         )
 
-    def error(self, params, conversation, observed) -> float:
+    def error(self, params: Params, conversation: np.ndarray, observed: np.ndarray) -> float:
         """Return the mean prediction error over utterances that have a label."""
         outputs, _ = self.answers(params, conversation, observed)
         data = self.system.grouped.data
@@ -279,7 +202,9 @@ class GCNet(Method):
         """Completion and prediction are one pass of the network."""
         return ("gcnet", "gcnet")
 
-    def complete(self, params, split, observed, draws, key, title) -> Completion:
+    def complete(
+        self, params: Params, split: str, observed: Observed, draws: int, key: jax.Array, title: str
+    ) -> Completion:
         """Run the network; `x` has outputs and rebuilt features with K = 1."""
         under = self.system.under(split, observed.modalities)
         made, grouped = self.answers(params["gcnet"], *under), self.system.grouped
@@ -291,20 +216,22 @@ class GCNet(Method):
         named = zip(("outputs", "rebuilt"), parts, strict=True)
         return Completion({name: part[:, :, None] for name, part in named}, observed)
 
-    def predict(self, params, split, completion: Completion) -> np.ndarray:
+    def predict(self, params: Params, split: str, completion: Completion) -> np.ndarray:
         """Return predictions (Q, N, 1, ...)."""
         return self.predict_with(None, params, split, completion)
 
-    def predict_with(self, predictor, params, split, completion: Completion) -> np.ndarray:
+    def predict_with(
+        self, predictor: Params, params: Params, split: str, completion: Completion
+    ) -> np.ndarray:
         """Return the predictions that the completion holds."""
         return self.task.read(completion.x["outputs"])
 
-    def truth(self, params, split):
+    def truth(self, params: Params, split: str) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
         """Return the standardised features of each modality (N, 1, C_m), and where they exist."""
         batch = self.system.grouped.splits[split]
         return tuple((batch.features[m], batch.valid[m]) for m in self.modalities)
 
-    def compared(self, params, completion: Completion, modality: int) -> np.ndarray:
+    def compared(self, params: Params, completion: Completion, modality: int) -> np.ndarray:
         """Return rebuilt features of one modality, (Q, N, 1, 1, C_m)."""
         columns = self.network.channels[modality]
         return completion.x["rebuilt"][:, :, :, modality, None, :columns]

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
@@ -24,7 +25,7 @@ from mmdjax.methods.graph.system import System, system_of
 from mmdjax.methods.graph.variants import PLAIN
 from mmdjax.methods.latent import students
 from mmdjax.methods.method import SOLVER, Completion, Method, Phase, register
-from mmdjax.types import Observed
+from mmdjax.types import Observed, Params
 
 STUDENTS = ("energy",)  # that conversations have
 
@@ -56,7 +57,7 @@ class GraphMethod(Method):
     predicts = phases.CLASSIFIER_NAME
 
     @classmethod
-    def check(cls, config) -> None:
+    def check(cls, config: Any) -> None:
         """Raise `UserError` for lengths that do not increase, or tables of other modalities."""
         graph, modalities = config.graph, config.data.modalities
         if list(graph.lengths) != sorted(set(graph.lengths)):
@@ -88,7 +89,7 @@ class GraphMethod(Method):
         return tuple(phases.of_name(self.plain, self.system, name) for name in self.trains)
 
     def complete(
-        self, params, split: str, observed: Observed, draws: int, key, title: str
+        self, params: Params, split: str, observed: Observed, draws: int, key: jax.Array, title: str
     ) -> Completion:
         """Complete conversations, `x` is `Drawn`; see `Method.complete`."""
         conversation, masks = self._given(split, observed, draws)
@@ -105,7 +106,13 @@ class GraphMethod(Method):
         return Completion(Drawn(x, graphs), observed, nfe)
 
     def complete_sets(
-        self, params, conversation, observed, draws: int, key, title: str
+        self,
+        params: Params,
+        conversation: np.ndarray,
+        observed: np.ndarray,
+        draws: int,
+        key: jax.Array,
+        title: str,
     ) -> tuple[Sets, int]:
         """Return completed sets, and their network evaluations.
 
@@ -114,11 +121,13 @@ class GraphMethod(Method):
         """
         return self.system.constant_sets(conversation, observed), 0
 
-    def predict(self, params, split: str, completion: Completion) -> np.ndarray:
+    def predict(self, params: Params, split: str, completion: Completion) -> np.ndarray:
         """Return predictions (Q, N, K, ...) of every utterance."""
         return self.predict_with(params[self.predicts], params, split, completion)
 
-    def predict_with(self, predictor, params, split: str, completion: Completion) -> np.ndarray:
+    def predict_with(
+        self, predictor: Params, params: Params, split: str, completion: Completion
+    ) -> np.ndarray:
         """Return the predictions of a GCN, after D_X and D_Lambda if it has them."""
         grouped = self.system.grouped
         placed = [grouped.placed_draws(split, a) for a in completion.x]
@@ -128,17 +137,17 @@ class GraphMethod(Method):
         prediction = self.system.predict(predictor, sets)
         return grouped.flat_draws(split, prediction.reshape(*lead, *prediction.shape[1:]))
 
-    def truth(self, params, split: str):
+    def truth(self, params: Params, split: str) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
         """Return the standardised features of each modality (N, 1, C_m), and where they exist."""
         batch = self.system.grouped.splits[split]
         return tuple((batch.features[m], batch.valid[m]) for m in self.modalities)
 
-    def compared(self, params, completion: Completion, modality: int) -> np.ndarray:
+    def compared(self, params: Params, completion: Completion, modality: int) -> np.ndarray:
         """Return completed standardised features of one modality, (Q, N, K, 1, C_m)."""
         x = completion.x.x[..., modality, :] @ self.system.grouped.components.back[modality]
         return x[:, :, :, None]
 
-    def _given(self, split: str, observed: Observed, draws: int):
+    def _given(self, split: str, observed: Observed, draws: int) -> Iterator[np.ndarray]:
         """Conversations (Q G K,) and what is observed (Q G K, N, M), draws being innermost."""
         every = self.system.under(split, observed.modalities)
         return (np.repeat(a, draws, axis=0) for a in every)
@@ -163,7 +172,7 @@ class DrawingMethod(GraphMethod):
         return (classifier, score, *learned, *rest)
 
     @classmethod
-    def check(cls, config) -> None:
+    def check(cls, config: Any) -> None:
         """Raise `UserError` for samplers and widths that the graph networks cannot have."""
         super().check(config)
         students.check(config, cls.name, STUDENTS)
@@ -180,7 +189,7 @@ class DrawingMethod(GraphMethod):
             )
 
     @classmethod
-    def describe(cls, config, label: str) -> str:
+    def describe(cls, config: Any, label: str) -> str:
         """Name the variant, unless it is GSDNet itself."""
         if config.graph.variant == PLAIN:
             return label
@@ -203,13 +212,21 @@ class DrawingMethod(GraphMethod):
             )
         return system
 
-    def complete_sets(self, params, conversation, observed, draws, key, title):
+    def complete_sets(
+        self,
+        params: Params,
+        conversation: np.ndarray,
+        observed: np.ndarray,
+        draws: int,
+        key: jax.Array,
+        title: str,
+    ) -> tuple[Sets, int]:
         """Draw what is missing."""
         index = np.arange(len(conversation), dtype=np.int32) % draws
         score = params[phases.drawn_by(self.config)]
         return self.system.draw_sets(score, conversation, observed, index, key, title)
 
-    def draw_call(self):
+    def draw_call(self) -> tuple[Callable, dict[str, Any]]:
         """Return a full batch of draws of the longest conversations, each of one modality."""
         system, batch = self.system, self.config.evaluation.batch
         grouped = system.grouped

@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.data.missing.patterns import patterns
+from mmdjax.diffusion.sde import SDE
 from mmdjax.errors import UserError
 from mmdjax.methods.latent import students
 from mmdjax.methods.latent.base import DrawingMethod
@@ -33,19 +35,32 @@ from mmdjax.methods.latent.modules import Modules, align, others
 from mmdjax.methods.method import SOLVER, Phase, register, stream
 from mmdjax.runtime.compilation import shared
 from mmdjax.runtime.settings import field
-from mmdjax.training.step import Source
-from mmdjax.types import hidden
+from mmdjax.training.step import Loss, Source
+from mmdjax.types import Params, hidden
+
+if TYPE_CHECKING:
+    from mmdjax.methods.settings import Diffusion
+    from mmdjax.tasks import Task
 
 READS = ("latents", "fusion", "score", "diffusion", "decoder", "imder", "imder_training")
 
 
-def faithful_grid(sde, steps: int) -> np.ndarray:
+def faithful_grid(sde: SDE, steps: int) -> np.ndarray:
     """(steps + 1,) times of IMDer's code: `steps` steps of 1 / (steps - 1) of the way to t_min."""
     times = np.linspace(sde.t_max, sde.t_min, steps)
     return np.append(times, 2 * times[-1] - times[-2]).astype(np.float32)
 
 
-def draw_pattern(modules: Modules, diffusion, grid, score_params, x, valid, observed, key):
+def draw_pattern(
+    modules: Modules,
+    diffusion: Diffusion,
+    grid: jax.Array,
+    score_params: Params,
+    x: jax.Array,
+    valid: jax.Array,
+    observed: jax.Array,
+    key: jax.Array,
+) -> jax.Array:
     """Draws of every modality that a batch's pattern lacks; observed ones stay zero.
 
     Args:
@@ -83,7 +98,9 @@ def draw_pattern(modules: Modules, diffusion, grid, score_params, x, valid, obse
     return jax.lax.scan(fill, jnp.zeros_like(x), jnp.arange(modalities - 1))[0]
 
 
-def imder_loss(modules: Modules, task, diffusion, weight: float, faithful: bool):
+def imder_loss(
+    modules: Modules, task: Task, diffusion: Diffusion, weight: float, faithful: bool
+) -> Loss:
     """Return the loss of the only stage.
 
     Args:
@@ -172,7 +189,7 @@ class Imder(DrawingMethod):
     completes = ("imder", "imder", *SOLVER)
 
     @classmethod
-    def check(cls, config) -> None:
+    def check(cls, config: Any) -> None:
         """Raise `UserError` for what the one stage does not learn."""
         super().check(config)
         students.refuse(config, cls.name)
@@ -220,24 +237,24 @@ class Imder(DrawingMethod):
         )
         return (phase,)
 
-    def encoders(self, params):
+    def encoders(self, params: Params) -> Params:
         """Return the encoders' parameters."""
         return params["imder"]["encoders"]
 
-    def score(self, params):
+    def score(self, params: Params) -> Params:
         """Return the score networks' parameters."""
         return params["imder"]["score"]
 
-    def _initial(self, key) -> dict:
+    def _initial(self, key: jax.Array) -> dict:
         score = self.initial_score(jax.random.split(key, 3)[1])
         return self._initial_others(key) | {"score": score}
 
-    def _initial_others(self, key) -> dict:
+    def _initial_others(self, key: jax.Array) -> dict:
         keys = jax.random.split(key, 3)
         decoder = {"decoder": self.initial_decoder(keys[2])} if self.config.decoder.use else {}
         return self.initial_classifier(keys[0]) | decoder
 
-    def _validate(self, params) -> float:
+    def _validate(self, params: Params) -> float:
         """Mean error on validation data: utterance i under pattern i mod P, one draw."""
         valid = self.splits["valid"]
         latents = self.encode(params["encoders"], valid)

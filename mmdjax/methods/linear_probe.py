@@ -7,11 +7,17 @@ numbers, logistic regression for classes and labels.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+import jax
 import numpy as np
 
 from mmdjax.methods.method import Completion, Method, register
-from mmdjax.types import known_labels
+from mmdjax.types import Observed, Params, known_labels
+
+if TYPE_CHECKING:
+    from mmdjax.data.dataset import Dataset
+    from mmdjax.tasks import Task
 
 STRENGTHS = 10.0 ** np.arange(-1, 5.5, 0.5)  # of the ridge, 13 of them
 MOST = 32768  # training utterances of a set that is not in memory, evenly spaced
@@ -26,14 +32,23 @@ class LinearProbe(Method):
     yardstick = streams = True
 
     @property
-    def _data(self):
+    def _data(self) -> Dataset:
         return self.dataset.shared("linear probe", lambda: self.dataset.pooled_few(MOST))
 
-    def complete(self, params, split, observed, draws, key, title, rows=None) -> Completion:
+    def complete(
+        self,
+        params: Params,
+        split: str,
+        observed: Observed,
+        draws: int,
+        key: jax.Array,
+        title: str,
+        rows: np.ndarray | None = None,
+    ) -> Completion:
         """Complete nothing: the models read what is observed."""
         return Completion((), observed, 0, rows)
 
-    def predict(self, params, split, completion: Completion) -> np.ndarray:
+    def predict(self, params: Params, split: str, completion: Completion) -> np.ndarray:
         """Return predictions (Q, N, 1, ...) of the pattern that each utterance shows."""
         masks, result = completion.observed.modalities, None
         code = 1 << np.arange(len(self.modalities))
@@ -49,7 +64,7 @@ class LinearProbe(Method):
             result[conditions, rows] = prediction
         return result[:, :, None]
 
-    def _columns(self, split: str, pattern: np.ndarray, rows) -> np.ndarray:
+    def _columns(self, split: str, pattern: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Observed vectors of some rows, (R, sum of C_m)."""
         features = self._data.standardised[split].features
         names = [m for m, kept in zip(self.modalities, pattern, strict=True) if kept]
@@ -88,7 +103,7 @@ class LinearProbe(Method):
         return lambda rows: predict(scaler.transform(rows))
 
 
-def _ridge(task, x: dict, label: dict) -> Callable:
+def _ridge(task: Task, x: dict, label: dict) -> Callable:
     from sklearn.linear_model import Ridge
 
     outputs = label["train"].reshape(len(label["train"]), -1)

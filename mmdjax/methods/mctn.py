@@ -24,6 +24,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
@@ -31,11 +33,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.methods.batches import in_batches
-from mmdjax.methods.method import register
+from mmdjax.methods.method import Completion, Phase, register
 from mmdjax.methods.vector.base import VectorMethod, Vectors, weighted_mean
 from mmdjax.runtime.compilation import shared
 from mmdjax.runtime.settings import field
 from mmdjax.training.settings import Training
+from mmdjax.types import Params
+
+if TYPE_CHECKING:
+    from mmdjax.tasks import Task
+    from mmdjax.training.step import Loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +75,9 @@ class Writer(nn.Module):
     width: int
 
     @nn.compact
-    def __call__(self, carry, memory):
+    def __call__(
+        self, carry: tuple[jax.Array, jax.Array], memory: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
         """Return the carry and the state (B, D)."""
         weights = jnp.einsum("bfd,bd->bf", memory, nn.Dense(memory.shape[-1])(carry[1]))
         context = jnp.einsum("bf,bfd->bd", nn.softmax(weights), memory)
@@ -81,7 +90,7 @@ class Translator(nn.Module):
     width: int
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """x (B, F, D) -> what was read and what was written, (B, F, width) each."""
         forward, backward = (nn.RNN(Cell(self.width)) for _ in range(2))
         read = nn.Bidirectional(forward, backward, merge_fn=jnp.add)(x)
@@ -105,7 +114,7 @@ class Chain(nn.Module):
     bounded: bool = False
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """x (B, M, F, C), the source first -> outputs (B, outputs), and the source after a cycle
         with the translated targets, (B, M, F, C)."""
         modalities, channels = x.shape[1], x.shape[-1]
@@ -136,11 +145,13 @@ class Network(nn.Module):
     width: int
     bounded: bool = False
 
-    def setup(self):
+    def setup(self) -> None:
         chains = nn.vmap(Chain, variable_axes={"params": 0}, split_rngs={"params": True})
         self.chains = chains(self.outputs, self.width, self.bounded)
 
-    def __call__(self, x: Vectors, observed, deterministic: bool = True):
+    def __call__(
+        self, x: Vectors, observed: jax.Array, deterministic: bool = True
+    ) -> tuple[jax.Array, jax.Array]:
         """Return both."""
         outputs, made = self.everything(x, observed)
         errors = self.get_variable("ranking", "errors", jnp.zeros(self.modalities))
@@ -150,7 +161,7 @@ class Network(nn.Module):
         place = (jnp.arange(self.modalities) - best[:, None]) % self.modalities
         return outputs[best, row], made[row[:, None], place]
 
-    def everything(self, x: Vectors, observed):
+    def everything(self, x: Vectors, observed: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return outputs (S, B, outputs) and features (S, B, M, F, C), the source first, of S = M
         sources."""
         frames = joined(x)
@@ -159,7 +170,7 @@ class Network(nn.Module):
         return self.chains(jnp.stack([jnp.roll(frames, -s, 1) for s in sources]))
 
 
-def joined(x: Vectors):
+def joined(x: Vectors) -> jax.Array:
     """Return frames (B, M, F, C), zeros behind the narrower modalities; vectors are one frame."""
     widest = max(v.shape[-1] for v in x)
     frames = [v if v.ndim == 3 else v[:, None] for v in x]
@@ -167,7 +178,7 @@ def joined(x: Vectors):
 
 
 @shared
-def loss_of(network: Network, task, translation: float, cycle: float):
+def loss_of(network: Network, task: Task, translation: float, cycle: float) -> Loss:
     """Return the loss of all chains, each over the utterances that have its source."""
 
     def loss(params, data, weight, key, frames):
@@ -192,7 +203,7 @@ def loss_of(network: Network, task, translation: float, cycle: float):
 
 
 @shared
-def compiled(network: Network):
+def compiled(network: Network) -> Callable[..., jax.Array]:
     """Return (params, x, observed) -> the outputs of all chains, (B, S, outputs)."""
 
     def of_rows(params, x, observed):
@@ -210,18 +221,18 @@ class CyclicTranslations(VectorMethod):
     reads = ("latents.frames",)
 
     @classmethod
-    def build(cls, config, modalities, task) -> Network:
+    def build(cls, config: Any, modalities: tuple[str, ...], task: Task) -> Network:
         """Return the network."""
         options = config.mctn
         return Network(task.outputs, len(modalities), options.width, options.faithful)
 
     @classmethod
-    def frames_of(cls, config) -> int:
+    def frames_of(cls, config: Any) -> int:
         """Return the option, or what the latents of all methods have, if that is less."""
         return min(config.mctn.frames, config.latents.frames)
 
     @functools.cached_property
-    def phases(self):
+    def phases(self) -> tuple[Phase, ...]:
         """One phase, validated under every availability pattern."""
         options, present = self.config.mctn, self.dataset.splits["valid"].present
         patterns = self.every_pattern("valid").reshape(-1, len(self.modalities))
@@ -243,7 +254,7 @@ class CyclicTranslations(VectorMethod):
         )
         return (phase,)
 
-    def of_sources(self, params) -> np.ndarray:
+    def of_sources(self, params: Params) -> np.ndarray:
         """Return the outputs (S, N, outputs) of every chain for the validation split."""
         x, present = self.vectors["valid"], self.dataset.splits["valid"].present
         call = compiled(self.network)
@@ -254,7 +265,7 @@ class CyclicTranslations(VectorMethod):
         )
         return np.moveaxis(outputs, 1, 0)
 
-    def errors(self, outputs) -> np.ndarray:
+    def errors(self, outputs: np.ndarray) -> np.ndarray:
         """Return the validation error (S,) of each chain, of `of_sources`."""
         valid, errors = self.dataset.splits["valid"], []
         for source, output in enumerate(outputs):
@@ -264,22 +275,22 @@ class CyclicTranslations(VectorMethod):
             errors.append(self.task.mean_error(prediction, valid.label[has]) if known else np.inf)
         return np.array(errors, np.float32)
 
-    def ranked(self, params) -> dict:
+    def ranked(self, params: Params) -> dict:
         """Return the network's variables, with the validation error of each source."""
         return {**params, "ranking": {"errors": jnp.asarray(self.errors(self.of_sources(params)))}}
 
-    def of_network(self, params):
+    def of_network(self, params: Params) -> dict:
         """Return the variables of all chains, ranked."""
         return self.ranked(params[self.predicts])
 
-    def truth(self, params, split):
+    def truth(self, params: Params, split: str) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
         """Return the standardised frames of each modality."""
         frames = [x if x.ndim == 3 else x[:, None] for x in self.vectors[split]]
         there = self.dataset.splits[split].present.T
         pairs = zip(frames, there, strict=True)
         return tuple((x, np.repeat(here[:, None], x.shape[1], 1)) for x, here in pairs)
 
-    def compared(self, params, completion, modality: int) -> np.ndarray:
+    def compared(self, params: Params, completion: Completion, modality: int) -> np.ndarray:
         """Return translated frames of one modality, (Q, N, 1, F, C_m)."""
         columns = self.vectors["train"][modality].shape[-1]
         return completion.x["embedding"][:, :, :, modality, :, :columns]

@@ -11,7 +11,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
@@ -20,7 +21,11 @@ from mmdjax.errors import UserError, choice
 from mmdjax.training.settings import Training
 from mmdjax.training.step import Source
 from mmdjax.training.streams import phase_keys, stream
-from mmdjax.types import Observed
+from mmdjax.types import Observed, Params
+
+if TYPE_CHECKING:
+    from mmdjax.data.dataset import Dataset
+    from mmdjax.runtime.progress import Reporter
 
 __all__ = ["Completion", "Method", "Phase", "Served", "phase_keys", "register", "stream"]
 
@@ -147,22 +152,22 @@ class Method:
     completes: ClassVar[tuple[str, ...]] = ()
     tasks: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, config, dataset, reporter):
+    def __init__(self, config: Any, dataset: Dataset, reporter: Reporter) -> None:
         """config: `mmdjax.config.Config`. dataset: `mmdjax.data.dataset.Dataset`."""
         self.config, self.dataset, self.reporter = config, dataset, reporter
         self.task, self.modalities = dataset.task, dataset.modalities
 
     @classmethod
-    def check(cls, config) -> None:
+    def check(cls, config: Any) -> None:
         """Raise `UserError` where the config asks for what the method cannot do."""
 
     @classmethod
-    def describe(cls, config, label: str) -> str:
+    def describe(cls, config: Any, label: str) -> str:
         """Return the default name in tables of a system with this config."""
         return label
 
     @classmethod
-    def warm(cls, config, modalities: tuple[str, ...]) -> None:
+    def warm(cls, config: Any, modalities: tuple[str, ...]) -> None:
         """Start compiling what is known from the config alone, while the data are read."""
 
     @property
@@ -171,7 +176,14 @@ class Method:
         return ()
 
     def complete(
-        self, params, split: str, observed: Observed, draws: int, key, title: str, rows=None
+        self,
+        params: Params,
+        split: str,
+        observed: Observed,
+        draws: int,
+        key: jax.Array,
+        title: str,
+        rows: np.ndarray | None = None,
     ) -> Completion:
         """Complete a split under every condition.
 
@@ -186,12 +198,12 @@ class Method:
         """
         raise NotImplementedError
 
-    def predict(self, params, split: str, completion: Completion) -> np.ndarray:
+    def predict(self, params: Params, split: str, completion: Completion) -> np.ndarray:
         """Return predictions (Q, N, K, ...), as the task's `read` gives them."""
         raise NotImplementedError
 
     def truth(
-        self, params, split: str, rows=None
+        self, params: Params, split: str, rows: np.ndarray | None = None
     ) -> tuple[tuple[np.ndarray, np.ndarray], ...] | None:
         """Return what `compared` is to be: for each modality x (N, T, C) and its frames (N, T).
 
@@ -200,17 +212,17 @@ class Method:
         """
         return None
 
-    def compared(self, params, completion: Completion, modality: int) -> np.ndarray:
+    def compared(self, params: Params, completion: Completion, modality: int) -> np.ndarray:
         """Return completions of one modality (Q, N, K, T, C), in the space of `truth`."""
         raise NotImplementedError
 
-    def draw_call(self):
+    def draw_call(self) -> tuple[Callable, dict[str, Any]] | None:
         """Return () -> (draws, NFE) of a full batch with untrained parameters, and what is known of
         it: 'parameters' of one modality's network and 'batch'; None where nothing is drawn."""
         return None
 
     @classmethod
-    def server(cls):
+    def server(cls) -> ModuleType:
         """Return the module of `serving`.
 
         Raises:
@@ -224,7 +236,9 @@ class Method:
 _REGISTRY: dict[str, type[Method]] = {}
 
 
-def register(name: str, *, label: str, published: str = "", options: type | None = None):
+def register(
+    name: str, *, label: str, published: str = "", options: type | None = None
+) -> Callable[[type[Method]], type[Method]]:
     """Decorate a `Method` with its name in configs, its label in tables, and its settings."""
 
     def add(cls):

@@ -19,17 +19,24 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from mmdjax.methods.method import register
+from mmdjax.methods.method import Phase, register
 from mmdjax.methods.vector.base import VectorMethod, Vectors, masked_loss, weighted_mean
 from mmdjax.methods.vector.networks import Cascade, Encoders, Head
 from mmdjax.runtime.compilation import shared
 from mmdjax.runtime.settings import field
 from mmdjax.training.settings import Training
+from mmdjax.types import Params
+
+if TYPE_CHECKING:
+    from mmdjax.tasks import Task
+    from mmdjax.training.step import Loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +70,9 @@ class Teacher(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, x: Vectors, observed, deterministic: bool = True):
+    def __call__(
+        self, x: Vectors, observed: jax.Array, deterministic: bool = True
+    ) -> tuple[jax.Array, jax.Array]:
         """Return outputs (B, outputs) and embeddings (B, M, D)."""
         encoders = Encoders(self.width, self.dropout, name="encoders")
         h = encoders(x, observed, deterministic)
@@ -79,18 +88,22 @@ class Student(nn.Module):
     blocks: int
     dropout: float
 
-    def setup(self):
+    def setup(self) -> None:
         self.encoders = Encoders(self.width, self.dropout)
         sizes = (2 * self.width, self.width, self.width // 2)
         self.imagine, self.back = (Cascade(self.blocks, sizes) for _ in range(2))
         self.head = Head(self.outputs, self.width, self.dropout)
 
-    def __call__(self, x: Vectors, observed, deterministic: bool = True):
+    def __call__(
+        self, x: Vectors, observed: jax.Array, deterministic: bool = True
+    ) -> tuple[jax.Array, jax.Array]:
         """Return outputs (B, outputs) and imagined embeddings (B, M, D)."""
         outputs, imagined, _, _ = self.everything(x, observed, deterministic)
         return outputs, imagined
 
-    def everything(self, x: Vectors, observed, deterministic: bool = True):
+    def everything(
+        self, x: Vectors, observed: jax.Array, deterministic: bool = True
+    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         """Return outputs, imagined embeddings, the way back from them, and the encoders' own."""
         seen = self.encoders(x, observed, deterministic)
         flat = seen.reshape(seen.shape[0], -1)
@@ -101,7 +114,7 @@ class Student(nn.Module):
 
 
 @shared
-def teacher_loss(teacher: Teacher, task):
+def teacher_loss(teacher: Teacher, task: Task) -> Loss:
     """Return the task's loss on whole utterances."""
 
     def loss(params, data, weight, key, frames):
@@ -113,7 +126,13 @@ def teacher_loss(teacher: Teacher, task):
 
 
 @shared
-def student_loss(teacher: Teacher, student: Student, task, options: Settings, pats):
+def student_loss(
+    teacher: Teacher,
+    student: Student,
+    task: Task,
+    options: Settings,
+    pats: tuple[tuple[bool, ...], ...],
+) -> Loss:
     """Return the loss of imagination; data has 'teacher', its parameters, beside the rows.
 
     Args:
@@ -144,13 +163,13 @@ class Imagination(VectorMethod):
     predicts = "mmin"
 
     @classmethod
-    def build(cls, config, modalities, task) -> Student:
+    def build(cls, config: Any, modalities: tuple[str, ...], task: Task) -> Student:
         """Return the student."""
         options = config.mmin
         return Student(task.outputs, options.width, options.blocks, options.dropout)
 
     @functools.cached_property
-    def phases(self):
+    def phases(self) -> tuple[Phase, ...]:
         """The teacher on whole utterances, then the student."""
         options = self.config.mmin
         teacher = Teacher(self.task.outputs, options.width, options.dropout)
@@ -182,7 +201,7 @@ class Imagination(VectorMethod):
             ),
         )
 
-    def truth(self, params, split):
+    def truth(self, params: Params, split: str) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
         """Return the teacher's embeddings of complete utterances, of each modality."""
         options = self.config.mmin
         teacher = Teacher(self.task.outputs, options.width, options.dropout)

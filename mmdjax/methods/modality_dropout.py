@@ -12,16 +12,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
-from mmdjax.methods.method import register
+from mmdjax.methods.method import Phase, register
 from mmdjax.methods.vector.base import VectorMethod, Vectors, masked_loss
 from mmdjax.methods.vector.networks import Encoders, Head
 from mmdjax.runtime.compilation import shared
 from mmdjax.runtime.settings import field
 from mmdjax.training.settings import Training
+
+if TYPE_CHECKING:
+    from mmdjax.tasks import Task
+    from mmdjax.training.step import Loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +56,9 @@ class Fusion(nn.Module):
     token: bool
 
     @nn.compact
-    def __call__(self, x: Vectors, observed, deterministic: bool = True):
+    def __call__(
+        self, x: Vectors, observed: jax.Array, deterministic: bool = True
+    ) -> tuple[jax.Array, jax.Array]:
         if self.token:
             start = nn.initializers.normal(0.02)
             tokens = [self.param(f"token_{m}", start, v.shape[1:]) for m, v in enumerate(x)]
@@ -63,7 +71,7 @@ class Fusion(nn.Module):
 
 
 @shared
-def loss_of(network: Fusion, task, patterns):
+def loss_of(network: Fusion, task: Task, patterns: tuple[tuple[bool, ...], ...]) -> Loss:
     """Return the task's loss under a random availability pattern of each utterance.
 
     Args:
@@ -84,13 +92,13 @@ class ModalityDropout(VectorMethod):
     predicts = "modality_dropout"
 
     @classmethod
-    def build(cls, config, modalities, task) -> Fusion:
+    def build(cls, config: Any, modalities: tuple[str, ...], task: Task) -> Fusion:
         """Return the network."""
         options = config.modality_dropout
         return Fusion(task.outputs, options.width, options.dropout, options.token)
 
     @functools.cached_property
-    def phases(self):
+    def phases(self) -> tuple[Phase, ...]:
         """One phase, validated under every availability pattern."""
         loss = loss_of(self.network, self.task, self.conditions)
         return self.one_phase(self.config.modality_dropout.training, loss)

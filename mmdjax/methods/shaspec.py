@@ -20,18 +20,24 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mmdjax.methods.method import register
+from mmdjax.methods.method import Phase, register
 from mmdjax.methods.vector.base import VectorMethod, Vectors, masked_loss, weighted_mean
 from mmdjax.methods.vector.networks import Head
 from mmdjax.runtime.compilation import shared
 from mmdjax.runtime.settings import field
 from mmdjax.training.settings import Training
+
+if TYPE_CHECKING:
+    from mmdjax.tasks import Task
+    from mmdjax.training.step import Loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +66,7 @@ class Encoder(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, h, deterministic: bool):
+    def __call__(self, h: jax.Array, deterministic: bool) -> jax.Array:
         h = nn.relu(nn.Dense(self.width, name="layer_0")(h))
         h = nn.Dropout(self.dropout)(h, deterministic=deterministic)
         return nn.Dense(self.width, name="layer_1")(h)
@@ -74,7 +80,7 @@ class Network(nn.Module):
     width: int
     dropout: float
 
-    def setup(self):
+    def setup(self) -> None:
         count = range(self.modalities)
         self.project = [nn.Dense(self.width) for _ in count]
         self.common = Encoder(self.width, self.dropout)
@@ -83,11 +89,15 @@ class Network(nn.Module):
         self.which = nn.Dense(self.modalities)
         self.head = Head(self.outputs, self.width, self.dropout)
 
-    def __call__(self, x: Vectors, observed, deterministic: bool = True):
+    def __call__(
+        self, x: Vectors, observed: jax.Array, deterministic: bool = True
+    ) -> tuple[jax.Array, jax.Array]:
         """Return outputs and fused features."""
         return self.everything(x, observed, deterministic)[:2]
 
-    def everything(self, x: Vectors, observed, deterministic: bool = True):
+    def everything(
+        self, x: Vectors, observed: jax.Array, deterministic: bool = True
+    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         """Return outputs, fused and shared features, and logits (B, M, M) of the modality."""
         seen = observed[..., None]
         parts = [
@@ -105,7 +115,7 @@ class Network(nn.Module):
         return outputs, fused, common, self.which(specific)
 
 
-def apart(common, observed):
+def apart(common: jax.Array, observed: jax.Array) -> jax.Array:
     """Return the mean absolute difference (B,) between shared features (B, M, D) of the observed
     modalities, over pairs of them; 0 where there is one alone."""
     pairs = observed[:, :, None] & observed[:, None] & ~np.eye(observed.shape[1], dtype=bool)
@@ -113,7 +123,7 @@ def apart(common, observed):
     return jnp.where(pairs, distance, 0.0).sum((1, 2)) / jnp.maximum(pairs.sum((1, 2)), 1)
 
 
-def misnamed(logits, observed):
+def misnamed(logits: jax.Array, observed: jax.Array) -> jax.Array:
     """Return the cross-entropy (B,) of the observed modalities' names, from logits (B, M, M)."""
     names = jnp.broadcast_to(jnp.arange(logits.shape[1]), logits.shape[:2])
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, names)
@@ -121,7 +131,13 @@ def misnamed(logits, observed):
 
 
 @shared
-def loss_of(network: Network, task, common: float, specific: float, patterns):
+def loss_of(
+    network: Network,
+    task: Task,
+    common: float,
+    specific: float,
+    patterns: tuple[tuple[bool, ...], ...],
+) -> Loss:
     """Return the loss under a random availability pattern of each utterance.
 
     Args:
@@ -145,13 +161,13 @@ class SharedSpecific(VectorMethod):
     predicts = "shaspec"
 
     @classmethod
-    def build(cls, config, modalities, task) -> Network:
+    def build(cls, config: Any, modalities: tuple[str, ...], task: Task) -> Network:
         """Return the network."""
         options = config.shaspec
         return Network(task.outputs, len(modalities), options.width, options.dropout)
 
     @functools.cached_property
-    def phases(self):
+    def phases(self) -> tuple[Phase, ...]:
         """One phase, validated under every availability pattern."""
         options = self.config.shaspec
         loss = loss_of(self.network, self.task, options.common, options.specific, self.conditions)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.runtime.compilation import AheadOfTime, shapes_of, shared
-from mmdjax.training.step import Source
+from mmdjax.training.step import Loss, Source
+from mmdjax.types import Params
 
 REPEATS = 4
 ROWS = 256  # a call: bounds memory, whatever the size of the split
@@ -45,7 +46,13 @@ def score_validation(
     return validate
 
 
-def prepare(loss, params, source: Source, bucket: np.ndarray, buckets: Sequence[int]) -> None:
+def prepare(
+    loss: Loss,
+    params: Params,
+    source: Source,
+    bucket: np.ndarray,
+    buckets: Sequence[int],
+) -> None:
     """Start compiling the loss in the background; params, source: arrays or their shapes."""
     key, common = jax.eval_shape(lambda: jax.random.key(0)), shapes_of(source.common)
     for rows, frames, _ in _calls(bucket, buckets):
@@ -55,7 +62,7 @@ def prepare(loss, params, source: Source, bucket: np.ndarray, buckets: Sequence[
         compiled(loss).prepare(params, columns, weight, key, frames=frames)
 
 
-def _calls(bucket, buckets) -> Iterator[tuple[np.ndarray, int, int]]:
+def _calls(bucket: np.ndarray, buckets: Sequence[int]) -> Iterator[tuple[np.ndarray, int, int]]:
     """Yield rows of one length, the length, and the number of their key."""
     for index, frames in enumerate(buckets):
         rows = np.flatnonzero(bucket == index).astype(np.int32)

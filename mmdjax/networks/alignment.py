@@ -7,6 +7,7 @@ starts at zero, so an untrained decoder hands on the draw as it is.
 from collections.abc import Callable
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from mmdjax.networks.transformer import over_layers
@@ -24,7 +25,7 @@ class Conv3(nn.Module):
     stride: int = 1
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
         """(B, T, C) -> (B, T / stride, channels)."""
         before = jnp.pad(x[:, :-1], ((0, 0), (1, 0), (0, 0)))
         after = jnp.pad(x[:, 1:], ((0, 0), (0, 1), (0, 0)))
@@ -38,7 +39,7 @@ class ChannelAttentionBlock(nn.Module):
     reduction: int
 
     @nn.compact
-    def __call__(self, x, mask):
+    def __call__(self, x: jax.Array, mask: jax.Array) -> tuple[jax.Array, None]:
         """x (B, T, C), mask (B, T, 1) of 0 and 1 -> ((B, T, C), None), as a scan wants."""
         channels = x.shape[-1]
         y = nn.relu(Conv3(channels, name="conv_in")(x * mask))
@@ -57,7 +58,7 @@ class AlignmentDecoder(nn.Module):
     reduction: int = 16
 
     @nn.compact
-    def __call__(self, x, valid):
+    def __call__(self, x: jax.Array, valid: jax.Array) -> jax.Array:
         """x (B, T, D), valid (B, T) -> (B, T, D), zero where not valid."""
         x = jnp.where(valid[..., None], x, 0.0)
         mask = valid[..., None].astype(x.dtype)

@@ -60,11 +60,21 @@ class ScoreNetwork(nn.Module):
         """Whether encoding a condition costs enough for all draws of a row to share one."""
         return True
 
-    def __call__(self, x, t, condition, condition_id, mask, condition_mask):
+    def __call__(
+        self,
+        x: jax.Array,
+        t: jax.Array,
+        condition: jax.Array,
+        condition_id: jax.Array,
+        mask: jax.Array,
+        condition_mask: jax.Array,
+    ) -> jax.Array:
         """Prediction (B, T, D): `denoise` given `encode`; see there."""
         return self.denoise(x, t, self.encode(condition, condition_id, condition_mask), mask)
 
-    def encode(self, condition, condition_id, condition_mask) -> Encoded | None:
+    def encode(
+        self, condition: jax.Array, condition_id: jax.Array, condition_mask: jax.Array
+    ) -> Encoded | None:
         """Compute what depends on the condition alone.
 
         Args:
@@ -74,7 +84,9 @@ class ScoreNetwork(nn.Module):
             influence, whatever it holds.
         """
 
-    def denoise(self, x, t, encoded: Encoded | None, mask) -> jax.Array:
+    def denoise(
+        self, x: jax.Array, t: jax.Array, encoded: Encoded | None, mask: jax.Array
+    ) -> jax.Array:
         """Prediction (B, T, D) of what `diffusion` calls v, velocity, noise, score or clean.
 
         Args:
@@ -84,13 +96,13 @@ class ScoreNetwork(nn.Module):
           mask: (B, T) bool, target frames that exist.
         """
 
-    def embedded_time(self, t):
+    def embedded_time(self, t: jax.Array) -> jax.Array:
         """The subclass' dense layer `time` on the Fourier features of t (B,), and silu."""
         frequencies = fourier_frequencies(self.time_features, self.fourier_scale)
         return nn.silu(self.time(fourier_features(t, frequencies)))
 
 
-def sum_over_modalities(kernels, z, condition_id):
+def sum_over_modalities(kernels: jax.Array, z: jax.Array, condition_id: jax.Array) -> jax.Array:
     """z (B, C, T, F), each condition by its modality's kernel of (M, F, W), summed -> (B, T, W)."""
     own = jnp.broadcast_to(kernels[condition_id], (*z.shape[:2], *kernels.shape[1:]))
     return jnp.einsum("bctd,bcdw->btw", z, own)

@@ -9,6 +9,7 @@ where the others are. The printed 0.53 GFLOP a pass are those of a modulation fo
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from mmdjax.networks.base import Encoded, ScoreNetwork, sum_over_modalities
@@ -19,7 +20,7 @@ from mmdjax.networks.transformer import Dense, mask_bias, over_layers
 class DiT(ScoreNetwork):
     """Its encoded tokens (B, T, W) are what the observed modalities say of each frame."""
 
-    def setup(self):
+    def setup(self) -> None:
         normal = nn.initializers.normal(0.02)
         self.position = self.param("position", normal, (self.frames, self.width))
         shape = (self.modalities, 2 * self.channels, self.width)
@@ -29,14 +30,16 @@ class DiT(ScoreNetwork):
         self.stack = ModulatedLayer(self.width, self.heads, self.mlp, self.dtype)
         self.out = ModulatedOut(self.channels, self.dtype)
 
-    def encode(self, condition, condition_id, condition_mask) -> Encoded:
+    def encode(
+        self, condition: jax.Array, condition_id: jax.Array, condition_mask: jax.Array
+    ) -> Encoded:
         shown = condition_mask[..., None]
         z = jnp.where(shown, condition, 0.0)
         mean = z.sum(-2, keepdims=True) / jnp.maximum(shown.sum(-2, keepdims=True), 1)
         z = jnp.concatenate([z, jnp.broadcast_to(mean, z.shape)], axis=-1)
         return Encoded(sum_over_modalities(self.condition_in, z, condition_id))
 
-    def denoise(self, x, t, encoded: Encoded, mask):
+    def denoise(self, x: jax.Array, t: jax.Array, encoded: Encoded, mask: jax.Array) -> jax.Array:
         x = jnp.where(mask[..., None], x, 0.0)
         z = self.target_in(x) + self.position[: x.shape[1]]
         c, bias = self.time(t)[:, None] + encoded.tokens, mask_bias(mask)

@@ -15,14 +15,14 @@ import jax
 import jax.numpy as jnp
 
 
-def mixed(h):
+def mixed(h: jax.Array) -> jax.Array:
     """Return uint32 of which every bit depends on all bits of h (lowbias32)."""
     h = (h ^ (h >> 16)) * jnp.uint32(0x7FEB352D)
     h = (h ^ (h >> 15)) * jnp.uint32(0x846CA68B)
     return h ^ (h >> 16)
 
 
-def random_bits(key, shape):
+def random_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Return uint32 of a shape, a function of the key and the place.
 
     Args:
@@ -43,7 +43,7 @@ class Dropout(nn.Module):
     rate: float
 
     @nn.compact
-    def __call__(self, x, deterministic: bool):
+    def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
         if deterministic or self.rate == 0:
             return x
         threshold = jnp.uint32(int(self.rate * 2**32))

@@ -6,6 +6,7 @@ in DiT (adaLN-Zero). Time and memory grow with N^3 and N^2.
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from mmdjax.networks.modulation import ModulatedOut, Modulation, TimeEmbedding, plain_norm
@@ -25,7 +26,7 @@ class EdgeNetwork(nn.Module):
     fourier_scale: float = 16.0
 
     @nn.compact
-    def __call__(self, tokens, t, valid):
+    def __call__(self, tokens: jax.Array, t: jax.Array, valid: jax.Array) -> jax.Array:
         """tokens (B, N, N, F), t (B,), valid (B, N) -> (B, N, N, outputs), symmetric in the pair.
 
         Pairs with an utterance that is not valid may hold anything, and yield 0.

@@ -13,6 +13,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mmdjax.types import Params
+
 SHIFT = 2.0  # couplings start as multiplication by (1 + sigmoid(2)) / 2 = 0.94
 
 
@@ -30,7 +32,7 @@ class Step(nn.Module):
     hidden: int = 64
     mixes: bool = True
 
-    def setup(self):
+    def setup(self) -> None:
         shape, zeros = (self.channels,), nn.initializers.zeros
         self.bias = self.param("bias", zeros, shape)
         self.log_scale = self.param("log_scale", zeros, shape)
@@ -45,7 +47,7 @@ class Step(nn.Module):
         """Return L and U without their diagonals, which are ones."""
         return jnp.tril(self.lower, -1), jnp.triu(self.upper, 1)
 
-    def coupling(self, kept):
+    def coupling(self, kept: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return log scale and shift of the other channels."""
         h = kept
         for layer in self.layers:
@@ -53,7 +55,7 @@ class Step(nn.Module):
         log_scale, shift = jnp.split(self.out(h), 2, axis=-1)
         return jnp.log((1 + nn.sigmoid(log_scale + SHIFT)) / 2), shift
 
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return y (..., D), and the logarithm (...) of the absolute determinant of dy / dx."""
         fixed = 0.0
         if self.mixes:
@@ -67,7 +69,7 @@ class Step(nn.Module):
         y = jnp.concatenate([kept, (moved + shift) * jnp.exp(log_scale)], axis=-1)
         return y, fixed + log_scale.sum(-1)
 
-    def inverse(self, y):
+    def inverse(self, y: jax.Array) -> jax.Array:
         """Return x (..., D) of y."""
         kept, moved = jnp.split(y, [self.channels // 2], axis=-1)
         log_scale, shift = self.coupling(kept)
@@ -80,12 +82,12 @@ class Step(nn.Module):
         return x * jnp.exp(-self.log_scale) - self.bias
 
 
-def exact(a, b):
+def exact(a: jax.Array, b: jax.Array) -> jax.Array:
     """Return a product in full float32, so that an inverse is one on every device."""
     return jnp.matmul(a, b, precision="highest")
 
 
-def unit_inverse(triangle):
+def unit_inverse(triangle: jax.Array) -> jax.Array:
     """Return the inverse of I + N, for a strictly triangular N (D, D).
 
     N is nilpotent, so that the series of (-N)^k ends; it is (I - N)(I + N^2)(I + N^4) ..., in
@@ -99,13 +101,13 @@ def unit_inverse(triangle):
     return result
 
 
-def init(step: Step, steps: int, key):
+def init(step: Step, steps: int, key: jax.Array) -> Params:
     """Return the parameters of a flow, stacked over its steps."""
     x = jnp.zeros((1, step.channels))
     return jax.vmap(lambda k: step.init(k, x))(jax.random.split(key, steps))
 
 
-def forward(step: Step, params, x):
+def forward(step: Step, params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return z (..., D) of x, and the logarithm (...) of the absolute determinant of dz / dx."""
 
     def body(carry, params):
@@ -115,7 +117,7 @@ def forward(step: Step, params, x):
     return jax.lax.scan(body, (x, jnp.zeros(x.shape[:-1])), params)[0]
 
 
-def inverse(step: Step, params, z):
+def inverse(step: Step, params: Params, z: jax.Array) -> jax.Array:
     """Return x (..., D) of z."""
     body = lambda y, params: (step.apply(params, y, method="inverse"), None)  # noqa: E731
     return jax.lax.scan(body, z, params, reverse=True)[0]

@@ -5,7 +5,11 @@ thesis eq. 5.19-5.21. The transformers of all pairs have one architecture, so th
 stacked on a leading axis and run as one batched program.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -23,7 +27,13 @@ class Stack(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, target, source, source_valid, deterministic: bool = True):
+    def __call__(
+        self,
+        target: jax.Array,
+        source: jax.Array | None,
+        source_valid: jax.Array,
+        deterministic: bool = True,
+    ) -> jax.Array:
         """target (B, S, D); source (B, R, D), or None for self-attention -> (B, S, D)."""
         bias = mask_bias(source_valid)
 
@@ -39,7 +49,7 @@ class Stack(nn.Module):
         return nn.LayerNorm(name="norm")(target)
 
 
-def stacked(module, axis_size):
+def stacked(module: type[nn.Module], axis_size: int) -> Callable[..., Any]:
     """The module with parameters and inputs stacked on a leading axis of `axis_size`."""
     return nn.vmap(
         module,
@@ -66,7 +76,13 @@ class MulT(nn.Module):
     told: bool = False
 
     @nn.compact
-    def __call__(self, x, valid, deterministic: bool = True, observed=None):
+    def __call__(
+        self,
+        x: jax.Array,
+        valid: jax.Array,
+        deterministic: bool = True,
+        observed: jax.Array | None = None,
+    ) -> jax.Array:
         """x (B, M, T, D), valid (B, M, T), observed (B, M) or None for all -> (B, outputs)."""
         batch, modalities, frames, width = x.shape
 

@@ -7,6 +7,7 @@ W, every layer is added to its input, and the modalities are joined by one dense
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from mmdjax.networks.embeddings import sinusoids
@@ -25,7 +26,14 @@ class GCN(nn.Module):
     dropout: float = 0.1
 
     @nn.compact
-    def __call__(self, x, adjacency, position, valid, deterministic: bool = True):
+    def __call__(
+        self,
+        x: tuple[jax.Array, ...],
+        adjacency: jax.Array,
+        position: jax.Array,
+        valid: jax.Array,
+        deterministic: bool = True,
+    ) -> jax.Array:
         """From completed features to predictions of every utterance.
 
         Args:

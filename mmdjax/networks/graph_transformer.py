@@ -8,6 +8,7 @@ time, since their noise does. Time modulates every layer as in DiT (adaLN-Zero).
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from mmdjax.errors import choice
@@ -36,7 +37,14 @@ class GraphTransformer(nn.Module):
     fourier_scale: float = 16.0
 
     @nn.compact
-    def __call__(self, tokens, t, valid, weights=None, edges=None):
+    def __call__(
+        self,
+        tokens: jax.Array,
+        t: jax.Array,
+        valid: jax.Array,
+        weights: jax.Array | None = None,
+        edges: jax.Array | None = None,
+    ) -> jax.Array:
         """tokens (B, N, F), t (B,), valid (B, N) -> (B, N, outputs).
 
         weights (B, N, N) in [0, 1] of the graph; edges (B, E, N, N) of graphs that are being drawn,

@@ -8,6 +8,7 @@ of it would reach no output (0.5 million of the published 8.8 million parameters
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from mmdjax.networks.base import Encoded, ScoreNetwork
@@ -24,12 +25,14 @@ class JointLayer(nn.Module):
     dtype: jnp.dtype | None = None
     last: bool = False
 
-    def setup(self):
+    def setup(self) -> None:
         sizes = (self.width, self.heads, self.mlp, self.dtype)
         self.target = ModulatedLayer(*sizes)
         self.condition = ModulatedLayer(*sizes, keys_only=self.last)
 
-    def __call__(self, streams, c, bias):
+    def __call__(
+        self, streams: tuple[jax.Array, jax.Array], c: jax.Array, bias: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         """streams: target (B, T, W) and condition (B, S, W); bias over T + S."""
         x, z = streams
         query, key, value, rest = self.target.before(x, c)
@@ -48,7 +51,7 @@ class MMDiT(ScoreNetwork):
 
     time_features: int = 128
 
-    def setup(self):
+    def setup(self) -> None:
         normal = nn.initializers.normal(0.02)
         self.position = self.param("position", normal, (self.frames, self.width))
         self.modality = self.param("modality", normal, (self.modalities, self.width))
@@ -59,7 +62,9 @@ class MMDiT(ScoreNetwork):
         self.stack, self.last = JointLayer(*sizes), JointLayer(*sizes, last=True)
         self.out = ModulatedOut(self.channels, self.dtype)
 
-    def encode(self, condition, condition_id, condition_mask) -> Encoded:
+    def encode(
+        self, condition: jax.Array, condition_id: jax.Array, condition_mask: jax.Array
+    ) -> Encoded:
         batch, modalities, frames, _ = condition.shape
         z = jnp.where(condition_mask[..., None], condition, 0.0)
         z = self.condition_in(z) + self.position[:frames]
@@ -68,7 +73,7 @@ class MMDiT(ScoreNetwork):
         z, shown = z.reshape(batch, tokens, self.width), condition_mask.reshape(batch, tokens)
         return Encoded(z, mask=shown)
 
-    def denoise(self, x, t, encoded: Encoded, mask):
+    def denoise(self, x: jax.Array, t: jax.Array, encoded: Encoded, mask: jax.Array) -> jax.Array:
         x = jnp.where(mask[..., None], x, 0.0)
         x = self.target_in(x) + self.position[: x.shape[1]]
         c = self.time(t)[:, None]

@@ -5,6 +5,7 @@ start at zero, so an untrained layer is the identity.
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from mmdjax.networks.embeddings import fourier_features, fourier_frequencies
@@ -24,7 +25,7 @@ class TimeEmbedding(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, t):
+    def __call__(self, t: jax.Array) -> jax.Array:
         y = fourier_features(t, fourier_frequencies(self.features, self.scale))
         y = nn.silu(Dense(self.width, self.dtype, name="time_in")(y))
         return Dense(self.width, self.dtype, name="time_out")(y)
@@ -38,7 +39,7 @@ class Modulation(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, c):
+    def __call__(self, c: jax.Array) -> list[jax.Array]:
         dense = Dense(self.count * self.width, self.dtype, nn.initializers.zeros, name="dense")
         return jnp.split(dense(nn.silu(c)), self.count, axis=-1)
 
@@ -62,7 +63,7 @@ class ModulatedLayer(nn.Module):
     dtype: jnp.dtype | None = None
     keys_only: bool = False
 
-    def setup(self):
+    def setup(self) -> None:
         self.modulation = Modulation(self.width, 2 if self.keys_only else 6, self.dtype)
         self.attention_norm = plain_norm()
         self.key, self.value = (Dense(self.width, self.dtype) for _ in range(2))
@@ -71,12 +72,14 @@ class ModulatedLayer(nn.Module):
             self.mlp_norm = plain_norm()
             self.mlp_in, self.mlp_out = Dense(self.mlp, self.dtype), Dense(self.width, self.dtype)
 
-    def __call__(self, x, c, bias):
+    def __call__(self, x: jax.Array, c: jax.Array, bias: jax.Array) -> jax.Array:
         """x (B, S, W), c (B, S or 1, E), bias over S -> (B, S, W), by attention to itself."""
         query, key, value, rest = self.before(x, c)
         return self.after(x, attend(query, key, value, bias, dtype=self.dtype), rest)
 
-    def before(self, x, c):
+    def before(
+        self, x: jax.Array, c: jax.Array
+    ) -> tuple[jax.Array | None, jax.Array, jax.Array, list[jax.Array]]:
         """x (B, S, W), c -> query (None with `keys_only`), key, value (B, H, S, d), and what
         `after` needs."""
         shift, scale, *rest = self.modulation(c)
@@ -85,7 +88,7 @@ class ModulatedLayer(nn.Module):
         key, value = (split_heads(dense(y), self.heads) for dense in (self.key, self.value))
         return query, key, value, rest
 
-    def after(self, x, attended, rest):
+    def after(self, x: jax.Array, attended: jax.Array, rest: list[jax.Array]) -> jax.Array:
         """x (B, S, W), attended (B, H, S, d) -> (B, S, W)."""
         gate, shift, scale, mlp_gate = rest
         x = x + gate * self.attention_out(attended.swapaxes(-2, -3).reshape(x.shape))
@@ -100,7 +103,7 @@ class ModulatedOut(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, x, c):
+    def __call__(self, x: jax.Array, c: jax.Array) -> jax.Array:
         shift, scale = Modulation(x.shape[-1], 2, self.dtype, name="modulation")(c)
         y = plain_norm()(x) * (1 + scale) + shift
         return Dense(self.features, self.dtype, nn.initializers.zeros, name="out")(y)

@@ -1,6 +1,9 @@
 """Fusion for small sets: a multilayer perceptron on the means of each modality's latents."""
 
+from typing import Any
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 
@@ -25,7 +28,13 @@ class PooledMLP(nn.Module):
     told: bool = False
 
     @nn.compact
-    def __call__(self, x, valid, deterministic: bool = True, observed=None):
+    def __call__(
+        self,
+        x: jax.Array,
+        valid: jax.Array,
+        deterministic: bool = True,
+        observed: jax.Array | None = None,
+    ) -> jax.Array:
         """x (B, M, T, D), valid (B, M, T), observed (B, M) or None for all -> (B, outputs)."""
         total = jnp.where(valid[..., None], x, 0.0).sum(2)
         mean = total / jnp.maximum(valid.sum(2), 1)[..., None]
@@ -35,7 +44,7 @@ class PooledMLP(nn.Module):
             filled = jnp.zeros(mean.shape[:2]) if observed is None else 1.0 * ~observed
             beside = jnp.concatenate([mean * filled[..., None], filled[..., None]], axis=-1)
             beside = beside.reshape(len(x), -1)
-            zeros = {"use_bias": False, "kernel_init": nn.initializers.zeros}
+            zeros: dict[str, Any] = {"use_bias": False, "kernel_init": nn.initializers.zeros}
             linear += nn.Dense(self.outputs, name="linear_filled", **zeros)(beside)
         for layer in range(self.layers):
             h = nn.Dense(self.width, name=f"layer_{layer}")(h)

@@ -11,6 +11,9 @@ draw: `encode` computes them once, and an evaluation handles the target's tokens
 have the same shapes in both; a network has to be trained the way it is used.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -37,7 +40,7 @@ class ScoreTransformer1D(ScoreNetwork):
     gaps: bool = False
     levels: int = 0
 
-    def setup(self):
+    def setup(self) -> None:
         normal = nn.initializers.normal(0.02)
         shape = (self.frames // self.patch, self.width)
         self.position = self.param("position", normal, shape)
@@ -60,7 +63,9 @@ class ScoreTransformer1D(ScoreNetwork):
         """Joint attention reads the condition at every evaluation; its encoding is one product."""
         return self.attention != "joint"
 
-    def encode(self, condition, condition_id, condition_mask) -> Encoded | None:
+    def encode(
+        self, condition: jax.Array, condition_id: jax.Array, condition_mask: jax.Array
+    ) -> Encoded | None:
         """See `ScoreNetwork.encode`; None where there is no condition (C = 0).
 
         condition_id may also be (B, C, T), of every frame.
@@ -90,7 +95,9 @@ class ScoreTransformer1D(ScoreNetwork):
         memory = jax.tree.map(lambda a, b: jnp.concatenate([a, b[None]]), memory, last)
         return Encoded(None, memory, mask)
 
-    def denoise(self, x, t, encoded: Encoded | None, mask, level: int = 0):
+    def denoise(
+        self, x: jax.Array, t: jax.Array, encoded: Encoded | None, mask: jax.Array, level: int = 0
+    ) -> jax.Array:
         """See `ScoreNetwork.denoise`; level: a row of the embedding, where there is one."""
         z, shown = self._patches(x, mask)
         z = self.target_in(z) + self.position[: z.shape[-2]] + self.embedded_time(t)[:, None]
@@ -118,7 +125,7 @@ class ScoreTransformer1D(ScoreNetwork):
         z = self.last(z[:, :tokens], memory, bias)
         return self.out(self.norm(z)).reshape(x.shape)
 
-    def _scan(self, layer, z, memory):
+    def _scan(self, layer: Callable, z: jax.Array, memory: Any) -> tuple[jax.Array, Any]:
         """Run all layers but the last as one scanned body."""
         if self.layers == 1:
             width = self.width // self.heads
@@ -126,7 +133,7 @@ class ScoreTransformer1D(ScoreNetwork):
             return z, (none, none)
         return over_layers(layer, self.layers - 1)(self.stack, z, memory)
 
-    def _patches(self, x, mask):
+    def _patches(self, x: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
         """x (..., T, D), mask (..., T) -> (..., T / p, features), token mask (..., T / p)."""
         x = jnp.where(mask[..., None], x, 0.0)
         if self.patch == 1:

@@ -1,6 +1,7 @@
 """Attention and the pre-norm transformer layer that every network here shares."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -16,19 +17,26 @@ def mask_bias(mask: jax.Array) -> jax.Array:
     return jnp.where(mask, 0.0, MASKED)[:, None, None, :]
 
 
-def product(a, b, dtype=None):
+def product(a: jax.Array, b: jax.Array, dtype: jnp.dtype | None = None) -> jax.Array:
     """a @ b with operands in `dtype` and the sum in float32; as they come where dtype is None."""
     if dtype is None:
         return a @ b
     return jnp.matmul(a.astype(dtype), b.astype(dtype), preferred_element_type=jnp.float32)
 
 
-def split_heads(x, heads: int):
+def split_heads(x: jax.Array, heads: int) -> jax.Array:
     """(B, S, W) -> (B, H, S, W / H)."""
     return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads).swapaxes(-2, -3)
 
 
-def attend(query, key, value, bias, dropout=None, dtype=None):
+def attend(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    bias: jax.Array,
+    dropout: Callable[[jax.Array], jax.Array] | None = None,
+    dtype: jnp.dtype | None = None,
+) -> jax.Array:
     """Softmax attention, heads in front, normalised after the product with the values.
 
     Both choices are exact: plain batched products, and one division a query instead of one a pair.
@@ -52,7 +60,9 @@ def attend(query, key, value, bias, dropout=None, dtype=None):
     return product(weights, value, dtype) / total
 
 
-def over_layers(body, layers: int, rngs: tuple[str, ...] = ("params",), **options):
+def over_layers(
+    body: Callable, layers: int, rngs: tuple[str, ...] = ("params",), **options: Any
+) -> Callable[..., Any]:
     """`nn.scan` of one layer's body, so that compile time does not grow with depth.
 
     Parameters are stacked on a leading axis; `rngs` are split between the layers.
@@ -69,7 +79,7 @@ class Dense(nn.Module):
     kernel_init: Callable = nn.initializers.lecun_normal()
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         return product(x, kernel, self.dtype) + bias
@@ -94,7 +104,7 @@ class Layer(nn.Module):
     dropout: float = 0.0
     dtype: jnp.dtype | None = None
 
-    def setup(self):
+    def setup(self) -> None:
         self.attention_norm = nn.LayerNorm()
         self.query, self.key, self.value, self.attention_out = (
             Dense(self.width, self.dtype) for _ in range(4)
@@ -105,15 +115,21 @@ class Layer(nn.Module):
         self.drop = Dropout(self.dropout)
         self.drop_weights = Dropout(self.attention_dropout)
 
-    def _heads(self, x):
+    def _heads(self, x: jax.Array) -> jax.Array:
         return split_heads(x, self.heads).astype(self.dtype or x.dtype)
 
-    def remember(self, source):
+    def remember(self, source: jax.Array) -> tuple[jax.Array, jax.Array]:
         """source (B, R, D) -> its keys and values (B, H, R, d)."""
         normed = self.attention_norm(source)
         return self._heads(self.key(normed)), self._heads(self.value(normed))
 
-    def __call__(self, target, memory, bias, deterministic: bool = True):
+    def __call__(
+        self,
+        target: jax.Array,
+        memory: tuple[jax.Array, jax.Array],
+        bias: jax.Array,
+        deterministic: bool = True,
+    ) -> jax.Array:
         """target (B, S, D); memory: keys and values (B, H, R, d); bias over R -> (B, S, D)."""
         weights_drop = None
         if self.attention_dropout and not deterministic:

@@ -29,7 +29,7 @@ class MaskedGroupNorm(nn.Module):
     frames mask (B, T, 1)."""
 
     @nn.compact
-    def __call__(self, x, mask):
+    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
         batch, frames, channels = x.shape
         y = x.reshape(batch, frames, math.gcd(max(channels // 8, 1), channels), -1)
         weight = mask[..., None]
@@ -51,7 +51,7 @@ class Level(nn.Module):
     stride: int = 1
     dtype: jnp.dtype | None = None
 
-    def setup(self):
+    def setup(self) -> None:
         self.conv = Conv3(self.width, stride=self.stride)
         self.time = Dense(self.width, self.dtype)
         self.norm = MaskedGroupNorm()
@@ -59,7 +59,7 @@ class Level(nn.Module):
         self.nothing = self.param("nothing", nn.initializers.normal(0.02), (1, self.width))
         self.transformer = Layer(self.width, self.heads, self.mlp, dtype=self.dtype)
 
-    def remember(self, condition):
+    def remember(self, condition: jax.Array) -> tuple[jax.Array, jax.Array]:
         """condition (B, T, D) -> keys and values (L, B, H, 1 + T, d) of every layer."""
         z = self.condition_out(nn.silu(self.condition_in(condition)))
         nothing = jnp.broadcast_to(self.nothing, (z.shape[0], 1, self.width))
@@ -67,7 +67,14 @@ class Level(nn.Module):
         body = over_layers(lambda layer, z, _: (z, layer.remember(z)), self.layers)
         return body(self.transformer, z, None)[1]
 
-    def __call__(self, x, mask, time, memory, bias):
+    def __call__(
+        self,
+        x: jax.Array,
+        mask: jax.Array,
+        time: jax.Array,
+        memory: tuple[jax.Array, jax.Array],
+        bias: jax.Array,
+    ) -> jax.Array:
         """x (B, T, C), mask (B, T, 1), time (B, E) -> (B, T / stride, width), zero off the mask."""
         h = self.conv(x * mask) + self.time(time)[:, None]
         mask = mask[:, :: self.stride]
@@ -88,7 +95,7 @@ class UNet(ScoreNetwork):
     mlp: int = 1024
     fourier_scale: float = 30.0
 
-    def setup(self):
+    def setup(self) -> None:
         def level(divisor: int, stride: int = 1):
             sizes = (self.width // divisor, self.layers, self.heads, self.mlp // divisor)
             return Level(*sizes, stride, self.dtype)
@@ -100,7 +107,9 @@ class UNet(ScoreNetwork):
         self.condition_in = self.param("condition_in", nn.initializers.lecun_normal(), shape)
         self.out = Dense(self.channels, self.dtype)
 
-    def encode(self, condition, condition_id, condition_mask) -> Encoded:
+    def encode(
+        self, condition: jax.Array, condition_id: jax.Array, condition_mask: jax.Array
+    ) -> Encoded:
         z = jnp.where(condition_mask[..., None], condition, 0.0)
         z = sum_over_modalities(self.condition_in, z, condition_id)
         memory = tuple(level.remember(z) for level in (*self.down, *self.up))
@@ -108,7 +117,7 @@ class UNet(ScoreNetwork):
         shown = jnp.concatenate([always, condition_mask.any(1)], axis=1)
         return Encoded(memory=memory, mask=shown)
 
-    def denoise(self, x, t, encoded: Encoded, mask):
+    def denoise(self, x: jax.Array, t: jax.Array, encoded: Encoded, mask: jax.Array) -> jax.Array:
         time, bias, memory = self.embedded_time(t), mask_bias(encoded.mask), encoded.memory
         h, shown, kept = jnp.where(mask[..., None], x, 0.0), mask[..., None].astype(x.dtype), []
         for level, known in zip(self.down, memory[:4], strict=True):

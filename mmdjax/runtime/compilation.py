@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import jax
 
@@ -32,19 +33,19 @@ def keep_programs(optimise: bool = True) -> None:
 class Counter:
     """Counts this process' programs from here on: all, and those read from the cache."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.programs, self.cached, self.seconds = 0, 0, 0.0
         self._lock = threading.Lock()
         jax.monitoring.register_event_duration_secs_listener(self._duration)
         jax.monitoring.register_event_listener(self._event)
 
-    def _duration(self, event: str, seconds: float, **_) -> None:
+    def _duration(self, event: str, seconds: float, **_: str | int) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
             with self._lock:
                 self.programs += 1
                 self.seconds += seconds
 
-    def _event(self, event: str, **_) -> None:
+    def _event(self, event: str, **_: str | int) -> None:
         if event == "/jax/compilation_cache/cache_hits":
             with self._lock:
                 self.cached += 1
@@ -72,12 +73,12 @@ class AheadOfTime:
     Calling it with other shapes compiles on the spot, as `jax.jit` does.
     """
 
-    def __init__(self, function: Callable, **options):
+    def __init__(self, function: Callable, **options: Any) -> None:
         """options: of `jax.jit`; static arguments are given by name."""
         self._function, self.jitted = function, jax.jit(function, **options)
         self._programs: dict[tuple, Future] = {}
 
-    def prepare(self, *shapes, **static) -> None:
+    def prepare(self, *shapes: Any, **static: Any) -> None:
         """Starts compiling for arguments like these: arrays or `jax.ShapeDtypeStruct`s."""
         key = signature(shapes, static)
         if key not in self._programs or self._programs[key].cancelled():
@@ -86,7 +87,7 @@ class AheadOfTime:
             )
             _REQUESTED.add(self._programs[key])
 
-    def __call__(self, *arguments, **static):
+    def __call__(self, *arguments: Any, **static: Any) -> Any:
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
             return self._function(*arguments, **static)
         future = self._programs.get(signature(arguments, static))
@@ -94,7 +95,7 @@ class AheadOfTime:
             return self.jitted(*arguments, **static)
         return future.result()(*arguments)
 
-    def shapes(self, *arguments, **static):
+    def shapes(self, *arguments: Any, **static: Any) -> Any:
         """Returns the shapes of its result. The trace is kept for `prepare` and for calls."""
         return self.jitted.eval_shape(*arguments, **static)
 
@@ -104,7 +105,7 @@ class AheadOfTime:
         return cls(function, compiler_options={"xla_backend_optimization_level": 0})
 
     @classmethod
-    def run_often(cls, function: Callable, **options) -> AheadOfTime:
+    def run_often(cls, function: Callable, **options: Any) -> AheadOfTime:
         """Returns it optimised even after `keep_programs(False)`, for programs that run often."""
         if not jax.config.read("jax_disable_most_optimizations"):
             return cls(function, **options)
@@ -116,13 +117,13 @@ class AheadOfTime:
         return len(self._programs) + self.jitted._cache_size()
 
 
-def signature(arguments, static=None) -> tuple:
+def signature(arguments: Any, static: Mapping[str, Any] | None = None) -> tuple:
     """Returns structure, shapes and static arguments, by which programs of a function differ."""
     leaves, tree = jax.tree.flatten(arguments)
     shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
     return tree, shapes, tuple(sorted((static or {}).items()))
 
 
-def shapes_of(tree):
+def shapes_of(tree: Any) -> Any:
     """Returns the `jax.ShapeDtypeStruct`s of a pytree of arrays."""
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree)

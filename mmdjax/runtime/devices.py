@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,7 +23,9 @@ def divide_cpu(count: int) -> None:
             jax.config.update("jax_num_cpu_devices", count)
 
 
-def over_devices(function: Callable, shared: tuple, arrays: tuple, axes: tuple[int, ...], out: int):
+def over_devices(
+    function: Callable, shared: tuple, arrays: tuple, axes: tuple[int, ...], out: int
+) -> Any:
     """Returns function(*shared, *arrays), with the rows of `arrays` spread over all local devices.
 
     Args:
@@ -50,7 +53,7 @@ def spreads(rows: int) -> bool:
     return devices > 1 and rows % devices == 0
 
 
-def on_all_devices(tree, rows: int):
+def on_all_devices(tree: Any, rows: int) -> Any:
     """Copies a pytree to every device that a call of so many rows uses."""
     return jax.device_put(tree, replicated()) if spreads(rows) else tree
 

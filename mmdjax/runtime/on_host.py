@@ -7,7 +7,8 @@ compiled program up to rounding, on every machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -25,11 +26,12 @@ class OnHost:
     A function with other operations than those of initialisers is compiled after all.
     """
 
-    def __init__(self, function: Callable):
-        self._function, self._traces = function, {}
+    def __init__(self, function: Callable) -> None:
+        self._function = function
+        self._traces: dict[tuple, tuple[Any, Any, Any]] = {}
         self.compiled = AheadOfTime.run_once(function)
 
-    def __call__(self, *arguments):
+    def __call__(self, *arguments: Any) -> Any:
         leaves = jax.tree.leaves(arguments)
         if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             return self._function(*arguments)
@@ -40,15 +42,15 @@ class OnHost:
             values = evaluate(jaxpr, constants, [_plain(leaf) for leaf in leaves])
         return jax.tree.unflatten(jax.tree.structure(shapes), values)
 
-    def prepare(self, *shapes) -> None:
+    def prepare(self, *shapes: Any) -> None:
         """Traces it, so that a call need not."""
         self._trace(shapes)
 
-    def shapes(self, *arguments):
+    def shapes(self, *arguments: Any) -> Any:
         """Returns the shapes of its result."""
         return self._trace(arguments)[2]
 
-    def _trace(self, arguments):
+    def _trace(self, arguments: tuple) -> tuple[Any, Any, Any]:
         key = signature(arguments)
         if key not in self._traces:
             closed, shapes = jax.make_jaxpr(self._function, return_shape=True)(*arguments)
@@ -57,19 +59,21 @@ class OnHost:
         return self._traces[key]
 
 
-def _plain(leaf) -> np.ndarray:
+def _plain(leaf: Any) -> np.ndarray:
     if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return _keys(*np.moveaxis(np.asarray(jax.random.key_data(leaf)), -1, 0))
     return np.asarray(leaf)
 
 
-def _keys(high, low) -> np.ndarray:
+def _keys(high: np.ndarray, low: np.ndarray) -> np.ndarray:
     keys = np.empty(np.shape(high), KEY)
     keys["high"], keys["low"] = high, low
     return keys
 
 
-def threefry(key, counts) -> tuple[np.ndarray, np.ndarray]:
+def threefry(
+    key: tuple[np.ndarray, np.ndarray], counts: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns two words of Threefry-2x32 with 20 rounds.
 
     Args:
@@ -86,33 +90,43 @@ def threefry(key, counts) -> tuple[np.ndarray, np.ndarray]:
     return a, b
 
 
-def _counted(keys, shape):
+def _counted(keys: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Returns Threefry of 0, 1, ... for each key: two arrays (*keys, *shape)."""
     counts = np.arange(np.prod(shape, dtype=int), dtype=np.uint32).reshape(shape)
     keys = keys[(..., *(None,) * len(shape))]
     return threefry((keys["high"], keys["low"]), (np.zeros_like(counts), counts))
 
 
-def _bits(keys, *, shape, **_):
+def _bits(keys: np.ndarray, *, shape: tuple[int, ...], **_: Any) -> np.ndarray:
     return np.bitwise_xor(*_counted(keys, shape))
 
 
-def _split(keys, *, shape):
+def _split(keys: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
     return _keys(*_counted(keys, shape))
 
 
-def _fold_in(keys, data):
+def _fold_in(keys: np.ndarray, data: np.ndarray) -> np.ndarray:
     data = np.asarray(data).astype(np.uint32)
     return _keys(*threefry((keys["high"], keys["low"]), (np.zeros_like(data), data)))
 
 
-def _broadcast(a, *, shape, broadcast_dimensions, **_):
+def _broadcast(
+    a: np.ndarray, *, shape: tuple[int, ...], broadcast_dimensions: Sequence[int], **_: Any
+) -> np.ndarray:
     extended = np.ones(len(shape), int)
     extended[list(broadcast_dimensions)] = a.shape
     return np.broadcast_to(a.reshape(extended), shape)
 
 
-def _scan(*operands, jaxpr, length, num_consts, num_carry, reverse, **_):
+def _scan(
+    *operands: np.ndarray,
+    jaxpr: Any,
+    length: int,
+    num_consts: int,
+    num_carry: int,
+    reverse: bool,
+    **_: Any,
+) -> list[np.ndarray]:
     constants, rest = operands[:num_consts], operands[num_consts:]
     carry, rows, results = list(rest[:num_carry]), rest[num_carry:], []
     order = slice(None, None, -1 if reverse else 1)
@@ -123,12 +137,12 @@ def _scan(*operands, jaxpr, length, num_consts, num_carry, reverse, **_):
     return [*carry, *(np.stack(column) for column in zip(*results[order], strict=True))]
 
 
-def _call(*operands, jaxpr, **_):
+def _call(*operands: np.ndarray, jaxpr: Any, **_: Any) -> list[np.ndarray]:
     return evaluate(jaxpr.jaxpr, jaxpr.consts, operands)
 
 
 CALLS = {"jit": _call, "pjit": _call, "scan": _scan}
-OPERATIONS = {
+OPERATIONS: dict[str, Callable[..., Any]] = {
     "random_bits": _bits,
     "random_split": _split,
     "random_fold_in": _fold_in,
@@ -157,7 +171,7 @@ ELEMENTWISE = {
 OPERATIONS |= {name: lambda *a, f=f, **_: f(*a) for name, f in ELEMENTWISE.items()}
 
 
-def evaluable(jaxpr) -> bool:
+def evaluable(jaxpr: Any) -> bool:
     """Returns whether all its operations are known here, and random bits are JAX's default."""
 
     def known(equation) -> bool:
@@ -169,7 +183,7 @@ def evaluable(jaxpr) -> bool:
     return default and jax.config.jax_threefry_partitionable and all(map(known, jaxpr.eqns))
 
 
-def evaluate(jaxpr, constants, arguments) -> list[np.ndarray]:
+def evaluate(jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any]) -> list[np.ndarray]:
     """Returns the results of a jaxpr of `OPERATIONS`; keys are arrays of `KEY`."""
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*constants, *arguments), strict=True))
 

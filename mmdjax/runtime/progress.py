@@ -6,7 +6,9 @@ import contextlib
 import re
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 from rich.console import Console
@@ -33,7 +35,7 @@ class Phase:
     the steps after it.
     """
 
-    def __init__(self, name: str, total: int, progress: Progress, writer: _Events):
+    def __init__(self, name: str, total: int, progress: Progress, writer: _Events) -> None:
         """total: 0 where it is not known yet."""
         self._name, self._total, self._progress, self._writer = name, total, progress, writer
         self._done, self._first, self._started = 0, None, 0.0
@@ -93,7 +95,7 @@ def terminal() -> Console:
 class Reporter:
     """Owns the terminal and the event file of a run."""
 
-    def __init__(self, folder: Path | None = None, profile: Path | None = None):
+    def __init__(self, folder: Path | None = None, profile: Path | None = None) -> None:
         """folder: of events. profile: of traces of training phases, if any.
 
         Of several processes only the first one prints and writes events."""
@@ -106,7 +108,7 @@ class Reporter:
         return Trace(self._profile / _tag(name) if self._profile else None)
 
     @contextlib.contextmanager
-    def phase(self, name: str, total: int):
+    def phase(self, name: str, total: int) -> Iterator[Phase]:
         columns = (
             TextColumn("{task.description}", markup=False),  # names of modalities hold anything
             BarColumn(bar_width=30),
@@ -127,7 +129,7 @@ class Reporter:
         if seconds > 1:
             self.print(f"{name}: {seconds:.0f} s  {phase.note}")
 
-    def print(self, thing) -> None:
+    def print(self, thing: object) -> None:
         """Prints a table, or a line of text as it is."""
         self.console.print(thing, highlight=False, markup=False)
 
@@ -138,10 +140,10 @@ class Reporter:
 class _Events:
     """TensorBoard's event file, opened with its first value: an evaluation has no file."""
 
-    def __init__(self, folder: Path | None):
+    def __init__(self, folder: Path | None) -> None:
         self._folder, self._writer = folder, None
 
-    def add_scalar(self, *args) -> None:
+    def add_scalar(self, *args: Any) -> None:
         if self._writer is None and self._folder is not None:
             from tensorboardX import SummaryWriter
 
@@ -160,10 +162,10 @@ class Trace:
     Without a folder (`--profile`) it does nothing.
     """
 
-    def __init__(self, folder: Path | None):
+    def __init__(self, folder: Path | None) -> None:
         self._folder, self._step, self._recording = folder, 0, False
 
-    def step(self, state) -> None:
+    def step(self, state: Any) -> None:
         """Has to be called after each step; state: its result, which may still be computed."""
         if self._folder is None:
             return
@@ -177,7 +179,7 @@ class Trace:
         elif self._step == FIRST + STEPS:
             self.end(state)
 
-    def end(self, state) -> None:
+    def end(self, state: Any) -> None:
         """Ends the trace; called at the end of a phase, which may have fewer steps."""
         if self._recording:
             jax.block_until_ready(state)

@@ -18,7 +18,7 @@ def field(
     below: float | None = None,
     names: Sequence[str] | Callable[[], Sequence[str]] | None = None,
     auto: bool = False,
-):
+) -> Any:
     """Declare a field with its bounds.
 
     Args:
@@ -34,7 +34,7 @@ def field(
     )
 
 
-def is_auto(settings) -> bool:
+def is_auto(settings: Any) -> bool:
     """Return whether a dataclass of settings, or one inside it, leaves some field to the data."""
     for entry in dataclasses.fields(settings):
         value = getattr(settings, entry.name)
@@ -44,7 +44,7 @@ def is_auto(settings) -> bool:
     return False
 
 
-def dataclass_from(cls, values: Mapping[str, Any], where: str):
+def dataclass_from(cls: type[Any], values: Mapping[str, Any], where: str) -> Any:
     """Return an instance of a dataclass whose fields have their types and lie inside their bounds.
 
     Args:
@@ -64,7 +64,7 @@ def dataclass_from(cls, values: Mapping[str, Any], where: str):
     return result
 
 
-def _check_bounds(name: str, value, bounds: Mapping[str, Any]) -> None:
+def _check_bounds(name: str, value: Any, bounds: Mapping[str, Any]) -> None:
     if "names" in bounds:
         names = bounds["names"]
         choice(name, value, tuple(names() if callable(names) else names))
@@ -82,7 +82,7 @@ def _check_bounds(name: str, value, bounds: Mapping[str, Any]) -> None:
     raise UserError(f"{name} = {value}; allowed: {' and '.join(words)}")
 
 
-def _convert(kind, value, where: str):
+def _convert(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, Mapping) and not hasattr(value, "items"):
             raise UserError(f"{where} = {value!r} is not a group of fields")

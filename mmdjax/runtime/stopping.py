@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Iterator
 
 
 class Stopped(KeyboardInterrupt):
@@ -26,7 +27,7 @@ class _Signals:
     checks: int = 0
 
 
-def _caught(number: int, _) -> None:
+def _caught(number: int, _: object) -> None:
     again, _Signals.caught = bool(_Signals.caught), signal.Signals(number).name
     if again and number == signal.SIGINT:  # Ctrl-C pressed twice: the user does not want to wait
         raise KeyboardInterrupt
@@ -50,7 +51,7 @@ def several() -> bool:
 
 
 @contextlib.contextmanager
-def deferred():
+def deferred() -> Iterator[None]:
     """Makes signals wait for a `check`."""
     _Signals.deferring += 1
     try:

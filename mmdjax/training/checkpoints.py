@@ -33,7 +33,7 @@ class _Manager(ocp.CheckpointManager):
 class PhaseStore:
     """The newest checkpoints of one phase in `folder`; open inside `with`."""
 
-    def __init__(self, folder: Path, save_seconds: float = 0.0, keep: int = 2):
+    def __init__(self, folder: Path, save_seconds: float = 0.0, keep: int = 2) -> None:
         """save_seconds: `due` not before. keep: so many are left."""
         self._folder, self._save_seconds, self._keep = folder.absolute(), save_seconds, keep
 
@@ -43,7 +43,7 @@ class PhaseStore:
         self._last = time.monotonic()
         return self
 
-    def __exit__(self, kind, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Waits for a save under way, however the phase ended.
 
         Raises:
@@ -60,7 +60,7 @@ class PhaseStore:
         """Whether the last save is long enough ago, by the first process' clock."""
         return bool(processes.agreed(time.monotonic() - self._last >= self._save_seconds))
 
-    def save(self, step: int, arrays, values: dict, networks: str = "") -> None:
+    def save(self, step: int, arrays: Any, values: dict, networks: str = "") -> None:
         """Saves in the background; `step` tells places in a run apart, one that is kept is kept.
 
         Args:
@@ -89,7 +89,7 @@ class PhaseStore:
             raise _unsaved(self._folder, error) from error
 
     def restore(
-        self, template, report: Callable[[str], None] = print, networks: str = ""
+        self, template: Any, report: Callable[[str], None] = print, networks: str = ""
     ) -> tuple[Any, dict] | None:
         """The newest sound (arrays, values), arrays of numpy as in `template`; None where there is
         none. One that cannot be read, or holds other numbers than were saved, is set aside and
@@ -118,7 +118,7 @@ class PhaseStore:
             self._manager.reload()
         return None
 
-    def _restored(self, step: int, template, networks: str) -> tuple[Any, dict]:
+    def _restored(self, step: int, template: Any, networks: str) -> tuple[Any, dict]:
         json_only = ocp.args.Composite(values=ocp.args.JsonRestore())
         values = self._manager.restore(step, args=json_only)["values"]
         if values["about"]["networks"] != networks + _shapes(template):
@@ -130,7 +130,7 @@ class PhaseStore:
         restore = ocp.args.Composite(arrays=ocp.args.StandardRestore(template))
         return self._manager.restore(step, args=restore)["arrays"], values
 
-    def _set_aside(self, step: int, reason: str, report) -> None:
+    def _set_aside(self, step: int, reason: str, report: Callable[[str], None]) -> None:
         name = f"{self._folder.name}-damaged-{step}"
         names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
         free = map(self._folder.with_name, names)
@@ -152,13 +152,13 @@ def _unsaved(folder: Path, error: Exception) -> UserError:
     )
 
 
-def _shapes(tree) -> str:
+def _shapes(tree: Any) -> str:
     """Names and shapes of everything in a pytree, to tell other networks from damage."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return "; ".join(f"{jax.tree_util.keystr(p)} {a.dtype}{list(a.shape)}" for p, a in leaves)
 
 
-def _checksum(tree) -> int:
+def _checksum(tree: Any) -> int:
     """Of every byte and its place."""
     total = 0
     for leaf in jax.tree.leaves(tree):

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmdjax.types import Params
+
 
 class Layout(NamedTuple):
     """Where each array of a pytree is in the vector; hashable, so compiled functions may hold it.
@@ -28,7 +30,7 @@ class Layout(NamedTuple):
     shapes: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, tree) -> Layout:
+    def of(cls, tree: Params) -> Layout:
         """Of a pytree of arrays or of their shapes.
 
         Raises:
@@ -51,14 +53,14 @@ class Layout(NamedTuple):
         pairs = zip(self.names, self.shapes, strict=True)
         return "; ".join(f"{name} {list(shape)}" for name, shape in pairs)
 
-    def flat(self, tree, size: int):
+    def flat(self, tree: Params, size: int) -> np.ndarray | jax.Array:
         """The vector (size,), zero beyond the numbers; numpy of numpy, jax inside a program."""
         leaves = self.tree.flatten_up_to(tree)
         xp = np if all(isinstance(leaf, np.ndarray) for leaf in leaves) else jnp
         parts = [leaf.reshape(-1) for leaf in leaves]
         return xp.concatenate([*parts, xp.zeros(size - self.size, np.float32)])
 
-    def unflat(self, vector):
+    def unflat(self, vector: np.ndarray | jax.Array) -> Params:
         """The pytree of a vector (at least `size`,); of numpy, it shares the vector's memory."""
         sizes = [math.prod(shape) for shape in self.shapes]
         vector = vector[: self.size]

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,6 +17,11 @@ from mmdjax.training.checkpoints import PhaseStore
 from mmdjax.training.reading import in_turn
 from mmdjax.training.state import State, from_host, to_host
 from mmdjax.training.step import Rows, Source, Trainer, plan_epoch, steps_per_epoch, where_of
+from mmdjax.types import Params
+
+if TYPE_CHECKING:
+    from mmdjax.runtime.progress import Reporter
+    from mmdjax.training.settings import Training
 
 
 class Schedule(NamedTuple):
@@ -45,11 +50,11 @@ class Fitted(NamedTuple):
 def fit(
     schedule: Schedule,
     trainer: Trainer,
-    params,
+    params: Params,
     load: Callable[[], tuple[Source, Callable]],
-    settings,
+    settings: Training,
     store: PhaseStore,
-    reporter,
+    reporter: Reporter,
     may_train: bool = True,
 ) -> Fitted:
     """Trains until `settings.epochs` or until validation has not improved for `patience` epochs.
@@ -77,7 +82,13 @@ def fit(
     state = trainer.init(params)
     layout = state.layout
     best = layout.flat(jax.device_get(params), layout.size)
-    values = {"epoch": 0, "step": 0, "wait": 0, "best_value": math.inf, "done": False}
+    values: dict[str, Any] = {
+        "epoch": 0,
+        "step": 0,
+        "wait": 0,
+        "best_value": math.inf,
+        "done": False,
+    }
     values |= {"seconds": 0.0, "history": {"epoch": [], "train": [], "valid": [], "best": 0}}
     # Read once: in the loop it would wait for the steps under way.
     words = where_of(schedule.key, 0, 0)[:2]

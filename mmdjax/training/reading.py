@@ -16,7 +16,7 @@ AHEAD = 2  # batches that are read before they are needed
 class _Batches:
     """The batches of an epoch, as grain reads them: a source of random access."""
 
-    def __init__(self, source: Source, rows: Sequence[np.ndarray]):
+    def __init__(self, source: Source, rows: Sequence[np.ndarray]) -> None:
         self._source, self._rows = source, rows
 
     def __len__(self) -> int:

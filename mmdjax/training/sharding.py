@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mmdjax.errors import UserError
+from mmdjax.training.settings import Mesh
 
 AXES = ("data", "fsdp")
 
@@ -31,7 +33,7 @@ class Placement(NamedTuple):
         """Of a batch: both axes take parts of it."""
         return NamedSharding(self.mesh, P(AXES))
 
-    def of(self, leaf) -> NamedSharding:
+    def of(self, leaf: jax.Array | np.ndarray | jax.ShapeDtypeStruct) -> NamedSharding:
         """Of the vector of parameters, or of anything of its shape: in parts over 'fsdp'."""
         size = math.prod(leaf.shape) * leaf.dtype.itemsize
         if self.parts == 1 or leaf.ndim == 0 or size < self.shard_from:
@@ -46,7 +48,7 @@ class Placement(NamedTuple):
         """Of a vector that is spread: equal parts."""
         return -(-size // self.parts) * self.parts
 
-    def shapes(self, tree, sharding=None):
+    def shapes(self, tree: Any, sharding: NamedSharding | None = None) -> Any:
         """`jax.ShapeDtypeStruct`s of a pytree as it will be placed.
 
         Args:
@@ -56,7 +58,7 @@ class Placement(NamedTuple):
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding or self.of(a)), tree
         )
 
-    def placed(self, tree):
+    def placed(self, tree: Any) -> Any:
         """Numpy arrays, the same ones in every process, as parameters are placed."""
 
         def one(a):
@@ -64,18 +66,18 @@ class Placement(NamedTuple):
 
         return jax.tree.map(one, tree)
 
-    def constrained(self, tree):
+    def constrained(self, tree: Any) -> Any:
         """Parameters inside a compiled function, kept where they belong."""
         return jax.tree.map(lambda a: jax.lax.with_sharding_constraint(a, self.of(a)), tree)
 
-    def gathered(self, vector):
+    def gathered(self, vector: jax.Array) -> jax.Array:
         """Parameters inside a compiled function, whole for as long as they are used. Without it the
         partitioner exchanges activations, which are many times larger."""
         if self.parts == 1:
             return vector
         return jax.lax.with_sharding_constraint(vector, self.everywhere)
 
-    def copied(self, tree):
+    def copied(self, tree: Any) -> Any:
         """The same pytree on every device."""
         return jax.device_put(jax.device_get(tree), self.everywhere)
 
@@ -84,19 +86,19 @@ class Placement(NamedTuple):
         parts = self.rows.addressable_devices_indices_map((batch,)).values()
         return np.unique(np.concatenate([np.arange(batch)[part] for part in parts]))
 
-    def batch(self, own):
+    def batch(self, own: Any) -> Any:
         """A global batch from each process' own rows, numpy arrays (own rows, ...)."""
         rows = self.rows
         return jax.tree.map(lambda a: jax.make_array_from_process_local_data(rows, a), own)
 
-    def settled(self, tree):
+    def settled(self, tree: Any) -> Any:
         """The same, waited for where devices are a CPU's: two programs that exchange numbers, both
         under way, may wait for each other's threads forever."""
         if self.mesh.size > 1 and jax.default_backend() == "cpu":
             jax.block_until_ready(tree)
         return tree
 
-    def host(self, vector) -> np.ndarray:
+    def host(self, vector: jax.Array) -> np.ndarray:
         """A copy of a vector in this process' memory, whole; all processes ask together."""
         if not vector.is_fully_replicated:
             vector = self.settled(_gather(self.everywhere)(vector))
@@ -105,11 +107,11 @@ class Placement(NamedTuple):
 
 
 @functools.lru_cache
-def _gather(everywhere: NamedSharding):
+def _gather(everywhere: NamedSharding) -> Callable[[jax.Array], jax.Array]:
     return jax.jit(lambda vector: vector, out_shardings=everywhere)
 
 
-def placement(settings, batch: int) -> Placement:
+def placement(settings: Mesh, batch: int) -> Placement:
     """The devices of a phase.
 
     Args:

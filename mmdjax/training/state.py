@@ -12,6 +12,7 @@ import optax
 
 from mmdjax.training.flat import Layout
 from mmdjax.training.sharding import Placement
+from mmdjax.types import Params
 
 
 class Rates(NamedTuple):
@@ -28,7 +29,7 @@ class Rates(NamedTuple):
     warmup: jax.Array
     total: jax.Array
 
-    def at(self, steps):
+    def at(self, steps: jax.Array | int) -> jax.Array:
         """Learning rate after some steps: a linear warm-up, then a cosine down to 0."""
         rising = steps / jnp.maximum(self.warmup, 1)
         falling = jnp.clip((steps - self.warmup) / (self.total - self.warmup), 0, 1)
@@ -59,7 +60,7 @@ class State:
     layout: Layout = dataclasses.field(metadata={"static": True})
 
 
-def optimiser_of(rates: Rates, steps) -> optax.GradientTransformation:
+def optimiser_of(rates: Rates, steps: jax.Array | int) -> optax.GradientTransformation:
     """AdamW at the learning rate of a step, of clipped gradients."""
     return optax.chain(
         optax.clip_by_global_norm(rates.clip),
@@ -67,7 +68,7 @@ def optimiser_of(rates: Rates, steps) -> optax.GradientTransformation:
     )
 
 
-def initial_state(place: Placement, rates: Rates, params) -> State:
+def initial_state(place: Placement, rates: Rates, params: Params) -> State:
     """The state before the first step, made without a program.
 
     Args:

@@ -12,9 +12,12 @@ import numpy as np
 import optax
 
 from mmdjax.runtime.compilation import AheadOfTime, shared
-from mmdjax.training.settings import MESH, Mesh
+from mmdjax.training.settings import MESH, Mesh, Training
 from mmdjax.training.sharding import Placement, placement
 from mmdjax.training.state import Rates, State, initial_state, optimiser_of
+from mmdjax.types import Params
+
+Loss = Callable[..., jax.Array]  # (params, data, weight, key, frames) -> scalar, see `make_trainer`
 
 
 class Source(NamedTuple):
@@ -41,7 +44,9 @@ class Rows(NamedTuple):
     frames: int
 
 
-def plan_epoch(bucket: np.ndarray, buckets: Sequence[int], batch: int, rng) -> list[Rows]:
+def plan_epoch(
+    bucket: np.ndarray, buckets: Sequence[int], batch: int, rng: np.random.Generator
+) -> list[Rows]:
     """Shuffled batches that hold each sample once, of one length bucket each.
 
     Args:
@@ -79,7 +84,7 @@ class Trainer(NamedTuple):
 
 
 @shared
-def make_trainer(loss_fn, settings, total_steps: int, mesh: Mesh = MESH) -> Trainer:
+def make_trainer(loss_fn: Loss, settings: Training, total_steps: int, mesh: Mesh = MESH) -> Trainer:
     """Compiled training of one loss; seeds, rates and lengths share the program.
 
     Args:
@@ -101,7 +106,7 @@ def make_trainer(loss_fn, settings, total_steps: int, mesh: Mesh = MESH) -> Trai
 
 
 @shared
-def compiled_step(loss_fn, place: Placement) -> AheadOfTime:
+def compiled_step(loss_fn: Loss, place: Placement) -> AheadOfTime:
     """The step of every trainer of a loss on these devices."""
 
     def step(state, batch, common, weight, where, frames):
@@ -127,12 +132,14 @@ def compiled_step(loss_fn, place: Placement) -> AheadOfTime:
     return AheadOfTime(step, static_argnames="frames", donate_argnums=0)
 
 
-def where_of(key, epoch: int, step: int) -> np.ndarray:
+def where_of(key: jax.Array, epoch: int, step: int) -> np.ndarray:
     """What a step's randomness is made of, see `Trainer`."""
     return np.array([*np.asarray(jax.random.key_data(key)), epoch, step], np.uint32)
 
 
-def prepare_step(trainer: Trainer, params, source: Source, settings, frames: int) -> None:
+def prepare_step(
+    trainer: Trainer, params: Params, source: Source, settings: Training, frames: int
+) -> None:
     """Starts compiling a trainer's step in the background.
 
     Args:

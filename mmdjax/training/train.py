@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmdjax.training.checkpoints import PhaseStore
-from mmdjax.training.loop import Schedule, fit
-from mmdjax.training.step import make_trainer, prepare_step, steps_per_epoch
+from mmdjax.training.loop import Fitted, Schedule, fit
+from mmdjax.training.step import Trainer, make_trainer, prepare_step, steps_per_epoch
 from mmdjax.training.streams import phase_keys, stream
 
 
@@ -31,11 +31,12 @@ class Trained(NamedTuple):
 class Known:
     """Fitted phases by their folder, so that systems that share a phase restore it once."""
 
-    def __init__(self, most: int = 32):
+    def __init__(self, most: int = 32) -> None:
         """most: phases that stay in memory."""
-        self._most, self._fitted = most, collections.OrderedDict()
+        self._most = most
+        self._fitted: collections.OrderedDict[Path, Any] = collections.OrderedDict()
 
-    def get(self, folder: Path, make: Callable[[], Any]):
+    def get(self, folder: Path, make: Callable[[], Any]) -> Any:
         """Return what `make` returned for this folder, of the latest `most`."""
         if folder not in self._fitted:
             self._fitted[folder] = make()
@@ -45,7 +46,7 @@ class Known:
         return self._fitted[folder]
 
 
-def trainer_of(phase, config):
+def trainer_of(phase: Any, config: Any) -> Trainer:
     """Return the compiled training of a phase.
 
     Args:
@@ -56,12 +57,12 @@ def trainer_of(phase, config):
     return make_trainer(phase.loss, phase.settings, steps, config.mesh)
 
 
-def passed(phase) -> np.ndarray:
+def passed(phase: Any) -> np.ndarray:
     """Return the bucket of each sample of an epoch: the data as often as it goes through them."""
     return np.tile(phase.bucket, phase.settings.passes)
 
 
-def prepare(phase, config) -> None:
+def prepare(phase: Any, config: Any) -> None:
     """Start compiling a phase's training steps in the background, where their shapes are known."""
     if phase.expects is None:
         return
@@ -73,7 +74,7 @@ def prepare(phase, config) -> None:
 
 
 def train(
-    method,
+    method: Any,
     seed: int,
     place: Callable[[str, tuple[str, ...]], Path],
     may_train: bool = True,
@@ -101,7 +102,14 @@ def train(
     return Trained(params, history)
 
 
-def _fit(method, phase, params, seed: int, place, may_train: bool):
+def _fit(
+    method: Any,
+    phase: Any,
+    params: dict[str, Any],
+    seed: int,
+    place: Callable[[str, tuple[str, ...]], Path],
+    may_train: bool,
+) -> Fitted:
     config = method.config
     init, key = phase_keys(seed, phase.name)
     schedule = Schedule(

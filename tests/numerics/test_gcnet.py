@@ -8,7 +8,8 @@ import numpy as np
 import optax
 
 from mmdjax.data.dataset import Dataset
-from mmdjax.methods.gcnet import GCNet, Network, numbered, related
+from mmdjax.methods.gcnet import GCNet
+from mmdjax.methods.graph.gcnet_network import Network, numbered, related
 from mmdjax.methods.method import phase_keys
 from mmdjax.runtime.progress import Reporter
 from tests.contracts.test_methods import config_of, dataset_of

@@ -8,28 +8,29 @@ flow), the multistep method for very few evaluations, with networks that predict
 noise prediction come into v multiplied by sqrt(alpha^2 + std^2) / alpha.
 """
 
+import jax
 import jax.numpy as jnp
 
-from mmdjax.diffusion.predictions import v_from_noise
+from mmdjax.diffusion.predictions import NoiseFn, v_from_noise
 from mmdjax.diffusion.samplers import multistep
 from mmdjax.diffusion.samplers.registry import Sampler, register, whole
-from mmdjax.diffusion.sde import expand
+from mmdjax.diffusion.sde import SDE, Real, expand
 
 
-def polar(sde, t):
+def polar(sde: SDE, t: Real) -> tuple[jax.Array, jax.Array]:
     """(angle, radius) of (alpha, std)."""
     alpha, std = sde.marginal(t)
     return jnp.arctan2(std, alpha), jnp.hypot(alpha, std)
 
 
-def polar_flow(sde, noise_fn, y, t):
+def polar_flow(sde: SDE, noise_fn: NoiseFn, y: jax.Array, t: Real) -> jax.Array:
     """dy/dangle = v at y = x / radius."""
     x = expand(polar(sde, t)[1], y) * y
     return v_from_noise(sde, x, noise_fn(x, t), t)
 
 
 @register("adams_bashforth")
-def adams_bashforth(sde, noise_fn, order: int = 3) -> Sampler:
+def adams_bashforth(sde: SDE, noise_fn: NoiseFn, order: int = 3) -> Sampler:
     whole("adams_bashforth", "order", order, 1, 4)
 
     def step(x, history, t, t_next, z):

@@ -10,13 +10,14 @@ With a bfloat16 network the tolerances should not be below its rounding, 1e-2.
 import jax.numpy as jnp
 
 from mmdjax.diffusion.ode import integrate
+from mmdjax.diffusion.predictions import NoiseFn
 from mmdjax.diffusion.samplers.adams_bashforth import polar, polar_flow
 from mmdjax.diffusion.samplers.registry import Sampler, real, register
-from mmdjax.diffusion.sde import expand
+from mmdjax.diffusion.sde import SDE, expand
 
 
 @register("adaptive")
-def adaptive(sde, noise_fn, rtol: float = 1e-5, atol: float = 1e-5) -> Sampler:
+def adaptive(sde: SDE, noise_fn: NoiseFn, rtol: float = 1e-5, atol: float = 1e-5) -> Sampler:
     for option, value in (("rtol", rtol), ("atol", atol)):
         real("adaptive", option, value, 1e-14, 1, "above 0 to 1")
 

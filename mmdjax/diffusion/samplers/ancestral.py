@@ -8,13 +8,13 @@ RePaint (Lugmayr et al. 2022, Algorithm 1) does with held frames (`held.py`): U 
 import jax
 import jax.numpy as jnp
 
-from mmdjax.diffusion.predictions import clean_from_noise
+from mmdjax.diffusion.predictions import NoiseFn, clean_from_noise
 from mmdjax.diffusion.samplers.registry import Sampler, register, whole
-from mmdjax.diffusion.sde import expand, transition
+from mmdjax.diffusion.sde import SDE, expand, transition
 
 
 @register("ancestral")
-def ancestral(sde, noise_fn, resample: int = 1) -> Sampler:
+def ancestral(sde: SDE, noise_fn: NoiseFn, resample: int = 1) -> Sampler:
     whole("ancestral", "resample", resample, 1)
 
     def down(x, t, t_next, z):

@@ -6,16 +6,18 @@ For two to four evaluations, of which no general rule is the best one (LD3, Tong
 Frankel et al. 2025). It has no name in the registry: nothing is drawn by it without weights.
 """
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
-from mmdjax.diffusion.predictions import clean_from_noise
+from mmdjax.diffusion.predictions import NoiseFn, clean_from_noise
 from mmdjax.diffusion.samplers import multistep
 from mmdjax.diffusion.samplers.dpmpp import advance_constant, half_ratio
 from mmdjax.diffusion.samplers.registry import Sampler
-from mmdjax.diffusion.sde import expand, log_snr
+from mmdjax.diffusion.sde import SDE, expand, log_snr
 
 
-def corrected(sde, noise_fn, weights) -> Sampler:
+def corrected(sde: SDE, noise_fn: NoiseFn, weights: jax.Array | np.ndarray) -> Sampler:
     """Returns the sampler; weights: (steps, 1 + steps), c_0 and c_j of every step."""
     weights = jnp.asarray(weights)
 

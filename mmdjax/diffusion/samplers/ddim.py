@@ -6,13 +6,13 @@ probability flow, exact for a constant noise prediction; eta = 1 is ancestral sa
 
 import jax.numpy as jnp
 
-from mmdjax.diffusion.predictions import clean_from_noise
+from mmdjax.diffusion.predictions import NoiseFn, clean_from_noise
 from mmdjax.diffusion.samplers.registry import Sampler, real, register
-from mmdjax.diffusion.sde import expand, transition
+from mmdjax.diffusion.sde import SDE, expand, transition
 
 
 @register("ddim")
-def ddim(sde, noise_fn, eta: float = 0.0) -> Sampler:
+def ddim(sde: SDE, noise_fn: NoiseFn, eta: float = 0.0) -> Sampler:
     real("ddim", "eta", eta, 0, 1, "0 to 1")
 
     def step(x, t, t_next, z):

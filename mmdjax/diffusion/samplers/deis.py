@@ -5,13 +5,14 @@ polynomial in t through its last `order` values and integrated over sigma. One e
 Order `order` where it has its outputs; it starts with one step of order 1 (DDIM), at the noise end.
 """
 
+from mmdjax.diffusion.predictions import NoiseFn
 from mmdjax.diffusion.samplers import multistep
 from mmdjax.diffusion.samplers.registry import Sampler, register, whole
-from mmdjax.diffusion.sde import expand
+from mmdjax.diffusion.sde import SDE, expand
 
 
 @register("deis")
-def deis(sde, noise_fn, order: int = 3) -> Sampler:
+def deis(sde: SDE, noise_fn: NoiseFn, order: int = 3) -> Sampler:
     whole("deis", "order", order, 1, 4)
 
     def step(x, history, t, t_next, z):

@@ -5,14 +5,17 @@ only). Backwards in time dt < 0, so the score's term is added: the thesis' Algor
 and drops the drift; both are mended here.
 """
 
+import jax
 import jax.numpy as jnp
 
-from mmdjax.diffusion.predictions import score_from_noise
+from mmdjax.diffusion.predictions import NoiseFn, score_from_noise
 from mmdjax.diffusion.samplers.registry import Sampler, register
-from mmdjax.diffusion.sde import reverse_drift
+from mmdjax.diffusion.sde import SDE, reverse_drift
 
 
-def euler_step(sde, noise, x, t, t_next, z):
+def euler_step(
+    sde: SDE, noise: jax.Array, x: jax.Array, t: jax.Array, t_next: jax.Array, z: jax.Array
+) -> jax.Array:
     """x at t_next, and g sqrt(|dt|) z, from the predicted noise at t."""
     dt = t_next - t
     drift = reverse_drift(sde, x, score_from_noise(sde, x, noise, t), t)
@@ -20,7 +23,7 @@ def euler_step(sde, noise, x, t, t_next, z):
 
 
 @register("euler_maruyama", explicit=True)
-def euler_maruyama(sde, noise_fn) -> Sampler:
+def euler_maruyama(sde: SDE, noise_fn: NoiseFn) -> Sampler:
     def step(x, t, t_next, z):
         return euler_step(sde, noise_fn(x, t), x, t, t_next, z[0])
 

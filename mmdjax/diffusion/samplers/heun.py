@@ -15,13 +15,14 @@ Adding noise is exact, so the law keeps order 2.
 
 import jax.numpy as jnp
 
+from mmdjax.diffusion.predictions import NoiseFn
 from mmdjax.diffusion.samplers.adams_bashforth import polar, polar_flow
 from mmdjax.diffusion.samplers.registry import Sampler, real, register
-from mmdjax.diffusion.sde import expand
+from mmdjax.diffusion.sde import SDE, expand
 
 
 @register("heun")
-def heun(sde, noise_fn, churn: float = 0.0) -> Sampler:
+def heun(sde: SDE, noise_fn: NoiseFn, churn: float = 0.0) -> Sampler:
     real("heun", "churn", churn, 0, 1e6, "0 or more, finite")
 
     def raised(x, t, t_next, z):

@@ -8,13 +8,13 @@ covariance of drift and noise to third order too: weak order 2. Strong order 1.
 
 import jax.numpy as jnp
 
-from mmdjax.diffusion.predictions import score_from_noise
+from mmdjax.diffusion.predictions import NoiseFn, score_from_noise
 from mmdjax.diffusion.samplers.registry import Sampler, register
-from mmdjax.diffusion.sde import reverse_drift
+from mmdjax.diffusion.sde import SDE, reverse_drift
 
 
 @register("heun_sde", explicit=True)
-def heun_sde(sde, noise_fn) -> Sampler:
+def heun_sde(sde: SDE, noise_fn: NoiseFn) -> Sampler:
     def drift(x, t):
         return reverse_drift(sde, x, score_from_noise(sde, x, noise_fn(x, t), t), t)
 

@@ -1,14 +1,17 @@
 """The only loop over diffusion time: one compiled `lax.scan`, whatever the sampler."""
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdjax.diffusion.predictions import clean_from_noise
+from mmdjax.diffusion.predictions import NoiseFn, clean_from_noise
 from mmdjax.diffusion.samplers import registry
+from mmdjax.diffusion.samplers.registry import Sampler
+from mmdjax.diffusion.sde import SDE, Real
 from mmdjax.errors import UserError, choice, require
 
 
@@ -23,16 +26,16 @@ PRIORS = ("zero", "matched")
 
 
 def sample(
-    keys,
-    shape,
-    noise_fn,
-    sde,
-    grid,
-    method="ddim",
+    keys: jax.Array,
+    shape: Sequence[int],
+    noise_fn: NoiseFn,
+    sde: SDE,
+    grid: np.ndarray | jax.Array,
+    method: str | Callable[..., Sampler] = "ddim",
     *,
-    prior="zero",
-    dtype=jnp.float32,
-    **options,
+    prior: str = "zero",
+    dtype: Any = jnp.float32,
+    **options: Any,
 ) -> Draw:
     """Draws one x for each key from the law whose noise prediction is `noise_fn`.
 
@@ -89,7 +92,7 @@ def sample(
     return Draw(sampler.state(carry).astype(dtype), nfe * getattr(noise_fn, "evaluations", 1))
 
 
-def matched(sde, noise_fn, x, t):
+def matched(sde: SDE, noise_fn: NoiseFn, x: jax.Array, t: Real) -> jax.Array:
     """Returns x(t_max) of about the law that the data have there, from x of the SDE's prior.
 
     That law is N(alpha m, alpha^2 v + std^2) of data of mean m and variance v, and the prior is
@@ -102,7 +105,13 @@ def matched(sde, noise_fn, x, t):
     return sde.marginal(t)[0] * clean + x
 
 
-def solve(sampler: registry.Sampler, x, grid, sources, normals=lambda z: z):
+def solve(
+    sampler: registry.Sampler,
+    x: jax.Array,
+    grid: jax.Array,
+    sources: jax.Array,
+    normals: Callable[[jax.Array], jax.Array] = lambda z: z,
+) -> Any:
     """The carry after every step of `grid`, from x at its first time.
 
     Args:
@@ -120,7 +129,7 @@ def solve(sampler: registry.Sampler, x, grid, sources, normals=lambda z: z):
     return jax.lax.scan(step, sampler.init(x, grid[0]), inputs)[0]
 
 
-def check_grid(grid, sde) -> None:
+def check_grid(grid: np.ndarray | jax.Array, sde: SDE) -> None:
     """Raises `UserError` where a grid does not decrease or leaves (0, t_max]; traced ones pass."""
     if isinstance(grid, jax.core.Tracer):
         return

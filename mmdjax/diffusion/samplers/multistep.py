@@ -26,13 +26,13 @@ class History(NamedTuple):
     count: jax.Array
 
 
-def empty(x, node, size: int) -> History:
+def empty(x: jax.Array, node: jax.Array, size: int) -> History:
     """No outputs yet; the nodes are distinct so that no weight is ever 0 / 0."""
     nodes = node + 1.2345 * (1 + jnp.arange(size, dtype=x.dtype))
     return History(nodes, jnp.zeros((size, *x.shape), x.dtype), jnp.zeros((), jnp.int32))
 
 
-def push(history: History, node, value) -> History:
+def push(history: History, node: jax.Array, value: jax.Array) -> History:
     nodes = jnp.roll(history.nodes, 1).at[0].set(node)
     values = jnp.roll(history.values, 1, axis=0).at[0].set(value)
     return History(nodes, values, history.count + 1)
@@ -56,7 +56,7 @@ def sampler(step: Callable, node: Callable, size: int, order: int, normals: int 
     )
 
 
-def quadrature(a, b):
+def quadrature(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Points and weights (8,) of the integral from a to b."""
     dtype = jnp.result_type(a, b)  # explicit: with float64 enabled numpy's own would spread
     points, weights = jnp.asarray(_POINTS, dtype), jnp.asarray(_WEIGHTS, dtype)
@@ -68,7 +68,7 @@ def quadrature(a, b):
 STEADY = 10.0
 
 
-def integral(history: History, order: int, points, weights):
+def integral(history: History, order: int, points: jax.Array, weights: jax.Array) -> jax.Array:
     """int p(s) w(s) ds, p through the newest k outputs, k as large as `order`, their number and
     steadiness allow: over a step much longer than the last ones, high orders only magnify errors.
 
@@ -88,7 +88,7 @@ def integral(history: History, order: int, points, weights):
     return jnp.tensordot(used, history.values[:order], axes=1)
 
 
-def _lagrange(nodes, j: int, s):
+def _lagrange(nodes: jax.Array, j: int, s: jax.Array) -> jax.Array:
     product = jnp.ones_like(s)
     for i in range(len(nodes)):
         if i != j:

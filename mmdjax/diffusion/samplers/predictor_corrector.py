@@ -10,21 +10,27 @@ own variance g^2 |dt|, which leaves practical grids as they are and makes the bi
 Langevin steps, of order epsilon, vanish with dt.
 """
 
+import jax
 import jax.numpy as jnp
 
-from mmdjax.diffusion.predictions import score_from_noise
+from mmdjax.diffusion.predictions import NoiseFn, score_from_noise
 from mmdjax.diffusion.samplers.euler_maruyama import euler_step
 from mmdjax.diffusion.samplers.registry import Sampler, real, register, whole
+from mmdjax.diffusion.sde import SDE
 
 
-def langevin_step(sde, noise_fn, x, t, z, epsilon):
+def langevin_step(
+    sde: SDE, noise_fn: NoiseFn, x: jax.Array, t: jax.Array, z: jax.Array, epsilon: jax.Array
+) -> jax.Array:
     """x + epsilon score + sqrt(2 epsilon) z: leaves the law at t invariant as epsilon -> 0."""
     score = score_from_noise(sde, x, noise_fn(x, t), t)
     return x + epsilon * score + jnp.sqrt(2 * epsilon) * z
 
 
 @register("predictor_corrector", explicit=True)
-def predictor_corrector(sde, noise_fn, correctors: int = 1, snr: float = 0.16) -> Sampler:
+def predictor_corrector(
+    sde: SDE, noise_fn: NoiseFn, correctors: int = 1, snr: float = 0.16
+) -> Sampler:
     whole("predictor_corrector", "correctors", correctors, 1)
     real("predictor_corrector", "snr", snr, 0, 10, "0 to 10")
 

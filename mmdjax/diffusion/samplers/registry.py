@@ -4,10 +4,12 @@ import importlib
 import inspect
 import math
 import pkgutil
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from mmdjax.diffusion import sde as sdes
+from mmdjax.diffusion.predictions import NoiseFn
+from mmdjax.diffusion.sde import SDE
 from mmdjax.errors import choice, require
 
 
@@ -37,11 +39,12 @@ class Sampler(NamedTuple):
     evaluations: Callable | None = None
 
 
-_CONSTRUCTORS: dict[str, Callable] = {}
+Constructor = Callable[..., Sampler]
+_CONSTRUCTORS: dict[str, Constructor] = {}
 _EXPLICIT: set[str] = set()
 
 
-def register(name: str, explicit: bool = False):
+def register(name: str, explicit: bool = False) -> Callable[[Constructor], Constructor]:
     """Decorates `constructor(sde, noise_fn, **options) -> Sampler`.
 
     Args:
@@ -71,12 +74,12 @@ def options(name: str) -> tuple[str, ...]:
     return tuple(inspect.signature(_CONSTRUCTORS[name]).parameters)[2:]
 
 
-def supports(name: str, sde) -> bool:
+def supports(name: str, sde: SDE) -> bool:
     choice("sampler", name, names())
     return sde.bounded or name not in _EXPLICIT
 
 
-def make(name: str, sde, noise_fn, **given) -> Sampler:
+def make(name: str, sde: SDE, noise_fn: NoiseFn | None, **given: Any) -> Sampler:
     """Raises `UserError`: unknown name or option, or an SDE that the sampler does not support."""
     check_options(f"sampler {name!r}", given, options(name))
     require(
@@ -88,26 +91,34 @@ def make(name: str, sde, noise_fn, **given) -> Sampler:
     return _CONSTRUCTORS[name](sde, noise_fn, **given)
 
 
-def check_options(title: str, given, allowed) -> None:
+def check_options(title: str, given: Iterable[str], allowed: Sequence[str]) -> None:
     """Raise `UserError` unless all `given` options are `allowed` ones."""
     for option in given:
         problem = f"{title} has no option {option!r}"
         require(option in allowed, problem, ", ".join(allowed) or "none")
 
 
-def whole(sampler: str, option: str, value, least: int, most: int | None = None) -> None:
+def whole(sampler: str, option: str, value: object, least: int, most: int | None = None) -> None:
     """Raise `UserError` unless value is a whole number from `least` to `most`."""
     rule = f"{least}, {least + 1}, ..." if most is None else f"{least} to {most}"
     real(sampler, option, value, least, math.inf if most is None else most, rule, int)
 
 
-def real(sampler: str, option: str, value, least, most, rule: str, kind=int | float) -> None:
+def real(
+    sampler: str,
+    option: str,
+    value: Any,
+    least: float,
+    most: float,
+    rule: str,
+    kind: Any = int | float,
+) -> None:
     """Raise `UserError` unless value is a number from `least` to `most`, as `rule` says."""
     is_number = isinstance(value, kind) and not isinstance(value, bool)
     require(is_number and least <= value <= most, f"{sampler}: {option} = {value}", rule)
 
 
-def steps_for(name: str, nfe: int, **given) -> int:
+def steps_for(name: str, nfe: int, **given: Any) -> int:
     """Steps of the time grid that spend exactly `nfe` evaluations.
 
     Raises:

@@ -6,14 +6,15 @@ x' = std'/std exp(-h) x + alpha' (1 - exp(-2h)) D + std' sqrt(1 - exp(-2h)) z wi
 
 import jax.numpy as jnp
 
+from mmdjax.diffusion.predictions import NoiseFn
 from mmdjax.diffusion.samplers import multistep
 from mmdjax.diffusion.samplers.dpmpp import extrapolated
 from mmdjax.diffusion.samplers.registry import Sampler, register
-from mmdjax.diffusion.sde import expand, log_snr
+from mmdjax.diffusion.sde import SDE, expand, log_snr
 
 
 @register("sde_dpmpp_2m")
-def sde_dpmpp_2m(sde, noise_fn) -> Sampler:
+def sde_dpmpp_2m(sde: SDE, noise_fn: NoiseFn) -> Sampler:
     def step(x, history, t, t_next, z):
         clean, history = extrapolated(sde, noise_fn, x, history, t, t_next)
         h = log_snr(sde, t_next) - log_snr(sde, t)

@@ -8,15 +8,15 @@ corrected to a local error of h^3, at the noise end. The last point is not corre
 paper. Not for less than 8 evaluations: extrapolation over long steps overshoots.
 """
 
-from mmdjax.diffusion.predictions import clean_from_noise
+from mmdjax.diffusion.predictions import NoiseFn, clean_from_noise
 from mmdjax.diffusion.samplers import multistep
 from mmdjax.diffusion.samplers.dpmpp import advance, exponential
 from mmdjax.diffusion.samplers.registry import Sampler, register, whole
-from mmdjax.diffusion.sde import log_snr
+from mmdjax.diffusion.sde import SDE, log_snr
 
 
 @register("unipc")
-def unipc(sde, noise_fn, order: int = 3) -> Sampler:
+def unipc(sde: SDE, noise_fn: NoiseFn, order: int = 3) -> Sampler:
     whole("unipc", "order", order, 1, 3)
 
     def init(x, t):

@@ -8,6 +8,7 @@ go from one to the other.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,10 @@ from mmdjax.errors import UserError
 from mmdjax.methods.graph.modules import Prepared
 from mmdjax.methods.graph.programs import compiled_graphs
 from mmdjax.types import Batch
+
+if TYPE_CHECKING:
+    from mmdjax.data.dataset import Dataset
+    from mmdjax.methods.graph.settings import Graph
 
 
 class Grouped:
@@ -35,7 +40,7 @@ class Grouped:
       components, back: see `data/components.py`.
     """
 
-    def __init__(self, dataset, graph):
+    def __init__(self, dataset: Dataset, graph: Graph) -> None:
         """dataset: `mmdjax.data.dataset.Dataset`. graph: `Graph`, its settings."""
         self.splits = dataset.pooled.standardised
         sizes = {name: _sizes(batch) for name, batch in self.splits.items()}
@@ -53,7 +58,7 @@ class Grouped:
         self.back = tuple(map(jnp.asarray, self.components.back))
         self.data = self._data(graph)
 
-    def _data(self, graph) -> Prepared:
+    def _data(self, graph: Graph) -> Prepared:
         def joined(column):
             """(N, ...) of each split -> (G, N, ...) of all of them, 0 where nothing exists."""
             parts = [self.placed(name, column(batch), 0) for name, batch in self.splits.items()]
@@ -90,7 +95,7 @@ class Grouped:
         """Return (G, M) bool: every utterance has the modality, so that its graph is known."""
         return np.asarray(self.data.present)[self.of_split[split]].all(1)
 
-    def placed(self, split: str, values: np.ndarray, padding) -> np.ndarray:
+    def placed(self, split: str, values: np.ndarray, padding: float) -> np.ndarray:
         """Return (G, N, ...) of a split's utterances (N, ...), `padding` where there are none."""
         exists = self.exists[split]
         result = np.full((*exists.shape, *values.shape[1:]), padding, values.dtype)

@@ -13,18 +13,21 @@ time t, noisy like the features: what either noise does to a graph is what GSDNe
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mmdjax.diffusion import sample
 from mmdjax.diffusion.losses import WEIGHTS, denoising_score_matching, training_times
-from mmdjax.diffusion.predictions import noise_from_v, scaled
+from mmdjax.diffusion.predictions import NoiseFn, noise_from_v, scaled
 from mmdjax.diffusion.sde import SDE, perturb
 from mmdjax.methods.graph.states import Graphs, GraphState
 from mmdjax.networks.graph_transformer import GraphTransformer
+from mmdjax.types import Params
 
 
 class GraphModules(NamedTuple):
@@ -55,7 +58,14 @@ class Shown(NamedTuple):
     kept: jax.Array
 
 
-def shown(state: GraphState, graphs: Graphs, x, observed, scale: float, present=None) -> Shown:
+def shown(
+    state: GraphState,
+    graphs: Graphs,
+    x: jax.Array,
+    observed: jax.Array,
+    scale: jax.Array | float,
+    present: jax.Array | None = None,
+) -> Shown:
     """What may be known of x (B, N, M, D), of which only observed entries are read.
 
     Args:
@@ -74,7 +84,9 @@ def shown(state: GraphState, graphs: Graphs, x, observed, scale: float, present=
     return Shown(x, observed, drawn, state.of(graphs, x, observed) / scale, kept)
 
 
-def features_noise(modules: GraphModules, params, graphs: Graphs, given: Shown):
+def features_noise(
+    modules: GraphModules, params: Params, graphs: Graphs, given: Shown
+) -> Callable[..., jax.Array]:
     """(x (B, N, M, D), state (B, N, S), t (B,)) -> noise of x."""
     flat = (*given.x.shape[:2], -1)
 
@@ -91,7 +103,9 @@ def features_noise(modules: GraphModules, params, graphs: Graphs, given: Shown):
     return noise_fn
 
 
-def graph_noise(modules: GraphModules, params, graphs: Graphs, given: Shown):
+def graph_noise(
+    modules: GraphModules, params: Params, graphs: Graphs, given: Shown
+) -> Callable[..., jax.Array]:
     """(x (B, N, M, D), state (B, N, S), t (B,)) -> noise of the state."""
 
     def noise_fn(x, state, t):
@@ -103,7 +117,9 @@ def graph_noise(modules: GraphModules, params, graphs: Graphs, given: Shown):
     return noise_fn
 
 
-def graph_tokens(modules: GraphModules, graphs: Graphs, given: Shown, noisy, state):
+def graph_tokens(
+    modules: GraphModules, graphs: Graphs, given: Shown, noisy: jax.Array, state: jax.Array
+) -> jax.Array:
     """(B, ..., F) inputs of the network of graphs; noisy: features where they are drawn."""
     tokens = modules.state.tokens(graphs, state, given.partial, given.observed)
     if not modules.joint:
@@ -112,21 +128,31 @@ def graph_tokens(modules: GraphModules, graphs: Graphs, given: Shown, noisy, sta
     return jnp.concatenate([tokens, features.astype(tokens.dtype)], -1)
 
 
-def _noisy(modules: GraphModules, given: Shown, x, t):
+def _noisy(modules: GraphModules, given: Shown, x: jax.Array, t: jax.Array) -> jax.Array:
     """Features where they are drawn, at unit variance. What is neither observed nor drawn, since no
     truth is known, is 0 in both parts."""
     return jnp.where(given.drawn[..., None], scaled(modules.sde, x, t)[0], 0.0)
 
 
-def _mixed(modules: GraphModules, graphs: Graphs, given: Shown, state, t):
+def _mixed(
+    modules: GraphModules, graphs: Graphs, given: Shown, state: jax.Array, t: jax.Array
+) -> jax.Array:
     """Noisy where it is drawn, at unit variance; the known graph elsewhere."""
     entries = modules.state.entries(graphs, given.kept)
     return jnp.where(entries, scaled(modules.sde, state, t)[0], given.partial)
 
 
 def score_losses(
-    modules: GraphModules, params, graphs: Graphs, x, observed, present, scale, key, weight
-):
+    modules: GraphModules,
+    params: Params,
+    graphs: Graphs,
+    x: jax.Array,
+    observed: jax.Array,
+    present: jax.Array,
+    scale: jax.Array | float,
+    key: jax.Array,
+    weight: str,
+) -> tuple[jax.Array, jax.Array]:
     """L_s of features and of graphs (eq. 11), (B,) each, at the same times.
 
     Args:
@@ -170,8 +196,15 @@ def score_losses(
 
 
 def draw(
-    modules: GraphModules, params, graphs: Graphs, given: Shown, keys, grid, method, **options
-):
+    modules: GraphModules,
+    params: Params,
+    graphs: Graphs,
+    given: Shown,
+    keys: jax.Array,
+    grid: np.ndarray | jax.Array,
+    method: str,
+    **options: Any,
+) -> tuple[jax.Array, jax.Array, int]:
     """Features and graphs of what is missing, together in one scan (eq. 15, 16).
 
     Args:
@@ -193,19 +226,19 @@ def draw(
     return x, jnp.where(entries, state, given.partial), nfe
 
 
-def joined(modules: GraphModules, x, state):
+def joined(modules: GraphModules, x: jax.Array, state: jax.Array) -> jax.Array:
     """Features (B, N, M, D) and the graphs' state (B, N, S) as one array, if both are drawn."""
     flat = x.reshape(*x.shape[:2], -1)
     return flat if modules.graph is None else jnp.concatenate([flat, state], -1)
 
 
-def parted(both, given: Shown):
+def parted(both: jax.Array, given: Shown) -> tuple[jax.Array, jax.Array]:
     """Features and state of such an array."""
     size = given.x[0, 0].size
     return both[..., :size].reshape(given.x.shape), both[..., size:]
 
 
-def joint_noise(modules: GraphModules, params, graphs: Graphs, given: Shown):
+def joint_noise(modules: GraphModules, params: Params, graphs: Graphs, given: Shown) -> NoiseFn:
     """(`joined` (B, N, M D + S), t ()) -> its noise."""
     of_features = features_noise(modules, params["features"], graphs, given)
     of_graph = None

@@ -5,14 +5,20 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
 from mmdjax.methods import served as shared
-from mmdjax.methods.gcnet import Network, Settings, numbered
+from mmdjax.methods.gcnet import GCNet, Settings
+from mmdjax.methods.graph.gcnet_network import Network, numbered
 from mmdjax.methods.method import Served
 from mmdjax.methods.served import Encoded, Route
+from mmdjax.types import Params
+
+if TYPE_CHECKING:
+    from mmdjax.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +33,13 @@ class GCNetRoute(Route):
 
     options: Settings
 
-    def encode(self, parameters: Mapping, features, said, beside) -> Encoded:
+    def encode(
+        self,
+        parameters: Mapping,
+        features: Mapping[str, jax.Array],
+        said: Mapping[str, jax.Array],
+        beside: Mapping[str, jax.Array],
+    ) -> Encoded:
         """See `Route.encode`; rows are a dict of arrays (R, F, ...)."""
         valid, observed, standard = beside["valid"], [], []
         for m in self.modalities:
@@ -42,18 +54,26 @@ class GCNetRoute(Route):
         }
         return Encoded(rows, {}, valid.sum(1), jnp.zeros(valid.shape[0], jnp.int32))
 
-    def cut(self, rows, features, frames: int):
+    def cut(self, rows: Any, features: Any, frames: int) -> tuple[Any, Any]:
         """Cut utterances."""
         return jax.tree.map(lambda a: a[:, :frames], (rows, features))
 
-    def network(self, params, channels: tuple[int, ...]) -> Network:
+    def network(self, params: Params, channels: tuple[int, ...]) -> Network:
         """Return the network that has these parameters; how many speakers it tells apart is read
         from their shapes."""
         relations = params["params"]["speaker"]["relations"]["kernel"].shape[0]
         speakers = math.isqrt(relations // (2 * self.options.width))
         return Network.of(self.options, self.task.outputs, channels, speakers)
 
-    def answer(self, parameters: Mapping, rows, seed, given, draws: int, level: float) -> dict:
+    def answer(
+        self,
+        parameters: Mapping,
+        rows: Any,
+        seed: jax.Array,
+        given: tuple | None,
+        draws: int,
+        level: float,
+    ) -> dict:
         """See `Route.answer`; nothing is drawn, so that draws are equal."""
         valid, observed = rows["valid"], rows["observed"]
         channels = tuple(x.shape[-1] for x in rows["x"])
@@ -77,12 +97,12 @@ class GCNetRoute(Route):
         return answer | shared.by_modality(parts)
 
 
-def route(config, modalities: tuple[str, ...], task) -> GCNetRoute:
+def route(config: Any, modalities: tuple[str, ...], task: Task) -> GCNetRoute:
     """Return the route of a config (`mmdjax.config.Config`)."""
     return GCNetRoute(modalities, task, config.gcnet)
 
 
-def served(method, params, seed: int) -> Served:
+def served(method: GCNet, params: Params, seed: int) -> Served:
     """Return what the method needs in use, calibrated on the validation split.
 
     Args:

@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmdjax.methods.graph.diffusion import graph_tokens, shown
+from mmdjax.methods.graph.diffusion import Shown, graph_tokens, shown
+from mmdjax.methods.graph.modules import Prepared
 from mmdjax.methods.graph.system import System
 from mmdjax.methods.latent.initial import initial
 
 
-def initial_score(system: System, key) -> dict:
+def initial_score(system: System, key: jax.Array) -> dict:
     """Return {'features', and 'graph' where the variant draws graphs}."""
     keys, modules = jax.random.split(key), system.modules
     batch, given, tokens = _zeros(system, drawing=True)
@@ -26,7 +27,7 @@ def initial_score(system: System, key) -> dict:
     return {"features": features, "graph": graph}
 
 
-def initial_gcn(system: System, key) -> dict:
+def initial_gcn(system: System, key: jax.Array) -> dict:
     """Return {'gcn'}."""
     batch, given, _ = _zeros(system)
     size, n, modalities = given.observed.shape
@@ -35,7 +36,7 @@ def initial_gcn(system: System, key) -> dict:
     return {"gcn": init(key, batch.features, adjacency, batch.position, batch.graphs.valid)}
 
 
-def initial_refine(system: System, key) -> dict:
+def initial_refine(system: System, key: jax.Array) -> dict:
     """Return {'features', 'graph'}: D_X and D_Lambda, which change nothing at first."""
     keys, predictor = jax.random.split(key), system.predictor
     batch, given, tokens = _zeros(system)
@@ -47,7 +48,7 @@ def initial_refine(system: System, key) -> dict:
     }
 
 
-def _zeros(system: System, drawing: bool = False):
+def _zeros(system: System, drawing: bool = False) -> tuple[Prepared, Shown, np.ndarray]:
     """One conversation, what is shown of it, and tokens of its graphs (`drawing`: those of the
     network that draws them): 0, for their shapes."""
     modules, state = system.modules, system.modules.state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +24,12 @@ from mmdjax.methods.latent.losses import weighted_mean
 from mmdjax.runtime.compilation import shared
 from mmdjax.types import hidden
 
+if TYPE_CHECKING:
+    from mmdjax.tasks import Task
+    from mmdjax.training.step import Loss
 
-def training_mask(key, present):
+
+def training_mask(key: jax.Array, present: jax.Array) -> jax.Array:
     """Return (B, N, M) bool, what is given in training of what is present.
 
     Half of the conversations miss the same modalities in every utterance, half miss them by
@@ -43,7 +48,7 @@ def training_mask(key, present):
 
 
 @shared
-def score_loss(modules: GraphModules, weighting: str):
+def score_loss(modules: GraphModules, weighting: str) -> Loss:
     """Return L_s of features and graphs (eq. 11).
 
     data: {'row' (B,) of 'all' (`Prepared`), 'scale'}.
@@ -61,7 +66,7 @@ def score_loss(modules: GraphModules, weighting: str):
 
 
 @shared
-def energy_loss(modules: GraphModules, grid, draws: int, beta: float):
+def energy_loss(modules: GraphModules, grid: tuple[float, ...], draws: int, beta: float) -> Loss:
     """Return the energy score of conversations that are drawn by steps of DDIM; see
     `latent.students.energy`.
 
@@ -106,7 +111,7 @@ def energy_loss(modules: GraphModules, grid, draws: int, beta: float):
 
 
 @shared
-def completion_loss(predictor: Predictor, task, fill: str, beta: float = 0.0):
+def completion_loss(predictor: Predictor, task: Task, fill: str, beta: float = 0.0) -> Loss:
     """Return L_pred + beta L_rec (eq. 20) over utterances.
 
     Args:
@@ -155,7 +160,13 @@ def completion_loss(predictor: Predictor, task, fill: str, beta: float = 0.0):
     return loss
 
 
-def reconstruction_error(predictor: Predictor, batch: Prepared, observed, result: Completed, scale):
+def reconstruction_error(
+    predictor: Predictor,
+    batch: Prepared,
+    observed: jax.Array,
+    result: Completed,
+    scale: jax.Array | float,
+) -> jax.Array:
     """Return L_rec (eq. 17), (B,): mean squares over what is hidden of features and of graphs."""
     state = predictor.state
     given = shown(state, batch.graphs, batch.x, observed, scale, batch.present)

@@ -6,10 +6,12 @@ Perspective for Conversation Emotion Recognition".
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mmdjax.diffusion import sde as sdes
 from mmdjax.methods.graph import states
@@ -20,6 +22,7 @@ from mmdjax.networks.edge_network import EdgeNetwork
 from mmdjax.networks.gcn import GCN
 from mmdjax.networks.graph_transformer import GraphTransformer
 from mmdjax.networks.refine import Refine
+from mmdjax.types import Params
 
 
 class Prepared(NamedTuple):
@@ -40,7 +43,7 @@ class Prepared(NamedTuple):
     speaker: jax.Array
     graphs: Graphs
 
-    def at(self, rows, count: int) -> Prepared:
+    def at(self, rows: jax.Array | np.ndarray, count: int) -> Prepared:
         """Return some conversations, cut to `count` utterances; none of them may have more."""
         columns, graphs = self[:-1], jax.tree.map(lambda a: a[rows], self.graphs)
         cut = jax.tree.map(lambda a: a[rows][:, :count], columns)
@@ -69,7 +72,7 @@ class Completed(NamedTuple):
     graphs: jax.Array
 
 
-def build(config, modalities: int, outputs: int) -> tuple[GraphModules, Predictor]:
+def build(config: Any, modalities: int, outputs: int) -> tuple[GraphModules, Predictor]:
     """Return the networks of `config.graph.variant`; everything below takes plain numbers.
 
     Args:
@@ -81,7 +84,7 @@ def build(config, modalities: int, outputs: int) -> tuple[GraphModules, Predicto
     time = {"time_features": score.time_features, "fourier_scale": score.fourier_scale}
     sizes = {"layers": score.layers, "heads": score.heads, **time}
     features = GraphTransformer(width, variant.sees, width=score.width, mlp=score.mlp, **sizes)
-    network = None
+    network: GraphTransformer | EdgeNetwork | None = None
     if variant.drawn and variant.state == "spectral":
         thin = graph.spectrum_width
         network = GraphTransformer(modalities, "all", width=thin, mlp=2 * thin, **sizes)
@@ -98,7 +101,15 @@ def build(config, modalities: int, outputs: int) -> tuple[GraphModules, Predicto
 
 
 def completed(
-    predictor: Predictor, params, batch: Prepared, observed, x, graphs, scale, back, **dropout
+    predictor: Predictor,
+    params: Params,
+    batch: Prepared,
+    observed: jax.Array,
+    x: jax.Array,
+    graphs: jax.Array,
+    scale: jax.Array | float,
+    back: Sequence[jax.Array],
+    **dropout: Any,
 ) -> Completed:
     """Correct what was drawn, put it beside what is observed, and predict.
 

@@ -9,6 +9,8 @@ beta L_rec (eq. 17, 20). The GCN starts from the one that was trained on complet
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,7 +24,7 @@ from mmdjax.methods.method import SOLVER, Phase, stream
 from mmdjax.methods.validation import prepare, score_validation
 from mmdjax.runtime.compilation import AheadOfTime
 from mmdjax.training.step import Source
-from mmdjax.types import known_labels
+from mmdjax.types import Params, known_labels
 
 CLASSIFIER_NAME, SCORE_NAME = "gsdnet_classifier", "gsdnet_score"
 STAGE_2_NAME, MEAN_NAME = "gsdnet_stage2", "gsdnet_mean"
@@ -150,7 +152,7 @@ def score(system: System) -> Phase:
     )
 
 
-def drawn_by(config) -> str:
+def drawn_by(config: Any) -> str:
     """Return the phase whose networks draw: the student's, where there is one."""
     diffusion = config.diffusion
     return f"gsdnet_energy_{diffusion.nfe}" if diffusion.student else SCORE_NAME
@@ -214,7 +216,7 @@ def stage_2(system: System) -> Phase:
     )
 
 
-def training_sets(system: System, score_params, seed: int, rounds: int) -> Sets:
+def training_sets(system: System, score_params: Params, seed: int, rounds: int) -> Sets:
     """Draw `rounds` completed sets of each training conversation, under masks of their own."""
     train = system.grouped.of_split["train"]
     key_mask, key = jax.random.split(_key(seed, f"{STAGE_2_NAME} training"))
@@ -230,7 +232,7 @@ def training_sets(system: System, score_params, seed: int, rounds: int) -> Sets:
     )[0]
 
 
-def validation_sets(system: System, score_params, seed: int) -> Sets:
+def validation_sets(system: System, score_params: Params, seed: int) -> Sets:
     """Draw one completed set of each validation conversation under every mask."""
     conversation, observed = system.under("valid", system.validation_masks())
     return system.draw_sets(
@@ -243,11 +245,11 @@ def validation_sets(system: System, score_params, seed: int) -> Sets:
     )[0]
 
 
-def _key(seed: int, name: str):
+def _key(seed: int, name: str) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), stream(name))
 
 
-def _shapes(system: System, initial):
+def _shapes(system: System, initial: Callable) -> Params:
     return jax.eval_shape(functools.partial(initial, system), jax.random.key(0))
 
 

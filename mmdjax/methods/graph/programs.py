@@ -8,7 +8,8 @@ results have as many as the conversations of `data`.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,10 @@ from mmdjax.methods.graph.modules import Predictor, completed
 from mmdjax.methods.graph.states import GraphState, fitted, known_graphs
 from mmdjax.methods.latent.draw import grid_of
 from mmdjax.runtime.compilation import AheadOfTime, shared
+
+if TYPE_CHECKING:
+    from mmdjax.methods.settings import Diffusion
+    from mmdjax.tasks import Task
 
 
 class Sets(NamedTuple):
@@ -36,7 +41,7 @@ class Sets(NamedTuple):
 
 
 @shared
-def compiled_draw(modules: GraphModules, diffusion):
+def compiled_draw(modules: GraphModules, diffusion: Diffusion) -> AheadOfTime:
     """Return (params, data, scale, key, rows, number, index, observed, count) -> x, graphs, nfe.
 
     number: (B,) of a conversation, index: (B,) of a draw; with `key` they are all of its noise.
@@ -66,7 +71,7 @@ def compiled_draw(modules: GraphModules, diffusion):
 
 
 @shared
-def compiled_prediction(predictor: Predictor, task):
+def compiled_prediction(predictor: Predictor, task: Task) -> Callable[..., jax.Array]:
     """Return (params, data, back, scale, *sets, count) -> predictions (B, N, ...) of the task."""
     state = predictor.state
 
@@ -80,7 +85,7 @@ def compiled_prediction(predictor: Predictor, task):
 
 
 @shared
-def compiled_shown(state: GraphState):
+def compiled_shown(state: GraphState) -> Callable[..., tuple[jax.Array, jax.Array]]:
     """Return (data, rows, observed, scale, count) -> `Shown`'s x and partial graphs."""
 
     def of_rows(data, rows, observed, scale, count):
@@ -92,7 +97,7 @@ def compiled_shown(state: GraphState):
 
 
 @shared
-def compiled_square(state: GraphState):
+def compiled_square(state: GraphState) -> AheadOfTime:
     """Return (data, rows) -> mean square of the state of graphs that are known."""
 
     def of_rows(data, rows):
@@ -106,6 +111,6 @@ def compiled_square(state: GraphState):
 
 
 @shared
-def compiled_graphs(basis: str, edges: tuple[tuple[str, float], ...]):
+def compiled_graphs(basis: str, edges: tuple[tuple[str, float], ...]) -> AheadOfTime:
     """Return (position, speaker, valid) -> `Graphs`, see `states.known_graphs`."""
     return AheadOfTime.run_once(functools.partial(known_graphs, eigenvectors=basis, **dict(edges)))

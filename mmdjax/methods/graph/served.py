@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,11 @@ from mmdjax.methods.graph.variants import PLAIN
 from mmdjax.methods.latent.draw import grid_of
 from mmdjax.methods.method import Served, of_name
 from mmdjax.methods.served import Encoded, Route
+from mmdjax.types import Params
+
+if TYPE_CHECKING:
+    from mmdjax.methods.gsdnet import GraphMethod
+    from mmdjax.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +51,13 @@ class GraphRoute(Route):
     basis: str
     edges: tuple[tuple[str, float], ...]
 
-    def encode(self, parameters: Mapping, features, said, beside) -> Encoded:
+    def encode(
+        self,
+        parameters: Mapping,
+        features: Mapping[str, jax.Array],
+        said: Mapping[str, jax.Array],
+        beside: Mapping[str, jax.Array],
+    ) -> Encoded:
         """See `Route.encode`; rows are a dict of arrays (R, F, ...) and the 'number' (R,)."""
         position, valid = beside["position"], beside["valid"]
         speaker = _first(beside["speaker"], valid)
@@ -68,13 +80,21 @@ class GraphRoute(Route):
         }
         return Encoded(rows, {}, valid.sum(1), jnp.zeros(valid.shape[0], jnp.int32))
 
-    def cut(self, rows, features, frames: int):
+    def cut(self, rows: Any, features: Any, frames: int) -> tuple[Any, Any]:
         """Cut utterances."""
         number = rows["number"]
         rows, features = jax.tree.map(lambda a: a[:, :frames], (rows | {"number": None}, features))
         return rows | {"number": number}, features
 
-    def answer(self, parameters: Mapping, rows, seed, given, draws: int, level: float) -> dict:
+    def answer(
+        self,
+        parameters: Mapping,
+        rows: Any,
+        seed: jax.Array,
+        given: tuple | None,
+        draws: int,
+        level: float,
+    ) -> dict:
         """See `Route.answer`."""
         position, speaker, valid = (rows[name] for name in ("position", "speaker", "valid"))
         graphs = known_graphs(position, speaker, valid, self.basis, **dict(self.edges))
@@ -110,7 +130,15 @@ class GraphRoute(Route):
             parts[m]["deviation"] = jnp.where(drawn, jnp.sqrt(squares), 0.0)
         return answer | shared.by_modality(parts)
 
-    def complete(self, parameters: Mapping, batch: Prepared, observed, seed, number, draws: int):
+    def complete(
+        self,
+        parameters: Mapping,
+        batch: Prepared,
+        observed: jax.Array,
+        seed: jax.Array,
+        number: jax.Array,
+        draws: int,
+    ) -> tuple[jax.Array, jax.Array]:
         """Complete components and graphs, (R K, F, M, D) and (R K, F, S).
 
         Args:
@@ -134,19 +162,19 @@ class GraphRoute(Route):
         return x, state
 
 
-def _by_draw(a, draws: int):
+def _by_draw(a: jax.Array, draws: int) -> jax.Array:
     """(R K, F, ...) -> (R, F, K, ...)."""
     return jnp.moveaxis(a.reshape(-1, draws, *a.shape[1:]), 1, 2)
 
 
-def _first(speaker, valid):
+def _first(speaker: jax.Array, valid: jax.Array) -> jax.Array:
     """(R, F) int32, the first utterance of the same speaker: numbers of speakers, whatever they are
     called."""
     alike = (speaker[:, :, None] == speaker[:, None, :]) & valid[:, None, :]
     return jnp.where(valid, jnp.argmax(alike, -1), 0).astype(jnp.int32)
 
 
-def _number(columns, valid):
+def _number(columns: list[jax.Array], valid: jax.Array) -> jax.Array:
     """(R,) uint32 of every bit of utterances' columns (R, F, C): neither padding nor other
     conversations change it."""
     bits = shared.bits_of(jnp.concatenate([a.astype(jnp.float32) for a in columns], -1))
@@ -155,7 +183,7 @@ def _number(columns, valid):
     return shared.mixed(each.sum((1, 2), dtype=jnp.uint32))
 
 
-def route(config, modalities: tuple[str, ...], task) -> GraphRoute:
+def route(config: Any, modalities: tuple[str, ...], task: Task) -> GraphRoute:
     """Return the route of a config (`mmdjax.config.Config`) with a method of conversations."""
     graph = config.graph
     if not of_name(config.method).draws:  # as `GraphMethod.system`
@@ -173,7 +201,7 @@ def route(config, modalities: tuple[str, ...], task) -> GraphRoute:
     )
 
 
-def served(method, params, seed: int) -> Served:
+def served(method: GraphMethod, params: Params, seed: int) -> Served:
     """Return what a method of conversations needs in use, chosen on the validation split.
 
     Args:

@@ -62,7 +62,13 @@ class GraphState(NamedTuple):
     resized: Callable
 
 
-def known_graphs(position, speaker, valid, eigenvectors="structure", **edges) -> Graphs:
+def known_graphs(
+    position: jax.Array,
+    speaker: jax.Array,
+    valid: jax.Array,
+    eigenvectors: str = "structure",
+    **edges: float,
+) -> Graphs:
     """From (B, N) each.
 
     Args:
@@ -88,81 +94,85 @@ def shortened(graphs: Graphs, utterances: int) -> Graphs:
     return Graphs(graphs.valid[:, n], graphs.weights[:, n, n], short)
 
 
-def adjacencies(graphs: Graphs, x, observed):
+def adjacencies(graphs: Graphs, x: jax.Array, observed: jax.Array) -> jax.Array:
     """Each modality's own normalised graph (B, M, N, N), from what is observed of x."""
     own = jax.vmap(lambda w, x, seen: normalised(by_likeness(w, x, seen)), (None, 1, 1))
     return jax.vmap(own)(graphs.weights, x, observed)
 
 
-def _structures(graphs: Graphs):
+def _structures(graphs: Graphs) -> jax.Array:
     return jax.vmap(normalised)(graphs.weights)
 
 
-def _spectra(graphs: Graphs, x, observed):
+def _spectra(graphs: Graphs, x: jax.Array, observed: jax.Array) -> jax.Array:
     deviation = adjacencies(graphs, x, observed) - _structures(graphs)[:, None]
     return jax.vmap(jax.vmap(spectrum, (0, None), 1))(deviation, graphs.basis)
 
 
-def _eigenvalues(graphs: Graphs, kept):
+def _eigenvalues(graphs: Graphs, kept: jax.Array) -> jax.Array:
     return graphs.basis.present[..., None] & ~kept[:, None]
 
 
-def _rebuilt(graphs: Graphs, state):
+def _rebuilt(graphs: Graphs, state: jax.Array) -> jax.Array:
     return jax.vmap(jax.vmap(rebuilt, (1, None)))(state, graphs.basis)
 
 
-def _spectral_tokens(graphs: Graphs, state, partial, observed):
+def _spectral_tokens(
+    graphs: Graphs, state: jax.Array, partial: jax.Array, observed: jax.Array
+) -> jax.Array:
     share = observed.sum(1) / jnp.maximum(graphs.valid.sum(1), 1)[:, None]
     share = jnp.broadcast_to(share[:, None], state.shape)
     return jnp.concatenate((state, partial, share, graphs.basis.values[..., None]), -1)
 
 
-def _coefficients(graphs: Graphs, x):
+def _coefficients(graphs: Graphs, x: jax.Array) -> jax.Array:
     """The graph Fourier transform of features: all that there is to know of them."""
     flat = jnp.where(graphs.valid[..., None], x.reshape(*x.shape[:2], -1), 0.0)
     return jnp.einsum("bni,bnf->bif", graphs.basis.vectors, flat)
 
 
-def _products(graphs: Graphs, x):
+def _products(graphs: Graphs, x: jax.Array) -> jax.Array:
     x = jnp.where(graphs.valid[..., None, None], x, 0.0)
     return jnp.einsum("bimd,bjmd->bijm", x, x) / x.shape[-1]
 
 
-def fitted(a, count: int, axis: int = 1):
+def fitted(a: jax.Array, count: int, axis: int = 1) -> jax.Array:
     """Cut or filled with 0 to `count` along an axis."""
     a = jax.lax.slice_in_dim(a, 0, min(count, a.shape[axis]), axis=axis)
     more = [(0, count - a.shape[axis] if i == axis else 0) for i in range(a.ndim)]
     return jnp.pad(a, more)
 
 
-def _flat(matrices):
+def _flat(matrices: jax.Array) -> jax.Array:
     """(B, M, N, N) -> (B, N, N M)."""
     batch, modalities, count, _ = matrices.shape
     return jnp.moveaxis(matrices, 1, 3).reshape(batch, count, count * modalities)
 
 
-def _pairs(state):
+def _pairs(state: jax.Array) -> jax.Array:
     """(B, N, N M) -> (B, N, N, M)."""
     batch, count, columns = state.shape
     return state.reshape(batch, count, count, columns // count)
 
 
-def _resized_pairs(state, count: int):
+def _resized_pairs(state: jax.Array, count: int) -> jax.Array:
     pairs = fitted(fitted(_pairs(state), count, 1), count, 2)
     return pairs.reshape(state.shape[0], count, -1)
 
 
-def _upper(graphs: Graphs, kept):
+def _upper(graphs: Graphs, kept: jax.Array) -> jax.Array:
     pairs = jnp.triu(graphs.valid[:, :, None] & graphs.valid[:, None, :])
     return (pairs[..., None] & ~kept[:, None, None]).reshape(*graphs.valid.shape, -1)
 
 
-def _symmetric(graphs: Graphs, state):
+def _symmetric(graphs: Graphs, state: jax.Array) -> jax.Array:
     upper = jnp.triu(jnp.moveaxis(_pairs(state), 3, 1))
     return upper + jnp.triu(upper, 1).swapaxes(-1, -2)
 
 
-def _dense_tokens(graphs: Graphs, state, partial, observed):
+def _dense_tokens(
+    graphs: Graphs, state: jax.Array, partial: jax.Array, observed: jax.Array
+) -> jax.Array:
     both = observed[:, :, None] & observed[:, None]
     matrices = [jnp.moveaxis(_symmetric(graphs, part), 1, 3) for part in (state, partial)]
     return jnp.concatenate((*matrices, both.astype(state.dtype)), -1)

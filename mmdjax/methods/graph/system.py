@@ -14,6 +14,8 @@ complete data and constant fills have):
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -30,14 +32,24 @@ from mmdjax.methods.graph.programs import (
     compiled_square,
 )
 from mmdjax.runtime.compilation import shapes_of
-from mmdjax.types import hidden
+from mmdjax.types import Params, hidden
+
+if TYPE_CHECKING:
+    from mmdjax.data.dataset import Dataset
+    from mmdjax.runtime.progress import Reporter
 
 VALIDATION_RATES = (0.3, 0.5, 0.7)
 
 
-def system_of(config, dataset, reporter) -> System:
+def system_of(config: Any, dataset: Dataset, reporter: Reporter) -> System:
     """Return the system of `config.graph.variant`; methods that agree in what it reads share it."""
-    key = ("graph system", config.graph, config.score, config.diffusion, config.evaluation.batch)
+    key: tuple[Any, ...] = (
+        "graph system",
+        config.graph,
+        config.score,
+        config.diffusion,
+        config.evaluation.batch,
+    )
     key += (config.classifier_training, config.score_training, config.stage2_training)
     key += (config.student, config.student_training, config.rounds)
     return dataset.shared(key, lambda: System(config, dataset, reporter))
@@ -53,7 +65,7 @@ class System:
       modules, predictor: networks, see `modules.py`.
     """
 
-    def __init__(self, config, dataset, reporter):
+    def __init__(self, config: Any, dataset: Dataset, reporter: Reporter) -> None:
         """config: `mmdjax.config.Config`. dataset: `mmdjax.data.dataset.Dataset`."""
         self.config, self.reporter, self.task = config, reporter, dataset.task
         self.modalities, self.patterns = dataset.modalities, dataset.patterns
@@ -70,7 +82,15 @@ class System:
         square = compiled_square(self.modules.state)(self.grouped.data, train)
         return np.float32(max(float(np.sqrt(square)), 1e-6))
 
-    def draw_sets(self, params, conversation, observed, index, key, title: str) -> tuple[Sets, int]:
+    def draw_sets(
+        self,
+        params: Params,
+        conversation: np.ndarray,
+        observed: np.ndarray,
+        index: np.ndarray,
+        key: jax.Array,
+        title: str,
+    ) -> tuple[Sets, int]:
         """Draw what is missing of R conversations.
 
         The noise of a draw depends on `key`, the conversation's number within its split and the
@@ -104,7 +124,7 @@ class System:
         x, graphs, nfe = self.in_batches(conversation, call, title)
         return Sets(conversation, observed, x, graphs), int(nfe.max())
 
-    def constant_sets(self, conversation, observed) -> Sets:
+    def constant_sets(self, conversation: np.ndarray, observed: np.ndarray) -> Sets:
         """Put the mean, which is 0, in place of what is hidden; arguments as of `draw_sets`."""
         compiled = compiled_shown(self.modules.state)
 
@@ -114,7 +134,7 @@ class System:
 
         return Sets(conversation, observed, *self.in_batches(conversation, call))
 
-    def predict(self, params, sets: Sets) -> np.ndarray:
+    def predict(self, params: Params, sets: Sets) -> np.ndarray:
         """Return predictions (R, N, ...) of sets, as the task's `read` gives them.
 
         Args:
@@ -128,14 +148,14 @@ class System:
 
         return self.in_batches(sets.conversation, call)
 
-    def error(self, params, sets: Sets) -> float:
+    def error(self, params: Params, sets: Sets) -> float:
         """Return the mean prediction error over the utterances of sets that have a label."""
         prediction, data = self.predict(params, sets), self.grouped.data
         exists = np.asarray(data.graphs.valid)[sets.conversation]
         label = np.asarray(data.label)[sets.conversation]
         return self.task.mean_error(prediction[exists], label[exists])
 
-    def in_batches(self, conversation, call, title: str = ""):
+    def in_batches(self, conversation: np.ndarray, call: Callable, title: str = "") -> Any:
         """Return `call` (utterances, rows (B,)) over all sets, in batches of one length each."""
         bucket, batch = self.grouped.bucket[conversation], self.config.evaluation.batch
         rows = (np.arange(len(conversation)),)
@@ -168,7 +188,7 @@ class System:
         conversation = self.grouped.of_split[split]
         return conversation, np.asarray(self.grouped.data.present)[conversation]
 
-    def prepare_draw(self, params) -> None:
+    def prepare_draw(self, params: Params) -> None:
         """Start compiling the draws in the background; params: their shapes."""
         compiled = compiled_draw(self.modules, self.config.diffusion)
         batch, shape = self.config.evaluation.batch, jax.ShapeDtypeStruct

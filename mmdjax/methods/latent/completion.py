@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,7 +17,7 @@ from mmdjax.methods.method import stream
 from mmdjax.runtime import processes
 from mmdjax.runtime.files import load_arrays, save_arrays
 from mmdjax.training.step import Source
-from mmdjax.types import Latents, Observed, hidden, known_labels
+from mmdjax.types import Latents, Observed, Params, hidden, known_labels
 
 NAME = "completions"  # of their folder, and of their random stream
 
@@ -56,7 +57,7 @@ def training_sets(
     seed: int,
     scale: Scale,
     z: Mapping[str, Latents],
-    score,
+    score: Params,
     constant: np.ndarray | None,
     folder: Path | None,
 ) -> tuple[Source, Callable]:
@@ -77,7 +78,7 @@ def training_sets(
     )
     valid_sets, everywhere = under(space.patterns, valid)
     rows = {"z": train.x, "valid": train.valid, "label": train.label, "observed": observed}
-    common = {"scale": scale}
+    common: dict[str, Any] = {"scale": scale}
     if constant is None:
         rows["fill"], filled = _draws(space, seed, train, observed, valid, score, folder)
     else:
@@ -91,7 +92,15 @@ def training_sets(
     return Source(rows, common), validate
 
 
-def _draws(space: Space, seed, train, observed, valid: Latents, score, folder):
+def _draws(
+    space: Space,
+    seed: int,
+    train: Latents,
+    observed: np.ndarray,
+    valid: Latents,
+    score: Params,
+    folder: Path | None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Draws for training (N, R, M, T, D) and for validation (P N, M, T, D)."""
     size, rounds = observed.shape[:2]
     key = jax.random.fold_in(jax.random.key(seed), stream(NAME))
@@ -142,7 +151,7 @@ def _kept(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
     return drawn
 
 
-def under(patterns, z: Latents) -> tuple[Latents, np.ndarray]:
+def under(patterns: np.ndarray, z: Latents) -> tuple[Latents, np.ndarray]:
     """Return every utterance under every pattern, patterns outermost: latents (P N, ...), and what
     is observed (P N, M)."""
     every = Latents(*(np.tile(a, (len(patterns),) + (1,) * (a.ndim - 1)) for a in z))
@@ -150,7 +159,14 @@ def under(patterns, z: Latents) -> tuple[Latents, np.ndarray]:
 
 
 def draw_observed(
-    space: Space, score, z: Latents, observed: np.ndarray, count: int, key, name: str, ids=None
+    space: Space,
+    score: Params,
+    z: Latents,
+    observed: np.ndarray,
+    count: int,
+    key: jax.Array,
+    name: str,
+    ids: np.ndarray | None = None,
 ) -> tuple[np.ndarray, int]:
     """Return K = `count` completions under Q conditions, (Q, N, K, M, T, D), and their NFE.
 

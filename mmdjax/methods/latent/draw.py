@@ -7,7 +7,7 @@ serve every pattern, every rate and every seed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,10 @@ import numpy as np
 from mmdjax.diffusion import sample, time_grid
 from mmdjax.diffusion.conditioning import in_sampling
 from mmdjax.diffusion.guidance import classifier_free
-from mmdjax.diffusion.predictions import scaled
+from mmdjax.diffusion.predictions import NoiseFn, scaled
 from mmdjax.diffusion.samplers.loop import check_grid
 from mmdjax.diffusion.samplers.registry import steps_for
+from mmdjax.diffusion.sde import SDE
 from mmdjax.methods.latent import students
 from mmdjax.methods.latent.modules import (
     Modules,
@@ -28,6 +29,10 @@ from mmdjax.methods.latent.modules import (
 )
 from mmdjax.runtime.compilation import AheadOfTime, shared
 from mmdjax.runtime.devices import over_devices, replicated, spreads
+from mmdjax.types import Params
+
+if TYPE_CHECKING:
+    from mmdjax.methods.settings import Diffusion
 
 # Draw two missing modalities of an utterance side by side, where nothing couples them: saves a scan
 # where launches cost more than arithmetic. Off on a CPU, where launches are cheap.
@@ -59,7 +64,7 @@ class Drawer(NamedTuple):
     share: bool = True
 
 
-def make_drawer(modules: Modules, diffusion, together: bool | None = None) -> Drawer:
+def make_drawer(modules: Modules, diffusion: Diffusion, together: bool | None = None) -> Drawer:
     """Compiles on first use, or before (`prepare`).
 
     Args:
@@ -73,7 +78,7 @@ def make_drawer(modules: Modules, diffusion, together: bool | None = None) -> Dr
 
 
 @shared
-def _drawer(modules: Modules, diffusion, together: bool) -> Drawer:
+def _drawer(modules: Modules, diffusion: Diffusion, together: bool) -> Drawer:
     grid = grid_of(modules.sde, diffusion)
     modules = with_dtype(modules, diffusion.dtype)
 
@@ -121,7 +126,7 @@ def with_dtype(modules: Modules, dtype: str) -> Modules:
     return modules._replace(score=modules.score.clone(dtype=operands))
 
 
-def rounded(params, dtype: str):
+def rounded(params: Params, dtype: str) -> Params:
     """Only operands of products: biases, norms and embeddings are added in float32."""
     if dtype == "float32":
         return params
@@ -132,7 +137,7 @@ def rounded(params, dtype: str):
     return jax.tree_util.tree_map_with_path(one, params)
 
 
-def grid_of(sde, diffusion) -> np.ndarray:
+def grid_of(sde: SDE, diffusion: Diffusion) -> np.ndarray:
     """(steps + 1,) times of a config's draws."""
     steps = steps_for(diffusion.sampler, diffusion.nfe, **diffusion.options())
     grid = time_grid(diffusion.grid, sde, steps, **diffusion.grid_arguments())
@@ -142,16 +147,16 @@ def grid_of(sde, diffusion) -> np.ndarray:
 
 def draw_target(
     modules: Modules,
-    diffusion,
-    params,
-    condition,
-    condition_id,
-    mask,
-    condition_mask,
-    keys,
-    grid,
-    guidance,
-):
+    diffusion: Diffusion,
+    params: Params,
+    condition: jax.Array,
+    condition_id: jax.Array,
+    mask: jax.Array,
+    condition_mask: jax.Array,
+    keys: jax.Array,
+    grid: jax.Array | np.ndarray,
+    guidance: jax.Array | float,
+) -> tuple[jax.Array, jax.Array]:
     """Draws (B, K, T, D) of one target, zero off the mask, and their nfe (B,).
 
     Args:
@@ -183,14 +188,14 @@ def draw_target(
 def noise_given(
     modules: Modules,
     conditioning: str,
-    params,
-    condition,
-    condition_id,
-    condition_mask,
-    mask,
-    keys,
+    params: Params,
+    condition: jax.Array,
+    condition_id: jax.Array,
+    condition_mask: jax.Array,
+    mask: jax.Array,
+    keys: jax.Array,
     level: int = 0,
-):
+) -> NoiseFn:
     """The noise prediction of one target given a condition, as a function of (x, t) for `sample`.
 
     Args:
@@ -226,7 +231,7 @@ def noise_given(
     return noise_fn
 
 
-def prepare(drawer: Drawer, modules: Modules, config) -> None:
+def prepare(drawer: Drawer, modules: Modules, config: Any) -> None:
     """Starts compiling every program that a run of `config` draws with, in the background.
 
     Args:

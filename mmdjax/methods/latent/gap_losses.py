@@ -10,6 +10,7 @@ any set of frames, which holding known frames in a draw only approximates (`diff
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +23,11 @@ from mmdjax.networks.encoders import WHOLE
 from mmdjax.runtime.compilation import shared
 from mmdjax.types import hidden
 
+if TYPE_CHECKING:
+    from mmdjax.training.step import Loss
 
-def random_gaps(key, batch: int, frames: int):
+
+def random_gaps(key: jax.Array, batch: int, frames: int) -> jax.Array:
     """(B, T_m) bool, True is observed: frames are missing alone, in bursts or in blocks.
 
     They are where a stationary Gaussian process of covariance exp(-|s - t| / l) lies below the
@@ -46,7 +50,7 @@ def random_gaps(key, batch: int, frames: int):
 
 
 @shared
-def given_gaps(modules: Modules, error: Callable, gaps: float, noise: float = 0.0):
+def given_gaps(modules: Modules, error: Callable, gaps: float, noise: float = 0.0) -> Loss:
     """Return the loss that is the mean of an error over modalities, each given what random gaps
     leave of all of them.
 

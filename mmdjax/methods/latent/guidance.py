@@ -6,15 +6,27 @@ the label is what is sought.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 
 from mmdjax.methods.latent.cover import filled_valid
 from mmdjax.methods.latent.modules import Modules, Scale, predict
+from mmdjax.types import Params
 
 
 def label_log_prob(
-    modules: Modules, params, scale: Scale, z, valid, observed, target: int, label, std: float = 0.5
-):
+    modules: Modules,
+    params: Params,
+    scale: Scale,
+    z: jax.Array,
+    valid: jax.Array,
+    observed: jax.Array,
+    target: int,
+    label: jax.Array | float,
+    std: float = 0.5,
+) -> Callable[[jax.Array], jax.Array]:
     """log p(label | completed set) up to a constant: a Gaussian around the fusion's prediction.
 
     Give it to `diffusion.guidance.classifier` by way of `through_clean`: fusion knows clean

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -11,13 +14,13 @@ from mmdjax.runtime.on_host import OnHost
 
 
 @shared
-def initial(module) -> OnHost:
+def initial(module: nn.Module) -> OnHost:
     """A module's init; equal modules of several systems share their traces."""
     return OnHost(module.init)
 
 
 @shared
-def initial_score(score) -> OnHost:
+def initial_score(score: nn.Module) -> OnHost:
     """key -> parameters of the score networks, stacked over M."""
     modalities, ids = score.modalities, others(score.modalities)[0]
     x = np.zeros((1, modalities, score.frames, score.channels), np.float32)
@@ -31,7 +34,7 @@ def initial_score(score) -> OnHost:
 
 
 @shared
-def initial_decoder(decoder) -> OnHost:
+def initial_decoder(decoder: nn.Module) -> OnHost:
     """(key, x (1, M, T, D), valid (1, M, T)) -> parameters, stacked over M."""
 
     def init(key, x, valid):
@@ -41,6 +44,6 @@ def initial_decoder(decoder) -> OnHost:
     return OnHost(init)
 
 
-def score_shapes(score):
+def score_shapes(score: nn.Module) -> Any:
     """Shapes of `initial_score`; traced once, whoever asks."""
     return initial_score(score).shapes(jax.eval_shape(lambda: jax.random.key(0)))

@@ -7,8 +7,10 @@ latents' time axis to a bucket that holds every row.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,10 +28,16 @@ from mmdjax.methods.latent.modules import (
     raw,
 )
 from mmdjax.runtime.compilation import shared
-from mmdjax.types import Batch, hidden
+from mmdjax.types import Batch, Params, hidden
+
+if TYPE_CHECKING:
+    from mmdjax.networks.alignment import AlignmentDecoder
+    from mmdjax.networks.encoders import Encoders, Reconstruction, UnimodalHeads
+    from mmdjax.tasks import Task
+    from mmdjax.training.step import Loss
 
 
-def weighted_mean(values, weight):
+def weighted_mean(values: jax.Array, weight: jax.Array) -> jax.Array:
     """Over the batch's size, padding included: a row weighs the same in a short last batch."""
     return (values * weight).sum() / weight.size
 
@@ -42,8 +50,14 @@ def utterance_rows(batch: Batch) -> dict:
 
 @shared
 def classifier_loss(
-    encoders, fusion, task, reconstruction=None, noise=(), heads=None, unimodal=0.0
-):
+    encoders: Encoders,
+    fusion: nn.Module,
+    task: Task,
+    reconstruction: Reconstruction | None = None,
+    noise: tuple[float, ...] = (),
+    heads: UnimodalHeads | None = None,
+    unimodal: float = 0.0,
+) -> Loss:
     """Return the loss of stage 1a: encoders and fusion on what there is (thesis eq. 5.22).
 
     What an utterance lacks by nature is zero, with the frames of the modalities that it has.
@@ -98,7 +112,7 @@ def classifier_loss(
     return loss
 
 
-def random_conditions(key, present):
+def random_conditions(key: jax.Array, present: jax.Array) -> jax.Array:
     """(B, C) bool: uniform over the non-empty subsets of C conditions, of what is present (B, C);
     all of it where the subset has none, and nothing where nothing is."""
     batch, conditions = present.shape
@@ -108,8 +122,12 @@ def random_conditions(key, present):
 
 @shared
 def score_loss(
-    modules: Modules, weighting="v", conditions="clean", unconditional=0.0, noise: float = 0.0
-):
+    modules: Modules,
+    weighting: str = "v",
+    conditions: str = "clean",
+    unconditional: float = 0.0,
+    noise: float = 0.0,
+) -> Loss:
     """Stage 1b: denoising score matching for every modality at once, given random conditions.
 
     Args:
@@ -125,7 +143,7 @@ def score_loss(
 
 
 @shared
-def given_others(error: Callable, noise: float = 0.0):
+def given_others(error: Callable, noise: float = 0.0) -> Loss:
     """Return the loss that is the mean of an error over modalities, each given random others.
 
     Args:
@@ -163,13 +181,15 @@ def given_others(error: Callable, noise: float = 0.0):
     return loss
 
 
-def with_teacher(params, data):
+def with_teacher(params: Params, data: Mapping[str, Any]) -> Params:
     """Return params, beside those of the teacher where the data have one."""
     return (params, data["teacher"]) if "teacher" in data else params
 
 
 @shared
-def matching(modules: Modules, weighting: str, conditions: str, unconditional: float):
+def matching(
+    modules: Modules, weighting: str, conditions: str, unconditional: float
+) -> Callable[..., jax.Array]:
     """Return the error of denoising score matching at random times, see `given_others`.
 
     Frames of the mask that the target lacks (unequal lengths) are learned as 0, since sampling,
@@ -202,7 +222,7 @@ def matching(modules: Modules, weighting: str, conditions: str, unconditional: f
     return error
 
 
-def noisy(condition, noise: float, key):
+def noisy(condition: jax.Array, noise: float, key: jax.Array) -> jax.Array:
     """Return standardised conditions with Gaussian noise of this deviation added.
 
     A regulariser of small sets, whose score networks otherwise learn their rows by heart
@@ -214,13 +234,20 @@ def noisy(condition, noise: float, key):
     return condition + noise * jax.random.normal(jax.random.fold_in(key, 2), condition.shape)
 
 
-def holes(valid):
+def holes(valid: jax.Array) -> jax.Array:
     """Return the frames that are not known but come before one that is, (..., T) bool."""
     later = jax.lax.cummax(valid.astype(jnp.int8), valid.ndim - 1, reverse=True) > 0
     return later & ~valid
 
 
-def completion_loss(decoder, fusion, task, fill: str, align_weight: float, noise: float = 0.0):
+def completion_loss(
+    decoder: AlignmentDecoder | None,
+    fusion: nn.Module,
+    task: Task,
+    fill: str,
+    align_weight: float,
+    noise: float = 0.0,
+) -> Loss:
     """Stage 2: fusion, and the decoder where there are draws, under missing modalities.
 
     L_task + lambda L_align (thesis eq. 5.23). Each row takes one of its R incomplete sets, or with
@@ -241,7 +268,14 @@ def completion_loss(decoder, fusion, task, fill: str, align_weight: float, noise
 
 
 @shared
-def _completion_loss(decoder, fusion, task, drawn: bool, align_weight: float, noise: float):
+def _completion_loss(
+    decoder: AlignmentDecoder | None,
+    fusion: nn.Module,
+    task: Task,
+    drawn: bool,
+    align_weight: float,
+    noise: float,
+) -> Loss:
     def loss(params, data, weight, key, frames):
         z, valid = data["z"][:, :, :frames], data["valid"][:, :, :frames]
         batch, modalities = z.shape[:2]

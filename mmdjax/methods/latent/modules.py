@@ -7,7 +7,8 @@ score matching on raw latents would let an encoder collapse, and VP needs unit v
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -18,9 +19,14 @@ from mmdjax.diffusion import sde as sdes
 from mmdjax.diffusion.predictions import scaled
 from mmdjax.networks import score_networks
 from mmdjax.networks.alignment import AlignmentDecoder
+from mmdjax.networks.base import Encoded
 from mmdjax.networks.encoders import Encoders, coverage
 from mmdjax.networks.fusion import MulT
 from mmdjax.networks.pooled import PooledMLP
+from mmdjax.types import Params
+
+if TYPE_CHECKING:
+    from mmdjax.methods.settings import Fusion
 
 
 class Scale(NamedTuple):
@@ -38,7 +44,7 @@ class Modules(NamedTuple):
     sde: sdes.SDE
 
 
-def build(config, modalities: tuple[str, ...], outputs: int = 1) -> Modules:
+def build(config: Any, modalities: tuple[str, ...], outputs: int = 1) -> Modules:
     """Return the modules of `mmdjax.config.Config`; everything below takes plain numbers.
 
     Args:
@@ -69,7 +75,7 @@ def networks_alone(modules: Modules) -> Modules:
     return modules._replace(encoders=None, fusion=None, decoder=None)
 
 
-def fusion_of(fusion, outputs: int) -> nn.Module:
+def fusion_of(fusion: Fusion, outputs: int) -> nn.Module:
     """Return the network of `methods.settings.Fusion`: (x (B, M, T, D), valid (B, M, T),
     deterministic, observed (B, M)) -> (B, outputs)."""
     common = {"dropout": fusion.dropout, "outputs": outputs, "told": fusion.told}
@@ -79,7 +85,14 @@ def fusion_of(fusion, outputs: int) -> nn.Module:
     return MulT(*sizes, attention_dropout=fusion.attention_dropout, **common)
 
 
-def encode_gaps(modules: Modules, encoders, scale, features, valid, observed):
+def encode_gaps(
+    modules: Modules,
+    encoders: Params,
+    scale: Scale,
+    features: Mapping[str, jax.Array],
+    valid: Mapping[str, jax.Array],
+    observed: Mapping[str, jax.Array],
+) -> tuple[jax.Array, jax.Array]:
     """Standardised latents of what is observed, and what they rest on.
 
     Args:
@@ -95,12 +108,20 @@ def encode_gaps(modules: Modules, encoders, scale, features, valid, observed):
     return z, jnp.stack([coverage(valid[m], observed[m], frames) for m in names], 1)
 
 
-def encode_condition(modules: Modules, params, *condition):
+def encode_condition(modules: Modules, params: Params, *condition: jax.Array) -> Encoded | None:
     """What every evaluation of a draw shares, see `ScoreTransformer1D.encode`."""
     return modules.score.apply(params, *condition, method="encode")
 
 
-def predict_noise(modules: Modules, params, x, t, encoded, mask, level: int = 0):
+def predict_noise(
+    modules: Modules,
+    params: Params,
+    x: jax.Array,
+    t: jax.Array,
+    encoded: Encoded | None,
+    mask: jax.Array,
+    level: int = 0,
+) -> jax.Array:
     """Noise prediction (B, T, D); the network sees x at unit variance and predicts v of
     `diffusion/predictions.py`, so that one network serves every SDE.
 
@@ -118,13 +139,15 @@ def others(modalities: int) -> np.ndarray:
     return np.array([[j for j in range(modalities) if j != i] for i in range(modalities)])
 
 
-def raw(z, valid, scale: Scale):
+def raw(z: jax.Array, valid: jax.Array, scale: Scale) -> jax.Array:
     """Standardised latents z (..., M, T, D) -> what the fusion was trained on, 0 off `valid`."""
     x = z * scale.std[:, None] + scale.mean[:, None]
     return jnp.where(valid[..., None], x, 0.0)
 
 
-def align(decoder: AlignmentDecoder, params, z, valid, observed):
+def align(
+    decoder: AlignmentDecoder, params: Params, z: jax.Array, valid: jax.Array, observed: jax.Array
+) -> jax.Array:
     """Missing modalities through their own decoder; observed ones as they are.
 
     Args:
@@ -137,7 +160,14 @@ def align(decoder: AlignmentDecoder, params, z, valid, observed):
     return jnp.where(observed[..., None, None], z, decoded)
 
 
-def predict(modules: Modules, params, scale: Scale, z, valid, observed):
+def predict(
+    modules: Modules,
+    params: Params,
+    scale: Scale,
+    z: jax.Array,
+    valid: jax.Array,
+    observed: jax.Array,
+) -> jax.Array:
     """Return outputs (B, outputs) from completed standardised latents.
 
     Args:

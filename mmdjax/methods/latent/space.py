@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import collections
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,35 +17,41 @@ from mmdjax.methods.batches import by_length, in_batches
 from mmdjax.methods.latent.cover import filled_valid
 from mmdjax.methods.latent.draw import Drawer, make_drawer
 from mmdjax.methods.latent.initial import initial, initial_decoder, initial_score
-from mmdjax.methods.latent.modules import Scale, build, encode_gaps, raw
+from mmdjax.methods.latent.modules import Modules, Scale, build, encode_gaps, raw
 from mmdjax.methods.latent.scaling import scale_of, scaled
 from mmdjax.methods.latent.work_list import bucket_of, calls, draw_missing
 from mmdjax.methods.method import Method
-from mmdjax.networks.encoders import Reconstruction, UnimodalHeads
+from mmdjax.networks.alignment import AlignmentDecoder
+from mmdjax.networks.encoders import Encoders, Reconstruction, UnimodalHeads
 from mmdjax.runtime.compilation import shared
 from mmdjax.runtime.devices import on_all_devices, over_devices
-from mmdjax.types import Batch, Latents, known_labels
+from mmdjax.types import Batch, Latents, Params, known_labels
+
+if TYPE_CHECKING:
+    from mmdjax.data.dataset import Dataset
+    from mmdjax.runtime.progress import Reporter
+    from mmdjax.tasks import Task
 
 MOST_KEPT = 2  # encoders whose latents of all splits stay in memory
 
 
 @shared
-def compiled_encode(encoders):
+def compiled_encode(encoders: Encoders) -> Callable[..., Any]:
     return jax.jit(encoders.apply)
 
 
 @shared
-def compiled_encode_gaps(modules):
+def compiled_encode_gaps(modules: Modules) -> Callable[..., Any]:
     return jax.jit(functools.partial(encode_gaps, modules))
 
 
 @shared
-def compiled_align(decoder):
+def compiled_align(decoder: AlignmentDecoder) -> Callable[..., jax.Array]:
     return jax.jit(lambda params, *rows: over_devices(decoder.apply, (params,), rows, (0, 0), 0))
 
 
 @shared
-def compiled_predict(fusion, task):
+def compiled_predict(fusion: nn.Module, task: Task) -> Callable[..., jax.Array]:
     def rows_of(params, scale, z, valid, observed):
         given = raw(z, valid, scale), valid
         return task.read(fusion.apply(params, *given, observed=observed))
@@ -66,7 +74,7 @@ class Space(Method):
 
     standardises = True
 
-    def __init__(self, config, dataset, reporter):
+    def __init__(self, config: Any, dataset: Dataset, reporter: Reporter) -> None:
         """See `Method`."""
         super().__init__(config, dataset, reporter)
         self.splits, self.patterns = dataset.standardised, dataset.patterns
@@ -124,7 +132,7 @@ class Space(Method):
 
         return {name: of_split(batch) for name, batch in self.splits.items()}
 
-    def init_encoders(self, key):
+    def init_encoders(self, key: jax.Array) -> Params:
         return initial(self.modules.encoders)(key, *self._one())
 
     def _one(self) -> list[dict]:
@@ -132,7 +140,7 @@ class Space(Method):
         train = self.splits["train"]
         return [{m: x[:1] for m, x in part.items()} for part in (train.features, train.valid)]
 
-    def initial_classifier(self, key) -> dict:
+    def initial_classifier(self, key: jax.Array) -> dict:
         """{'encoders', 'fusion'}."""
         key_encoders, key_fusion = jax.random.split(key)
         x, valid = self._zeros()
@@ -148,20 +156,20 @@ class Space(Method):
             params["heads"] = initial(self.heads)(jax.random.fold_in(key, 2), x, valid)
         return params
 
-    def initial_score(self, key):
+    def initial_score(self, key: jax.Array) -> Params:
         """Parameters of the score networks, stacked over M."""
         return initial_score(self.modules.score)(key)
 
-    def initial_decoder(self, key):
+    def initial_decoder(self, key: jax.Array) -> Params:
         """Parameters of the alignment decoders, stacked over M."""
         return initial_decoder(self.modules.decoder)(key, *self._zeros())
 
-    def _zeros(self):
+    def _zeros(self) -> tuple[jax.Array, jax.Array]:
         """Latents and their frames of one utterance, for their shapes."""
         shape = (1, len(self.modalities), self.config.latents.frames)
         return jnp.zeros((*shape, self.config.latents.channels)), jnp.ones(shape, bool)
 
-    def encode(self, params, batch: Batch) -> Latents:
+    def encode(self, params: Params, batch: Batch) -> Latents:
         """Latents of a split, not standardised; where features are stored, so are they."""
         if is_stored(batch):
             parts = (z._asdict() for z in self._encoded(params, batch))
@@ -178,13 +186,13 @@ class Space(Method):
         x, valid = in_batches(call, arrays, self.config.evaluation.batch)
         return Latents(x, valid, batch.label)
 
-    def _encoded(self, params, batch: Batch) -> Iterator[Latents]:
+    def _encoded(self, params: Params, batch: Batch) -> Iterator[Latents]:
         """Latents of a stored split, block by block."""
         for rows in blocks(len(batch), self.config.evaluation.batch):
             yield self.encode(params, batch.at(np.arange(rows.start, rows.stop)))
 
     def encode_gaps(
-        self, params, scale: Scale, batch: Batch, observed
+        self, params: Params, scale: Scale, batch: Batch, observed: Mapping[str, np.ndarray]
     ) -> tuple[Latents, np.ndarray]:
         """Standardised latents of what is observed of a split, valid where frames exist, and what
         they rest on (N, M, T), see `modules.encode_gaps`.
@@ -203,7 +211,7 @@ class Space(Method):
         x, cover = in_batches(call, arrays, size)
         return Latents(x, self.encode(params, batch).valid, batch.label), cover
 
-    def standardised(self, encoders) -> tuple[Scale, dict[str, Latents]]:
+    def standardised(self, encoders: Params) -> tuple[Scale, dict[str, Latents]]:
         """Return the scale of the training split's valid latent frames, and all splits on it.
 
         Systems that share the encoders share the answer, for as long as others do not follow.
@@ -217,7 +225,7 @@ class Space(Method):
                 latents.popitem(last=False)
         return latents[key][1]
 
-    def _standardised(self, encoders) -> tuple[Scale, dict[str, Latents]]:
+    def _standardised(self, encoders: Params) -> tuple[Scale, dict[str, Latents]]:
         raw = {name: self.encode(encoders, batch) for name, batch in self.splits.items()}
         if not self.standardises:
             return self.identity_scale(), raw
@@ -233,7 +241,9 @@ class Space(Method):
         """(M, D) standardised latent that stands for a missing frame: raw zero, or the mean."""
         return -scale.mean / scale.std if fill == "zero" else np.zeros_like(scale.mean)
 
-    def predict_latents(self, params, scale: Scale, z, valid, observed) -> np.ndarray:
+    def predict_latents(
+        self, params: Params, scale: Scale, z: np.ndarray, valid: np.ndarray, observed: np.ndarray
+    ) -> np.ndarray:
         """Return predictions (R, ...), as the task's `read` gives them.
 
         Args:
@@ -252,7 +262,9 @@ class Space(Method):
             batch,
         )
 
-    def align(self, decoder, z, valid, observed) -> np.ndarray:
+    def align(
+        self, decoder: Params, z: np.ndarray, valid: np.ndarray, observed: np.ndarray
+    ) -> np.ndarray:
         """Completed latents (R, M, T, D) after the alignment decoder: missing ones only."""
         mask, result = filled_valid(valid, observed), z.copy()
         bucket = bucket_of(mask, self.buckets)
@@ -271,7 +283,15 @@ class Space(Method):
         return result
 
     def draw_latents(
-        self, score, latents: Latents, observed, ids, draw_index, key, name, drawer=None
+        self,
+        score: Params,
+        latents: Latents,
+        observed: np.ndarray,
+        ids: np.ndarray,
+        draw_index: np.ndarray,
+        key: jax.Array,
+        name: str,
+        drawer: Drawer | None = None,
     ) -> tuple[np.ndarray, int]:
         """`draw_missing` on standardised latents, with a progress bar called `name`.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from mmdjax.data.missing.patterns import check_observed
@@ -16,6 +17,7 @@ from mmdjax.methods.batches import in_batches, nothing
 from mmdjax.methods.latent.cover import Cover
 from mmdjax.methods.latent.draw import Drawer
 from mmdjax.runtime.devices import on_all_devices
+from mmdjax.types import Params
 
 
 def bucket_of(valid: np.ndarray, buckets: Sequence[int]) -> np.ndarray:
@@ -52,13 +54,13 @@ class Item(NamedTuple):
 
 
 def work_list(
-    known,
-    missing,
-    bucket,
+    known: np.ndarray,
+    missing: np.ndarray,
+    bucket: np.ndarray,
     buckets: Sequence[int],
     coupling: str,
-    together=False,
-    share=True,
+    together: bool = False,
+    share: bool = True,
     draws: int = 1,
 ) -> Iterator[Item]:
     """Every (row, modality) pair that misses something once; a row's later draws come after its
@@ -124,7 +126,14 @@ def items(drawer: Drawer, cover: Cover, buckets: Sequence[int], draws: int) -> l
     )
 
 
-def calls(drawer: Drawer, observed, valid, buckets: Sequence[int], batch: int, draws: int) -> int:
+def calls(
+    drawer: Drawer,
+    observed: np.ndarray,
+    valid: np.ndarray,
+    buckets: Sequence[int],
+    batch: int,
+    draws: int,
+) -> int:
     """Return how many compiled calls `draw_missing` will make."""
     listed = items(drawer, covered(valid, observed), buckets, draws)
     return sum(item.calls(batch, draws) for item in listed)
@@ -132,13 +141,13 @@ def calls(drawer: Drawer, observed, valid, buckets: Sequence[int], batch: int, d
 
 def draw_missing(
     drawer: Drawer,
-    score_params,
+    score_params: Params,
     z: np.ndarray,
     valid: np.ndarray,
     observed: np.ndarray,
     ids: np.ndarray,
     draw_index: np.ndarray,
-    key,
+    key: jax.Array,
     buckets: Sequence[int],
     batch: int,
     advance: Callable[[], None] = nothing,

@@ -8,8 +8,8 @@ phases; completion, evaluation and serving are here.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -24,7 +24,10 @@ from mmdjax.methods.method import Completion, Method, Phase, options_group
 from mmdjax.runtime.compilation import shared
 from mmdjax.training.settings import Training
 from mmdjax.training.step import Source
-from mmdjax.types import Observed, hidden
+from mmdjax.types import Observed, Params, hidden
+
+if TYPE_CHECKING:
+    from mmdjax.tasks import Task
 
 __all__ = [
     "FeatureMethod",
@@ -40,7 +43,7 @@ __all__ = [
 Vectors = tuple[jax.Array, ...]  # M arrays (B, C_m), zero where a modality is missing
 
 
-def random_patterns(key, patterns: np.ndarray, present):
+def random_patterns(key: jax.Array, patterns: np.ndarray, present: jax.Array) -> jax.Array:
     """Return (B, M) bool: availability patterns, each as likely as any other, of what is present
     (B, M); see `mmdjax.types.hidden`."""
     index = jax.random.randint(key, (len(present),), 0, len(patterns))
@@ -63,7 +66,7 @@ def masked_loss(patterns: tuple[tuple[bool, ...], ...], of: Callable) -> Callabl
     return loss
 
 
-def unmet(x: Vectors, rebuilt, hidden) -> jax.Array:
+def unmet(x: Vectors, rebuilt: jax.Array, hidden: jax.Array) -> jax.Array:
     """Return the mean square error of each hidden modality, summed over them, (B,).
 
     Args:
@@ -73,14 +76,14 @@ def unmet(x: Vectors, rebuilt, hidden) -> jax.Array:
     return jnp.where(hidden, jnp.stack(errors, 1), 0.0).sum(1)
 
 
-def padded(parts) -> jax.Array:
+def padded(parts: Sequence[jax.Array]) -> jax.Array:
     """Return M arrays (B, C_m) as one (B, M, C), zeros behind the narrower ones."""
     widest = max(v.shape[1] for v in parts)
     return jnp.stack([jnp.pad(v, ((0, 0), (0, widest - v.shape[1]))) for v in parts], 1)
 
 
 @shared
-def _compiled(network: nn.Module):
+def _compiled(network: nn.Module) -> Callable[..., Any]:
     return jax.jit(network.apply)
 
 
@@ -97,13 +100,13 @@ class VectorMethod(Method):
     serving = "mmdjax.methods.vector.served"
 
     @classmethod
-    def build(cls, config, modalities: tuple[str, ...], task) -> nn.Module:
+    def build(cls, config: Any, modalities: tuple[str, ...], task: Task) -> nn.Module:
         """Return the network: (x, observed (B, M), deterministic=True) -> outputs (B, outputs),
         embedding (B, M, D) of the completed utterance. x: `Vectors`."""
         raise NotImplementedError
 
     @classmethod
-    def frames_of(cls, config) -> int:
+    def frames_of(cls, config: Any) -> int:
         """Return how many frames utterances are brought to; of one frame the vector is left."""
         return 1
 
@@ -112,7 +115,7 @@ class VectorMethod(Method):
         """The data as the method reads them, not standardised."""
         return self.dataset.resampled(self.frames_of(self.config))
 
-    def of_network(self, params):
+    def of_network(self, params: Params) -> Params:
         """Return the variables of `network`, from phase -> parameters."""
         return params[self.predicts]
 
@@ -135,7 +138,7 @@ class VectorMethod(Method):
             for name, batch in self.view.standardised.items()
         }
 
-    def initial(self, network: nn.Module, key):
+    def initial(self, network: nn.Module, key: jax.Array) -> Params:
         """Return a network's initial parameters."""
         x = tuple(v[:1] for v in self.vectors["train"])
         return initial(network)(key, x, np.ones((1, len(x)), bool))
@@ -192,7 +195,9 @@ class VectorMethod(Method):
             ),
         )
 
-    def outputs(self, network: nn.Module, params, split: str, observed: np.ndarray):
+    def outputs(
+        self, network: nn.Module, params: Params, split: str, observed: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return outputs (Q, N, outputs) and embeddings (Q, N, M, D) under observed (Q, N, M)."""
         x, conditions = self.vectors[split], len(observed)
         flat = [np.tile(v, (conditions,) + (1,) * (v.ndim - 1)) for v in x]
@@ -209,7 +214,7 @@ class VectorMethod(Method):
             embedding.reshape(*lead, *embedding.shape[1:]),
         )
 
-    def error(self, network: nn.Module, params, observed: np.ndarray) -> float:
+    def error(self, network: nn.Module, params: Params, observed: np.ndarray) -> float:
         """Return the mean error on validation data under observed (Q, N, M)."""
         outputs, _ = self.outputs(network, params, "valid", observed)
         label = self.dataset.splits["valid"].label
@@ -225,22 +230,26 @@ class VectorMethod(Method):
         """Completion and prediction are one pass of the network."""
         return (self.name, *(phase.name for phase in self.phases))
 
-    def complete(self, params, split, observed, draws, key, title) -> Completion:
+    def complete(
+        self, params: Params, split: str, observed: Observed, draws: int, key: jax.Array, title: str
+    ) -> Completion:
         """Run the network; `x` has outputs and embeddings with K = 1."""
         variables = self.of_network(params)
         outputs, embedding = self.outputs(self.network, variables, split, observed.modalities)
         parts = {"outputs": outputs[:, :, None], "embedding": embedding[:, :, None]}
         return Completion(parts, observed)
 
-    def predict(self, params, split, completion: Completion) -> np.ndarray:
+    def predict(self, params: Params, split: str, completion: Completion) -> np.ndarray:
         """Return predictions (Q, N, 1, ...)."""
         return self.predict_with(None, params, split, completion)
 
-    def predict_with(self, predictor, params, split, completion: Completion) -> np.ndarray:
+    def predict_with(
+        self, predictor: Params, params: Params, split: str, completion: Completion
+    ) -> np.ndarray:
         """Return the predictions that the completion holds."""
         return self.task.read(completion.x["outputs"])
 
-    def compared(self, params, completion: Completion, modality: int) -> np.ndarray:
+    def compared(self, params: Params, completion: Completion, modality: int) -> np.ndarray:
         """Return embeddings of one modality, (Q, N, 1, 1, D)."""
         return completion.x["embedding"][:, :, :, modality, None]
 
@@ -251,12 +260,12 @@ class FeatureMethod(VectorMethod):
     Its network's embedding (B, M, C) holds them, of each modality the first C_m: see `padded`.
     """
 
-    def truth(self, params, split):
+    def truth(self, params: Params, split: str) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
         """Return the standardised vectors of each modality."""
         pairs = zip(self.vectors[split], self.dataset.splits[split].present.T, strict=True)
         return tuple((x[:, None], there[:, None]) for x, there in pairs)
 
-    def compared(self, params, completion: Completion, modality: int) -> np.ndarray:
+    def compared(self, params: Params, completion: Completion, modality: int) -> np.ndarray:
         """Return rebuilt vectors of one modality, (Q, N, 1, 1, C_m)."""
         columns = self.vectors["train"][modality].shape[1]
         return super().compared(params, completion, modality)[..., :columns]

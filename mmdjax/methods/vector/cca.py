@@ -9,7 +9,9 @@ import numpy as np
 LEAST = 1e-10  # eigenvalue whose square root still has a gradient
 
 
-def moments(a, b, weight, ridge: float):
+def moments(
+    a: jax.Array, b: jax.Array, weight: jax.Array, ridge: float
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]:
     """Return means (k,) and covariances (k, k) of two views (B, k), S_aa and S_bb with `ridge`.
 
     Args:
@@ -23,7 +25,9 @@ def moments(a, b, weight, ridge: float):
     return means, (left.T @ a + eye, left.T @ b, right.T @ b + eye)
 
 
-def whitened(covariances):
+def whitened(
+    covariances: tuple[jax.Array, jax.Array, jax.Array],
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return L_a^-1 S_ab L_b^-T for S_aa = L_a L_a^T, and both factors.
 
     Its singular values are those of S_aa^-1/2 S_ab S_bb^-1/2 (Andrew et al. 2013, eq. 5), which
@@ -36,13 +40,15 @@ def whitened(covariances):
     return jax.scipy.linalg.solve_triangular(right, half.T, lower=True).T, left, right
 
 
-def correlation(a, b, weight, ridge: float):
+def correlation(a: jax.Array, b: jax.Array, weight: jax.Array, ridge: float) -> jax.Array:
     """Return the sum of the canonical correlations of two views (B, k)."""
     t, _, _ = whitened(moments(a, b, weight, ridge)[1])
     return jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(t @ t.T), LEAST)).sum()
 
 
-def held_out(train, valid, ridge: float) -> float:
+def held_out(
+    train: tuple[np.ndarray, np.ndarray], valid: tuple[np.ndarray, np.ndarray], ridge: float
+) -> float:
     """Return the sum of correlations that directions found on one pair of views have on another.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from mmdjax.methods.vector.base import Vectors
@@ -15,7 +16,7 @@ class Encoders(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, x: Vectors, observed, deterministic: bool = True):
+    def __call__(self, x: Vectors, observed: jax.Array, deterministic: bool = True) -> jax.Array:
         parts = []
         for m, vector in enumerate(x):
             h = jnp.where(observed[:, m, None], vector, 0.0)
@@ -34,7 +35,7 @@ class Head(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, h, deterministic: bool = True):
+    def __call__(self, h: jax.Array, deterministic: bool = True) -> jax.Array:
         for layer in range(2):
             h = nn.relu(nn.Dense(self.width, name=f"layer_{layer}")(h))
             h = nn.Dropout(self.dropout)(h, deterministic=deterministic)
@@ -53,7 +54,7 @@ class Cascade(nn.Module):
     sizes: tuple[int, ...]
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """x (B, F) -> (B, F), and the codes (B, blocks sizes[-1])."""
         *sizes, narrow = self.sizes
         codes = []

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,6 +15,11 @@ from mmdjax.data.dataset import segments
 from mmdjax.methods import served as shared
 from mmdjax.methods.method import Served, of_name
 from mmdjax.methods.served import Encoded, Route
+from mmdjax.types import Params
+
+if TYPE_CHECKING:
+    from mmdjax.methods.vector.base import VectorMethod
+    from mmdjax.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +37,13 @@ class VectorRoute(Route):
     frames: int
     features: ClassVar[bool] = False
 
-    def encode(self, parameters: Mapping, features, said, beside) -> Encoded:
+    def encode(
+        self,
+        parameters: Mapping,
+        features: Mapping[str, jax.Array],
+        said: Mapping[str, jax.Array],
+        beside: Mapping[str, jax.Array],
+    ) -> Encoded:
         """See `Route.encode`; rows are (M vectors (R, C_m) standardised, known and shares
         (R, M))."""
         lengths = shared.find_lengths(features, said)
@@ -54,11 +66,19 @@ class VectorRoute(Route):
         shares = shared.observed_shares(self.modalities, observed, lengths)
         return Encoded((tuple(vectors), known, shares), lengths, rows, code)
 
-    def cut(self, rows, features, frames: int):
+    def cut(self, rows: Any, features: Any, frames: int) -> tuple[Any, Any]:
         """Return the same: a row has one length."""
         return rows, features
 
-    def answer(self, parameters: Mapping, rows, seed, given, draws: int, level: float) -> dict:
+    def answer(
+        self,
+        parameters: Mapping,
+        rows: Any,
+        seed: jax.Array,
+        given: tuple | None,
+        draws: int,
+        level: float,
+    ) -> dict:
         """See `Route.answer`; nothing is drawn, so that draws are equal."""
         vectors, known, shares = rows
         outputs, _ = self.network.apply(parameters["network"], vectors, known)
@@ -67,14 +87,14 @@ class VectorRoute(Route):
         return shared.predicted(self.task, parameters["bounds"], each, known, level, shares)
 
 
-def route(config, modalities: tuple[str, ...], task) -> VectorRoute:
+def route(config: Any, modalities: tuple[str, ...], task: Task) -> VectorRoute:
     """Return the route of a config (`mmdjax.config.Config`) with a method of vectors."""
     cls = of_name(config.method)
     network = cls.build(config, modalities, task)
     return VectorRoute(modalities, task, network, cls.frames_of(config))
 
 
-def served(method, params, seed: int) -> Served:
+def served(method: VectorMethod, params: Params, seed: int) -> Served:
     """Return what a method of vectors needs in use, calibrated on the validation split.
 
     Args:

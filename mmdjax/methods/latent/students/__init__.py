@@ -17,14 +17,22 @@ and, where its networks are told more than those of the scores,
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import jax
+import numpy as np
 
 from mmdjax.diffusion.samplers.corrected import corrected
+from mmdjax.diffusion.samplers.registry import Constructor
 from mmdjax.errors import require
 from mmdjax.methods.latent.initial import score_shapes
-from mmdjax.methods.latent.modules import networks_alone
+from mmdjax.methods.latent.modules import Modules, networks_alone
 from mmdjax.methods.latent.students import energy, mean, progressive, shortcut, solver
 from mmdjax.methods.latent.students.round import Round
+from mmdjax.types import Params
+
+if TYPE_CHECKING:
+    from mmdjax.methods.settings import Diffusion
 
 STUDENTS = {
     "energy": energy,
@@ -35,7 +43,7 @@ STUDENTS = {
 }
 
 
-def rounds(modules, config) -> tuple[Round, ...]:
+def rounds(modules: Modules, config: Any) -> tuple[Round, ...]:
     """Return what the student of a `mmdjax.config.Config` learns, in order; () for none."""
     name = config.diffusion.student
     if not name:
@@ -43,7 +51,7 @@ def rounds(modules, config) -> tuple[Round, ...]:
     return STUDENTS[name].rounds(networks_alone(modules), config.diffusion, config.student)
 
 
-def drawn_by(modules, config, params):
+def drawn_by(modules: Modules, config: Any, params: Params) -> Params:
     """Return the parameters that draw, of phase -> parameters: of the last round, or of a solver
     beside the networks that it was learned for; None of a method that does not draw."""
     last = next(iter(rounds(modules, config)[-1:]), None)
@@ -52,7 +60,7 @@ def drawn_by(modules, config, params):
     return params[last.start] | {"solver": params[last.name]} if last.beside else params[last.name]
 
 
-def shapes(modules, config):
+def shapes(modules: Modules, config: Any) -> Params:
     """Return the shapes of `drawn_by`, known before anything is trained."""
     networks, last = score_shapes(modules.score), next(iter(rounds(modules, config)[-1:]), None)
     if last is None:
@@ -61,13 +69,15 @@ def shapes(modules, config):
     return networks | {"solver": begun} if last.beside else begun
 
 
-def told(modules, diffusion):
+def told(modules: Modules, diffusion: Diffusion) -> tuple[Modules, int]:
     """Return the modules that draw, and the level that they are told, 0 for none."""
     own = getattr(STUDENTS.get(diffusion.student), "told", None)
     return own(modules, diffusion.nfe) if own else (modules, 0)
 
 
-def solver_of(modules, params, grid, sampler: str, options: dict):
+def solver_of(
+    modules: Modules, params: Params, grid: jax.Array | np.ndarray, sampler: str, options: dict
+) -> tuple[jax.Array | np.ndarray, str | Constructor, dict]:
     """Return times, sampler and options of a draw, of which a learned solver has its own.
 
     Args:
@@ -79,7 +89,7 @@ def solver_of(modules, params, grid, sampler: str, options: dict):
     return solver.times_of(modules.sde, own["gaps"]), corrected, {"weights": own["weights"]}
 
 
-def check(config, method: str = "", able: tuple[str, ...] = tuple(STUDENTS)) -> None:
+def check(config: Any, method: str = "", able: tuple[str, ...] = tuple(STUDENTS)) -> None:
     """Raise `UserError` where a config asks a student for what it cannot learn.
 
     Args:
@@ -104,7 +114,7 @@ def check(config, method: str = "", able: tuple[str, ...] = tuple(STUDENTS)) -> 
     require(network == only, f"config.score.network = {network!r} with {name}", only)
 
 
-def refuse(config, method: str, able: tuple[str, ...] = ()) -> None:
+def refuse(config: Any, method: str, able: tuple[str, ...] = ()) -> None:
     """Raise `UserError` where a config has a student of a method that trains none, or not this."""
     problem = f"config.diffusion.student = {config.diffusion.student!r} with method {method!r}"
     allowed = ", ".join(map(repr, ("", *able)))

@@ -10,6 +10,8 @@ what is learned here.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -24,26 +26,32 @@ from mmdjax.methods.latent.modules import (
 )
 from mmdjax.methods.latent.students.round import Round
 from mmdjax.runtime.compilation import shared
+from mmdjax.types import Params
+
+if TYPE_CHECKING:
+    from mmdjax.methods.settings import Diffusion, Student
 
 SAMPLER = "ddim"
 NEEDS = (1, 2, 4)
 
 
-def rounds(modules: Modules, diffusion, options) -> tuple[Round, ...]:
+def rounds(modules: Modules, diffusion: Diffusion, options: Student) -> tuple[Round, ...]:
     """Return the one round, which is validated by the score of held-out rows."""
     grid, steps = times(modules, diffusion), diffusion.nfe
     error = scored(modules, grid, options.draws, options.beta, 1.0)
     return (Round(f"energy_{steps}", f"{steps}-step networks", error),)
 
 
-def times(modules: Modules, diffusion) -> tuple[float, ...]:
+def times(modules: Modules, diffusion: Diffusion) -> tuple[float, ...]:
     """Return the times of the steps."""
     grid = time_grid(diffusion.grid, modules.sde, diffusion.nfe, **diffusion.grid_arguments())
     return tuple(grid.tolist())
 
 
 @shared
-def scored(modules: Modules, grid, draws: int, beta: float, repulsion: float):
+def scored(
+    modules: Modules, grid: tuple[float, ...], draws: int, beta: float, repulsion: float
+) -> Callable[..., jax.Array]:
     """Return the error of networks whose draws are steps of DDIM, see `of_draws`.
 
     Args:
@@ -59,7 +67,14 @@ def scored(modules: Modules, grid, draws: int, beta: float, repulsion: float):
     return of_draws(modules, lambda params: params, ends, draws, beta, repulsion)
 
 
-def of_draws(modules: Modules, network, ends, draws: int, beta: float, repulsion: float):
+def of_draws(
+    modules: Modules,
+    network: Callable[[Params], Params],
+    ends: Callable[..., jax.Array],
+    draws: int,
+    beta: float,
+    repulsion: float,
+) -> Callable[..., jax.Array]:
     """Return the error of `losses.given_others`: `energy_score` of `draws` draws of each row.
 
     Args:

@@ -9,13 +9,16 @@ x(0) where alpha is small.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.diffusion.predictions import noise_from_clean, v_from_noise
 from mmdjax.diffusion.samplers import registry
-from mmdjax.diffusion.sde import expand, perturb
+from mmdjax.diffusion.sde import SDE, expand, perturb
 from mmdjax.diffusion.time_grids import time_grid
 from mmdjax.methods.latent.modules import (
     Modules,
@@ -25,13 +28,16 @@ from mmdjax.methods.latent.modules import (
 from mmdjax.methods.latent.students.round import Round
 from mmdjax.runtime.compilation import shared
 
+if TYPE_CHECKING:
+    from mmdjax.methods.settings import Diffusion, Student
+
 MOST = 8  # steps of the first student
 INNER = 2  # steps of a teacher to one of its student
 SAMPLER = "ddim"
 NEEDS = (1, 2, 4, 8)
 
 
-def rounds(modules: Modules, diffusion, options) -> tuple[Round, ...]:
+def rounds(modules: Modules, diffusion: Diffusion, options: Student) -> tuple[Round, ...]:
     """Return rounds of 8, 4, 2 and 1 steps, as far as they are asked for."""
     found, start, steps = [], "score", MOST
     while steps >= diffusion.nfe:
@@ -45,7 +51,14 @@ def rounds(modules: Modules, diffusion, options) -> tuple[Round, ...]:
 
 
 @shared
-def jump(taught: Modules, modules: Modules, grid, solver: str, level: int = 0, above: int = 0):
+def jump(
+    taught: Modules,
+    modules: Modules,
+    grid: tuple[float, ...],
+    solver: str,
+    level: int = 0,
+    above: int = 0,
+) -> Callable[..., jax.Array]:
     """Return the error in v of one step of the student against `INNER` steps of its teacher.
 
     Args:
@@ -89,7 +102,9 @@ def jump(taught: Modules, modules: Modules, grid, solver: str, level: int = 0, a
     return error
 
 
-def noise_of(sde, x, arrived, start, end):
+def noise_of(
+    sde: SDE, x: jax.Array, arrived: jax.Array, start: jax.Array, end: jax.Array
+) -> jax.Array:
     """Return the noise prediction with which DDIM goes from x at `start` to `arrived` at `end`."""
     (alpha, std), (alpha_end, std_end) = sde.marginal(start), sde.marginal(end)
     ratio = expand(std_end / std, x)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from mmdjax.types import Params
 
-def itself(params):
+
+def itself(params: Params) -> Params:
     """Return the parameters as they are."""
     return params
 

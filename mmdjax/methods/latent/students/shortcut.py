@@ -8,6 +8,9 @@ networks, whose prediction stands beside those of the steps (level 0).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import jax
 import jax.numpy as jnp
 
@@ -17,6 +20,10 @@ from mmdjax.methods.latent.modules import Modules
 from mmdjax.methods.latent.students.progressive import INNER, MOST, jump
 from mmdjax.methods.latent.students.round import Round
 from mmdjax.runtime.compilation import shared
+from mmdjax.types import Params
+
+if TYPE_CHECKING:
+    from mmdjax.methods.settings import Diffusion, Student
 
 SAMPLER, NETWORK = "ddim", "score_transformer"
 NEEDS = (1, 2, 4, 8)
@@ -28,7 +35,7 @@ def level_of(steps: int) -> int:
     return 1 + NEEDS.index(steps)
 
 
-def rounds(modules: Modules, diffusion, options) -> tuple[Round, ...]:
+def rounds(modules: Modules, diffusion: Diffusion, options: Student) -> tuple[Round, ...]:
     """Return the one round."""
     weighting, arguments = diffusion.weighting, diffusion.grid_arguments()
     grids = tuple(
@@ -49,7 +56,7 @@ def told(modules: Modules, evaluations: int) -> tuple[Modules, int]:
     return networks(modules), level_of(evaluations)
 
 
-def with_levels(params):
+def with_levels(params: Params) -> Params:
     """Return parameters of score networks with an embedding of steps, of zeros."""
     own = params["params"]
     modalities, _, width = own["position"].shape
@@ -57,7 +64,9 @@ def with_levels(params):
 
 
 @shared
-def shortcuts(plain: Modules, levelled: Modules, grids, weighting: str):
+def shortcuts(
+    plain: Modules, levelled: Modules, grids: tuple[tuple[float, ...], ...], weighting: str
+) -> Callable[..., jax.Array]:
     """Return the error of `losses.given_others` over the five parts of a batch.
 
     Args:

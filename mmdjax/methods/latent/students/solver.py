@@ -8,24 +8,31 @@ such an error turns into less spread. So few numbers cannot learn a training set
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.diffusion.samplers.corrected import corrected
 from mmdjax.diffusion.samplers.loop import solve
+from mmdjax.diffusion.sde import SDE, Real
 from mmdjax.diffusion.time_grids import time_grid
 from mmdjax.methods.latent.modules import Modules
 from mmdjax.methods.latent.students.energy import of_draws
 from mmdjax.methods.latent.students.round import Round
 from mmdjax.runtime.compilation import shared
 
+if TYPE_CHECKING:
+    from mmdjax.methods.settings import Diffusion, Student
+
 STEPS = 64  # of training; after those the score of the digits no longer improved
 SAMPLER = "dpmpp_2m"  # what is corrected
 NEEDS = (1, 2, 3, 4)
 
 
-def rounds(modules: Modules, diffusion, options) -> tuple[Round, ...]:
+def rounds(modules: Modules, diffusion: Diffusion, options: Student) -> tuple[Round, ...]:
     """Return the one round; its parameters are those of `initial`, stacked over modalities."""
     steps = diffusion.nfe
     grid = time_grid(diffusion.grid, modules.sde, steps, **diffusion.grid_arguments())
@@ -43,7 +50,7 @@ def rounds(modules: Modules, diffusion, options) -> tuple[Round, ...]:
     )
 
 
-def initial(sde, grid: np.ndarray, modalities: int) -> dict:
+def initial(sde: SDE, grid: np.ndarray, modalities: int) -> dict:
     """Return 'gaps' (M, n), logarithms of the distances of times in log(alpha / std), and 'weights'
     (M, n, 1 + n), at which the solver is DPM-Solver++ 2M on the grid."""
     steps = len(grid) - 1
@@ -56,7 +63,7 @@ def initial(sde, grid: np.ndarray, modalities: int) -> dict:
     }
 
 
-def times_of(sde, gaps):
+def times_of(sde: SDE, gaps: jax.Array) -> jax.Array:
     """Return the (n + 1,) times of gaps (n,), from t_max to t_min."""
     first, last = _levels(sde, jnp.float32([sde.t_max, sde.t_min]))
     levels = first + (last - first) * jnp.cumsum(jax.nn.softmax(gaps))[:-1]
@@ -64,13 +71,13 @@ def times_of(sde, gaps):
     return jnp.concatenate([jnp.float32([sde.t_max]), inner, jnp.float32([sde.t_min])])
 
 
-def _levels(sde, times):
+def _levels(sde: SDE, times: Real) -> jax.Array:
     alpha, std = sde.marginal(times)
     return jnp.log(alpha / std)
 
 
 @shared
-def scored(modules: Modules, draws: int, beta: float):
+def scored(modules: Modules, draws: int, beta: float) -> Callable[..., jax.Array]:
     """Return the error of solvers, whose networks are those of a teacher, see `energy.of_draws`."""
 
     def ends(params, noise_fn, start):
