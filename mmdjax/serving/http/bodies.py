@@ -14,7 +14,7 @@ import json
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -43,7 +43,7 @@ def columns(body: bytes, kind: str, most: int) -> dict:
 
 
 def _of_json(body: bytes) -> dict:
-    def refuse(name):
+    def refuse(name: str) -> NoReturn:
         raise ValueError(f"{name} is no JSON")
 
     try:
