@@ -5,7 +5,7 @@ import importlib
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> type:
     if name in ("Imputer", "ConversationImputer"):  # the latter is the former's name in old code
         # Importing mmdjax alone stays quick.
         return importlib.import_module("mmdjax.serving.imputer").Imputer

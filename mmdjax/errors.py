@@ -1,5 +1,9 @@
 """The one exception for mistakes a user can mend, and its rules."""
 
+from __future__ import annotations
+
+from collections.abc import Collection
+
 
 class UserError(ValueError):
     """One line that says what was given and what is allowed.
@@ -9,12 +13,12 @@ class UserError(ValueError):
     """
 
 
-def require(holds, problem: str, allowed: str) -> None:
+def require(holds: object, problem: str, allowed: str) -> None:
     """Raise `UserError` unless `holds` is true; say what the problem is and what is allowed."""
     if not holds:
         raise UserError(f"{problem}; allowed: {allowed}")
 
 
-def choice(title: str, value, allowed) -> None:
+def choice(title: str, value: object, allowed: Collection) -> None:
     """Raise `UserError` unless `value` is one of `allowed`."""
     require(value in allowed, f"{title} {value!r} is unknown", ", ".join(map(str, allowed)))

@@ -31,6 +31,7 @@ import os
 import signal
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -148,7 +149,7 @@ def renamed() -> dict[str, str]:
     return {pair.rpartition(":")[2]: pair.rpartition(":")[0] for pair in _MODALITIES.value}
 
 
-def _terminated(*_) -> None:
+def _terminated(*_: object) -> None:
     """End as an exception does: temporary files are removed."""
     raise SystemExit(128 + signal.SIGTERM)
 
@@ -219,14 +220,14 @@ def parse_flags(argv: list[str]) -> list[str]:
     return rest
 
 
-def _hook(unraisable) -> None:
+def _hook(unraisable: sys.UnraisableHookArgs) -> None:
     """Leave out what tensorstore reports for each array of a checkpoint that cannot be written:
     hundreds of tracebacks of a closed loop, for what is told in one line."""
     if str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
 
 
-def console(run=main) -> None:
+def console(run: Callable[[list[str]], None] = main) -> None:
     """Call `run(argv)`; a `UserError` is one line on stderr and exit status 2."""
     sys.unraisablehook = _hook
     if run is main and {"--help", "-help", "-h"} & set(sys.argv[1:]):

@@ -18,7 +18,7 @@ def energy_distance(drawn: np.ndarray, true: np.ndarray) -> float:
 
     drawn, true = (np.asarray(a, np.float64) for a in (drawn, true))
 
-    def mean_distance(x, y):
+    def mean_distance(x: np.ndarray, y: np.ndarray) -> float:
         distance = euclidean_distances(x, y)  # one matrix product
         return (distance.sum() - np.trace(distance)) / (len(x) * (len(x) - 1))
 

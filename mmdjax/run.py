@@ -22,10 +22,11 @@ from mmdjax import workdir
 from mmdjax.config.resolve import Resolved, picked_on_test, systems_of
 from mmdjax.config.sizes import automatic, sized
 from mmdjax.data import pipeline
+from mmdjax.data.dataset import Dataset
 from mmdjax.data.stored import is_stored
 from mmdjax.errors import UserError, require
 from mmdjax.evaluation import published
-from mmdjax.evaluation.conditions import conditions_of, left_out
+from mmdjax.evaluation.conditions import Condition, conditions_of, left_out
 from mmdjax.evaluation.costs import draw_costs
 from mmdjax.evaluation.evaluate import Member, evaluate
 from mmdjax.evaluation.summary import commands, report_run, sections_of
@@ -61,7 +62,11 @@ class System(NamedTuple):
 
 
 def run(
-    config: configs.Config, folder: Path, may_train=True, force=False, profile=False
+    config: configs.Config,
+    folder: Path,
+    may_train: bool = True,
+    force: bool = False,
+    profile: bool = False,
 ) -> list[dict]:
     """Train and evaluate every system for every seed; go on where an earlier run stopped.
 
@@ -109,7 +114,15 @@ def run(
         cancel_waiting()
 
 
-def _run(config, resolved, dataset, places, may_train: bool, reporter, counter) -> list[dict]:
+def _run(
+    config: configs.Config,
+    resolved: Sequence[Resolved],
+    dataset: Dataset,
+    places: workdir.Places,
+    may_train: bool,
+    reporter: Reporter,
+    counter: Counter,
+) -> list[dict]:
     started, folder = time.monotonic(), places.folder
     sizes = ", ".join(f"{name} {len(batch)}" for name, batch in dataset.splits.items())
     names = ", ".join(dataset.modalities)
@@ -173,13 +186,15 @@ def _run(config, resolved, dataset, places, may_train: bool, reporter, counter) 
     return rows
 
 
-def _built(resolved, dataset, places, reporter) -> list[System]:
+def _built(
+    resolved: Iterable[Resolved], dataset: Dataset, places: workdir.Places, reporter: Reporter
+) -> list[System]:
     return [
         System(r.name, r, r.method(r.config, dataset, reporter), places.system(r)) for r in resolved
     ]
 
 
-def _prepare(systems: Iterable[System], config) -> None:
+def _prepare(systems: Iterable[System], config: configs.Config) -> None:
     """Start compiling every training step in the background, in the order of use."""
     phases: dict[tuple, Phase] = {}
     for system in systems:
@@ -190,7 +205,11 @@ def _prepare(systems: Iterable[System], config) -> None:
 
 
 def _evaluate(
-    systems: Sequence[System], trained: Mapping[str, Trained], conditions, seed: int, masks: Path
+    systems: Sequence[System],
+    trained: Mapping[str, Trained],
+    conditions: Sequence[Condition],
+    seed: int,
+    masks: Path,
 ) -> None:
     """Evaluate systems whose completions agree, and keep the results of each and the masks.
 

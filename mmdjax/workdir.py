@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mmdjax import config as configs
+from mmdjax.config.resolve import Resolved
 from mmdjax.errors import UserError
-from mmdjax.methods.method import ALWAYS
+from mmdjax.methods.method import ALWAYS, Method
 from mmdjax.runtime import processes
 from mmdjax.runtime.files import load_arrays, locked, save_arrays, write_json
 
@@ -56,14 +57,14 @@ class Places(NamedTuple):
 
         return place
 
-    def completion(self, method) -> str:
+    def completion(self, method: Method) -> str:
         """Return a name of what the completions of a `Method` depend on, see its `completes`."""
         kind, *fields = method.completes or (method.name,)
         trained = {phase.name: phase.reads for phase in method.phases}
         reads = tuple(read for field in fields for read in trained.get(field, (field,)))
         return f"{kind}-{fingerprint(self._values(method.config), kind, reads)}"
 
-    def system(self, resolved) -> Path:
+    def system(self, resolved: Resolved) -> Path:
         """Return the folder of the results of a `Resolved`, by everything that they depend on."""
         values, defaults = self._values(resolved.config), configs.to_dict(configs.Config())
         for name in (*HOW, "title", "optimise", "seeds", "systems", "comparison"):

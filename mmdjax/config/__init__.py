@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmdjax.config.check import check
 from mmdjax.data.settings import Data, Labels
@@ -174,8 +174,11 @@ def _options() -> list[tuple[str, type, Any]]:
     return [(name, options, dataclasses.field(default=options())) for name, options in pairs]
 
 
-Config = dataclasses.make_dataclass("Config", _options(), bases=(_Base,), frozen=True)
-Config.__doc__, Config.__module__ = _Base.__doc__, __name__
+if TYPE_CHECKING:
+    Config = _Base  # a type checker does not see the groups of methods
+else:
+    Config = dataclasses.make_dataclass("Config", _options(), bases=(_Base,), frozen=True)
+    Config.__doc__, Config.__module__ = _Base.__doc__, __name__
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from mmdjax.data.formats.contents import LAYOUTS
 from mmdjax.data.missing.gaps import observed_frames
 from mmdjax.data.missing.patterns import check_rate, is_possible
 from mmdjax.data.pipeline import SOURCES, modality_names
+from mmdjax.data.settings import Data, Labels
 from mmdjax.diffusion import sde, time_grids
 from mmdjax.diffusion.samplers import registry
 from mmdjax.errors import UserError, choice, require
@@ -15,8 +18,11 @@ from mmdjax.methods.settings import Diffusion, Score
 from mmdjax.networks import score_networks
 from mmdjax.runtime.settings import is_auto
 
+if TYPE_CHECKING:
+    from mmdjax.config import Config
 
-def check(config) -> None:
+
+def check(config: Config) -> None:
     """Raise `UserError` for the first combination of values that cannot work.
 
     Args:
@@ -43,7 +49,7 @@ def check(config) -> None:
     _check_networks(config)
 
 
-def _check_data(data, task) -> None:
+def _check_data(data: Data, task: Labels) -> None:
     choice("config.data.name", data.name, tuple(SOURCES))
     source, where = SOURCES[data.name], "config.data.modalities"
     for pair in data.modalities:
@@ -74,7 +80,7 @@ def _check_data(data, task) -> None:
     require(different, f"config.task.names = {task.names}", "different names")
 
 
-def _check_networks(config) -> None:
+def _check_networks(config: Config) -> None:
     score, buckets = config.score, config.data.length_buckets
     unet = score.network == "unet"
     if not buckets or is_auto(score) or is_auto(config.latents) or is_auto(config.fusion):

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from mmdjax.config import from_dict, to_dict
+from mmdjax.config import Config, from_dict, to_dict
 from mmdjax.data.missing.gaps import FRAMES
 from mmdjax.errors import UserError, require
 from mmdjax.methods.method import FORMER, Method, of_name, registry
@@ -29,7 +29,7 @@ class Resolved:
     published: str = ""
 
 
-def systems_of(config) -> list[Resolved]:
+def systems_of(config: Config) -> list[Resolved]:
     """Return the systems of a run, the first one being what it is about.
 
     Args:
@@ -82,7 +82,7 @@ def _picked(system: Resolved, on_test: bool) -> Resolved:
     )
 
 
-def main_system(config) -> Resolved:
+def main_system(config: Config) -> Resolved:
     """Return the system that a run without a comparison is about."""
     return _picked(_system(config, config.method), on_test=False)
 
@@ -102,7 +102,7 @@ def _refusal(system: Resolved) -> UserError | None:
 
 
 def _system(
-    config, method: str, changes: Sequence[str] = (), name: str = "", published: str = ""
+    config: Config, method: str, changes: Sequence[str] = (), name: str = "", published: str = ""
 ) -> Resolved:
     """Return the system of a method and of changes of the config."""
     if not changes and method == config.method and not config.comparison.systems:

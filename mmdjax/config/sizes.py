@@ -8,7 +8,7 @@ on any machine.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from mmdjax.data.stored import evenly, is_stored, read
 from mmdjax.errors import require
 from mmdjax.runtime.settings import is_auto
 from mmdjax.types import known_labels
+
+if TYPE_CHECKING:
+    from mmdjax.data.dataset import Dataset
 
 # Of `auto`, by group: regularised by dropout and noise, stopped by validation, averaged parameters.
 # First chosen on the validation split of the digits (configs/digits.py).
@@ -64,12 +67,12 @@ def auto() -> dict[str, Any]:
     return values
 
 
-def automatic(config) -> bool:
+def automatic(config: Config) -> bool:
     """Return whether sizes of `mmdjax.config.Config` are left to the data."""
     return is_auto(config) or not config.data.length_buckets or not config.fusion.network
 
 
-def sized(config, dataset):
+def sized(config: Config, dataset: Dataset) -> Config:
     """Return the config with sizes that fit `mmdjax.data.dataset.Dataset`, checked anew."""
     if not automatic(config):
         return config
@@ -93,7 +96,7 @@ def sized(config, dataset):
     return config
 
 
-def _rules(dataset, config) -> dict[str, dict]:
+def _rules(dataset: Dataset, config: Config) -> dict[str, dict]:
     """Return group -> field -> its size for this data set."""
     train = dataset.splits["train"]
     rows = len(train)

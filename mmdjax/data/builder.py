@@ -6,8 +6,9 @@ import contextlib
 import functools
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import grain.python as grain
 import numpy as np
@@ -31,7 +32,9 @@ class Utterances(tfds.core.ShardBasedBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, source: str, fingerprint: str, splits: Mapping[str, Blocks], data_dir: Path):
+    def __init__(
+        self, source: str, fingerprint: str, splits: Mapping[str, Blocks], data_dir: Path
+    ) -> None:
         # Shapes are part of the description that tfds asks for while it is constructed.
         self.name = source
         self._blocks = splits
@@ -67,7 +70,7 @@ class Utterances(tfds.core.ShardBasedBuilder):
             features=tfds.features.FeaturesDict(features),
         )
 
-    def _shard_iterators_per_split(self, dl_manager):
+    def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, list[Callable]]:
         return {
             split: [
                 functools.partial(_examples, block, i * FILE_ROWS) for i, block in enumerate(blocks)
@@ -76,7 +79,7 @@ class Utterances(tfds.core.ShardBasedBuilder):
         }
 
 
-def _examples(block: Callable[[], Batch], first: int):
+def _examples(block: Callable[[], Batch], first: int) -> Iterator[tuple[int, dict[str, Any]]]:
     batch = block()
     for row in range(len(batch)):
         example = {
@@ -94,7 +97,7 @@ def _examples(block: Callable[[], Batch], first: int):
 
 def prepare(
     source: str, fingerprint: str, read: Callable[[], Mapping[str, Batch | Blocks]], data_dir: Path
-):
+) -> tfds.core.DatasetBuilder:
     """Return a builder whose files exist in data_dir / source / fingerprint; `read` runs if needed.
 
     tfds writes into a temporary folder and renames it, so an interrupted call leaves nothing.
@@ -122,7 +125,7 @@ def _blocks(split: Batch | Blocks) -> Blocks:
 
 
 @contextlib.contextmanager
-def _quiet():
+def _quiet() -> Iterator[None]:
     """Hide that tfds announces a download (there is none) and warns of our own configuration."""
     before = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
@@ -133,7 +136,13 @@ def _quiet():
         logging.set_verbosity(before)
 
 
-def opened(builder, split: str, buffer: int, streams: bool, tell: Callable[[str], None]) -> Batch:
+def opened(
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    buffer: int,
+    streams: bool,
+    tell: Callable[[str], None],
+) -> Batch:
     """Return a split in memory; one that is too large for it as columns that are read in use, or of
     a validation split a part.
 
@@ -156,14 +165,14 @@ def opened(builder, split: str, buffer: int, streams: bool, tell: Callable[[str]
     return batch
 
 
-def mebibytes(builder, split: str) -> float:
+def mebibytes(builder: tfds.core.DatasetBuilder, split: str) -> float:
     """Return what the features of a split take as arrays."""
     features = builder.info.features["features"].values()
     row = sum(math.prod(f.shape) * np.dtype(f.np_dtype).itemsize for f in features)
     return builder.info.splits[split].num_examples * row / 2**20
 
 
-def open_split(builder, split: str) -> Batch:
+def open_split(builder: tfds.core.DatasetBuilder, split: str) -> Batch:
     """Return a split whose features are read when they are asked for, by random access.
 
     In memory are of each row its label, its place in the files, and what is present of it.
@@ -201,7 +210,7 @@ def open_split(builder, split: str) -> Batch:
     return batch_of(table, label[order], tuple(names), tuple(info.metadata["classes"]))
 
 
-def read_split(builder, split: str) -> Batch:
+def read_split(builder: tfds.core.DatasetBuilder, split: str) -> Batch:
     """Return a whole split as arrays in the source's order, read with threads."""
     source = builder.as_data_source(split)
     loader = grain.DataLoader(
@@ -214,7 +223,7 @@ def read_split(builder, split: str) -> Batch:
     # Files of earlier versions have the order of hashed keys; `row` brings back the source's.
     order = np.argsort(np.concatenate([batch["row"] for batch in batches]))
 
-    def join(pick):
+    def join(pick: Callable[[dict], np.ndarray]) -> np.ndarray:
         return np.concatenate([pick(batch) for batch in batches])[order]
 
     def texts(name: str) -> np.ndarray:

@@ -9,13 +9,14 @@ import numpy as np
 
 from mmdjax import tasks
 from mmdjax.data.formats.values import by_rows
+from mmdjax.data.settings import Labels
 from mmdjax.errors import require
 from mmdjax.runtime.progress import Reporter
 from mmdjax.types import Batch, known_labels
 
 
 def with_task(
-    place: str, splits: Mapping[str, Batch], labels, known: tasks.Task | None = None
+    place: str, splits: Mapping[str, Batch], labels: Labels, known: tasks.Task | None = None
 ) -> tuple[dict[str, Batch], tasks.Task]:
     """Return the splits with the labels of a task, and the task of `mmdjax.tasks` that the settings
     name, or that the labels tell.
@@ -52,7 +53,7 @@ def with_task(
     return splits, task
 
 
-def chosen(place: str, label: np.ndarray, labels) -> np.ndarray:
+def chosen(place: str, label: np.ndarray, labels: Labels) -> np.ndarray:
     """Return the numbers of labels (N,) or (N, numbers) that the settings ask for.
 
     Args:
@@ -78,7 +79,7 @@ def chosen(place: str, label: np.ndarray, labels) -> np.ndarray:
     return label
 
 
-def _check_labels(where: str, task, label: np.ndarray, train: np.ndarray) -> None:
+def _check_labels(where: str, task: tasks.Task, label: np.ndarray, train: np.ndarray) -> None:
     """Raise `UserError` where a split's labels cannot be learned from, or measured with."""
     known = known_labels(label)
     count = f"{known.sum()} of {len(label)} utterances have a label"

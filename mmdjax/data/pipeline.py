@@ -20,6 +20,7 @@ from mmdjax.data import stored
 from mmdjax.data.dataset import Dataset
 from mmdjax.data.labels import with_task
 from mmdjax.data.missing import natural
+from mmdjax.data.settings import Data, Labels
 from mmdjax.data.sources import digits, from_file, gcnet, mmsa, synthetic, synthetic_conversations
 from mmdjax.data.sources.synthetic_labels import TASKS
 from mmdjax.errors import UserError, choice, require
@@ -53,11 +54,11 @@ class Source(NamedTuple):
     optimum: Callable | None = None
 
 
-def _read_mixture(data, tell) -> dict[str, Batch]:
+def _read_mixture(data: Data, tell: Callable[[str], None]) -> dict[str, Batch]:
     return synthetic.blocks(*_drawn(data), synthetic.LAWS[data.name], data.labels)
 
 
-def _read_file(data, tell) -> dict[str, Batch]:
+def _read_file(data: Data, tell: Callable[[str], None]) -> dict[str, Batch]:
     return from_file.read(data.path, data.names_by_key(), data.layout, data.seed, tell)
 
 
@@ -84,13 +85,13 @@ SOURCES = {
 }
 
 
-def modality_names(data) -> tuple[str, ...]:
+def modality_names(data: Data) -> tuple[str, ...]:
     """Return the names in the order of the modality axis, known before anything is read."""
     law = synthetic.LAWS.get(data.name, synthetic.MODALITIES)
     return tuple(data.names_by_key().values()) or tuple(law)
 
 
-def fingerprint(data) -> str:
+def fingerprint(data: Data) -> str:
     """Name what a prepared data set was made from, so that another never takes its place.
 
     Raises:
@@ -165,7 +166,9 @@ def _digest(path: Path) -> str:
     return known.read_text()
 
 
-def dataset(data, labels, folder: Path | None = None, streams: bool = False) -> Dataset:
+def dataset(
+    data: Data, labels: Labels, folder: Path | None = None, streams: bool = False
+) -> Dataset:
     """Return the splits of a configured source, their task, and the exact answer where it is known.
 
     Args:
@@ -200,7 +203,7 @@ def dataset(data, labels, folder: Path | None = None, streams: bool = False) -> 
     return Dataset(splits, fitted, content, optimum or None)
 
 
-def load(data, folder: Path | None = None, streams: bool = False) -> dict[str, Batch]:
+def load(data: Data, folder: Path | None = None, streams: bool = False) -> dict[str, Batch]:
     """Return the splits of a configured source in its own units; see `dataset`."""
     choice("data set", data.name, SOURCES)
     source = SOURCES[data.name]
@@ -215,7 +218,7 @@ def load(data, folder: Path | None = None, streams: bool = False) -> dict[str, B
     return splits
 
 
-def _kept(data, folder: Path | None, streams: bool) -> dict[str, Batch]:
+def _kept(data: Data, folder: Path | None, streams: bool) -> dict[str, Batch]:
     """Return splits that are prepared once for each content, then read through grain."""
     from mmdjax.data import builder  # tensorflow-datasets takes a second to import
 

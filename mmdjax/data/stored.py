@@ -12,9 +12,9 @@ import dataclasses
 import itertools
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -49,7 +49,7 @@ class Table:
         rows: int,
         kinds: Mapping[str, Kind],
         some: Mapping[str, np.ndarray] | None = None,
-    ):
+    ) -> None:
         """read: indices (R,) -> name -> (R, ...), which nobody changes. rows: N. some: name of a
         column -> whether it has a True on its last axis, where that is known before."""
         self._read, self._rows, self.kinds, self.some = read, rows, dict(kinds), dict(some or {})
@@ -105,7 +105,7 @@ class Stored:
     def __len__(self) -> int:
         return len(self.table)
 
-    def __getitem__(self, rows) -> np.ndarray:
+    def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
         """Read rows: one, a slice, or those of an array of indices or of bool (N,)."""
         if isinstance(rows, slice):
             rows = np.arange(*rows.indices(len(self)))
@@ -115,7 +115,7 @@ class Stored:
         read = self.table.at(index)[self.name]
         return read if np.ndim(rows) else read[0]
 
-    def __array__(self, *_, **__):
+    def __array__(self, *_: object, **__: object) -> NoReturn:
         raise TypeError(f"column {self.name!r} lies on a disk; read rows of it")
 
     def any(self, axis: int) -> np.ndarray:
@@ -143,7 +143,9 @@ def is_stored(batch: Batch) -> bool:
     return any(isinstance(x, Stored) for x in batch.features.values())
 
 
-def batch_of(table: Table, label: np.ndarray, modalities, classes=()) -> Batch:
+def batch_of(
+    table: Table, label: np.ndarray, modalities: Iterable[str], classes: tuple[str, ...] = ()
+) -> Batch:
     """Return utterances of which a table holds 'features M', 'valid M' and 'id'."""
     columns = table.columns()
     features, valid = (
@@ -190,7 +192,7 @@ def applied(
     if present is not None:
         some = {f"valid {m}": present[:, i] for i, m in enumerate(names)}
 
-    def of_rows(columns, rows):
+    def of_rows(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
         features, valid = ({m: columns[f"{p} {m}"] for m in names} for p in ("features", "valid"))
         made = function(Batch(features, valid, batch.label[rows], columns["id"]), rows)
         changed = {f"features {m}": x for m, x in made.features.items()}
@@ -202,7 +204,7 @@ def applied(
 class _File:
     """Rows of one column in an open file, read without mapping it into memory."""
 
-    def __init__(self, file, start: int, kind: Kind):
+    def __init__(self, file: IO[bytes], start: int, kind: Kind) -> None:
         """file: open for reading, kept as long as this is. start: of the first row, in bytes."""
         self._file, self._start, self._kind = file, start, kind
 

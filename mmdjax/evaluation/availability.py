@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmdjax.data.dataset import Dataset
 from mmdjax.data.missing.patterns import pattern_name
 from mmdjax.evaluation.pages import Block
 from mmdjax.types import known_labels
@@ -9,7 +10,7 @@ from mmdjax.types import known_labels
 SPLITS = {"train": "training", "valid": "validation", "test": "test"}
 
 
-def sections(dataset) -> list[tuple[str, list[Block]]]:
+def sections(dataset: Dataset) -> list[tuple[str, list[Block]]]:
     """Return a section with the availability of modalities and labels by split, and how many test
     utterances each pattern counts; [] where nothing is missing.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from mmdjax.config import Comparison
 from mmdjax.evaluation import published
 from mmdjax.evaluation.pages import Block
 from mmdjax.evaluation.tables import (
@@ -31,7 +32,9 @@ AUTOMATIC = ("thesis 6.11", "thesis 6.10")  # averages over all patterns, and ov
 CONVERSATIONS = ("gsdnet 1", "gsdnet 2", "gsdnet 3")
 
 
-def chosen(config: Mapping, comparison, modalities: Sequence[str]) -> tuple[tuple[str, ...], str]:
+def chosen(
+    config: Mapping, comparison: Comparison, modalities: Sequence[str]
+) -> tuple[tuple[str, ...], str]:
     """Return which published tables are shown, and of which dataset.
 
     Those that the comparison asks for; or those of GSDNet, where its group names a dataset; or the

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import io
 import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmdjax.evaluation import fans, headline
@@ -14,12 +18,15 @@ from mmdjax.evaluation.tables import AVERAGE, Results, cell
 from mmdjax.runtime.files import write_bytes
 from mmdjax.tasks import metric
 
+if TYPE_CHECKING:
+    from mmdjax.evaluation.report import Context
+
 PIXELS, DPI = (1200, 630), 100  # what pages that preview links show
 MOST_ROWS, MOST_TILES = 9, 4
 ACCENT = "#0b5cad"
 
 
-def write(path: Path, title: str, about: str, results: Results, context) -> None:
+def write(path: Path, title: str, about: str, results: Results, context: Context) -> None:
     """Write the card as PNG.
 
     Args:
@@ -32,7 +39,7 @@ def write(path: Path, title: str, about: str, results: Results, context) -> None
     write_bytes(path, buffer.getvalue())
 
 
-def card(title: str, about: str, results: Results, context) -> Figure:
+def card(title: str, about: str, results: Results, context: Context) -> Figure:
     """Return the card: the title, the tiles of the report, and the fan or the systems."""
     width, height = (side / DPI for side in PIXELS)
     figure = Figure(figsize=(width, height), facecolor="white")
@@ -58,7 +65,7 @@ def card(title: str, about: str, results: Results, context) -> Figure:
     return figure
 
 
-def _systems(ax, results: Results) -> None:
+def _systems(ax: Axes, results: Results) -> None:
     """Draw the best systems, the best on top, and the yardsticks below them."""
     entry, hues = metric(results.task.headline), colours(results.systems)
     stats = results.by_system("fixed", AVERAGE, entry.name)
@@ -85,7 +92,7 @@ def _systems(ax, results: Results) -> None:
     ax.set_ylim(len(names) - 0.4, -0.6)
 
 
-def _fan(ax, arrays, modalities) -> None:
+def _fan(ax: Axes, arrays: Mapping[str, np.ndarray], modalities: Sequence[str]) -> None:
     """Draw the fan of the first hidden modality."""
     key = next(key for key in arrays if key.endswith("/draws"))
     pattern, modality, _ = key.rsplit("/", 2)

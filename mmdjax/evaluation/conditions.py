@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
+from mmdjax.config import Evaluation
+from mmdjax.data.dataset import Dataset
 from mmdjax.data.missing.gaps import FRAMES, observed_frames
 from mmdjax.data.missing.patterns import is_possible, largest_rate, pattern_name, random_mask
 from mmdjax.data.stored import is_stored
@@ -31,7 +34,7 @@ class Condition(NamedTuple):
     observed: Observed
     counted: np.ndarray
 
-    def missing_rate(self, valid) -> float:
+    def missing_rate(self, valid: Mapping[str, np.ndarray]) -> float:
         """Return the share that is really hidden: of modalities that are there, or of frames."""
         if self.observed.frames is None:
             present = np.stack([v.any(1) for v in valid.values()], axis=1)
@@ -53,7 +56,7 @@ def rate_name(rate: float) -> str:
     return f"{rate:.1f}" if round(rate, 1) == rate else f"{rate:g}"
 
 
-def left_out(evaluation, modalities: int) -> str:
+def left_out(evaluation: Evaluation, modalities: int) -> str:
     """Return a sentence on the missing rates that so many modalities cannot have; '' for none."""
     rates = [rate for rate in evaluation.rates if not is_possible(rate, modalities)]
     if not rates:
@@ -63,7 +66,9 @@ def left_out(evaluation, modalities: int) -> str:
     return f"config.evaluation.rates: {names} left out, {most}"
 
 
-def conditions_of(dataset, evaluation, seed: int, split: str = "test") -> list[Condition]:
+def conditions_of(
+    dataset: Dataset, evaluation: Evaluation, seed: int, split: str = "test"
+) -> list[Condition]:
     """Return all conditions of a run, a function of the data, the settings and the seed.
 
     Args:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
@@ -75,7 +76,7 @@ def quality_against_time(
     return figure
 
 
-def _without_drawing(ax, results: Results, narrow: bool) -> None:
+def _without_drawing(ax: Axes, results: Results, narrow: bool) -> None:
     """Draw a line at the best system that fills instead of drawing."""
     entry = metric(results.task.headline)
     stats = results.by_system("fixed", AVERAGE, entry.name)

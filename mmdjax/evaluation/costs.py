@@ -9,11 +9,12 @@ import jax
 import numpy as np
 
 from mmdjax.methods.method import Method
+from mmdjax.runtime.progress import Reporter
 
 ROUNDS = 5  # of timing, after one that compiles
 
 
-def draw_costs(methods: Mapping[str, Method], reporter) -> dict[str, dict]:
+def draw_costs(methods: Mapping[str, Method], reporter: Reporter) -> dict[str, dict]:
     """Return the cost of a thousand draws of one modality given all others, by system.
 
     Systems take turns, so that all see the same machine.

@@ -129,6 +129,8 @@ def _values(
             yield seed, np.array(each)
 
 
-def _score(task: Task, prediction, label, measured, rows) -> float:
+def _score(
+    task: Task, prediction: np.ndarray, label: np.ndarray, measured: np.ndarray, rows: np.ndarray
+) -> float:
     chosen = measured & rows
     return task.headline_of(prediction[chosen], label[chosen]) if chosen.any() else np.nan

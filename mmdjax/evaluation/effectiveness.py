@@ -7,7 +7,7 @@ no more for it than its `truth` and its `compared`.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,11 +17,13 @@ from matplotlib.lines import Line2D
 from openTSNE import TSNE
 from scipy.spatial.distance import cdist
 
+from mmdjax.config import Comparison
 from mmdjax.data.missing.patterns import pattern_name
 from mmdjax.data.stored import is_stored
 from mmdjax.errors import UserError
 from mmdjax.evaluation.figures import INK, QUIET, RULE, brief
 from mmdjax.evaluation.pages import Block
+from mmdjax.methods.method import Method
 from mmdjax.metrics import energy_distance
 from mmdjax.types import Observed
 
@@ -45,13 +47,17 @@ CAPTION = (
 )
 
 
-def steps(comparison, modalities: Sequence[str]) -> int:
+def steps(comparison: Comparison, modalities: Sequence[str]) -> int:
     """Return how often `embedded` calls `advance`."""
     return len(modalities) * (comparison.iterations // STRIDE)
 
 
 def embedded(
-    method, params, seed: int, comparison, advance: Callable[[], None] = lambda: None
+    method: Method,
+    params: Mapping[str, Any],
+    seed: int,
+    comparison: Comparison,
+    advance: Callable[[], None] = lambda: None,
 ) -> dict[str, dict]:
     """Make one t-SNE for each modality that alone is observed.
 

@@ -20,6 +20,7 @@ from mmdjax.evaluation.conditions import Condition
 from mmdjax.evaluation.differences import named
 from mmdjax.evaluation.imputed import Imputed, covered, imputed_by, joined
 from mmdjax.methods.method import Method
+from mmdjax.tasks import Task
 from mmdjax.training.streams import stream
 from mmdjax.types import Batch, Observed, known_labels
 
@@ -261,7 +262,7 @@ def in_groups(patterns: np.ndarray, sets: int) -> list[np.ndarray]:
     return [*groups, patterns[-1:]]
 
 
-def with_regrets(rows: Sequence[dict], task) -> list[dict]:
+def with_regrets(rows: Sequence[dict], task: Task) -> list[dict]:
     """Return rows with every system's distance to the Bayes optimum, where there is one.
 
     Args:

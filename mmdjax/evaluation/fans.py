@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from mmdjax.data.missing.patterns import pattern_name
 from mmdjax.evaluation.figures import COOL, INK, NARROW, blank, brief, mark, tidy
 from mmdjax.evaluation.words import shown_by
+from mmdjax.methods.method import Method
 
 COLUMNS = 4  # utterances of the picture, each under another pattern
 MOST_POINTS = 48  # of a line
@@ -38,7 +39,9 @@ class Place(NamedTuple):
     row: int
 
 
-def places(method, split: str, patterns: np.ndarray | None, rows=None) -> dict[int, Place]:
+def places(
+    method: Method, split: str, patterns: np.ndarray | None, rows: np.ndarray | None = None
+) -> dict[int, Place]:
     """Return condition -> what is shown of it, the same in every run on the same data.
 
     Only utterances that have all modalities by nature are shown: what is hidden has a truth.
@@ -68,7 +71,12 @@ def places(method, split: str, patterns: np.ndarray | None, rows=None) -> dict[i
 
 
 def strand(
-    pattern: str, modality: int, true: np.ndarray, frames: np.ndarray, row: int, drawn=None
+    pattern: str,
+    modality: int,
+    true: np.ndarray,
+    frames: np.ndarray,
+    row: int,
+    drawn: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Return the lines of one panel by 'PATTERN/MODALITY/KIND': 'true' (T,), 'draws' (K, T) where
     the modality is hidden, and 'channel', the one of all that varies most.

@@ -19,7 +19,7 @@ from mmdjax.evaluation.tables import (
     grid,
     stat_of,
 )
-from mmdjax.tasks import metric
+from mmdjax.tasks import Metric, metric
 
 MOST_NAMES = 4  # systems that a sentence names
 SIGNIFICANT = 0.05
@@ -164,7 +164,7 @@ def difference_table(results: Results) -> Table:
     return (heads, body) if body else ([], [])
 
 
-def _difference(apart: np.ndarray, tested: Tested | None, entry) -> str:
+def _difference(apart: np.ndarray, tested: Tested | None, entry: Metric) -> str:
     """Return a mean difference with its interval, or with its deviation over seeds."""
     digits = entry.digits + (entry.unit == "")
     text = f"{entry.scale * apart.mean():+z.{digits}f}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,9 @@ from mmdjax.methods.graph import states as graph_states
 from mmdjax.methods.graph.programs import compiled_graphs
 from mmdjax.methods.graph.states import Graphs, adjacencies
 
+if TYPE_CHECKING:
+    from mmdjax.methods.gsdnet import GraphMethod
+
 PICTURED = 32  # conversations whose graphs are diffused for the picture
 SMALLEST = 3  # utterances of a conversation whose graph has something to tell
 SHOWN = (0.0, 0.05, 0.1, 0.2, 0.4)  # times of the matrices
@@ -37,7 +41,7 @@ MEASURES = ("true edges among the strongest", "distance of eigenvalues", "distan
 
 
 def sections(
-    method, params, seed: int
+    method: GraphMethod, params: Mapping[str, Any], seed: int
 ) -> tuple[list[tuple[str, list[Block]]], dict[str, tuple[Figure, str]]]:
     """Return sections of the report, and their figures by name.
 
@@ -66,7 +70,7 @@ def sections(
 
 
 @functools.partial(jax.jit, static_argnames=("kind", "modality", "sde"))
-def _diffused(kind: str, graphs: Graphs, x, modality: int, sde: SDE):
+def _diffused(kind: str, graphs: Graphs, x: np.ndarray, modality: int, sde: SDE) -> jax.Array:
     """Return one modality's graphs at each of `EITHER`, (B, T, N, N), with one noise for all times.
 
     Args:
@@ -81,7 +85,7 @@ def _diffused(kind: str, graphs: Graphs, x, modality: int, sde: SDE):
     noise = jnp.where(entries, jax.random.normal(jax.random.key(0), start.shape), 0.0)
     origin = state.origin(graphs)
 
-    def at(t):
+    def at(t: jax.Array) -> jax.Array:
         alpha, std = sde.marginal(jnp.maximum(t, sde.t_min))
         noisy = jnp.where(t > 0, alpha * start / unit + std * noise, start / unit)
         return origin + unit * state.matrices(graphs, noisy)[:, modality]
@@ -139,7 +143,7 @@ def picture(diffused: Mapping[str, np.ndarray], valid: np.ndarray) -> Figure:
     return figure
 
 
-def _kept_table(method) -> Table:
+def _kept_table(method: GraphMethod) -> Table:
     """Return shares of the squared Frobenius norm in each basis, means over the conversations of
     the test split whose graph is known."""
     grouped = method.system.grouped

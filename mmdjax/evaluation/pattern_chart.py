@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from mmdjax.evaluation.figures import INK, NARROW, RULE, WIDE, blank, brief, colours, mark, tidy
@@ -101,7 +102,7 @@ def _dots_by_pattern(
     return figure
 
 
-def _legend(figure: Figure, entries) -> None:
+def _legend(figure: Figure, entries: Sequence[tuple[Artist, str]]) -> None:
     """Write a legend below a figure; entries: (handle, name) each, the first one bold."""
     columns = 5 if max((len(e[1]) for e in entries), default=0) < 20 else 3
     style = {"loc": "outside lower center", "ncols": columns, "frameon": False, "fontsize": 9}

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.figure import Figure
 
+from mmdjax.config import Comparison
 from mmdjax.evaluation import (
     beside,
     card,
@@ -86,7 +88,7 @@ class Context(NamedTuple):
 
     title: str
     config: Mapping
-    comparison: object
+    comparison: Comparison
     costs: Mapping[str, Mapping]
     history: Mapping
     machine: Mapping[str, str]
@@ -94,7 +96,7 @@ class Context(NamedTuple):
     sections: Sequence[tuple[str, Sequence[Block]]] = ()
     figures: Mapping[str, tuple[Figure, str]] = {}
     about: str = ""
-    fan: Mapping[str, object] = {}
+    fan: Mapping[str, np.ndarray] = {}
     commands: str = ""
 
 

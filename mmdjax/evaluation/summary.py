@@ -7,25 +7,42 @@ import datetime
 import importlib
 import json
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from mmdjax import config as configs
 from mmdjax import workdir
+from mmdjax.data.dataset import Dataset
 from mmdjax.data.stored import is_stored
 from mmdjax.evaluation import availability, differences, findings, headline, report, tables
 from mmdjax.evaluation.availability import SPLITS
 from mmdjax.evaluation.conditions import conditions_of, left_out
 from mmdjax.evaluation.evaluate import with_regrets
+from mmdjax.evaluation.pages import Block
 from mmdjax.runtime.files import load_arrays, save_arrays
 from mmdjax.runtime.machine import machine
+from mmdjax.runtime.progress import Reporter
 from mmdjax.tasks import metric
-from mmdjax.training.train import Trained, train
+from mmdjax.training.train import Known, Trained, train
+
+# What methods add to a report: sections, and figures with their captions by name.
+Additions = tuple[list[tuple[str, list[Block]]], dict[str, tuple[Figure, str]]]
 
 
 def report_run(
-    config, systems, twins, dataset, places, costs, extra, minutes: float, reporter
+    config: configs.Config,
+    systems: Sequence[Any],
+    twins: Sequence[Any],
+    dataset: Dataset,
+    places: workdir.Places,
+    costs: Mapping[str, dict],
+    extra: Additions,
+    minutes: float,
+    reporter: Reporter,
 ) -> list[dict]:
     """Write the report of a run's systems; return all rows of results.json.
 
@@ -95,7 +112,7 @@ def report_run(
     return rows
 
 
-def about(config, systems, dataset) -> str:
+def about(config: configs.Config, systems: Sequence[Any], dataset: Dataset) -> str:
     """Return the data of a run and the day of its evaluation, in one line.
 
     A report that is written again tells the same day.
@@ -121,7 +138,13 @@ def commands(folder: Path) -> str:
     ))  # fmt: skip
 
 
-def _kept(results, systems, dataset, config, places) -> dict:
+def _kept(
+    results: tables.Results,
+    systems: Sequence[Any],
+    dataset: Dataset,
+    config: configs.Config,
+    places: workdir.Places,
+) -> dict:
     """Return system -> seed -> its predictions; keep all of them in one file."""
     batch, predictions = dataset.splits["test"], {}
     joined = {"label": np.asarray(batch.label)}
@@ -140,7 +163,7 @@ def _kept(results, systems, dataset, config, places) -> dict:
     return predictions
 
 
-def shown_of(system) -> tables.Shown:
+def shown_of(system: Any) -> tables.Shown:
     """Return the properties of a system that tables and figures show."""
     method, resolved = type(system.method), system.resolved
     return tables.Shown(
@@ -153,7 +176,14 @@ def shown_of(system) -> tables.Shown:
     )
 
 
-def sections_of(config, systems, dataset, places, known, reporter):
+def sections_of(
+    config: configs.Config,
+    systems: Sequence[Any],
+    dataset: Dataset,
+    places: workdir.Places,
+    known: Known,
+    reporter: Reporter,
+) -> Additions:
     """Return what methods add to the report: sections, and figures by name.
 
     Every process of a run calls it: parameters are restored, and pictures drawn, by all.
@@ -163,7 +193,7 @@ def sections_of(config, systems, dataset, places, known, reporter):
     """
     sections, figures, seed = [], {}, config.seeds[0]
 
-    def trained(system) -> Trained:
+    def trained(system: Any) -> Trained:
         place = places.phase(system.resolved.config, seed)
         return train(system.method, seed, place, False, known)
 
@@ -181,7 +211,7 @@ def sections_of(config, systems, dataset, places, known, reporter):
             # Systems that share their draws share their picture.
             path = places.folder / "pictures" / f"{places.completion(system.method)}.json"
 
-            def make(system=system):
+            def make(system: Any = system) -> dict[str, dict]:
                 params = trained(system).params
                 with reporter.phase(f"t-SNE pictures of {system.name}", total) as progress:
                     return effectiveness.embedded(

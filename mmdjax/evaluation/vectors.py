@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 from xml.etree import ElementTree
 
@@ -99,7 +100,7 @@ def dark_of(colour: str) -> str:
     return "#{:02x}{:02x}{:02x}".format(*lifted)
 
 
-def _light(rgb) -> float:
+def _light(rgb: Sequence[float]) -> float:
     """Return the relative luminance of WCAG 2."""
     linear = [c / 3294.6 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in rgb]
     return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))

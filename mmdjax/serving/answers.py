@@ -65,7 +65,7 @@ def kept(given: inputs.Given) -> np.ndarray:
 def spread_out(found: dict, rows: np.ndarray, size: int) -> dict:
     """Return answers to some rows as those to all of `size`: NaN, or False, of the others."""
 
-    def of_all(a):
+    def of_all(a: np.ndarray) -> np.ndarray:
         whole = np.full((size, *a.shape[1:]), np.nan if a.dtype.kind == "f" else 0, a.dtype)
         whole[rows] = a
         return whole

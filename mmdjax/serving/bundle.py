@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +35,9 @@ class Bundle(NamedTuple):
     arrays: dict[str, Any]
 
 
-def publish(method: Method, params, seed: int, folder: Path, content: str) -> None:
+def publish(
+    method: Method, params: Mapping[str, Any], seed: int, folder: Path, content: str
+) -> None:
     """Write the model of one seed into `folder`.
 
     Args:

@@ -28,7 +28,11 @@ Advance = Callable[[int, int], None]  # rows done, rows of all
 
 @contextlib.contextmanager
 def _opened(
-    imputer: Imputer, source, output: Path, copied: bool, renamed: Mapping[str, str]
+    imputer: Imputer,
+    source: str | os.PathLike,
+    output: Path,
+    copied: bool,
+    renamed: Mapping[str, str],
 ) -> Iterator[tuple[Contents, list[Split], Path]]:
     """Open a file, with a temporary folder where the output will be: renaming it is then atomic.
 
@@ -71,8 +75,8 @@ def _blocks(splits: list[Split], counts: dict, advance: Advance | None) -> Itera
 
 def impute(
     imputer: Imputer,
-    source,
-    output,
+    source: str | os.PathLike,
+    output: str | os.PathLike,
     draws: int = 1,
     seed: int = 0,
     advance: Advance | None = None,
@@ -122,8 +126,8 @@ def impute(
 
 def predict(
     imputer: Imputer,
-    source,
-    output,
+    source: str | os.PathLike,
+    output: str | os.PathLike,
     draws: int | None = None,
     seed: int = 0,
     level: float = 0.9,

@@ -19,6 +19,7 @@ from mmdjax.data import pipeline
 from mmdjax.data.dataset import Dataset
 from mmdjax.data.formats.values import MISSING
 from mmdjax.data.labels import chosen
+from mmdjax.data.settings import Labels
 from mmdjax.data.sources.from_file import fill
 from mmdjax.errors import UserError, require
 from mmdjax.methods.method import of_name, servable
@@ -82,7 +83,7 @@ def fit(
         return bundle.load(target)
 
 
-def _labels(labels, settings):
+def _labels(labels: Any, settings: Labels) -> tuple[np.ndarray, tasks.Task]:
     """Return labels (N,) or (N, outputs) and their task.
 
     Args:
@@ -113,7 +114,7 @@ def _labels(labels, settings):
     return label.astype(np.int32 if whole else np.float32), task
 
 
-def _batch(features, label: np.ndarray) -> Batch:
+def _batch(features: Mapping[str, Any], label: np.ndarray) -> Batch:
     """Return the utterances that have some modality; ids are their numbers."""
     given = inputs.read(_modalities(features), features)
     size = len(given)
@@ -127,7 +128,7 @@ def _batch(features, label: np.ndarray) -> Batch:
     return batch.at(np.flatnonzero(batch.present.any(1)))
 
 
-def _modalities(features) -> list[inputs.Modality]:
+def _modalities(features: Mapping[str, Any]) -> list[inputs.Modality]:
     """Return the modalities that features have."""
     modalities = []
     for name, column in features.items():
@@ -142,7 +143,9 @@ def _modalities(features) -> list[inputs.Modality]:
     return modalities
 
 
-def _split(batch: Batch, talk: Talk | None, validation: float, rng) -> dict[str, Batch]:
+def _split(
+    batch: Batch, talk: Talk | None, validation: float, rng: np.random.Generator
+) -> dict[str, Batch]:
     """Hold out utterances at random, or conversations, which then stand one after the other."""
     if talk is None:
         # The share of those with a label: intervals and the choice of a model need them.

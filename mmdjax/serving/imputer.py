@@ -48,7 +48,7 @@ class Imputer:
       signature: how the model was made, plain values.
     """
 
-    def __init__(self, config: Any = None, batch: int = 64, verbose: bool = True):
+    def __init__(self, config: Any = None, batch: int = 64, verbose: bool = True) -> None:
         """Make an untrained one.
 
         Args:
@@ -101,7 +101,7 @@ class Imputer:
         return self.lengths[-1]
 
     @classmethod
-    def load(cls, folder, seed: int | None = None, batch: int = 64) -> Imputer:
+    def load(cls, folder: str | Path, seed: int | None = None, batch: int = 64) -> Imputer:
         """Load a model from the workdir of a finished run, or from its own folder.
 
         Args:
@@ -115,7 +115,7 @@ class Imputer:
         imputer._use(model)
         return imputer
 
-    def save(self, folder) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write the model into a new folder, which `load` reads.
 
         Raises:
@@ -257,7 +257,9 @@ class Imputer:
         fits = draws is None or (isinstance(draws, int | np.integer) and 1 <= draws <= MOST_DRAWS)
         require(fits, f"draws = {draws}", f"a whole number from 1 to {MOST_DRAWS}")
 
-    def _talk(self, size: int, conversation=None, speaker=None, position=None) -> Talk | None:
+    def _talk(
+        self, size: int, conversation: Any = None, speaker: Any = None, position: Any = None
+    ) -> Talk | None:
         if self.of_conversations:
             return rows.read_talk(size, conversation, speaker, position)
         columns = {"conversation": conversation, "speaker": speaker, "position": position}
@@ -266,7 +268,9 @@ class Imputer:
             require(column is None, f"{name} is given, and {model}", "features alone")
         return None
 
-    def _answers(self, features, observed, how: Settings, talk) -> dict:
+    def _answers(
+        self, features: Mapping[str, Any], observed: Any, how: Settings, talk: Mapping[str, Any]
+    ) -> dict:
         """Return `Route.answer` to all utterances, (N, ...)."""
         if self.parameters is None:
             raise UserError("the imputer is not trained; use Imputer.load(workdir) or fit")

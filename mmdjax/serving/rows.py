@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -60,7 +61,11 @@ def _spread(place: np.ndarray, a: np.ndarray) -> np.ndarray:
 
 
 def alike(
-    route: Route, encoded: Encoded, features, lengths: Sequence[int], whole: bool
+    route: Route,
+    encoded: Encoded,
+    features: Mapping[str, np.ndarray],
+    lengths: Sequence[int],
+    whole: bool,
 ) -> Iterator[tuple[np.ndarray, tuple]]:
     """Yield (rows, arrays) of rows of similar length, as `in_calls` takes them; arrays are the rows
     and features of `Route.answer`, cut. Those that lack the same stand next to each other, as what
@@ -79,7 +84,9 @@ def alike(
             yield chosen, (short, (cut, encoded.lengths) if whole else None)
 
 
-def in_calls(function: Callable, arrays, chosen: np.ndarray, size: int, exists=None):
+def in_calls(
+    function: Callable, arrays: Any, chosen: np.ndarray, size: int, exists: np.ndarray | None = None
+) -> Any:
     """Return function over rows of a tuple of pytrees, `size` at a time; the last repeats some.
 
     Args:
@@ -97,7 +104,7 @@ def in_calls(function: Callable, arrays, chosen: np.ndarray, size: int, exists=N
     return jax.tree.map(lambda *a: np.concatenate(a), *parts)
 
 
-def read_talk(rows: int, conversation, speaker=None, position=None) -> Talk:
+def read_talk(rows: int, conversation: Any, speaker: Any = None, position: Any = None) -> Talk:
     """Return where utterances stand in conversations; those of one may stand anywhere.
 
     Args:
@@ -117,7 +124,7 @@ def read_talk(rows: int, conversation, speaker=None, position=None) -> Talk:
     return Talk(named, where, speakers_of(named, speakers))
 
 
-def _names(title: str, column, rows: int) -> np.ndarray:
+def _names(title: str, column: Any, rows: int) -> np.ndarray:
     """Return (N,) str of words or numbers, none of them NaN."""
     items = column.tolist() if isinstance(column, np.ndarray) else list(column)
     names = [text(item) for item in items]
@@ -129,7 +136,7 @@ def _names(title: str, column, rows: int) -> np.ndarray:
     return np.array(names, str)
 
 
-def _positions(column, named: np.ndarray) -> np.ndarray:
+def _positions(column: Any, named: np.ndarray) -> np.ndarray:
     """Return (N,) float32; named: (N,) names of conversations."""
     try:
         exact = np.asarray(column, np.float64)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import html as escaped
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import mmdjax
+
+if TYPE_CHECKING:
+    from mmdjax.serving.imputer import Imputer
 
 STYLE = "text-align:left;padding:.15em 1em .15em 0"
 
 
-def text(imputer) -> str:
+def text(imputer: Imputer) -> str:
     """Return one line: the method, whether it is trained, modalities and labels."""
     if imputer.parameters is None:
         return f"Imputer(method={imputer.config.method!r}, not trained)"
@@ -17,7 +22,7 @@ def text(imputer) -> str:
     return f"Imputer(method={imputer.config.method!r}, {sizes}; {imputer.task.summary})"
 
 
-def html(imputer) -> str:
+def html(imputer: Imputer) -> str:
     """Return a table of modalities and their sizes, and what the model was trained on."""
     if imputer.parameters is None:
         return f"<code>{escaped.escape(text(imputer))}</code>"
@@ -35,6 +40,6 @@ def html(imputer) -> str:
     return f"<div>{title}{lines}<table>{''.join(cells)}</table></div>"
 
 
-def _row(tag: str, values) -> str:
+def _row(tag: str, values: Iterable) -> str:
     cells = (f'<{tag} style="{STYLE}">{escaped.escape(str(v))}</{tag}>' for v in values)
     return f"<tr>{''.join(cells)}</tr>"

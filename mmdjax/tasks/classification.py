@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from mmdjax.tasks import conformal
+from mmdjax.tasks.conformal import Array
 from mmdjax.tasks.task import SMALLEST_PROBABILITY, ProbabilityTask, listed
 
 
@@ -33,22 +34,22 @@ class Classification(ProbabilityTask):
     metric_names: ClassVar[tuple[str, ...]] = main
     regret_of: ClassVar[Mapping[str, str]] = {"regret_acc": "acc"}
 
-    def loss(self, output, label):
+    def loss(self, output: jax.Array, label: jax.Array) -> jax.Array:
         """Returns the cross entropy (...) of outputs (..., classes) and classes (...)."""
         return optax.softmax_cross_entropy_with_integer_labels(output, label.astype(jnp.int32))
 
-    def read(self, output):
+    def read(self, output: Array) -> Array:
         """Returns probabilities (..., classes)."""
         if isinstance(output, jax.Array):
             return jax.nn.softmax(output)
         raised = np.exp(output - output.max(-1, keepdims=True))
         return raised / raised.sum(-1, keepdims=True)
 
-    def error(self, prediction, label) -> np.ndarray:
+    def error(self, prediction: np.ndarray, label: np.ndarray) -> np.ndarray:
         """Returns - log of the true class's probability, (N,) of (N, classes)."""
         return -np.log(np.maximum(_of_truth(prediction, label), SMALLEST_PROBABILITY))
 
-    def metrics(self, prediction, label) -> dict[str, float]:
+    def metrics(self, prediction: np.ndarray, label: np.ndarray) -> dict[str, float]:
         """Returns accuracy, weighted and macro F1, and the unweighted average recall over the
         classes that occur, of probabilities (N, classes) against classes (N,)."""
         # Here and in the other tasks: a served model has a task, but measures nothing.
@@ -63,20 +64,27 @@ class Classification(ProbabilityTask):
             "uar": float(recall_score(label, chosen, average="macro", labels=there)),
         }
 
-    def headline_of(self, prediction, label) -> float:
+    def headline_of(self, prediction: np.ndarray, label: np.ndarray) -> float:
         """Returns the accuracy."""
         return float((np.argmax(prediction, -1) == label).mean())
 
-    def calibrate(self, predictions, label, code, codes, share=None) -> dict[str, np.ndarray]:
+    def calibrate(
+        self,
+        predictions: np.ndarray,
+        label: np.ndarray,
+        code: np.ndarray,
+        codes: int,
+        share: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
         """Returns 'scores' (counts, C, L) of 1 - the probability of the true class; see
         `Task.calibrate`."""
 
-        def scored(cell, rows, count):
+        def scored(cell: int, rows: np.ndarray, count: int) -> np.ndarray:
             return 1 - _of_truth(predictions[rows, :count].mean(1), label[rows])
 
         return {"scores": conformal.quantiles(scored, predictions.shape[1], code, codes, share)}
 
-    def bounds(self, table: Mapping, predictions, code, level: float) -> dict:
+    def bounds(self, table: Mapping, predictions: Array, code: Array, level: float) -> dict:
         """Returns 'within' (N, classes) bool: the most probable class, and those that the level
         asks for beside it; see `Task.bounds`."""
         probability = predictions.mean(1)
@@ -102,7 +110,7 @@ class Classification(ProbabilityTask):
         return (label == label.round()) & (label >= 0) & (label < self.outputs)
 
 
-def _of_truth(probability, label) -> np.ndarray:
+def _of_truth(probability: np.ndarray, label: np.ndarray) -> np.ndarray:
     """Returns the probability of the true class, (N,) of (N, classes)."""
     classes = np.asarray(label).astype(int)[:, None]
     return np.take_along_axis(np.asarray(probability), classes, -1)[:, 0]

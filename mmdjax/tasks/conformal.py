@@ -12,11 +12,13 @@ checkpoint was chosen on the same split, which is slightly optimistic.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+Array = np.ndarray | jax.Array  # of functions that take either
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 SMALLEST_NOISE = 1e-6
@@ -30,7 +32,7 @@ NEAREST = 8  # a knot is calibrated on this part of the rows in part of its patt
 LEAST = 60  # and on so many rows at least
 
 
-def cells(known, share=None):
+def cells(known: Array, share: Array | None = None) -> Array:
     """Returns the cell of each row, (N,) int; numpy or jax.
 
     Args:
@@ -44,13 +46,15 @@ def cells(known, share=None):
     return code + patterns * sum(mean < edge - 1e-4 for edge in SHARES[:-1])
 
 
-def mean_share(known, share):
+def mean_share(known: Array, share: Array) -> Array:
     """Returns (N,), the mean of shares (N, M) over known modalities; numpy or jax."""
     module = jnp if isinstance(known, jax.Array) else np
     return module.where(known, share, 0.0).sum(-1) / module.maximum(known.sum(-1), 1)
 
 
-def rows_of(code: np.ndarray, codes: int, share=None) -> Iterator[tuple[int, np.ndarray]]:
+def rows_of(
+    code: np.ndarray, codes: int, share: np.ndarray | None = None
+) -> Iterator[tuple[int, np.ndarray]]:
     """Yields each cell that has rows, or whose pattern has, and the rows it is calibrated on: of
     whole modalities its own, of a knot those in part whose share is nearest to it.
 
@@ -80,7 +84,7 @@ def calibrate(
     label: np.ndarray,
     code: np.ndarray,
     codes: int,
-    smallest: float,
+    smallest: float | np.ndarray,
     share: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Makes the tables that `interval` needs.
@@ -114,7 +118,9 @@ def calibrate(
     return tables | {"scores": quantiles(scored, predictions.shape[1], code, codes, share)}
 
 
-def quantiles(scored: Callable, draws: int, code: np.ndarray, codes: int, share=None) -> np.ndarray:
+def quantiles(
+    scored: Callable, draws: int, code: np.ndarray, codes: int, share: np.ndarray | None = None
+) -> np.ndarray:
     """Returns the finite-sample quantiles of scores at `LEVELS`, (counts, C, L, ...) float32, for
     each number of draws (`counts_of`) and cell; with few rows the largest score is the best there
     is.
@@ -138,7 +144,9 @@ def quantiles(scored: Callable, draws: int, code: np.ndarray, codes: int, share=
     return table
 
 
-def interval(table: dict, predictions, code, level: float):
+def interval(
+    table: Mapping[str, Array], predictions: Array, code: Array, level: float
+) -> tuple[Array, Array]:
     """Returns the lower and upper ends of intervals, (N, ...) each; numpy or jax.
 
     Args:
@@ -155,7 +163,7 @@ def interval(table: dict, predictions, code, level: float):
     return mean - half, mean + half
 
 
-def threshold(table: dict, code, draws: int, level: float):
+def threshold(table: Mapping[str, Array], code: Array, draws: int, level: float) -> Array:
     """Returns (N, ...), the scores that cells allow at a level for so many draws: those of the
     largest number of draws that was calibrated and is not above it."""
     scores = table["scores"]
@@ -163,7 +171,7 @@ def threshold(table: dict, code, draws: int, level: float):
     return of_rows(scores[place][:, LEVELS.index(level)], code)
 
 
-def spread(predictions):
+def spread(predictions: Array) -> Array:
     """Returns the standard deviation over draws, (N, K, ...) -> (N, ...), NaN of a single one."""
     if predictions.shape[1] == 1:
         module = jnp if isinstance(predictions, jax.Array) else np
@@ -171,7 +179,7 @@ def spread(predictions):
     return predictions.std(1, ddof=1)
 
 
-def of_rows(table, code):
+def of_rows(table: Array, code: Array) -> Array:
     """Returns (N, ...), the entries of a table (C, ...) for the cells of rows; numpy or jax."""
     # A traced index cannot be used on an array of numpy.
     return jnp.asarray(table)[code] if isinstance(code, jax.Array) else np.asarray(table)[code]

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from mmdjax.tasks import conformal
+from mmdjax.tasks.conformal import Array
 from mmdjax.tasks.task import SMALLEST_PROBABILITY, ProbabilityTask, listed
 
 EACH = ("f1", "ap")
@@ -51,22 +52,22 @@ class MultiLabel(ProbabilityTask):
         """Means over labels, the metrics of each label, and the regret of F1."""
         return ("f1", "ap", "acc", *(f"{m}_{n}" for n in self.names for m in EACH), "regret_f1")
 
-    def loss(self, output, label):
+    def loss(self, output: jax.Array, label: jax.Array) -> jax.Array:
         """Returns the cross entropy (...) of outputs and 0 or 1 (..., labels), the mean over
         labels."""
         return optax.sigmoid_binary_cross_entropy(output, label.astype(output.dtype)).mean(-1)
 
-    def read(self, output):
+    def read(self, output: Array) -> Array:
         """Returns probabilities (..., labels)."""
         module = jnp if isinstance(output, jax.Array) else np
         return module.exp(-module.logaddexp(0.0, -output))
 
-    def error(self, prediction, label) -> np.ndarray:
+    def error(self, prediction: np.ndarray, label: np.ndarray) -> np.ndarray:
         """Returns - log of the probability of each label's true value, their mean (N,)."""
         right = 1 - np.abs(np.asarray(label) - np.asarray(prediction))
         return -np.log(np.maximum(right, SMALLEST_PROBABILITY)).mean(-1)
 
-    def metrics(self, prediction, label) -> dict[str, float]:
+    def metrics(self, prediction: np.ndarray, label: np.ndarray) -> dict[str, float]:
         """Returns weighted F1 and average precision of each label, their means, and the mean
         accuracy, of probabilities (N, labels) against 0 and 1; above a half means yes.
 
@@ -88,16 +89,23 @@ class MultiLabel(ProbabilityTask):
             scores |= {f"{m}_{name}": v for m, v in zip(EACH, values, strict=True)}
         return scores
 
-    def calibrate(self, predictions, label, code, codes, share=None) -> dict[str, np.ndarray]:
+    def calibrate(
+        self,
+        predictions: np.ndarray,
+        label: np.ndarray,
+        code: np.ndarray,
+        codes: int,
+        share: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
         """Returns 'scores' (counts, C, L, labels) of 1 - the probability of each label's true
         value; see `Task.calibrate`."""
 
-        def scored(cell, rows, count):
+        def scored(cell: int, rows: np.ndarray, count: int) -> np.ndarray:
             return np.abs(label[rows] - predictions[rows, :count].mean(1))
 
         return {"scores": conformal.quantiles(scored, predictions.shape[1], code, codes, share)}
 
-    def bounds(self, table: Mapping, predictions, code, level: float) -> dict:
+    def bounds(self, table: Mapping, predictions: Array, code: Array, level: float) -> dict:
         """Returns 'low' and 'high' (N, labels) of 0 and 1, and 'within', where 'high' is 1.
 
         The set of a label holds its more probable value, and the other where the level asks for it:

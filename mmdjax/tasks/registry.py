@@ -94,7 +94,13 @@ def _looks_like(label: np.ndarray | None, ranged: bool, named: bool) -> str:
     return "classification" if named and label.ndim == 1 else "regression"
 
 
-def _regression(low, high, names, metric_set: str, label: np.ndarray | None) -> Regression:
+def _regression(
+    low: float | None,
+    high: float | None,
+    names: tuple[str, ...],
+    metric_set: str,
+    label: np.ndarray | None,
+) -> Regression:
     if label is not None and label.ndim == 2 and label.shape[1] > 1 and not names:
         names = _numbered(label.shape[1])
     if low is None or high is None:

@@ -6,11 +6,13 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.errors import UserError, choice, require
 from mmdjax.tasks import conformal
+from mmdjax.tasks.conformal import Array
 from mmdjax.tasks.task import Task, checked_names, listed, plain_number
 from mmdjax.types import known_labels
 
@@ -52,7 +54,7 @@ class Regression(Task):
     deviations: tuple[float, ...] = ()
     kind: ClassVar[str] = "regression"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raises `UserError` for an empty range, names that are equal, or an unknown metric set."""
         for name in ("low", "high"):
             object.__setattr__(self, name, float(getattr(self, name)))
@@ -80,20 +82,20 @@ class Regression(Task):
         return (self.outputs,) if self.outputs > 1 else ()
 
     @property
-    def middle(self):
+    def middle(self) -> float | np.ndarray:
         """The label that an output of 0 means: a number, or (outputs,)."""
         return self._each(self.medians or ((self.low + self.high) / 2,) * self.outputs)
 
     @property
-    def unit(self):
+    def unit(self) -> float | np.ndarray:
         """The difference of labels that an output of 1 means: a number, or (outputs,)."""
         return self._each(self.deviations or ((self.high - self.low) / 6,) * self.outputs)
 
-    def _each(self, values: tuple[float, ...]):
+    def _each(self, values: tuple[float, ...]) -> float | np.ndarray:
         # Of one output a number of Python's, which widens neither numpy's float32 nor jax's.
         return np.array(values, np.float32) if self.label_shape else values[0]
 
-    def fitted(self, label) -> Regression:
+    def fitted(self, label: np.ndarray) -> Regression:
         """Return the task with the medians and deviations of training labels, (N,) or (N,
         outputs), NaN where there is none; sentiment's stays as it is. An output that does not vary
         keeps a sixth of the range."""
@@ -141,13 +143,13 @@ class Regression(Task):
         names = {"sentiment": SENTIMENT, "ch_sims": CH_SIMS, "plain": PLAIN}[self.convention]
         return (*names, *self.regret_of)
 
-    def loss(self, output, label):
+    def loss(self, output: jax.Array, label: jax.Array) -> jax.Array:
         """Returns L1 in the head's units, (...) of outputs (..., outputs); of several the mean."""
         if not self.label_shape:
             return jnp.abs(output[..., 0] - self._standard(label))
         return jnp.abs(output - self._standard(label)).mean(-1)
 
-    def read(self, output):
+    def read(self, output: Array) -> Array:
         """Returns (...) numbers, of several outputs (..., outputs), in the label's units."""
         output = output if self.label_shape else output[..., 0]
         return output if self._identity else self.middle + self.unit * output
@@ -156,16 +158,16 @@ class Regression(Task):
     def _identity(self) -> bool:
         return not self.label_shape and self.middle == 0 and self.unit == 1
 
-    def _standard(self, label):
+    def _standard(self, label: jax.Array) -> jax.Array:
         return label if self._identity else (label - self.middle) / self.unit
 
-    def error(self, prediction, label) -> np.ndarray:
+    def error(self, prediction: np.ndarray, label: np.ndarray) -> np.ndarray:
         """Returns the absolute error (N,) in the loss's units; the mean over several outputs."""
         error = np.abs(np.asarray(prediction) - np.asarray(label))
         error = error if self._identity else error / self.unit
         return error.mean(-1) if self.label_shape else error
 
-    def metrics(self, prediction, label) -> dict[str, float]:
+    def metrics(self, prediction: np.ndarray, label: np.ndarray) -> dict[str, float]:
         """Returns the metrics of predictions against labels, (N,) or (N, outputs) both."""
         if not self.label_shape:
             of_set = {"sentiment": sentiment_metrics, "ch_sims": ch_sims_metrics}
@@ -177,7 +179,7 @@ class Regression(Task):
             scores |= {f"{m}_{name}": values[m] for m in EACH}
         return scores
 
-    def headline_of(self, prediction, label) -> float:
+    def headline_of(self, prediction: np.ndarray, label: np.ndarray) -> float:
         """Returns the metric `headline` alone; NaN where no label is other than 0."""
         if self.headline == "mae":
             return float(np.abs(prediction - label).mean())
@@ -187,12 +189,19 @@ class Regression(Task):
         right = (prediction > 0) == (label > 0)
         return float(right[some].mean()) if some.any() else np.nan
 
-    def calibrate(self, predictions, label, code, codes, share=None) -> dict[str, np.ndarray]:
+    def calibrate(
+        self,
+        predictions: np.ndarray,
+        label: np.ndarray,
+        code: np.ndarray,
+        codes: int,
+        share: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
         """Returns the tables of `conformal.calibrate`; see `Task.calibrate`."""
         smallest = conformal.SMALLEST_NOISE * self.unit**2
         return conformal.calibrate(predictions, label, code, codes, smallest, share)
 
-    def bounds(self, table: Mapping, predictions, code, level: float) -> dict:
+    def bounds(self, table: Mapping, predictions: Array, code: Array, level: float) -> dict:
         """Returns the ends 'low' and 'high' of intervals, (N,) or (N, outputs), each output's own;
         see `Task.bounds`."""
         low, high = conformal.interval(table, predictions, code, level)
@@ -227,7 +236,7 @@ class Regression(Task):
         return (label >= np.float32(self.low)) & (label <= np.float32(self.high))
 
 
-def sentiment_metrics(prediction, label) -> dict[str, float]:
+def sentiment_metrics(prediction: np.ndarray, label: np.ndarray) -> dict[str, float]:
     """Returns all metrics of predictions (N,) against labels (N,) in [-3, 3]; fractions.
 
     `nonzero` drops label 0 and compares > 0 with > 0; `with_zero` compares >= 0 with >= 0. F1 is
@@ -252,7 +261,7 @@ def sentiment_metrics(prediction, label) -> dict[str, float]:
     return scores | {"corr": correlation(prediction, label)}
 
 
-def ch_sims_metrics(prediction, label) -> dict[str, float]:
+def ch_sims_metrics(prediction: np.ndarray, label: np.ndarray) -> dict[str, float]:
     """Returns all metrics of predictions (N,) against labels (N,) in [-1, 1]; fractions.
 
     Classes are those of Yu et al. (2020), "CH-SIMS", as its toolkit has them: a number belongs to
@@ -273,7 +282,7 @@ def ch_sims_metrics(prediction, label) -> dict[str, float]:
     return {name: scores[name] for name in CH_SIMS}
 
 
-def plain_metrics(prediction, label) -> dict[str, float]:
+def plain_metrics(prediction: np.ndarray, label: np.ndarray) -> dict[str, float]:
     """Returns MAE, correlation, RMSE and concordance (Lin 1989) of predictions (N,)."""
     prediction, label = np.asarray(prediction, np.float64), np.asarray(label, np.float64)
     error = prediction - label

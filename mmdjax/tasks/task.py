@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.errors import UserError
 from mmdjax.tasks import conformal
+from mmdjax.tasks.conformal import Array
 from mmdjax.types import known_labels
 
 SMALLEST_PROBABILITY = 1e-12
@@ -150,22 +152,22 @@ class Task:
         """Size of the head."""
         return max(1, len(self.names))
 
-    def fitted(self, label) -> Task:
+    def fitted(self, label: np.ndarray) -> Task:
         """Returns the task with what it takes from training labels (N, ...), NaN where there is
         none."""
         return self
 
-    def loss(self, output, label):
+    def loss(self, output: jax.Array, label: jax.Array) -> jax.Array:
         """Returns the training loss (...) of outputs (..., outputs); jax."""
         raise NotImplementedError
 
-    def losses(self, output, label):
+    def losses(self, output: jax.Array, label: jax.Array) -> jax.Array:
         """Returns `loss` (...), 0 and without a gradient where there is no label (NaN)."""
         unknown = jnp.isnan(label.astype(jnp.float32))
         losses = self.loss(output, jnp.where(unknown, 0, label).astype(label.dtype))
         return jnp.where(unknown.reshape(*losses.shape, -1).any(-1), 0.0, losses)
 
-    def mean_loss(self, output, label, weight):
+    def mean_loss(self, output: jax.Array, label: jax.Array, weight: jax.Array) -> jax.Array:
         """Returns the weighted sum of `losses` over the batch's size, of outputs (B, outputs); a
         row weighs the same in a short last batch.
 
@@ -174,24 +176,24 @@ class Task:
         """
         return (self.losses(output, label) * weight).sum() / weight.size
 
-    def mean_error(self, prediction, label) -> float:
+    def mean_error(self, prediction: np.ndarray, label: np.ndarray) -> float:
         """Returns the mean of `error` over the rows of (N, ...) that have a label."""
         known = known_labels(label)
         return float(self.error(prediction[known], label[known]).mean())
 
-    def read(self, output):
+    def read(self, output: Array) -> Array:
         """Returns the prediction of outputs (..., outputs); numpy or jax. Not clipped."""
         raise NotImplementedError
 
-    def error(self, prediction, label) -> np.ndarray:
+    def error(self, prediction: np.ndarray, label: np.ndarray) -> np.ndarray:
         """Returns (N,), lower is better: by this a model is chosen on validation."""
         raise NotImplementedError
 
-    def metrics(self, prediction, label) -> dict[str, float]:
+    def metrics(self, prediction: np.ndarray, label: np.ndarray) -> dict[str, float]:
         """Returns the value of each metric; fractions, not percent."""
         raise NotImplementedError
 
-    def headline_of(self, prediction, label) -> float:
+    def headline_of(self, prediction: np.ndarray, label: np.ndarray) -> float:
         """Returns the metric `headline` alone, which is asked for often."""
         return self.metrics(prediction, label)[self.headline]
 
@@ -204,7 +206,14 @@ class Task:
             regrets[name] = METRICS[of].scale * (better[of] - worse[of])
         return regrets
 
-    def calibrate(self, predictions, label, code, codes, share=None) -> dict[str, np.ndarray]:
+    def calibrate(
+        self,
+        predictions: np.ndarray,
+        label: np.ndarray,
+        code: np.ndarray,
+        codes: int,
+        share: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
         """Returns the float32 tables that `bounds` needs.
 
         Args:
@@ -212,7 +221,7 @@ class Task:
         """
         raise NotImplementedError
 
-    def bounds(self, table: Mapping, predictions, code, level: float) -> dict:
+    def bounds(self, table: Mapping, predictions: Array, code: Array, level: float) -> dict:
         """Returns sets or intervals that cover the label; numpy or jax, in a jitted function too.
 
         Args:
@@ -221,7 +230,7 @@ class Task:
         """
         raise NotImplementedError
 
-    def spread(self, predictions):
+    def spread(self, predictions: Array) -> Array:
         """Returns the standard deviation over draws of predictions (N, K, ...), NaN where K = 1:
         (N,), for several numbers (N, outputs)."""
         return conformal.spread(predictions)
@@ -238,7 +247,9 @@ class Task:
         """
         raise NotImplementedError
 
-    def check(self, label, where: str, ids: Sequence[str] | None = None) -> None:
+    def check(
+        self, label: np.ndarray, where: str, ids: Sequence[str] | np.ndarray | None = None
+    ) -> None:
         """Refuses labels that do not belong to this task; NaN is no label.
 
         Args:
@@ -284,11 +295,11 @@ class ProbabilityTask(Task):
     least: ClassVar[int]
     sets: ClassVar[tuple[str, ...]]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raises `UserError` for too few names, or two that are equal."""
         object.__setattr__(self, "names", checked_names(self.kind, self.names, self.least))
 
-    def spread(self, predictions):
+    def spread(self, predictions: Array) -> Array:
         """Returns the root mean square over names of the standard deviation over draws, (N,)."""
         return ((conformal.spread(predictions) ** 2).mean(-1)) ** 0.5
 
@@ -313,7 +324,7 @@ def listed(names: Sequence[str], most: int = 10) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
-def checked_names(kind: str, names, least: int) -> tuple[str, ...]:
+def checked_names(kind: str, names: Iterable[str], least: int) -> tuple[str, ...]:
     """Returns names as a tuple; raises `UserError` for less than `least`, or two that are equal."""
     words = () if isinstance(names, str) else tuple(names)
     fits = all(isinstance(name, str) and name.strip() for name in words)
@@ -322,6 +333,6 @@ def checked_names(kind: str, names, least: int) -> tuple[str, ...]:
     return words
 
 
-def plain_number(value) -> str:
+def plain_number(value: float) -> str:
     """Returns a number as text for tables of predictions."""
     return f"{value:.6g}"

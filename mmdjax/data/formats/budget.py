@@ -11,7 +11,7 @@ import contextlib
 import contextvars
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -63,7 +63,7 @@ def of(*paths: str | os.PathLike) -> Iterator[None]:
         _left.reset(before)
 
 
-def check(where, what: str, count: int) -> None:
+def check(where: object, what: str, count: int) -> None:
     """Raise `UserError` if there is no room for `count` bytes.
 
     Outside of `of` there always is: the data are the caller's own.
@@ -73,7 +73,7 @@ def check(where, what: str, count: int) -> None:
         raise refused(where, f"{what}: {count} bytes", allowed(left[1]))
 
 
-def spend(where, what: str, count: int) -> None:
+def spend(where: object, what: str, count: int) -> None:
     """Raise as `check` does, or take away `count` bytes that stay."""
     check(where, what, count)
     left = _left.get()
@@ -81,7 +81,7 @@ def spend(where, what: str, count: int) -> None:
         left[0] -= count
 
 
-def words(where, names: Sequence[str]) -> np.ndarray:
+def words(where: object, names: Sequence[str]) -> np.ndarray:
     """Return names as an array (N,), which numpy pads to the longest."""
     longest = max(map(len, names), default=0)
     what = f"{len(names)} names, the longest of {longest} characters"
@@ -89,7 +89,7 @@ def words(where, names: Sequence[str]) -> np.ndarray:
     return np.array(names, str)
 
 
-def check_splits(where, splits: Sequence) -> None:
+def check_splits(where: object, splits: Collection) -> None:
     """Raise `UserError` for more splits than there are: each is looked for in all rows."""
     if len(splits) > MOST_SPLITS:
         raise refused(where, f"{len(splits)} splits", f"at most {MOST_SPLITS}")

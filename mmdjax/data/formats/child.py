@@ -23,6 +23,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ _PROGRAM = (
 class Child:
     """The one process for all files of a kind; a new one after it ended."""
 
-    def __init__(self, module: str, what: str, allowed: str):
+    def __init__(self, module: str, what: str, allowed: str) -> None:
         """module: whose `main` calls `serve`. what, allowed: who reads what there, for messages."""
         self._module, self._what, self._allowed = module, what, allowed
         self._forget()
@@ -62,7 +63,14 @@ class Child:
     def is_running(self) -> bool:
         return self._process is not None
 
-    def ask(self, path, request: dict, content=b"", receive: Callable | None = None, allowed=""):
+    def ask(
+        self,
+        path: str | os.PathLike,
+        request: dict,
+        content: bytes | np.ndarray = b"",
+        receive: Callable | None = None,
+        allowed: str = "",
+    ) -> Any:
         """Return what `receive` makes of the answer to a request about a file.
 
         Args:
@@ -143,7 +151,7 @@ class Child:
 def into(arrays: Sequence[np.ndarray]) -> Callable:
     """A `receive` that puts the bytes of an answer into arrays."""
 
-    def receive(pipe: int):
+    def receive(pipe: int) -> tuple[Sequence[np.ndarray], dict]:
         answer, size = head(pipe)
         if "error" not in answer:
             if size != sum(a.nbytes for a in arrays):
@@ -175,16 +183,16 @@ def _exactly(pipe: int, size: int) -> bytes:
 class Patient:
     """Reads a pipe, and gives up after `PATIENCE` seconds of nothing."""
 
-    def __init__(self, pipe: int):
+    def __init__(self, pipe: int) -> None:
         self._pipe = pipe
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: memoryview) -> int:
         if not select.select([self._pipe], [], [], PATIENCE)[0]:
             raise TimeoutError
         return os.readv(self._pipe, [buffer])
 
 
-def _write(pipe: int, content) -> None:
+def _write(pipe: int, content: bytes | np.ndarray) -> None:
     content = memoryview(content)
     while len(content):
         content = content[os.write(pipe, content[: 2**20]) :]
@@ -222,7 +230,7 @@ def serve(requests: Mapping[str, Callable], told: Callable[[Exception], str]) ->
         arrays = []
 
 
-def send_more(content) -> None:
+def send_more(content: memoryview) -> None:
     """Send bytes before the answer."""
     _send({"more": True}, [np.frombuffer(content, np.uint8)])
 

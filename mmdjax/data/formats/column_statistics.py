@@ -14,7 +14,7 @@ class Columns:
     """Statistics of C columns over the frames that exist: `update` with each block, then
     `suspicious`."""
 
-    def __init__(self, channels: int, labels: int):
+    def __init__(self, channels: int, labels: int) -> None:
         """labels: how many numbers a row's label has; 0 without labels. Correlations are those of
         the first of them, as many as `_ENTRIES` sums allow."""
         self.shape = labels, channels

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from mmdjax.data.formats import budget, foreign, lazy, views
-from mmdjax.data.formats.lazy import listed, one_line, quoted, refused
+from mmdjax.data.formats.lazy import Rows, listed, one_line, quoted, refused
 from mmdjax.errors import UserError
 
 # layout -> its module in `mmdjax.data.formats`
@@ -42,9 +42,6 @@ ALLOWED = (
 )
 PICKLES = (".pkl", ".pickle", ".p", ".pk")
 _RANGE = re.compile(r"(.+)\[(\d{1,9}):(\d{1,9})\]", re.DOTALL)
-# (N, T, C), or N sequences (T_i, C), where shape is (N, None, C); `rows[a:b]` is an array, or a
-# list of them, read at that moment.
-Rows = np.ndarray | lazy.Lazy | lazy.Ragged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +97,7 @@ class Contents:
     def __enter__(self) -> Contents:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mmdjax.data.formats import budget, folders, gcnet_folder, values
 from mmdjax.data.formats.contents import Contents
+from mmdjax.data.formats.lazy import Rows as AnyRows
 from mmdjax.data.formats.lazy import listed, one_line, refused
 from mmdjax.data.formats.places import Place, Rows, count, numbers, open_rows
 
@@ -55,13 +57,13 @@ def names_of_tuple(tree: Sequence) -> tuple[str, ...]:
     return ()
 
 
-def _first(column: Mapping):
+def _first(column: Mapping) -> Any:
     """Return what a column says of its first utterance, None if it says nothing."""
     return next((rows[0] for rows in column.values() if count(rows)), None)
 
 
 def open_tuple(
-    path: Path, layout: str, tree: Sequence, dump: Callable[[Path, object], None]
+    path: Path, layout: str, tree: Sequence, dump: Callable[[Path, Any], None]
 ) -> Contents:
     """Open a tuple for which `names_of_tuple` has names.
 
@@ -94,7 +96,7 @@ def open_tuple(
         talk |= {"position": talk["position"].astype(np.float32)}
         splits[split] = Rows(id, label, places, talk)
 
-    def beside(split: str, key: str, rows) -> dict[Place, object]:
+    def beside(split: str, key: str, rows: AnyRows) -> dict[Place, object]:
         """Stand in the dict of the modality, where loaders do not look: they ask for names."""
         owner = folders.owner(key, keys)
         by_conversation: dict[Place, list] = {}
@@ -118,7 +120,9 @@ def _features(columns: Mapping[str, Mapping]) -> tuple[list[str], tuple[str, ...
     return keys, tuple(notes)
 
 
-def _check(where: str, key: str, column: Mapping, conversations: np.ndarray, of_file) -> None:
+def _check(
+    where: str, key: str, column: Mapping, conversations: np.ndarray, of_file: Mapping
+) -> None:
     """Raise `UserError` for a conversation with more or fewer rows than utterances."""
     for name, utterances in zip(*np.unique(conversations, return_counts=True), strict=True):
         rows = count(column.get(of_file.get(str(name))))
@@ -145,7 +149,7 @@ def _ids(columns: Mapping[str, Mapping]) -> dict:
     }
 
 
-def _words(rows):
+def _words(rows: Any) -> Any:
     """Return speakers of utterances; of one-hot vectors, the number of the one."""
     vectors = [values.array_of(x) for x in rows] if count(rows) else []
     if not vectors or not all(x.ndim == 1 and len(x) > 1 for x in vectors):
@@ -164,7 +168,9 @@ def modalities_of_videos(tree: Mapping) -> list[str]:
     ]
 
 
-def open_videos(path: Path, layout: str, tree: Mapping, dump) -> Contents:
+def open_videos(
+    path: Path, layout: str, tree: Mapping, dump: Callable[[Path, Any], None]
+) -> Contents:
     """Open a dict for which `modalities_of_videos` has names.
 
     Raises:
@@ -190,7 +196,7 @@ def open_videos(path: Path, layout: str, tree: Mapping, dump) -> Contents:
         label = values.label_of(f"{where}: labels", label, len(id))
         splits[split] = Rows(id, label, places, talk)
 
-    def beside(split: str, key: str, rows) -> dict[Place, object]:
+    def beside(split: str, key: str, rows: AnyRows) -> dict[Place, object]:
         return {(f"{split}_{key}",): np.stack([np.asarray(row) for row in rows])}
 
     return open_rows(path, layout, tree, splits, beside, dump)

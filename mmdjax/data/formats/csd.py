@@ -12,7 +12,7 @@ has it: it has no frames there, and is not observed. An id without a label has N
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ import numpy as np
 from mmdjax.data.formats import budget, folders, hdf5
 from mmdjax.data.formats.contents import Changes, Contents, Part
 from mmdjax.data.formats.hdf5 import Dataset, Place
-from mmdjax.data.formats.lazy import quoted, refused
+from mmdjax.data.formats.lazy import Ragged, quoted, refused
 
 ALLOWED = "a group NAME with data/<id>/features (T, C) and data/<id>/intervals (T, 2)"
 _LEAST = 1e-5  # seconds of overlap that count, as the SDK's epsilon
@@ -99,7 +99,7 @@ def open_path(path: Path, datasets: Mapping[str, Dataset] | None = None) -> Cont
     if not ids:
         raise refused(path, "no id has both features and a label", "at least one")
 
-    def read(key: str, in_file: Sequence[Place | None]):
+    def read(key: str, in_file: Sequence[Place | None]) -> Ragged:
         return hdf5.sequences(by_key[key].path, in_file, by_key[key].datasets)
 
     part, missing = folders.joined(path, ids, label, places, read)
@@ -122,7 +122,9 @@ def _opened(path: Path, datasets: Mapping[str, Dataset] | None) -> Sequences:
     return Sequences(path, next(iter(datasets)).split("/")[0], ids, datasets)
 
 
-def _rows(features: Mapping[str, Sequences], labels: Sequences | None):
+def _rows(
+    features: Mapping[str, Sequences], labels: Sequences | None
+) -> tuple[list[str], np.ndarray | None, dict[str, list[Place | None]]]:
     """Return ids, labels (N,) or (N, L) or None, and key -> a list of places."""
     ids = list(dict.fromkeys(id for file in features.values() for id in file.ids))
     whole = {key: [file.place(id) for id in ids] for key, file in features.items()}
@@ -174,13 +176,13 @@ def _ordered(file: Sequences, id: str, times: np.ndarray) -> tuple[np.ndarray, n
     return times, np.fmax.accumulate(times[:, 1])
 
 
-def _near(times: np.ndarray, latest: np.ndarray, segment) -> range:
+def _near(times: np.ndarray, latest: np.ndarray, segment: np.ndarray) -> range:
     """Return the frames among which are all that overlap a segment in time."""
     first = int(np.searchsorted(latest, segment[0], "right"))
     return range(first, int(np.searchsorted(times[:, 0], segment[1], "left")))
 
 
-def _overlap(times: np.ndarray, near: range, segment) -> tuple[int, int] | None:
+def _overlap(times: np.ndarray, near: range, segment: np.ndarray) -> tuple[int, int] | None:
     """Return the first frame that overlaps a segment, and the one after the last, if any does."""
     chosen = times[near.start : near.stop]
     common = np.minimum(chosen[:, 1], segment[1]) - np.maximum(chosen[:, 0], segment[0])
@@ -188,7 +190,14 @@ def _overlap(times: np.ndarray, near: range, segment) -> tuple[int, int] | None:
     return (int(at[0]), int(at[-1]) + 1) if len(at) else None
 
 
-def _write(output: Path, by_key, places, part: Part, replaced: Changes, added: Changes) -> None:
+def _write(
+    output: Path,
+    by_key: Mapping[str, Sequences],
+    places: Mapping[str, Sequence[Place | None]],
+    part: Part,
+    replaced: Changes,
+    added: Changes,
+) -> None:
     """Write into a copy; added arrays are NAME/<key>/<row>, in the file of their modality."""
 
     def copy_of(file: Sequences) -> Path:
@@ -197,7 +206,7 @@ def _write(output: Path, by_key, places, part: Part, replaced: Changes, added: C
     for (_, key), rows in replaced.items():
         file = by_key[key]
 
-        def create(row: int, new: np.ndarray, file=file) -> None:
+        def create(row: int, new: np.ndarray, file: Sequences = file) -> None:
             _create(copy_of(file), file, str(part.id[row]), new, by_key.values())
 
         hdf5.replace(copy_of(file), places[key], file.datasets, rows, create)
@@ -209,7 +218,9 @@ def _write(output: Path, by_key, places, part: Part, replaced: Changes, added: C
     hdf5.close(map(copy_of, by_key.values()))
 
 
-def _create(path: Path, file: Sequences, id: str, new: np.ndarray, files) -> None:
+def _create(
+    path: Path, file: Sequences, id: str, new: np.ndarray, files: Iterable[Sequences]
+) -> None:
     """Write an id that the file lacked, with the intervals of a modality of as many frames, or even
     ones over the time that the others take."""
     times = [other.intervals([id])[0] for other in files if other.place(id) is not None]

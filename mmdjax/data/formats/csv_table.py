@@ -114,7 +114,7 @@ def _features(path: Path, header: Sequence[str]) -> dict[str, list[int]]:
     return {key: [places[n] for n in sorted(places)] for key, places in numbered.items()}
 
 
-def _number(path: Path, header, row: int, line, column: int) -> float:
+def _number(path: Path, header: Sequence[str], row: int, line: Sequence[str], column: int) -> float:
     """Return a cell, NaN where it is empty."""
     cell = line[column].strip()
     if cell in values.MISSING:
@@ -126,7 +126,9 @@ def _number(path: Path, header, row: int, line, column: int) -> float:
         raise refused(where, quoted(cell, 40), "a number, or nothing") from None
 
 
-def _write(path: Path, output: Path, features, changed) -> None:
+def _write(
+    path: Path, output: Path, features: Mapping[str, Sequence[int]], changed: tables.Table
+) -> None:
     """Write the table with the cells of changed columns, new ones at the right."""
     lines = _lines(path)
     header, cells = next(lines), []

@@ -14,7 +14,7 @@ import numpy as np
 
 from mmdjax.data.formats import budget, folders, lazy, npy, tables, values
 from mmdjax.data.formats.contents import Changes, Contents, Part
-from mmdjax.data.formats.lazy import one_line, quoted, refused
+from mmdjax.data.formats.lazy import Rows, one_line, quoted, refused
 
 _COLUMNS = 1000
 _CSV = "a labels.csv in UTF-8 with a first line id,label or id,label,split"
@@ -53,13 +53,16 @@ def modality_folders(path: Path) -> list[str]:
 
 
 def part_of_files(
-    where, files: Mapping[str, Sequence[str | Path | None]], ids: list[str], label
+    where: object,
+    files: Mapping[str, Sequence[str | Path | None]],
+    ids: list[str],
+    label: np.ndarray | None,
 ) -> tuple[Part, tuple[str, ...]]:
     """Return a part with a .npy file a row, and notes on what is missing."""
     return folders.joined(where, ids, label, files, lambda key, paths: _rows_of_files(paths))
 
 
-def _rows_of_files(paths: Sequence[str | Path | None]):
+def _rows_of_files(paths: Sequence[str | Path | None]) -> Rows:
     """Return (N, T, C) if all N files are there and have T frames, else N sequences (T_i, C).
 
     Raises:
@@ -93,7 +96,9 @@ def _rows_of_files(paths: Sequence[str | Path | None]):
     return lazy.row_by_row(lengths, channels, dtype, row_of)
 
 
-def write_files(where, folder: Path, parts, replaced: Changes, added: Changes) -> None:
+def write_files(
+    where: object, folder: Path, parts: Mapping[str, Part], replaced: Changes, added: Changes
+) -> None:
     """Write into a copy of a folder: FOLDER/<key>/<id>.npy for each row that has frames."""
     for key in dict.fromkeys(key for _, key in added):
         if (folder / folders.plain_name(where, key)).exists():
@@ -121,7 +126,9 @@ def write_files(where, folder: Path, parts, replaced: Changes, added: Changes) -
                 npy.write(file, np.atleast_1d(array))
 
 
-def labels_of(path: Path, ids: list[str]):
+def labels_of(
+    path: Path, ids: list[str]
+) -> tuple[dict[str, float] | None, list[str], tuple[str, ...], tuple[str, ...]]:
     """Return of a labels.csv id -> label or None, splits of ids, `Part.classes`, and notes."""
     if not path.is_file():
         return None, ["all"] * len(ids), (), ()

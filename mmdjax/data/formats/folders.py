@@ -11,15 +11,15 @@ import numpy as np
 
 from mmdjax.data.formats import budget
 from mmdjax.data.formats.contents import Part
-from mmdjax.data.formats.lazy import is_ragged, one_line, quoted, refused
+from mmdjax.data.formats.lazy import Rows, is_ragged, one_line, quoted, refused
 
 
 def joined(
-    where,
+    where: object,
     ids: Sequence[str],
     label: np.ndarray | None,
     places: Mapping[str, Sequence],
-    read: Callable[[str, Sequence], object],
+    read: Callable[[str, Sequence], Rows],
 ) -> tuple[Part, tuple[str, ...]]:
     """Return a row for each id, and notes on what is missing.
 
@@ -101,7 +101,7 @@ def copy(source: Path, target: Path, within: tuple = ()) -> None:
             (target / path.name).symlink_to(os.readlink(path))
 
 
-def plain_name(where, name: str) -> str:
+def plain_name(where: object, name: str) -> str:
     """Return `name`, or raise `UserError` if it is not that of a file in a folder."""
     if not name or name in (".", "..") or "/" in name or "\0" in name or len(name) > 240:
         raise refused(where, f"{quoted(name)} is no name for a file", "names without '/'")

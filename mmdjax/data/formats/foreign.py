@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from mmdjax.data.formats import values
@@ -53,13 +54,13 @@ def of_start(path: Path, start: bytes) -> UserError | None:
     return found and refused(path, *found)
 
 
-def of_members(path: Path, names) -> UserError | None:
+def of_members(path: Path, names: Iterable[str]) -> UserError | None:
     """Return the error for a zip with members of these names; None if it is none that is known."""
     ends = {name.rsplit("/", 1)[-1] for name in names}
     return next((refused(path, *what) for end, what in _MEMBERS.items() if end in ends), None)
 
 
-def of_object(path: Path, tree, allowed: str) -> UserError:
+def of_object(path: Path, tree: object, allowed: str) -> UserError:
     """Return the error for a pickle of something that no layout has."""
     if isinstance(tree, tuple) and len(tree) == 7 and _is_cube(tree[0]) and _is_cube(tree[2]):
         return refused(
@@ -80,10 +81,10 @@ def of_object(path: Path, tree, allowed: str) -> UserError:
     return refused(path, f"holds {problem}", allowed)
 
 
-def _is_cube(x) -> bool:
+def _is_cube(x: object) -> bool:
     return len(values.shape_of(x)) == 3
 
 
-def _kind(x) -> str:
+def _kind(x: object) -> str:
     shape = getattr(x, "shape", None)
     return f"array {tuple(shape)}" if shape else type(x).__name__

@@ -12,6 +12,7 @@ import itertools
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,9 @@ def open_path(path: Path, keys: Iterable[str] = ()) -> Contents:
     return open_pickle(pickles[0], pickle_process.load(pickles[0]), path, keys)
 
 
-def open_pickle(path: Path, tree, root: Path | None = None, keys: Iterable[str] = ()) -> Contents:
+def open_pickle(
+    path: Path, tree: Any, root: Path | None = None, keys: Iterable[str] = ()
+) -> Contents:
     """Open the pickle, whose content is `tree`, or the folder `root` that holds it."""
     if not fits(tree):
         raise refused(path, "not the layout of GCNet", ALLOWED)
@@ -80,7 +83,7 @@ def open_pickle(path: Path, tree, root: Path | None = None, keys: Iterable[str] 
     return Contents(root or path, "gcnet", parts, write, notes)
 
 
-def fits(tree) -> bool:
+def fits(tree: object) -> bool:
     """Return whether a pickle's content is GCNet's tuple."""
     return (
         isinstance(tree, (tuple, list))
@@ -89,7 +92,9 @@ def fits(tree) -> bool:
     )
 
 
-def utterances(where: str, ids: dict, labels: dict, speakers: dict, conversations):
+def utterances(
+    where: str, ids: dict, labels: dict, speakers: dict, conversations: Any
+) -> tuple[list[str], list, dict[str, np.ndarray]]:
     """Return names and labels of a split's utterances, conversation by conversation in order, and
     `Part.talk`."""
     if not isinstance(conversations, (set, frozenset, dict)) and not _is_sequence(conversations):
@@ -134,5 +139,5 @@ def utterances(where: str, ids: dict, labels: dict, speakers: dict, conversation
     return all_ids, all_labels, names | {"position": position}
 
 
-def _is_sequence(value) -> bool:
+def _is_sequence(value: object) -> bool:
     return isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0)

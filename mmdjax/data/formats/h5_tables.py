@@ -12,6 +12,7 @@ import numpy as np
 
 from mmdjax.data.formats import csd, hdf5, mmin, tables
 from mmdjax.data.formats.contents import Contents
+from mmdjax.data.formats.lazy import Rows
 
 
 def open_path(path: Path) -> Contents:
@@ -39,7 +40,7 @@ def open_path(path: Path) -> Contents:
     return tables.open_table(path, "h5", table, write, close=lambda: hdf5.close([path]))
 
 
-def _column(path: Path, name: str, dataset: hdf5.Dataset):
+def _column(path: Path, name: str, dataset: hdf5.Dataset) -> Rows | None:
     """Return rows, names as an array, or None."""
     if dataset.dtype == "text":
         if name.split("/")[-1] not in ("id", "split", *tables.TALK, *tables.LABELS):

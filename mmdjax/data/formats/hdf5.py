@@ -6,7 +6,7 @@ What is asked for comes through a pipe, a block at a time.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,7 +65,7 @@ def rows(path: Path, name: str, dataset: Dataset) -> lazy.Lazy:
     dtype = np.dtype(dataset.dtype)
     lazy.check_size(f"{path}: {one_line(name)}", dataset.shape, dtype, 2**62)
 
-    def read(start, stop):
+    def read(start: int, stop: int) -> np.ndarray:
         return read_places(path, [Place(name, start, stop)], [dataset])[0]
 
     return lazy.Lazy(dataset.shape, dtype, read)
@@ -115,7 +115,7 @@ def sequences(
         problem = f"a sequence of {lengths.max()} frames"
         raise refused(path, problem, f"at most {lazy.LARGEST_ROW} bytes")
 
-    def read(at):
+    def read(at: Collection[int]) -> list[np.ndarray]:
         present = [places[row] for row in at if places[row] is not None]
         blocks = iter(read_places(path, present, [datasets[place.name] for place in present]))
         empty = np.zeros((0, channels), dtype)
@@ -130,7 +130,13 @@ def whole(name: str, dataset: Dataset) -> Place:
     return Place(name, 0, dataset.shape[0] if dataset.shape else 0)
 
 
-def replace(path: Path, places, datasets, rows, create: Callable) -> None:
+def replace(
+    path: Path,
+    places: Sequence[Place | None],
+    datasets: Mapping[str, Dataset],
+    rows: lazy.Rows,
+    create: Callable,
+) -> None:
     """Write sequences into a file of our own, where it has others, as their dtype.
 
     Args:
@@ -146,7 +152,9 @@ def replace(path: Path, places, datasets, rows, create: Callable) -> None:
             create(row, new.astype(rows.dtype))
 
 
-def write(path: Path, name: str, new, start: int = 0, create: bool = True) -> None:
+def write(
+    path: Path, name: str, new: np.ndarray | lazy.Lazy, start: int = 0, create: bool = True
+) -> None:
     """Write rows, dense or an array, to a file of our own, block by block: into a new dataset, or
     into an existing one from row `start`; numbers take the dataset's dtype.
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from stat import S_ISREG
+from typing import Any
 
 import h5py
 import numpy as np
@@ -50,7 +52,7 @@ def _close(path: str) -> None:
         _open.pop(path)[1].close()
 
 
-def index(request, content) -> tuple[dict, list]:
+def index(request: Mapping[str, Any], content: bytes) -> tuple[dict, list]:
     """Return name -> [shape, dtype] of every dataset; refuse links."""
     size = os.path.getsize(request["path"])
     datasets: dict[str, list] = {}
@@ -97,7 +99,7 @@ def _described(dataset: h5py.Dataset, name: str, size: int) -> list:
     return [list(dataset.shape), "text" if h5py.check_string_dtype(dataset.dtype) else kind]
 
 
-def read(request, content) -> tuple[dict, list]:
+def read(request: Mapping[str, Any], content: bytes) -> tuple[dict, list]:
     """Return the rows of [name, start, stop] each, as plain arrays of the dtypes of `index`."""
     file, arrays = _file(request["path"]), []
     for name, start, stop in request["items"]:
@@ -107,7 +109,7 @@ def read(request, content) -> tuple[dict, list]:
     return {}, arrays
 
 
-def text(request, content) -> tuple[dict, list]:
+def text(request: Mapping[str, Any], content: bytes) -> tuple[dict, list]:
     """Return a dataset of strings, as a flat list."""
     dataset = _file(request["path"])[request["name"]]
     if dataset.size > 10**7:
@@ -127,7 +129,7 @@ def text(request, content) -> tuple[dict, list]:
     return {"items": words}, []
 
 
-def write(request, content: bytes) -> tuple[dict, list]:
+def write(request: Mapping[str, Any], content: bytes) -> tuple[dict, list]:
     """Write into a dataset from row `start`; with `shape`, into a new one."""
     name, start, file = request["name"], request["start"], _written(request["path"])
     rows = np.frombuffer(content, request["dtype"]).reshape(request["rows"])
@@ -138,7 +140,7 @@ def write(request, content: bytes) -> tuple[dict, list]:
     return {}, []
 
 
-def close(request, content) -> tuple[dict, list]:
+def close(request: Mapping[str, Any], content: bytes) -> tuple[dict, list]:
     for path in request["paths"]:
         _close(path)
     return {}, []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import shlex
 import time
@@ -31,7 +32,9 @@ _KNOWN = {
 }
 
 
-def describe(path, layout: str = "", advance: Callable[[int, int], None] | None = None) -> dict:
+def describe(
+    path: str | os.PathLike, layout: str = "", advance: Callable[[int, int], None] | None = None
+) -> dict:
     """Read all of a file once, in blocks.
 
     Args:
@@ -54,7 +57,7 @@ def describe(path, layout: str = "", advance: Callable[[int, int], None] | None 
         total = sum(x.nbytes for part in contents.splits.values() for x in part.features.values())
         done = 0
 
-        def read(rows, start, stop):
+        def read(rows: lazy.Rows, start: int, stop: int) -> np.ndarray | list[np.ndarray]:
             nonlocal done
             block = rows[start:stop]
             done += sum(x.nbytes for x in block) if isinstance(block, list) else block.nbytes
@@ -88,7 +91,12 @@ def describe(path, layout: str = "", advance: Callable[[int, int], None] | None 
         }
 
 
-def _key(part: Part, key: str, columns: dict[str, Columns], read) -> dict:
+def _key(
+    part: Part,
+    key: str,
+    columns: dict[str, Columns],
+    read: Callable[[lazy.Rows, int, int], np.ndarray | list[np.ndarray]],
+) -> dict:
     rows, lengths_in_file = part.features[key], part.frames.get(key)
     label = np.zeros((len(part), 0)) if part.label is None else by_rows(part.label)
     before = columns.get(key)
@@ -240,7 +248,7 @@ def suggestion(contents: Contents) -> str:
     return f'{flag}"({pairs}{comma})"' if safe else shlex.quote(f"{flag}({pairs}{comma})")
 
 
-def inspect(path, console: Console, layout: str = "") -> dict:
+def inspect(path: str | os.PathLike, console: Console, layout: str = "") -> dict:
     """Print what `describe` finds, and return it; a bar shows where it takes seconds."""
     bar = Progress(
         TextColumn("reading"),

@@ -11,9 +11,11 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, TypeGuard
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from mmdjax.errors import UserError
 
@@ -25,14 +27,14 @@ _BROKEN = (EOFError, KeyError, OverflowError, RuntimeError, SyntaxError, ValueEr
 _BROKEN += (struct.error, zipfile.BadZipFile, zlib.error)
 
 
-def one_line(thing, longest: int = 300) -> str:
+def one_line(thing: object, longest: int = 300) -> str:
     """Return names from files in a form for messages, without line breaks or control characters."""
     text = str(thing)[: longest + 1]
     text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     return text if len(text) <= longest else text[:longest] + "..."
 
 
-def quoted(name, longest: int = 60) -> str:
+def quoted(name: object, longest: int = 60) -> str:
     """Return a name from a file in quotes, for a message."""
     return repr(one_line(name, longest))
 
@@ -42,13 +44,13 @@ def listed(names: Iterable) -> str:
     return ", ".join(quoted(name, 40) for name in list(names)[:20]) or "nothing"
 
 
-def refused(where, problem, allowed: str) -> UserError:
+def refused(where: object, problem: object, allowed: str) -> UserError:
     """Return the error to raise: one line with the place, the problem and what is allowed."""
     return UserError(f"{one_line(where, 4096)}: {problem}; allowed: {allowed}")
 
 
 @contextlib.contextmanager
-def reading(where, allowed: str) -> Iterator[None]:
+def reading(where: object, allowed: str) -> Iterator[None]:
     """Turn what a damaged or unreadable file raises into a `UserError` of one line."""
     try:
         yield
@@ -73,7 +75,9 @@ class Lazy:
       read: (start, stop) -> array (stop - start, ...).
     """
 
-    def __init__(self, shape: Sequence[int], dtype, read: Callable[[int, int], np.ndarray]):
+    def __init__(
+        self, shape: Sequence[int], dtype: DTypeLike, read: Callable[[int, int], np.ndarray]
+    ) -> None:
         self.shape, self.dtype, self.read = tuple(shape), np.dtype(dtype), read
 
     @property
@@ -87,7 +91,7 @@ class Lazy:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int | slice) -> np.ndarray:
         if isinstance(index, slice):
             start, stop, step = index.indices(len(self))
             if step < 1:
@@ -98,7 +102,7 @@ class Lazy:
             raise IndexError(f"row {index} of {len(self)}")
         return self.read(start, start + 1)[0]
 
-    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self.read(0, len(self)), dtype)
 
 
@@ -111,7 +115,9 @@ class ArrayInFile(Lazy):
       UserError: when rows are read, if the file has changed or cannot be read.
     """
 
-    def __init__(self, path: str | os.PathLike, offset: int, shape: Sequence[int], dtype):
+    def __init__(
+        self, path: str | os.PathLike, offset: int, shape: Sequence[int], dtype: DTypeLike
+    ) -> None:
         super().__init__(shape, dtype, self._rows)
         self.path, self.offset = path, offset
         self.state = _state(os.stat(path))
@@ -136,7 +142,7 @@ def bytes_of(array: np.ndarray) -> np.ndarray:
     return array.reshape(-1).view(np.uint8)
 
 
-def fill(array: np.ndarray, file) -> None:
+def fill(array: np.ndarray, file: Any) -> None:
     """Read the bytes of a contiguous array; raise `EOFError` if there are fewer."""
     buffer, done = memoryview(bytes_of(array)), 0
     while done < len(buffer):
@@ -159,9 +165,9 @@ class Ragged:
         self,
         lengths: np.ndarray,
         channels: int,
-        dtype,
-        read: Callable[[Sequence[int]], list[np.ndarray]],
-    ):
+        dtype: DTypeLike,
+        read: Callable[[Collection[int]], list[np.ndarray]],
+    ) -> None:
         self.lengths, self.read = np.asarray(lengths, np.int64), read
         self.shape, self.dtype = (len(self.lengths), None, channels), np.dtype(dtype)
 
@@ -174,23 +180,30 @@ class Ragged:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int | slice) -> np.ndarray | list[np.ndarray]:
         if isinstance(index, slice):
             return self.read(range(*index.indices(len(self))))
         return self.read([range(len(self))[index]])[0]
+
+
+# (N, T, C), or N sequences (T_i, C), where shape is (N, None, C); `rows[a:b]` is an array, or a
+# list of them, read at that moment.
+Rows = np.ndarray | Lazy | Ragged
 
 
 def ragged(sequences: Sequence) -> Ragged:
     """Return at least one sequence (T_i, C), arrays or `Lazy`, as rows."""
     lengths, first = np.array([len(x) for x in sequences]), sequences[0]
 
-    def read(rows):
+    def read(rows: Collection[int]) -> list[np.ndarray]:
         return [np.asarray(sequences[row]) for row in rows]
 
     return Ragged(lengths, first.shape[1], first.dtype, read)
 
 
-def row_by_row(lengths: np.ndarray, channels: int, dtype, row_of: Callable[[int], np.ndarray]):
+def row_by_row(
+    lengths: np.ndarray, channels: int, dtype: DTypeLike, row_of: Callable[[int], np.ndarray]
+) -> Lazy | Ragged:
     """Return (N, T, C) if all N rows have T frames, else N sequences (T_i, C).
 
     Args:
@@ -200,7 +213,7 @@ def row_by_row(lengths: np.ndarray, channels: int, dtype, row_of: Callable[[int]
         return Ragged(lengths, channels, dtype, lambda rows: [row_of(row) for row in rows])
     shape = (int(lengths[0]), channels)
 
-    def read(start, stop):
+    def read(start: int, stop: int) -> np.ndarray:
         block = np.empty((stop - start, *shape), dtype)
         for row in range(start, stop):
             block[row - start] = row_of(row)
@@ -209,16 +222,16 @@ def row_by_row(lengths: np.ndarray, channels: int, dtype, row_of: Callable[[int]
     return Lazy((len(lengths), *shape), dtype, read)
 
 
-def is_ragged(rows) -> bool:
+def is_ragged(rows: Rows) -> TypeGuard[Ragged]:
     return None in rows.shape
 
 
-def row_bytes(rows) -> int:
+def row_bytes(rows: np.ndarray | Lazy) -> int:
     """Return the bytes of one row of a dense array, at least 1."""
     return max(1, math.prod(rows.shape[1:]) * np.dtype(rows.dtype).itemsize)
 
 
-def blocks(rows, size: int = 0) -> Iterator[tuple[int, int]]:
+def blocks(rows: Rows, size: int = 0) -> Iterator[tuple[int, int]]:
     """Yield (start, stop) of consecutive blocks of at most `size` bytes, or of one row.
 
     Args:
@@ -239,7 +252,7 @@ def blocks(rows, size: int = 0) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def check_size(where, shape: Sequence[int], dtype: np.dtype, most: int) -> None:
+def check_size(where: object, shape: Sequence[int], dtype: np.dtype, most: int) -> None:
     """Raise `UserError` if an array is larger than the bytes that hold it, `most`, or has rows
     beyond `LARGEST_ROW`."""
     padded = math.prod(max(n, 1) for n in shape) * max(dtype.itemsize, 1)

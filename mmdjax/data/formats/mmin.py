@@ -8,15 +8,15 @@ observed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mmdjax.data.formats import folders, hdf5, npy, tables, values
-from mmdjax.data.formats.contents import Changes, Contents
+from mmdjax.data.formats.contents import Changes, Contents, Part
 from mmdjax.data.formats.hdf5 import Dataset
-from mmdjax.data.formats.lazy import listed, quoted, refused
+from mmdjax.data.formats.lazy import Ragged, listed, quoted, refused
 
 ALLOWED = "<X>/<feature>.h5 with a dataset (T, C) an utterance, and target/<fold>/*.npy"
 _LEFT_OUT = ("_mean_std", *tables.MARKS)
@@ -25,7 +25,7 @@ _LEFT_OUT = ("_mean_std", *tables.MARKS)
 class _File:
     """One .h5: split or '' -> utterance -> name of its dataset."""
 
-    def __init__(self, path: Path, key: str, datasets: Mapping[str, Dataset]):
+    def __init__(self, path: Path, key: str, datasets: Mapping[str, Dataset]) -> None:
         self.path, self.key, self.datasets = path, key, datasets
         self.names: dict[str, dict[str, str]] = {}
         grouped = tables.names_splits(name.split("/")[0] for name in datasets)
@@ -65,7 +65,7 @@ def open_path(path: Path, fold: str = "", datasets: Mapping | None = None) -> Co
             targets[split or "all"] = (list(ids), None)
     parts, places = {}, {}
 
-    def read(key: str, in_file):
+    def read(key: str, in_file: Sequence[hdf5.Place | None]) -> Ragged:
         return hdf5.sequences(by_key[key].path, in_file, by_key[key].datasets)
 
     for split, (ids, label) in targets.items():
@@ -82,7 +82,9 @@ def open_path(path: Path, fold: str = "", datasets: Mapping | None = None) -> Co
     return Contents(path, "mmin", parts, write, notes, lambda: hdf5.close(paths))
 
 
-def _targets(folder: Path, fold: str):
+def _targets(
+    folder: Path, fold: str
+) -> tuple[dict[str, tuple[list[str], np.ndarray | None]], tuple[str, ...]]:
     """Return split -> (utterances, labels), and notes; empty where there is no folder."""
     folds = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
     folds.sort(key=lambda name: (len(name), name))
@@ -114,7 +116,15 @@ def _label(path: Path, count: int) -> np.ndarray | None:
     return label.argmax(1).astype(np.float32) if one_hot else label
 
 
-def _write(path, output, by_key, places, parts, replaced: Changes, added: Changes) -> None:
+def _write(
+    path: Path,
+    output: Path,
+    by_key: Mapping[str, _File],
+    places: Mapping[str, Mapping[str, Sequence[hdf5.Place | None]]],
+    parts: Mapping[str, Part],
+    replaced: Changes,
+    added: Changes,
+) -> None:
     """Write into a copy; added arrays are a file beside that of the modality they begin with,
     <key>.h5, or where the output is one file, a group of it."""
     changed = set()
@@ -126,7 +136,7 @@ def _write(path, output, by_key, places, parts, replaced: Changes, added: Change
         file = by_key[key]
         changed.add(copy_of(file))
 
-        def create(row: int, new: np.ndarray, file=file, split=split) -> None:
+        def create(row: int, new: np.ndarray, file: _File = file, split: str = split) -> None:
             id = str(parts[split].id[row])
             hdf5.write(copy_of(file), f"{split}/{id}" if split in file.names else id, new)
 

@@ -8,7 +8,7 @@ import re
 import stat
 import struct
 import warnings
-from typing import BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class Header(NamedTuple):
     offset: int
 
 
-def read_header(where, file: BinaryIO) -> Header:
+def read_header(where: object, file: IO[bytes]) -> Header:
     """Read the start of a file; nothing in it is evaluated.
 
     Raises:
@@ -41,7 +41,7 @@ def read_header(where, file: BinaryIO) -> Header:
         return Header(*_parsed(header_text(file)), file.tell())
 
 
-def header_text(file: BinaryIO) -> str:
+def header_text(file: IO[bytes]) -> str:
     """Read the start of a file, and leave it at its first array byte.
 
     Raises:
@@ -94,7 +94,7 @@ def in_order(flat: lazy.Lazy, header: Header) -> lazy.Lazy:
         return flat
     arrays: list = []  # rows lie all over the file: it is read once, whole
 
-    def read(start, stop):
+    def read(start: int, stop: int) -> np.ndarray:
         if not arrays:
             arrays.append(np.asarray(flat).reshape(header.shape[::-1]).transpose())
         return arrays[0][start:stop].copy()
@@ -102,7 +102,7 @@ def in_order(flat: lazy.Lazy, header: Header) -> lazy.Lazy:
     return lazy.Lazy(header.shape, header.dtype, read)
 
 
-def write(file: BinaryIO, rows) -> None:
+def write(file: IO[bytes], rows: np.ndarray | lazy.Lazy) -> None:
     """Write an array, or `Lazy` rows, which are read a block at a time."""
     header = {"descr": np.lib.format.dtype_to_descr(rows.dtype), "fortran_order": False}
     with warnings.catch_warnings():

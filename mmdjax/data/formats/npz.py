@@ -11,6 +11,7 @@ import shutil
 import struct
 import threading
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,9 @@ def _members(path: Path, archive: zipfile.ZipFile) -> dict[tuple[str, ...], zipf
     return members
 
 
-def _rows(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str):
+def _rows(
+    path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, key: str
+) -> np.ndarray | lazy.Lazy | None:
     """Return the rows of a member; None if it is no plain array, unless it is an id or a label."""
     where = f"{path}: array {quoted(info.filename.removesuffix('.npy'))}"
     with lazy.reading(where, ALLOWED), archive.open(info) as file:
@@ -113,12 +116,14 @@ def _start(path: Path, info: zipfile.ZipInfo) -> int:
         return start
 
 
-def _packed(where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: npy.Header):
+def _packed(
+    where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: npy.Header
+) -> lazy.Lazy:
     """Return rows of a compressed member, read through one stream that is kept open."""
     lock, step = threading.Lock(), math.prod(header.shape[1:]) * header.dtype.itemsize
     streams: list = []
 
-    def read(start, stop):
+    def read(start: int, stop: int) -> np.ndarray:
         with lock, lazy.reading(where, ALLOWED):
             if not streams:
                 streams.append(archive.open(info))
@@ -130,7 +135,12 @@ def _packed(where: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo, header:
     return lazy.Lazy(header.shape, header.dtype, read)
 
 
-def _write(output: Path, source: zipfile.ZipFile, members, changed) -> None:
+def _write(
+    output: Path,
+    source: zipfile.ZipFile,
+    members: Mapping[tuple[str, ...], zipfile.ZipInfo],
+    changed: Mapping[tuple[str, ...], np.ndarray | lazy.Lazy],
+) -> None:
     """Write members in their order, those that have not changed as they are; then new ones."""
     names_of = {info.filename: names for names, info in members.items()}
     with zipfile.ZipFile(output, "w", allowZip64=True) as target:

@@ -5,13 +5,15 @@ Those of a modality are dicts {id: array}, joined by id, and perhaps labels.csv:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mmdjax.data.formats import folder, folders, pickle_process, pickles, samples, tables, values
 from mmdjax.data.formats.contents import PICKLES, Contents
+from mmdjax.data.formats.lazy import Rows as AnyRows
 from mmdjax.data.formats.lazy import listed, quoted, refused
 from mmdjax.data.formats.places import Place, Rows, open_rows
 
@@ -49,7 +51,9 @@ def open_path(path: Path) -> Contents:
     return _open_modalities(path, tree, dump)
 
 
-def _open_modalities(path: Path, tree: Mapping[str, dict], dump) -> Contents:
+def _open_modalities(
+    path: Path, tree: Mapping[str, dict], dump: Callable[[Path, Any], None]
+) -> Contents:
     by_name = {key: {values.text(id): id for id in content} for key, content in tree.items()}
     ids = sorted({id or "" for known in by_name.values() for id in known})
     common = [id for id in ids if all(id in known for known in by_name.values())]
@@ -64,7 +68,7 @@ def _open_modalities(path: Path, tree: Mapping[str, dict], dump) -> Contents:
         places = {key: [(key, known.get(id, id)) for id in rows] for key, known in by_name.items()}
         splits[split] = Rows(rows, label, places, {}, turned, classes)
 
-    def beside(split: str, key: str, rows) -> dict[Place, object]:
+    def beside(split: str, key: str, rows: AnyRows) -> dict[Place, object]:
         return {(key, id): np.asarray(row) for id, row in zip(splits[split].id, rows, strict=True)}
 
     return open_rows(path, "pickles", tree, splits, beside, dump, notes)

@@ -3,9 +3,13 @@
 Python's reader copies, hashes and compares whatever a few bytes tell it to.
 """
 
+from __future__ import annotations
+
 import collections
 import os
 import pickle
+from collections.abc import Iterable, Sequence
+from typing import IO, Any
 
 import numpy as np
 
@@ -16,7 +20,7 @@ _LARGEST_INT = 2**61 - 1  # Python's hashes of integers are modulo this: larger 
 _PLAIN_KEYS = (str, bytes, float, type(None), np.integer, np.floating, np.bool_, np.str_, np.bytes_)
 
 
-def require(condition, otherwise: str) -> None:
+def require(condition: object, otherwise: str) -> None:
     if not condition:
         raise pickle.UnpicklingError(f"{otherwise} is refused")
 
@@ -24,7 +28,7 @@ def require(condition, otherwise: str) -> None:
 class _File:
     """A file as pickle reads it: no buffer is made of a size that lies."""
 
-    def __init__(self, file, size: int):
+    def __init__(self, file: IO[bytes], size: int) -> None:
         self._read, self._size, self.readline = file.read, size, file.readline
 
     def read(self, size: int) -> bytes:
@@ -41,20 +45,20 @@ class Limited(pickle._Unpickler):
 
     dispatch = dict(pickle._Unpickler.dispatch)  # noqa: RUF012
 
-    def __init__(self, file, **options):
+    def __init__(self, file: IO[bytes], **options: Any) -> None:
         self.file, self.size = file, os.fstat(file.fileno()).st_size
         self._taken: dict[int, object] = {}  # by id, and kept, so that no other gets it
         self._nested: dict[int, tuple[int, object]] = {}
         self._hashes: collections.Counter = collections.Counter()
         super().__init__(_File(file, self.size), **options)
 
-    def take(self, value):
+    def take(self, value: object) -> None:
         """Refuse what is copied a second time: a file would grow without end."""
         if isinstance(value, (str, bytes, list, dict, set, frozenset)) and len(value) > _SMALL:
             require(id(value) not in self._taken, f"a {type(value).__name__} that is copied twice")
             self._taken[id(value)] = value
 
-    def check_keys(self, keys, depth=0):
+    def check_keys(self, keys: Iterable, depth: int = 0) -> None:
         """Refuse keys, or elements of a set, that take long to hash or to tell apart."""
         for key in keys:
             if type(key) is int:
@@ -69,50 +73,50 @@ class Limited(pickle._Unpickler):
             elif not isinstance(key, (*_PLAIN_KEYS, bool)):
                 require(False, f"a {type(key).__name__} as a key")
 
-    def load_setitems(self):
+    def load_setitems(self) -> None:
         items = self.pop_mark()
         self._set(self.stack[-1], items)
 
-    def load_setitem(self):
+    def load_setitem(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
         self._set(self.stack[-1], [key, value])
 
-    def load_dict(self):
+    def load_dict(self) -> None:
         self._set(made := {}, self.pop_mark())
         self.append(made)
 
-    def _set(self, target, items):
+    def _set(self, target: Any, items: Sequence) -> None:
         require(isinstance(target, dict), f"items of a {type(target).__name__}")
         self.check_keys(items[::2])
         target.update(zip(items[::2], items[1::2], strict=True))
 
-    def load_additems(self):
+    def load_additems(self) -> None:
         items = self.pop_mark()
         require(type(self.stack[-1]) is set, "elements of something other than a set")
         self.check_keys(items)
         self.stack[-1].update(items)
 
-    def load_frozenset(self):
+    def load_frozenset(self) -> None:
         items = self.pop_mark()
         self.check_keys(items)
         self.append(frozenset(items))
 
-    def load_appends(self):
+    def load_appends(self) -> None:
         items = self.pop_mark()
         require(type(self.stack[-1]) is list, "items of something other than a list")
         self.stack[-1].extend(items)
 
-    def load_append(self):
+    def load_append(self) -> None:
         item = self.stack.pop()
         require(type(self.stack[-1]) is list, "an item of something other than a list")
         self.stack[-1].append(item)
 
-    def load_put(self):
+    def load_put(self) -> None:
         place = int(self.readline()[:-1])
         require(0 <= place < 2**32, "a place beyond the memo")
         self.memo[place] = self.stack[-1]
 
-    def load_reduce(self):
+    def load_reduce(self) -> None:
         function, args = self.stack[-2:]
         require(type(args) is tuple, "arguments that are no tuple")
         for arg in args:
@@ -125,10 +129,10 @@ class Limited(pickle._Unpickler):
             self.check_keys([x[0] for x in args[0]] if pairs else args[0])
         super().load_reduce()
 
-    def _instantiate(self, klass, args):
+    def _instantiate(self, klass: object, args: object) -> None:
         require(False, "opcode INST")
 
-    def nest(self, array, items):
+    def nest(self, array: np.ndarray, items: Iterable) -> None:
         """Note how deep arrays of objects lie in an array, once: else it could hold itself."""
         require(id(array) not in self._nested, "an array with two contents")
         depth = 1 + max((self._nested[id(x)][0] for x in items if id(x) in self._nested), default=0)

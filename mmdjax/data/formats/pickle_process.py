@@ -12,6 +12,8 @@ import io
 import math
 import os
 import pickle
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +37,7 @@ def load(path: str | os.PathLike, start: int = 0) -> object:
         `budget`.
     """
 
-    def receive(pipe: int):
+    def receive(pipe: int) -> tuple[Any, dict]:
         stream = _Stream(pipe)
         try:
             tree = _Decoder(io.BufferedReader(stream, 2**20), path).load()
@@ -52,14 +54,14 @@ def load(path: str | os.PathLike, start: int = 0) -> object:
 class _Stream(io.RawIOBase):
     """The bytes of all answers up to the last, which has none."""
 
-    def __init__(self, pipe: int):
+    def __init__(self, pipe: int) -> None:
         self._pipe, self._left, self._answer = child.Patient(pipe), 0, None
         self._number = pipe
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: Any) -> int:
         while not self._left and self._answer is None:
             answer, self._left = child.head(self._number)
             self._answer = None if "more" in answer else answer
@@ -81,18 +83,18 @@ class _Stream(io.RawIOBase):
 class _Decoder(pickle.Unpickler):
     """Reads what `_Encoder` wrote: it knows no other functions."""
 
-    def __init__(self, file, path):
+    def __init__(self, file: Any, path: str | os.PathLike) -> None:
         super().__init__(file)
         known = (set, frozenset, complex, collections.OrderedDict)
         self._known = {function.__name__: function for function in (*_DECODERS, *known)}
         self._path = path
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         function = self._known[name]
         return functools.partial(function, self._path) if name in _WITH_PATH else function
 
 
-def _array(dtype: str, shape: tuple, order: str, raw) -> np.ndarray:
+def _array(dtype: str, shape: tuple, order: str, raw: bytes) -> np.ndarray:
     return np.frombuffer(raw, dtype).reshape(shape, order=order)
 
 
@@ -107,13 +109,15 @@ def _scalar(dtype: str, raw: bytes) -> np.generic:
     return np.frombuffer(raw, dtype)[0]
 
 
-def _in_file(path, offset: int, shape: tuple, dtype: str, state: tuple) -> ArrayInFile:
+def _in_file(
+    path: str | os.PathLike, offset: int, shape: tuple, dtype: str, state: tuple
+) -> ArrayInFile:
     array = ArrayInFile(path, offset, shape, dtype)
     array.state = state  # as it was there
     return array
 
 
-def _bytes_in_file(path, offset: int, size: int) -> BytesInFile:
+def _bytes_in_file(path: str | os.PathLike, offset: int, size: int) -> BytesInFile:
     return BytesInFile(path, offset, size)
 
 
@@ -128,7 +132,7 @@ _WITH_PATH = ("_in_file", "_bytes_in_file")
 
 
 class _Encoder(pickle.Pickler):
-    def reducer_override(self, value):
+    def reducer_override(self, value: object) -> Any:
         if isinstance(value, np.ndarray):
             if value.dtype.hasobject:
                 return _objects, (value.shape, value.reshape(-1).tolist())
@@ -148,13 +152,13 @@ class _Encoder(pickle.Pickler):
 
 
 class _Chunks:
-    def write(self, content) -> None:
+    def write(self, content: bytes | pickle.PickleBuffer) -> None:
         with memoryview(content) as raw:
             if raw.nbytes:
                 child.send_more(raw)
 
 
-def measured(tree, most: int) -> int:
+def measured(tree: object, most: int) -> int:
     """Return the bytes of a tree if every reference in it were a copy.
 
     Raises:
@@ -162,7 +166,7 @@ def measured(tree, most: int) -> int:
     """
     known: dict[int, int | None] = {}
 
-    def of(x, depth: int) -> int:
+    def of(x: Any, depth: int) -> int:
         if type(x) in _NUMBERS:
             return 8
         if type(x) in (str, bytes):
@@ -185,7 +189,7 @@ def measured(tree, most: int) -> int:
         known[id(x)] = size
         return size
 
-    def several(items, depth: int) -> int:
+    def several(items: Collection, depth: int) -> int:
         kinds = set(map(type, items))
         if kinds <= _NUMBERS:
             return 8 * len(items)
@@ -196,7 +200,7 @@ def measured(tree, most: int) -> int:
     return of(tree, 0)
 
 
-def read(request, content) -> tuple[dict, list]:
+def read(request: Mapping[str, Any], content: bytes) -> tuple[dict, list]:
     """Send what a pickle holds."""
     path = request["path"]
     tree = safe_pickle.read(path, request["start"])

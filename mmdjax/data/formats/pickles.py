@@ -10,6 +10,7 @@ import pickle
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
@@ -40,9 +41,7 @@ def open_path(path: Path) -> Contents:
     return open_tree(path, "pickle", pickle_process.load(path), dump)
 
 
-def open_tree(
-    path: Path, layout: str, tree: object, dump: Callable[[Path, object], None]
-) -> Contents:
+def open_tree(path: Path, layout: str, tree: object, dump: Callable[[Path, Any], None]) -> Contents:
     """Open what a pickle holds.
 
     Args:
@@ -98,11 +97,11 @@ def dump(path: Path, tree: object, header: bytes = b"") -> None:
 class _Pickler(pickle._Pickler):
     dispatch = dict(pickle._Pickler.dispatch)  # noqa: RUF012
 
-    def __init__(self, file):
+    def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file, PROTOCOL)
         self._file = file
 
-    def save_global(self, obj, name=None):
+    def save_global(self, obj: Any, name: str | None = None) -> None:
         module = getattr(obj, "__module__", None) or ""
         if not module.startswith("numpy._core"):
             return super().save_global(obj, name)

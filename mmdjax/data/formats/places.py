@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from mmdjax.data.formats import folders, lazy, values
 from mmdjax.data.formats.contents import Changes, Contents
@@ -41,10 +43,10 @@ class Rows:
 def open_rows(
     path: Path,
     layout: str,
-    tree,
+    tree: Any,
     splits: Mapping[str, Rows],
-    beside: Callable[[str, str, Sequence], Mapping[Place, object]],
-    dump: Callable[[Path, object], None],
+    beside: Callable[[str, str, lazy.Rows], Mapping[Place, object]],
+    dump: Callable[[Path, Any], None],
     notes: tuple[str, ...] = (),
 ) -> Contents:
     """Return the contents of a pickle whose rows have places in `tree`.
@@ -60,7 +62,9 @@ def open_rows(
     for split, rows in splits.items():
         where = f"{path}: split {quoted(split, 64)}" if split != "all" else str(path)
 
-        def read(key, places, where=where, rows=rows):
+        def read(
+            key: str, places: Sequence[Place | None], where: str = where, rows: Rows = rows
+        ) -> lazy.Rows:
             return _rows(f"{where}: {quoted(key)}", tree, places, key in rows.channels_first)
 
         there = {
@@ -82,7 +86,7 @@ def open_rows(
     return Contents(path, layout, parts, write, notes)
 
 
-def find(tree, place: Place):
+def find(tree: Any, place: Place) -> Any:
     """Return what is at a place, None where nothing is."""
     for key in place:
         if isinstance(tree, dict):
@@ -94,14 +98,14 @@ def find(tree, place: Place):
     return tree
 
 
-def count(value) -> int:
+def count(value: object) -> int:
     """Return how many rows a list, tuple or array has; 0 of anything else."""
     if isinstance(value, (list, tuple)):
         return len(value)
     return value.shape[0] if isinstance(value, (np.ndarray, lazy.Lazy)) and value.shape else 0
 
 
-def numbers(value) -> np.ndarray | lazy.Lazy | None:
+def numbers(value: Any) -> np.ndarray | lazy.Lazy | None:
     """Return an array, or a list of numbers as one, if it is (T, C) or (C,) of float or int."""
     if isinstance(value, (list, tuple)) and value:
         try:
@@ -112,12 +116,12 @@ def numbers(value) -> np.ndarray | lazy.Lazy | None:
     return value if fits and value.ndim in (1, 2) and value.shape[-1] else None
 
 
-def _is_there(value) -> bool:
+def _is_there(value: object) -> bool:
     """Return whether something is at a row's place, be it no row: `_rows` refuses that by name."""
     return value is not None and not (isinstance(value, _CONTAINERS) and not count(value))
 
 
-def _rows(where: str, tree, places: Sequence[Place | None], channels_first: bool):
+def _rows(where: str, tree: Any, places: Sequence[Place | None], channels_first: bool) -> lazy.Rows:
     """Return (N, T, C), or N sequences (T_i, C); of None as the place no frames."""
     lengths, channels, dtypes = np.zeros(len(places), np.int64), 0, set()
 
@@ -147,7 +151,9 @@ def _rows(where: str, tree, places: Sequence[Place | None], channels_first: bool
     return lazy.row_by_row(lengths, channels, dtype, row_of)
 
 
-def _replaced(tree, split: Rows, key: str, rows, dtype) -> dict[Place, object]:
+def _replaced(
+    tree: Any, split: Rows, key: str, rows: lazy.Rows, dtype: DTypeLike
+) -> dict[Place, object]:
     """Return place -> a row as the file holds it: its dtype, (C,) or (T, C), an array or a list."""
     places, changes = split.places[key], {}
     channels_first = key in split.channels_first
@@ -169,7 +175,7 @@ def _replaced(tree, split: Rows, key: str, rows, dtype) -> dict[Place, object]:
     return changes
 
 
-def with_changes(tree, changes: Mapping[Place, object]):
+def with_changes(tree: Any, changes: Mapping[Place, object]) -> Any:
     """Return a copy of `tree` with other values at some places; what does not differ is shared."""
     by_first: dict[object, dict[Place, object]] = {}
     for place, value in changes.items():

@@ -1,5 +1,7 @@
 """Reads pickles of arrays, without a copy and without trust: nothing the file names ever runs."""
 
+from __future__ import annotations
+
 import collections
 import dataclasses
 import itertools
@@ -9,6 +11,7 @@ import pickle
 import re
 import stat
 import struct
+from typing import IO, Any
 
 import numpy as np
 
@@ -36,7 +39,7 @@ class BytesInFile:
     def __len__(self) -> int:
         return self.size
 
-    def take(self) -> "BytesInFile":
+    def take(self) -> BytesInFile:
         # numpy writes a buffer for each array: one that many share is a bomb
         require(not self._taken, "a buffer that several arrays share")
         self._taken = True
@@ -48,13 +51,13 @@ class BytesInFile:
             return file.read(self.size)
 
 
-def _dtype(spec, align=False, copy=True) -> np.dtype:
+def _dtype(spec: Any, align: object = False, copy: object = True) -> np.dtype:
     require(type(spec) is str, "numpy.dtype of something other than a str")
     require(_DTYPE.fullmatch(spec), f"numpy.dtype {spec[:60]!a}")
     return np.dtype(spec, False, True)  # a copy: BUILD must not reach the dtypes numpy shares
 
 
-def _content(dtype, shape, raw) -> bytes | list:
+def _content(dtype: Any, shape: Any, raw: Any) -> bytes | list | BytesInFile:
     """Return `raw` if it is what `dtype` and `shape` need; numpy runs off a short list's end."""
     typed = isinstance(dtype, np.dtype) and type(shape) is tuple
     shaped = typed and len(shape) <= 64 and all(type(n) is int and 0 <= n < 2**63 for n in shape)
@@ -68,7 +71,9 @@ def _content(dtype, shape, raw) -> bytes | list:
     return raw
 
 
-def _in_file(raw, dtype, shape, fortran=False) -> tuple[ArrayInFile | None, object]:
+def _in_file(
+    raw: Any, dtype: Any, shape: Any, fortran: Any = False
+) -> tuple[ArrayInFile | None, object]:
     """Return an array in C order that stays in its file; or None, and the bytes of the array."""
     if not isinstance(raw, BytesInFile):
         return None, raw
@@ -79,7 +84,9 @@ def _in_file(raw, dtype, shape, fortran=False) -> tuple[ArrayInFile | None, obje
     return ArrayInFile(raw.path, raw.offset, shape, dtype.str), raw
 
 
-def _frombuffer(raw, dtype, shape, order="C", axis_order=None) -> np.ndarray | ArrayInFile:
+def _frombuffer(
+    raw: Any, dtype: Any, shape: Any, order: Any = "C", axis_order: Any = None
+) -> np.ndarray | ArrayInFile:
     array, raw = _in_file(raw, dtype, shape, order != "C" or axis_order is not None)
     if array is not None:
         return array
@@ -88,7 +95,7 @@ def _frombuffer(raw, dtype, shape, order="C", axis_order=None) -> np.ndarray | A
     return array if axis_order is None else array.transpose(axis_order)
 
 
-def _encode(text, codec) -> bytes:
+def _encode(text: str, codec: object) -> bytes:
     require(codec in ("latin1", "latin-1"), "_codecs.encode to other than latin1")
     return str.encode(text, "latin1")
 
@@ -115,11 +122,11 @@ class _Unpickler(Limited):
     # a bytearray is only ever an array's buffer: bytes serve, and are read in place
     dispatch[pickle.BYTEARRAY8[0]] = dispatch[pickle.BINBYTES8[0]]
 
-    def __init__(self, file, path):
+    def __init__(self, file: IO[bytes], path: str | os.PathLike) -> None:
         super().__init__(file, encoding="latin1")
         self._path = path
 
-    def load_buffer(self, format, text=False):
+    def load_buffer(self, format: str, text: bool = False) -> None:
         """Push the bytes; large ones, which stand outside of frames, are stepped over."""
         (size,) = struct.unpack(format, self.read(struct.calcsize(format)))
         require(0 <= size <= self.size, "a buffer larger than its file")
@@ -132,11 +139,11 @@ class _Unpickler(Limited):
         self.file.seek(size, os.SEEK_CUR)
         self.append(place)
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         require((asked := f"{module}.{name}") in _ADMITTED, ascii(asked[:100])[1:-1])
         return _ADMITTED[asked]
 
-    def load_build(self):
+    def load_build(self) -> None:
         state, built = self.stack.pop(), self.stack[-1]
         if type(built) is np.ndarray:
             _, shape, dtype, fortran, raw = state

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mmdjax.data.formats import tables, values
 from mmdjax.data.formats.contents import Contents
+from mmdjax.data.formats.lazy import Rows as AnyRows
 from mmdjax.data.formats.lazy import refused
 from mmdjax.data.formats.places import Place, Rows, find, numbers, open_rows
 
@@ -24,7 +26,7 @@ _NO_IDS |= {"language", "acoustic", "l", "a", "v", "t"}
 _MOST = 6  # modalities: a dict of more arrays of as many channels has a row each
 
 
-def of_lists(tree) -> dict[str, tuple]:
+def of_lists(tree: object) -> dict[str, tuple]:
     """Return split -> the place of its list of samples, {} unless there are such lists."""
     if isinstance(tree, list):
         lists = {"all": ()}
@@ -37,7 +39,7 @@ def of_lists(tree) -> dict[str, tuple]:
     return lists if fits and any(rows) else {}
 
 
-def _is_sample(sample) -> bool:
+def _is_sample(sample: object) -> bool:
     return (
         isinstance(sample, (tuple, list))
         and len(sample) >= 2
@@ -46,7 +48,7 @@ def _is_sample(sample) -> bool:
     )
 
 
-def open_lists(path: Path, layout: str, tree, dump: Callable[[Path, object], None]) -> Contents:
+def open_lists(path: Path, layout: str, tree: Any, dump: Callable[[Path, Any], None]) -> Contents:
     """Open lists that `of_lists` finds; words as text or as numbers of a vocabulary are left out.
 
     Raises:
@@ -73,7 +75,7 @@ def open_lists(path: Path, layout: str, tree, dump: Callable[[Path, object], Non
         places = {key: [(*place, row, 0, n) for row in range(len(rows))] for n, key in keys}
         splits[split] = Rows(ids, label, places)
 
-    def beside(split: str, key: str, rows) -> dict[Place, object]:
+    def beside(split: str, key: str, rows: AnyRows) -> dict[Place, object]:
         if split == "all":
             raise refused(path, "a list has no place beside its samples", "a dict of lists")
         return {(key, split): [np.asarray(row) for row in rows]}
@@ -81,7 +83,7 @@ def open_lists(path: Path, layout: str, tree, dump: Callable[[Path, object], Non
     return open_rows(path, layout, tree, splits, beside, dump, notes)
 
 
-def of_ids(tree) -> dict[str, tuple]:
+def of_ids(tree: object) -> dict[str, tuple]:
     """Return split -> the place of its dict of ids, {} unless the file has a row an id."""
     if not isinstance(tree, dict) or not tree:
         return {}
@@ -130,7 +132,7 @@ def channels_first(tree: Mapping) -> bool:
     return planes and len({c for _, c in shapes}) > 1 == len({c for c, _ in shapes})
 
 
-def open_ids(path: Path, layout: str, tree, dump: Callable[[Path, object], None]) -> Contents:
+def open_ids(path: Path, layout: str, tree: Any, dump: Callable[[Path, Any], None]) -> Contents:
     """Open dicts that `of_ids` finds. What an id has that is no array is left out, but its label.
 
     Raises:
@@ -161,7 +163,7 @@ def open_ids(path: Path, layout: str, tree, dump: Callable[[Path, object], None]
         places = {ALONE: [(*place, id) for id in ids]}
         splits[split] = Rows(names, None, places, {}, frozenset({ALONE} if turned else ()))
 
-    def beside(split: str, key: str, rows) -> dict[Place, object]:
+    def beside(split: str, key: str, rows: AnyRows) -> dict[Place, object]:
         ids, arrays = next(iter(splits[split].places.values())), [np.asarray(row) for row in rows]
         first = dicts[split]
         inside = [(*p[:-1], key) if p[len(first) + 1 :] else (*first, key, p[-1]) for p in ids]

@@ -15,6 +15,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -134,7 +135,7 @@ def _in_order(splits: dict) -> dict:
     return {name: splits[name] for name in sorted(splits, key=order)}
 
 
-def _rows_of_splits(where: str, value) -> dict[str, np.ndarray]:
+def _rows_of_splits(where: str, value: Any) -> dict[str, np.ndarray]:
     allowed = "one of 0, 1, 2 for train, valid, test, or a name of at most 64 characters, a row"
     if shape_of(value)[1:] not in ((), (1,)) or not shape_of(value):
         raise refused(where, described(value), allowed)
@@ -155,7 +156,13 @@ def _label_key(columns: Mapping[str, object]) -> str:
     return next((key for key in LABELS if columns.get(key) is not None), "")
 
 
-def _part(path: Path, columns: Mapping[str, object], split: str, rows, classes) -> Part:
+def _part(
+    path: Path,
+    columns: Mapping[str, object],
+    split: str,
+    rows: np.ndarray | None,
+    classes: tuple[str, ...],
+) -> Part:
     """Return a split of a table, of all rows or of some.
 
     Features are arrays (N, T, C) of numbers, (N, C), which become (N, 1, C), and lists of N
@@ -169,7 +176,7 @@ def _part(path: Path, columns: Mapping[str, object], split: str, rows, classes) 
 
     budget.spend(where, f"{count} rows", budget.ROW * count)
 
-    def of_rows(value):
+    def of_rows(value: np.ndarray) -> np.ndarray:
         return value if rows is None else value[rows]
 
     frames, observed = {}, {}
@@ -221,7 +228,7 @@ def _features(where: str, columns: Mapping[str, object]) -> tuple[dict, int]:
     return features, count
 
 
-def _as_features(value):
+def _as_features(value: Any) -> lazy.Rows | None:
     """Return (N, T, C) or ragged rows; None for anything else."""
     shape, dtype = shape_of(value), getattr(value, "dtype", None)
     if dtype is not None and dtype.kind in lazy.NUMBERS and len(shape) in (2, 3):

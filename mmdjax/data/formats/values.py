@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from mmdjax.data.formats import budget
-from mmdjax.data.formats.lazy import reading, refused
+from mmdjax.data.formats.lazy import Rows, reading, refused
 
 _LONGEST_NAME = 256  # characters: numpy pads every name to the longest
 _MOST_CLASSES = 256  # more of them are sentences
 MISSING = {"", "nan", "NaN", "NA", "null"}  # words of what is not there
 
 
-def shape_of(value) -> tuple[int, ...]:
+def shape_of(value: object) -> tuple[int, ...]:
     """Return the shape of an array, (N,) of a list or tuple, and () of anything else."""
     shape = getattr(value, "shape", None)
     if shape is not None:
@@ -23,14 +24,14 @@ def shape_of(value) -> tuple[int, ...]:
     return (len(value),) if isinstance(value, (list, tuple)) else ()
 
 
-def array_of(value) -> np.ndarray:
+def array_of(value: Any) -> np.ndarray:
     """Return an array, or a list as one; words in a list stay objects, as numpy would pad all of
     them to the longest."""
     words = isinstance(value, (list, tuple)) and _has_words(value)
     return np.asarray(value, object if words else None)
 
 
-def _has_words(value) -> bool:
+def _has_words(value: object) -> bool:
     if isinstance(value, (list, tuple)):
         return any(map(_has_words, value))
     return isinstance(value, (str, bytes)) or (
@@ -43,7 +44,7 @@ def by_rows(array: np.ndarray) -> np.ndarray:
     return array.reshape(len(array), math.prod(array.shape[1:]))
 
 
-def described(value) -> str:
+def described(value: object) -> str:
     """Return the shape or the type of a value, for a message."""
     return f"shape {shape_of(value)}" if shape_of(value) else f"a {type(value).__name__}"
 
@@ -59,7 +60,7 @@ def looks_like_classes(label: np.ndarray) -> bool:
     return bool(((label >= 0) & (label == np.round(label)) & np.isfinite(label)).all())
 
 
-def _array(where: str, value, count: int, allowed: str) -> np.ndarray:
+def _array(where: str, value: Any, count: int, allowed: str) -> np.ndarray:
     """Return (count, ...) float64."""
     shape = shape_of(value)
     with reading(where, allowed):
@@ -96,7 +97,7 @@ def class_names(columns: Iterable) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _words(value) -> list[str] | None:
+def _words(value: Any) -> list[str] | None:
     """Return a column (N,) or (N, 1) of str or bytes as a list; None of anything else."""
     shape = shape_of(value)
     kind = getattr(getattr(value, "dtype", None), "kind", "O")
@@ -118,7 +119,7 @@ def _is_number(word: str) -> bool:
         return False
 
 
-def label_of(where: str, value, count: int, classes: Sequence[str] = ()) -> np.ndarray:
+def label_of(where: str, value: Any, count: int, classes: Sequence[str] = ()) -> np.ndarray:
     """Return labels (N,) or (N, L), float32, or int32 where the file has whole numbers by type.
 
     Files hold (N,), (N, 1), (N, L), (N, 1, L), or pairs (N, L, 2) as IEMOCAP's, of which the larger
@@ -144,7 +145,7 @@ def label_of(where: str, value, count: int, classes: Sequence[str] = ()) -> np.n
     return label[:, 0] if label.shape[1:] == (1,) else label
 
 
-def lengths_of(where: str, value, count: int, longest: int) -> np.ndarray:
+def lengths_of(where: str, value: Any, count: int, longest: int) -> np.ndarray:
     """Return (N,) int64 frames, each in [0, longest], of (N,) or (N, 1) numbers."""
     allowed = f"{count} whole numbers of frames, 0 to {longest}, as <key>_lengths"
     lengths = by_rows(_array(where, value, count, allowed))
@@ -156,7 +157,7 @@ def lengths_of(where: str, value, count: int, longest: int) -> np.ndarray:
     return lengths[:, 0].astype(np.int64)
 
 
-def observed_of(where: str, value, features) -> np.ndarray:
+def observed_of(where: str, value: Any, features: Rows) -> np.ndarray:
     """Return (N,) or (N, T) bool, of as many zeros and ones."""
     count, frames = len(features), features.shape[1]
     allowed = f"({count},) or ({count}, {frames}) of 0 and 1, as <key>_observed"
@@ -168,7 +169,7 @@ def observed_of(where: str, value, features) -> np.ndarray:
     return (observed.reshape(count) if observed.size == count else observed).astype(bool)
 
 
-def names_of(where: str, value, count: int) -> list[str]:
+def names_of(where: str, value: Any, count: int) -> list[str]:
     """Return (N,), (N, 1), (N, K) or (N, 1, K) words or numbers; several are joined by '_'."""
     allowed = f"{count} names of up to {_LONGEST_NAME} characters, or numbers"
     shape = shape_of(value)
@@ -193,7 +194,7 @@ def names_of(where: str, value, count: int) -> list[str]:
     return names
 
 
-def text(item) -> str | None:
+def text(item: object) -> str | None:
     """Return a name or a number as a word, whole numbers without a point; else None."""
     if isinstance(item, np.ndarray) and item.size == 1:
         item = item.reshape(-1)[0]

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
@@ -40,7 +41,7 @@ def observed_frames(
     seed: int,
     label: np.ndarray | None = None,
     rows: np.ndarray | None = None,
-    **settings,
+    **settings: Any,
 ) -> dict[str, np.ndarray]:
     """Draw masks; gaps run over the frames that exist, whatever padding is between.
 

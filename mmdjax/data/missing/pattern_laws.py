@@ -109,7 +109,9 @@ def correlated_patterns(rate: float, rho: float, group: Sequence[int]) -> np.nda
     return weight / weight.sum()
 
 
-def bisect(function: Callable, low, high, falling: bool = False):
+def bisect(
+    function: Callable, low: float | np.ndarray, high: float | np.ndarray, falling: bool = False
+) -> float | np.ndarray:
     """Return where a function of arrays crosses zero between `low` and `high`, elementwise."""
     for _ in range(80):
         middle = (np.asarray(low) + high) / 2

@@ -54,7 +54,7 @@ class Mixture:
     mean: np.ndarray
     cov: np.ndarray
 
-    def condition(self, target, given, values) -> Conditional:
+    def condition(self, target: np.ndarray, given: np.ndarray, values: np.ndarray) -> Conditional:
         """Return the law of v[target] given v[given] = values.
 
         Args:

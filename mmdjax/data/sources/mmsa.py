@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -94,7 +95,7 @@ def _batch(where: str, arrays: Mapping, modalities: Mapping[str, str]) -> Batch:
     first = next(iter(modalities))
     rows = len(features[first])
 
-    def place(key: str, value) -> str:
+    def place(key: str, value: object) -> str:
         """Return where a value stands, having checked that it has as many rows as the first."""
         shape, at = values.shape_of(value), f"{where}, key {key!r}"
         if shape and shape[0] != rows:
@@ -125,7 +126,7 @@ def _batch(where: str, arrays: Mapping, modalities: Mapping[str, str]) -> Batch:
     )
 
 
-def _features(where: str, array) -> tuple[np.ndarray, np.ndarray]:
+def _features(where: str, array: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return (N, T, C) float32, -inf still in it, and (N,) the frames up to the last not zero."""
     shape, dtype = values.shape_of(array), getattr(array, "dtype", None)
     if dtype is None or dtype.kind != "f":
@@ -149,7 +150,7 @@ def _features(where: str, array) -> tuple[np.ndarray, np.ndarray]:
     return x, frames
 
 
-def _label(where: str, value) -> np.ndarray:
+def _label(where: str, value: Any) -> np.ndarray:
     """Return (N,) float32 of a list or an array (N,) or (N, 1) of finite numbers."""
     shape = values.shape_of(value)
     if not shape or shape[1:] not in ((), (1,)):
@@ -163,5 +164,5 @@ def _label(where: str, value) -> np.ndarray:
     return np.reshape(np.asarray(value), -1).astype(np.float32)
 
 
-def _list(keys) -> str:
+def _list(keys: Iterable) -> str:
     return ", ".join(repr(key)[:40] for key in list(keys)[:20] if isinstance(key, str))

@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from mmdjax.data.dataset import Optimum
+from mmdjax.data.settings import Data
 from mmdjax.data.sources import mixture, synthetic_labels
 from mmdjax.data.sources.synthetic_parts import Generators, Parts
 from mmdjax.errors import UserError, choice
@@ -80,7 +81,7 @@ class Law:
       with_latents: of the same and z, which stands at `latents`.
     """
 
-    def __init__(self, seed: int = 0, modalities: Mapping[str, Modality] = MODALITIES):
+    def __init__(self, seed: int = 0, modalities: Mapping[str, Modality] = MODALITIES) -> None:
         """modalities: in the order of the modality axis; laws of one seed agree on the first ones
         that they have in common.
 
@@ -129,7 +130,7 @@ class Law:
         places = [np.arange(ends[m] - np.prod(self.shapes[m]), ends[m]) for m in modalities]
         return np.concatenate([np.arange(0), *places])
 
-    def flatten(self, features, modalities: Sequence[str]) -> np.ndarray:
+    def flatten(self, features: Mapping[str, np.ndarray], modalities: Sequence[str]) -> np.ndarray:
         """Return (N, sum of T_m C_m) float64."""
         rows = len(next(iter(features.values())))
         parts = [np.asarray(features[m], np.float64).reshape(rows, -1) for m in modalities]
@@ -143,11 +144,15 @@ class Law:
         """
         return self.mixture.condition(np.array([self.latents[0] - 1]), given, values)
 
-    def label_posterior(self, given: Sequence[str], features) -> mixture.Conditional:
+    def label_posterior(
+        self, given: Sequence[str], features: Mapping[str, np.ndarray]
+    ) -> mixture.Conditional:
         """Return the exact law of the unclipped label given whole modalities."""
         return self.label_law(self.indices(given), self.flatten(features, given))
 
-    def bayes_prediction(self, given: Sequence[str], features) -> np.ndarray:
+    def bayes_prediction(
+        self, given: Sequence[str], features: Mapping[str, np.ndarray]
+    ) -> np.ndarray:
         """Return (N,) posterior medians, clipped: optimal for MAE and ACC2 (`mixture.median`)."""
         return np.clip(mixture.median(self.label_posterior(given, features)), -3, 3)
 
@@ -239,7 +244,7 @@ def blocks(
     }
 
 
-def optimum(data) -> Callable[[Batch, Observed, bool], Optimum]:
+def optimum(data: Data) -> Callable[[Batch, Observed, bool], Optimum]:
     """Return the optimum given any observed frames, under the Gaussian mixture.
 
     Args:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mmdjax.data.dataset import Optimum
+from mmdjax.data.settings import Data
 from mmdjax.graphs.conversation import normalised, structure
 from mmdjax.types import Batch, Observed, Talk
 
@@ -47,7 +48,7 @@ class Posterior(NamedTuple):
     label_variance: np.ndarray
 
 
-def kernel(position, speaker) -> np.ndarray:
+def kernel(position: np.ndarray, speaker: np.ndarray) -> np.ndarray:
     """Return K (N, N), float64, with ones on the diagonal."""
     exists = np.ones(len(position), bool)
     graph = normalised(structure(np.asarray(position, float), speaker, exists))
@@ -64,14 +65,16 @@ class Law:
       label_weights: (R,) of length LABEL_STD.
     """
 
-    def __init__(self, seed: int):
+    def __init__(self, seed: int) -> None:
         rng = np.random.default_rng([seed, 6])
         weights = rng.standard_normal((FACTORS, sum(CHANNELS.values())))
         self.weights = np.sqrt(1 - OWN) * weights / np.linalg.norm(weights, axis=0)
         label = rng.standard_normal(FACTORS)
         self.label_weights = LABEL_STD * label / np.linalg.norm(label)
 
-    def conversation(self, position, speaker, rng) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    def conversation(
+        self, position: np.ndarray, speaker: np.ndarray, rng: np.random.Generator
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Draw features of each modality (N, C_m), and sentiment (N,)."""
         root = np.linalg.cholesky(kernel(position, speaker))
         count, channels = len(position), self.weights.shape[1]
@@ -85,7 +88,12 @@ class Law:
         return split(x), label
 
     def posterior(
-        self, position, speaker, features: Mapping[str, np.ndarray], observed, graph: bool = True
+        self,
+        position: np.ndarray,
+        speaker: np.ndarray,
+        features: Mapping[str, np.ndarray],
+        observed: np.ndarray,
+        graph: bool = True,
     ) -> Posterior:
         """Return means and variances given the observed utterances' modalities of one conversation.
 
@@ -129,7 +137,7 @@ def read(train: int, valid: int, test: int, seed: int) -> dict[str, Batch]:
     }
 
 
-def _split(law: Law, name: str, size: int, rng) -> Batch:
+def _split(law: Law, name: str, size: int, rng: np.random.Generator) -> Batch:
     columns: list[tuple] = []
     for number in range(size):
         count = int(rng.integers(UTTERANCES[0], UTTERANCES[1] + 1))
@@ -151,7 +159,7 @@ def _split(law: Law, name: str, size: int, rng) -> Batch:
     )
 
 
-def optimum(data) -> Callable[[Batch, Observed, bool], Optimum]:
+def optimum(data: Data) -> Callable[[Batch, Observed, bool], Optimum]:
     """Return the optimum given whole conversations, or with `alone` given each utterance alone."""
     law = Law(data.seed)
 

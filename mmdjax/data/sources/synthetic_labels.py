@@ -40,7 +40,13 @@ OF_SENTIMENT = ("sentiment", "rating")
 STREAM = 7  # of a seed's randomness: apart from the features'
 
 
-def draw(law: Law, labels: str, joint: np.ndarray, rng, noise_rng) -> np.ndarray:
+def draw(
+    law: Law,
+    labels: str,
+    joint: np.ndarray,
+    rng: np.random.Generator,
+    noise_rng: np.random.Generator,
+) -> np.ndarray:
     """Return labels of drawn utterances: float32 (N,) or (N, 3); int32 of 'emotion' and 'signs'.
 
     Args:

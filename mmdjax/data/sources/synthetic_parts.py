@@ -42,7 +42,7 @@ class Generators(NamedTuple):
 class Parts:
     """A split that is drawn in parts, in order; a part that was drawn may be drawn again."""
 
-    def __init__(self, law: Law, count: int, seed: int, prefix: str, labels: str):
+    def __init__(self, law: Law, count: int, seed: int, prefix: str, labels: str) -> None:
         self._law, self._about = law, (prefix, labels)
         self._rows = [range(count)[i : i + FILE_ROWS] for i in range(0, count, FILE_ROWS)]
         self._before = [Generators.of(seed, count)]  # of each part, as far as they are known

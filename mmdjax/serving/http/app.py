@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from importlib import resources
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client import generate_latest as exposed
@@ -21,6 +22,7 @@ from mmdjax.errors import UserError
 from mmdjax.serving.http import bodies, examples
 from mmdjax.serving.http.batching import Batcher, Full
 from mmdjax.serving.http.settings import Settings
+from mmdjax.serving.loader import Model
 
 KINDS = {bodies.JSON: bodies.JSON, bodies.NPZ: bodies.NPZ}
 KINDS |= {"application/zip": bodies.NPZ, "application/octet-stream": bodies.NPZ}
@@ -42,7 +44,7 @@ class Service:
       shown: what `GET /examples` answers, see `examples.of_columns`.
     """
 
-    def __init__(self, model, settings: Settings, shown: list[dict]):
+    def __init__(self, model: Model, settings: Settings, shown: list[dict]) -> None:
         self.model, self.settings, self.shown = model, settings, shown
         self.about = {name: model.signature[name] for name in ABOUT}
         self.about["completes"] = "features" in model.signature["outputs"]
@@ -72,13 +74,15 @@ class Service:
     async def _metrics(self, _: Request) -> Response:
         return Response(exposed(self.registry), media_type=CONTENT_TYPE_LATEST)
 
-    def _call(self, inputs: tuple, seed: int):
+    def _call(self, inputs: tuple, seed: int) -> dict[str, Any]:
         """Call the model; in the batcher's thread."""
         self.shared.observe(len(next(iter(inputs[1].values()))))
         with self.calls.time():
             return self.model(inputs, seed)
 
-    def _guarded(self, path: str, do: Callable[[Request], Awaitable[Response]]):
+    def _guarded(
+        self, path: str, do: Callable[[Request], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
         """Return an endpoint that answers in time, or says in one line why not."""
 
         async def endpoint(request: Request) -> Response:
@@ -155,12 +159,12 @@ class Service:
         return await asyncio.to_thread(bodies.columns, bytes(body), kind, most)
 
 
-def make(model, settings: Settings, shown: list[dict]) -> Starlette:
+def make(model: Model, settings: Settings, shown: list[dict]) -> Starlette:
     """Return the application; arguments as of `Service`."""
     service = Service(model, settings, shown)
 
     @contextlib.asynccontextmanager
-    async def running(_):
+    async def running(_: Starlette) -> AsyncIterator[None]:
         task = asyncio.create_task(service.batcher.run())
         yield
         task.cancel()
@@ -179,14 +183,14 @@ def make(model, settings: Settings, shown: list[dict]) -> Starlette:
     return app
 
 
-def _always(response: Response):
+def _always(response: Response) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(_: Request) -> Response:
         return response
 
     return endpoint
 
 
-def _error(status: int, text: str, headers=None) -> Response:
+def _error(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
     return JSONResponse({"error": " ".join(text.split())}, status, headers)
 
 

@@ -8,6 +8,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -42,7 +43,7 @@ class Batcher:
       most: utterances that may wait.
     """
 
-    def __init__(self, call: Callable, batch: int, wait: float, most: int):
+    def __init__(self, call: Callable, batch: int, wait: float, most: int) -> None:
         self.call, self.batch, self.wait, self.most = call, batch, wait, most
         self._waiting: collections.deque[_Asked] = collections.deque()
         self._changed = asyncio.Event()
@@ -52,7 +53,7 @@ class Batcher:
         """Utterances that wait."""
         return sum(asked.rows - asked.taken for asked in self._waiting)
 
-    async def ask(self, inputs: tuple, seed: int, rows: int):
+    async def ask(self, inputs: tuple, seed: int, rows: int) -> Any:
         """Return the answer to all rows of a request. Rows that wait are dropped when the caller is
         cancelled.
 
@@ -121,7 +122,7 @@ class Batcher:
         return parts
 
 
-def _hand_out(answer, parts: list[tuple[_Asked, int, int]]) -> None:
+def _hand_out(answer: Any, parts: list[tuple[_Asked, int, int]]) -> None:
     """Give each request its rows of an answer."""
     at = 0
     for asked, start, stop in parts:
@@ -131,9 +132,9 @@ def _hand_out(answer, parts: list[tuple[_Asked, int, int]]) -> None:
             asked.answer.set_result(_joined(asked.parts))
 
 
-def _rows(tree, start: int, stop: int):
+def _rows(tree: Any, start: int, stop: int) -> Any:
     return jax.tree.map(lambda a: a[start:stop], tree)
 
 
-def _joined(trees: list):
+def _joined(trees: list) -> Any:
     return jax.tree.map(lambda *a: np.concatenate(a), *trees)

@@ -14,6 +14,7 @@ import json
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -22,6 +23,7 @@ from mmdjax.data.formats import lazy, npy, npz
 from mmdjax.data.formats.lazy import one_line, quoted
 from mmdjax.data.formats.tables import LABELS
 from mmdjax.errors import UserError, require
+from mmdjax.serving.loader import Model
 
 JSON, NPZ = "application/json", "application/x-npz"
 OBJECT = "an object from modality to a list of utterances, null where something is missing"
@@ -41,7 +43,7 @@ def columns(body: bytes, kind: str, most: int) -> dict:
 
 
 def _of_json(body: bytes) -> dict:
-    def refuse(name):
+    def refuse(name: str) -> NoReturn:
         raise ValueError(f"{name} is no JSON")
 
     try:
@@ -72,7 +74,7 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
     return flat.reshape(header.shape, order="F" if header.fortran else "C")
 
 
-def inputs(model, given: Mapping) -> tuple[dict, dict]:
+def inputs(model: Model, given: Mapping) -> tuple[dict, dict]:
     """Return utterances as `Model.padded` of the loader makes them; see `features`.
 
     Raises:
@@ -123,7 +125,7 @@ def known_names(modalities: Sequence[Mapping]) -> str:
     return ", ".join(m["name"] for m in modalities)
 
 
-def _utterance(where: str, value, channels: int, flat: bool) -> np.ndarray | None:
+def _utterance(where: str, value: Any, channels: int, flat: bool) -> np.ndarray | None:
     """Return a list of frames as an array (T, C)."""
     if value is None:
         return None

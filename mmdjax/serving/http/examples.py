@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +11,13 @@ from mmdjax.data.formats.tables import LABELS
 from mmdjax.errors import UserError, require
 from mmdjax.methods.served import find_lengths
 from mmdjax.serving.http import bodies
+from mmdjax.serving.loader import Model
 
 MOST = 12  # utterances of a file, evenly spaced
 SUFFIXES = {".npz": bodies.NPZ, ".json": bodies.JSON}
 
 
-def of_file(model, path: Path, most: int) -> list[dict]:
+def of_file(model: Model, path: Path, most: int) -> list[dict]:
     """Return utterances of a file; see `of_columns`.
 
     Raises:
@@ -30,7 +31,7 @@ def of_file(model, path: Path, most: int) -> list[dict]:
         raise UserError(f"--examples={path}: {error}") from None
 
 
-def of_columns(model, columns: Mapping) -> list[dict]:
+def of_columns(model: Model, columns: Mapping) -> list[dict]:
     """Return {'id', 'label', 'features'} of some utterances.
 
     A label is as in the file, None where there is none; features are modality -> frames, None where
@@ -61,7 +62,7 @@ def of_columns(model, columns: Mapping) -> list[dict]:
     ]
 
 
-def _column(columns: Mapping, keys, count: int) -> list | None:
+def _column(columns: Mapping, keys: Iterable[str], count: int) -> list | None:
     """Return the first column of `keys` that has numbers or words for each utterance."""
     for column in filter(lambda column: column is not None, map(columns.get, keys)):
         try:

@@ -8,6 +8,7 @@ import socket
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -20,7 +21,14 @@ from mmdjax.serving.http.settings import Settings, settings
 EXPORTED = "a file that --mode=export wrote"
 
 
-def start(archive, workdir, seed=None, draws=None, level: float = 0.9, report=print) -> None:
+def start(
+    archive: str | None,
+    workdir: str | None,
+    seed: int | None = None,
+    draws: int | None = None,
+    level: float = 0.9,
+    report: Callable[[str], None] = print,
+) -> None:
     """Serve an exported model, or that of a run, which is exported first.
 
     Args:
@@ -71,7 +79,9 @@ def load(archive: Path, chosen: Settings) -> loader.Model:
         raise UserError(f"{str(archive)!r} is no model ({text}); allowed: {EXPORTED}") from None
 
 
-def _of_run(workdir, seed, draws, level, chosen: Settings) -> loader.Model:
+def _of_run(
+    workdir: str, seed: int | None, draws: int | None, level: float, chosen: Settings
+) -> loader.Model:
     from mmdjax.serving.export import export
     from mmdjax.serving.imputer import Imputer
 
