@@ -48,6 +48,8 @@ class Batch:
       id: (N,) str, the utterance's name in its file.
       talk: the conversations that the utterances belong to; None where they stand alone.
       classes: the names of the classes that labels number, where the source knows them.
+      known: modality -> (N, T_m, C_m) bool, the entries that were given, of modalities in which
+        frames lack some of theirs (`mmdjax.data.entries`).
     """
 
     features: Mapping[str, np.ndarray]
@@ -56,6 +58,7 @@ class Batch:
     id: np.ndarray
     talk: Talk | None = None
     classes: tuple[str, ...] = ()
+    known: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.label)
@@ -73,7 +76,8 @@ class Batch:
         """Return the utterances at `rows`."""
         features, valid = ({m: a[rows] for m, a in t.items()} for t in (self.features, self.valid))
         talk = self.talk and Talk(*(a[rows] for a in self.talk))
-        return Batch(features, valid, self.label[rows], self.id[rows], talk, self.classes)
+        known = {m: a[rows] for m, a in self.known.items()}
+        return Batch(features, valid, self.label[rows], self.id[rows], talk, self.classes, known)
 
 
 def hidden(pattern: np.ndarray, present: np.ndarray) -> np.ndarray:

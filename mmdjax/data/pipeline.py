@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmdjax.data import stored
+from mmdjax.data import entries, stored
 from mmdjax.data.dataset import Dataset
 from mmdjax.data.labels import with_task
 from mmdjax.data.missing import natural
@@ -181,6 +181,7 @@ def dataset(
     """
     splits, source = load(data, folder, streams), SOURCES[data.name]
     content = fingerprint(data) if source.kept else fingerprint_of(splits)
+    splits = entries.filled(splits)
     if data.complete < 1:
         splits["train"] = natural.incomplete(splits["train"], data.complete, data.seed)
     if not data.incomplete:

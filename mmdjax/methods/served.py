@@ -8,6 +8,7 @@ stay apart so that rows can be sorted by length, and by what they lack, in betwe
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmdjax.data import entries, kriging
 from mmdjax.data.dataset import LARGEST_DEVIATION
 from mmdjax.tasks import conformal
 
@@ -130,6 +132,8 @@ def completed(parameters: Mapping, m: str, x, given, drawn, exists, axis: int) -
     """
     mean, scale = parameters["mean"][m], parameters["scale"][m]
     x = x * jnp.where(scale > 0, 1 / jnp.where(scale > 0, scale, 1), 0.0) + mean
+    lacking = exists & known_numbers(given, axis).any(-1) & jnp.isnan(given).any(-1)
+    drawn = drawn | lacking
     replaced = drawn[..., None] & ~numbers_of_partial_frames(given, axis)
     count = jnp.maximum(replaced.sum(-1), 1)
     squares = jnp.where(replaced, (deviation(x, axis) * scale) ** 2, 0.0).sum(-1) / count
@@ -176,12 +180,14 @@ def standardised(parameters: Mapping, m: str, x, observed):
 
 
 def scaling(dataset) -> dict[str, dict[str, np.ndarray]]:
-    """Return 'mean' and 'scale' of `standardised`, as a model keeps them."""
+    """Return 'mean' and 'scale' of `standardised` and 'entries' of `filled`, as a model keeps
+    them."""
     names = enumerate(("mean", "scale"))
+    fields = entries.covariances(dataset.splits["train"], dataset.scaling)
     return {
         name: {m: pair[i].astype(np.float32) for m, pair in dataset.scaling.items()}
         for i, name in names
-    }
+    } | {"entries": {m: field._asdict() for m, field in fields.items()}}
 
 
 def find_lengths(features, said):
@@ -212,11 +218,53 @@ def find_lengths(features, said):
 
 
 def observed_frames(features, lengths):
-    """Return modality -> (R, T_m) bool: frames that exist and hold no NaN."""
+    """Return modality -> (R, T_m) bool: frames that exist and hold a number."""
     return {
-        m: (jnp.arange(x.shape[1]) < lengths[m][:, None]) & ~jnp.isnan(x).any(-1)
+        m: (jnp.arange(x.shape[1]) < lengths[m][:, None]) & known_numbers(x, 1).any(-1)
         for m, x in features.items()
     }
+
+
+def known_numbers(given, axis: int):
+    """Return given's shape: the numbers that a model reads; axis: see `completed`."""
+    whole = ~jnp.isnan(given).any(-1, keepdims=True)
+    return numbers_of_partial_frames(given, axis) | whole
+
+
+def filled(parameters: Mapping, features, axis: int = 1):
+    """Return features as in the file, with what frames lack beside their numbers filled in.
+
+    Args:
+      parameters: 'entries', modality -> fields of `kriging.Field`, the covariance of standardised
+        features; of others the training mean is taken.
+      features: modality -> (R, T_m, C_m), NaN where not observed; of conversations (R, F, C_m), of
+        which every utterance is filled from its own numbers.
+      axis: see `completed`.
+    """
+    result = {}
+    for m, x in features.items():
+        known = known_numbers(x, axis)
+        partial = known & jnp.isnan(x).any(-1, keepdims=True)
+        fields = parameters.get("entries", {})
+        mean, scale = parameters["mean"][m], parameters["scale"][m]
+        made = jnp.zeros_like(x)
+        if m in fields:
+            standard = standardised(parameters, m, x, known)
+            shape = x.shape if axis == 1 else (-1, 1, x.shape[-1])
+            standard, known, some = (a.reshape(shape) for a in (standard, known, partial))
+            # An utterance without such frames takes no step, and its bits stay what they are.
+            known = known & some.any((1, 2), keepdims=True)
+            field = kriging.Field(**fields[m])
+
+            def fill(standard=standard, known=known, field=field):
+                return kriging.conditional_mean(field, standard, known)
+
+            empty = functools.partial(jnp.zeros_like, standard)
+            made = jax.lax.cond(some.any(), fill, empty).reshape(x.shape)
+        made = made * jnp.where(scale > 0, 1 / jnp.where(scale > 0, scale, 1), 0.0) + mean
+        lacking = partial.any(-1, keepdims=True) & jnp.isnan(x)
+        result[m] = jnp.where(lacking, made, x)
+    return result
 
 
 def observed_shares(modalities, observed, lengths):

@@ -130,7 +130,8 @@ class Split:
             shows, gaps = given.shows(), np.zeros(stop - start, bool)
             for m, x in given.features.items():
                 lacks, infinite = np.isnan(x).any((1, 2)), np.isposinf(x).any((1, 2))
-                partly = lacks & shows[m] & (not self.imputer.signature["frame_gaps"])
+                partly = np.isnan(x).all(-1).any(1) & shows[m]
+                partly &= not self.imputer.signature["frame_gaps"]
                 for mistaken, mistake in ((infinite, INFINITE), (partly, PARTLY)):
                     if mistaken.any():
                         place = f"{self.where}, key {self.keys[m]!r}"

@@ -74,6 +74,6 @@ def _check_gaps(features, lengths) -> None:
     allowed = "all frames or none, or a model trained with config.diffusion.frame_gaps above 0"
     for m, end in lengths.items():
         x = features[m]
-        gaps = (np.isnan(x).any(-1) & (np.arange(x.shape[1]) < end[:, None])).any(1)
+        gaps = (np.isnan(x).all(-1) & (np.arange(x.shape[1]) < end[:, None])).any(1)
         problem = f"{m}: utterance {np.argmax(gaps)} lacks some of its frames; this model was"
         require(not gaps.any(), f"{problem} trained for whole modalities", allowed)

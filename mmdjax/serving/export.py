@@ -134,7 +134,7 @@ def _in_order(modalities: Sequence[str], features, said):
     for m in modalities:
         count = features[m].shape[1]
         within = (jnp.arange(count) < said[m][:, None]) | (said[m][:, None] < 0)
-        seen = within & ~jnp.isnan(features[m]).any(-1) & (features[m] != 0).any(-1)
+        seen = within & (~jnp.isnan(features[m]) & (features[m] != 0)).any(-1)
         x[m], exists = jnp.where(seen[..., None], features[m], jnp.nan), exists | seen
     place = features["position"][..., 0]
     place = jnp.where(jnp.isnan(place), jnp.arange(count, dtype=jnp.float32), place)

@@ -15,7 +15,7 @@ from mmdjax import tasks
 from mmdjax.config import Config
 from mmdjax.config.resolve import main_system
 from mmdjax.config.sizes import sized
-from mmdjax.data import pipeline
+from mmdjax.data import entries, pipeline
 from mmdjax.data.dataset import Dataset
 from mmdjax.data.formats.values import MISSING
 from mmdjax.data.labels import chosen
@@ -65,6 +65,7 @@ def fit(
     splits = _split(batch, talk, validation, np.random.default_rng([seed, 1]))
     for m in batch.features:
         fill(splits, m)
+    splits = entries.filled(splits)
     task = task.fitted(splits["train"].label)
     dataset = Dataset(splits, task, pipeline.fingerprint_of(splits))
     config = sized(config, dataset)

@@ -42,10 +42,8 @@ class Given(NamedTuple):
         return Given(*({m: a[rows] for m, a in tree.items()} for tree in self[:2]))
 
     def shows(self) -> dict[str, np.ndarray]:
-        """Return modality -> (N,) bool: a frame is observed that is not zero."""
-        return {
-            m: (~np.isnan(x).any(-1) & (x != 0).any(-1)).any(1) for m, x in self.features.items()
-        }
+        """Return modality -> (N,) bool: a number is observed that is not zero."""
+        return {m: (~np.isnan(x) & (x != 0)).any((1, 2)) for m, x in self.features.items()}
 
 
 def read(modalities: Sequence[Modality], features, observed=None) -> Given:

@@ -58,7 +58,7 @@ class Model:
                 if np.shape(value)[1:] != self.shapes[m][1:] or len(value) > self.shapes[m][0]:
                     raise ValueError(f"{m}, {row}: {np.shape(value)}; allowed: {self.shapes[m]}")
                 value = np.asarray(value, np.float32)
-                gaps = 0 < np.isnan(value).any(-1).sum() < len(value)
+                gaps = 0 < np.isnan(value).all(-1).sum() < len(value)
                 if np.isposinf(value).any() or (gaps and not self.signature["frame_gaps"]):
                     raise ValueError(f"{m}, {row}: inf, or lacks some frames; allowed: all or none")
                 x[m][row, len(value) :] = np.nan if m in self.beside else 0

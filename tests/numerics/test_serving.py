@@ -74,7 +74,8 @@ def test_draws_of_features_have_the_spread_of_the_truth(rng):
     )
     keys = jax.random.split(jax.random.key(1), 300)
     made = np.asarray(feature_decoder.decode(found.weights, jnp.asarray(z[600:]), 8))
-    drawn = made + jax.vmap(lambda key: feature_decoder.residual(key, found.noise, 8))(keys)
+    missing = jnp.zeros(300, bool)
+    drawn = made + feature_decoder.residuals(keys, {"noise": found.noise}, missing, 8)
     truth, flat, plain = (np.cov(a.reshape(-1, 5).T) for a in (x[600:], drawn, made))
     scale = np.sqrt(np.outer(np.diag(truth), np.diag(truth)))
     assert np.abs((flat - truth) / scale).max() < 0.1

@@ -58,7 +58,7 @@ def test_utterances_of_folders_that_lack_a_file_are_kept_without_the_modality(tm
 
 
 def test_frames_with_gaps_are_unknown_and_the_others_are_used(tmp_path):
-    """A frame of which any channel of the modality is missing; other modalities keep theirs."""
+    """A frame of which every channel of the modality is missing; of others NaN says which are."""
     path = LAYOUTS["PyPOTS npz"](tmp_path)
     x = np.load(path)["X"]
     found = from_file.read(str(path), {"X[0:2]": "a", "X[2:5]": "b"})
@@ -66,7 +66,7 @@ def test_frames_with_gaps_are_unknown_and_the_others_are_used(tmp_path):
     for batch in found.values():
         rows = batch.id.astype(int)
         for m, known in (("a", x[rows][:, :, :2]), ("b", x[rows][:, :, 2:])):
-            gaps = np.isnan(known).any(-1)
+            gaps = np.isnan(known).all(-1)
             np.testing.assert_array_equal(batch.valid[m], ~gaps)
             expected = np.where(gaps[..., None], 0, known)
             np.testing.assert_allclose(batch.features[m], expected, rtol=1e-6)

@@ -124,12 +124,13 @@ def _batch(where: str, part: Part, modalities: Mapping[str, str], tell) -> tuple
     valid = {m: np.arange(x.shape[1]) < lengths[m][:, None] for m, x in features.items()}
     for key, name in modalities.items():
         x, observed = features[name], part.observed.get(column_range(part, key)[0])
-        gaps = np.isnan(x).any(-1)
+        gaps = np.isnan(x).all(-1)  # a frame with some number is filled later, see `data.entries`
         if observed is not None:
             gaps |= ~np.broadcast_to(observed.reshape(len(x), -1), gaps.shape)
         valid[name] &= ~gaps
         x[~valid[name]] = 0
-        valid[name] &= (x != 0).any((1, 2))[:, None]
+        valid[name] &= (np.nan_to_num(x) != 0).any((1, 2))[:, None]
+        x[~valid[name]] = 0
         if not valid[name].any():
             problem = f"no utterance of {len(x)} has {quoted(key)}"
             raise refused(where, problem, "keys of which some have something")

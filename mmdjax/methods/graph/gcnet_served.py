@@ -42,6 +42,7 @@ class GCNetRoute(Route):
     ) -> Encoded:
         """See `Route.encode`; rows are a dict of arrays (R, F, ...)."""
         valid, observed, standard = beside["valid"], [], []
+        features = shared.filled(parameters, features, axis=2)
         for m in self.modalities:
             seen = valid & ~jnp.isnan(features[m]).any(-1)
             standard.append(shared.standardised(parameters, m, features[m], seen))

@@ -63,9 +63,11 @@ class GraphRoute(Route):
         speaker = _first(beside["speaker"], valid)
         columns = [position[..., None], speaker[..., None]]
         standard, x, observed = {}, [], []
+        given, features = features, shared.filled(parameters, features, axis=2)
         for m in self.modalities:
             seen = valid & ~jnp.isnan(features[m]).any(-1)
-            columns += [jnp.where(seen[..., None], features[m], 0.0), seen[..., None]]
+            shown = jnp.where(seen[..., None] & ~jnp.isnan(given[m]), given[m], 0.0)
+            columns += [shown, seen[..., None]]
             standard[m] = shared.standardised(parameters, m, features[m], seen)
             x.append(standard[m] @ parameters["forward"][m])
             observed.append(seen)

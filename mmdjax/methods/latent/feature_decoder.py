@@ -29,12 +29,15 @@ class FeatureDecoder(NamedTuple):
     utterances are equally long, (T D + 1, T_m, C_m) of whole ones.
 
     Attributes:
-      noise: (C_m, C_m) factor L of the residuals' covariance L L^T in a frame; 0 for none.
+      residual: (C_m, C_m) factor L of the residuals' covariance L L^T in a frame.
+      noise: the same, or 0 where draws of what is missing as a whole are nearer to the truth
+        without it.
       explained: share of the validation split's variance that true latents give back.
     """
 
     weights: np.ndarray
     noise: np.ndarray
+    residual: np.ndarray
     explained: float
 
 
@@ -58,9 +61,19 @@ def decode(weights, z, frames: int):
     return xp.tensordot(flat, weights[:-1], 1) + weights[-1]
 
 
-def residual(key, noise, frames: int):
-    """(frames, C_m) what latents do not say of the features of one draw."""
-    return jax.random.normal(key, (frames, len(noise))) @ noise.T
+def residuals(keys, factor, part, frames: int):
+    """(R, frames, C_m) what latents do not say of the features of draws.
+
+    Args:
+      keys: (R,), of the draws. factor: 'noise' and 'residual', see `FeatureDecoder`; the latter,
+        where there is one, of rows that have a part of the modality.
+      part: (R,) bool, those rows.
+    """
+    noise = factor["noise"]
+    normal = jax.vmap(lambda key: jax.random.normal(key, (frames, len(noise))))(keys)
+    if "residual" not in factor:
+        return normal @ noise.T
+    return jnp.where(part[:, None, None], normal @ factor["residual"].T, normal @ noise.T)
 
 
 def fit(z, x, valid, z_valid, x_valid, valid_valid, drawn) -> FeatureDecoder:
@@ -97,11 +110,12 @@ def fit(z, x, valid, z_valid, x_valid, valid_valid, drawn) -> FeatureDecoder:
                 weights = weights.reshape(-1, frames, channels)
             left = target - decode(weights, z_valid, frames)[valid_valid]
             made, explained = decode(weights, drawn[some], frames), 1 - (left**2).mean() / spread
-            for noise in (_factor(left), np.zeros((channels, channels))):
+            factor = _factor(left).astype(np.float32)
+            for noise in (factor, np.zeros_like(factor)):
                 distance = energy_distance(flat(made + normal @ noise.T), truth)
                 if distance < nearest:
                     nearest = distance
-                    best = FeatureDecoder(weights, noise.astype(np.float32), float(explained))
+                    best = FeatureDecoder(weights, noise, factor, float(explained))
     return best
 
 

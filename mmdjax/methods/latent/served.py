@@ -19,13 +19,13 @@ from mmdjax.methods import served as shared
 from mmdjax.methods.latent import feature_decoder
 from mmdjax.methods.latent.cover import Cover
 from mmdjax.methods.latent.draw import draw_target, rounded, with_dtype
+from mmdjax.methods.latent.feature_errors import errors_of_features
 from mmdjax.methods.latent.modules import Modules, Scale, build, encode_gaps, predict
 from mmdjax.methods.method import Served
 from mmdjax.methods.served import Encoded, Route
 from mmdjax.networks.encoders import coverage
 from mmdjax.types import Observed
 
-MOST_CHANNELS = 1024  # of a modality whose errors' covariance is kept
 MOST = 4096  # training utterances of a set that is not in memory, evenly spaced, that decoders see
 
 
@@ -49,14 +49,16 @@ class LatentRoute(Route):
     def encode(self, parameters: Mapping, features, said, beside) -> Encoded:
         """See `Route.encode`; rows are (z (R, M, T, D) standardised, `Cover`, number (R,), shares
         (R, M))."""
-        lengths = shared.find_lengths(features, said)
+        lengths, given = shared.find_lengths(features, said), features
         observed = shared.observed_frames(features, lengths)
+        features = shared.filled(parameters, features)
         number = jnp.zeros(lengths[self.modalities[0]].shape, jnp.uint32)
         x, valid = {}, {}
         for m in self.modalities:
             valid[m] = jnp.arange(features[m].shape[1]) < lengths[m][:, None]
             x[m] = shared.standardised(parameters, m, features[m], observed[m])
-            shown = jnp.where(observed[m][..., None], features[m], 0.0)
+            # Not what was filled in, whose last bits may depend on the row's company.
+            shown = jnp.where(observed[m][..., None] & ~jnp.isnan(given[m]), given[m], 0.0)
             number = shared.mixed(number ^ _number(shown, observed[m]))
         scale, frames = Scale(**parameters["latents"]), self.modules.encoders.frames
         z, cover = encode_gaps(self.modules, parameters["encoders"], scale, x, valid, observed)
@@ -166,6 +168,7 @@ class LatentRoute(Route):
           K = 1.
         """
         observed, parts = shared.observed_frames(features, lengths), {}
+        whole = {m: observed[m] & ~jnp.isnan(x).any(-1) for m, x in features.items()}
         ends = [lengths[m] / features[m].shape[1] * observed[m].any(1) for m in self.modalities]
         share = jnp.stack(ends).max(0)
         for i, m in enumerate(self.modalities):
@@ -175,13 +178,14 @@ class LatentRoute(Route):
             decoder = parameters["features"][m]
             x = feature_decoder.decode(decoder["weights"], z[:, i], frames)
             own = jax.vmap(jax.random.fold_in, (0, None))(keys, len(self.modalities) + i)
-            x += jax.vmap(feature_decoder.residual, (0, None, None))(own, decoder["noise"], frames)
+            known = shared.known_numbers(features[m], 1) & observed[m][..., None]
+            part = shared.repeated(known.any((1, 2)), draws)
+            x += feature_decoder.residuals(own, decoder, part, frames)
             if "field" in decoder:
-                known = shared.numbers_of_partial_frames(features[m], 1) | observed[m][..., None]
                 given = shared.standardised(parameters, m, features[m], known)
                 given, known = shared.repeated((given, known), draws)
                 x = kriging.corrected(kriging.Field(**decoder["field"]), x, given, known)
-            x, drawn = x.reshape(-1, draws, *x.shape[1:]), exists & ~observed[m]
+            x, drawn = x.reshape(-1, draws, *x.shape[1:]), exists & ~whole[m]
             parts[m] = shared.completed(parameters, m, x, features[m], drawn, exists, axis=1)
             total = jnp.where(drawn, parts[m].pop("squares"), 0.0).sum(1)
             parts[m]["deviation"] = jnp.sqrt(total / jnp.maximum(drawn.sum(1), 1))
@@ -213,6 +217,7 @@ def served(method, params, seed: int) -> Served:
     from mmdjax.methods.calibration import choose  # not of a served model
 
     scale, score = method.scale(params), method.score(params)
+    latents = method.latents(params, "valid")
     candidates = {"complete": method.classifier(params), "stage2": method.predictor(params)}
     candidates = {name: weights for name, weights in candidates.items() if weights is not None}
     alone = {}  # modality -> (N, T, D), a completion of it given all others
@@ -234,13 +239,14 @@ def served(method, params, seed: int) -> Served:
     in_part = method.gaps and (score is None or method.config.diffusion.frame_gaps > 0)
     name, bounds = choose(method, params, seed, masks, candidates, see, in_part)
     decoders = _feature_decoders(method, params, alone)
-    fields = _fields(method, decoders, parts)
+    fields = errors_of_features(method, decoders, parts or [(None, latents.x)])
     arrays = shared.scaling(method.dataset) | {
         "encoders": method.encoders(params),
         "predictor": candidates[name],
         "latents": scale._asdict(),
         "features": {
-            m: {"weights": decoder.weights, "noise": decoder.noise} | fields.get(m, {})
+            m: {"weights": decoder.weights, "noise": decoder.noise, "residual": decoder.residual}
+            | fields.get(m, {})
             for m, decoder in decoders.items()
         },
         "bounds": bounds,
@@ -253,33 +259,6 @@ def served(method, params, seed: int) -> Served:
         "predictor": name,
     }
     return Served(arrays, explained, facts)
-
-
-def _fields(method, decoders, parts) -> dict[str, dict]:
-    """Return modality -> 'field', the covariance of the errors of completed features, of modalities
-    that may be observed in part.
-
-    Args:
-      parts: frames that were shown of the validation split, and its completed latents
-        (N, M, T, D), for each of some conditions.
-    """
-    split, rng, fields = method.dataset.standardised["valid"], np.random.default_rng(0), {}
-    for i, m in enumerate(method.modalities):
-        x, valid = split.features[m], split.valid[m]
-        if not parts or x.shape[1] == 1 or x.shape[2] > MOST_CHANNELS:
-            continue
-        errors = []
-        for _, z in parts:
-            made = feature_decoder.decode(decoders[m].weights, z[:, i], x.shape[1])
-            errors.append(x - made - rng.standard_normal(x.shape) @ decoders[m].noise.T)
-        # An utterance's errors stand together.
-        error, shown = (
-            np.stack(each, 1).reshape(-1, *each[0].shape[1:])
-            for each in (errors, [frames[m][..., None] for frames, _ in parts])
-        )
-        known = np.repeat(valid[..., None], len(parts), 0)
-        fields[m] = {"field": kriging.fit(error, known, shown)._asdict()}
-    return fields
 
 
 def _feature_decoders(method, params, alone) -> dict[str, feature_decoder.FeatureDecoder]:

@@ -48,6 +48,7 @@ class VectorRoute(Route):
         (R, M))."""
         lengths = shared.find_lengths(features, said)
         observed = shared.observed_frames(features, lengths)
+        features = shared.filled(parameters, features)
         vectors, known = [], []
         for m in self.modalities:
             # -inf is a known defect of openSMILE's files; training reads it as the mean, too.
