@@ -302,7 +302,7 @@ def open_npy(path: Path) -> Stored:
     return Stored(Table(lambda rows: {path.stem: reader.read(rows)}, shape[0], kinds), path.stem)
 
 
-def _sum(file, size: int) -> bytes:
+def _sum(file: IO[bytes], size: int) -> bytes:
     """Return the CRC-32 of the first `size` bytes of an open file."""
     total = 0
     for start in range(0, size, 2**20):
