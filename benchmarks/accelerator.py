@@ -35,6 +35,7 @@ from typing import NamedTuple
 from benchmarks import common
 from benchmarks.sides import SEVERAL
 from mmdjax.errors import UserError, choice
+from mmdjax.runtime.sums import rows_of
 
 ROOT = Path(__file__).parents[1]
 PYTHON = sys.executable
@@ -135,15 +136,15 @@ def compared(workdir: Path, row: dict) -> dict:
     """Return the row of `two_jobs`, failed where the two runs came to different results."""
     if row["part"] != "two_jobs" or row["status"] != "succeeded":
         return row
-    first, second = (rows_of(workdir / f"two_jobs_{i}" / "results.json") for i in "ab")
+    first, second = (untimed(workdir / f"two_jobs_{i}") for i in "ab")
     if first == second:
         return row
     return row | {"status": "failed", "last": ["the two runs have different results"]}
 
 
-def rows_of(path: Path) -> list:
+def untimed(workdir: Path) -> list:
     """Return the rows of a run's results.json but for what was timed."""
-    return [row for row in json.loads(path.read_text()) if row["metric"] != "seconds"]
+    return [row for row in rows_of(workdir) if row["metric"] != "seconds"]
 
 
 def table(rows: list[dict], waiting: list[str]) -> tuple:

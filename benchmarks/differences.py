@@ -6,7 +6,8 @@ Time: seconds; minutes for metrics of classes.
 A report tests the task's headline metric. This prints the same test (paired over seeds and
 utterances, Holm) of any other metric of the task, against the first system or the one that
 --against names, over the conditions of a protocol. Systems of your own can take part: add arrays
-'NAME/seed S/PROTOCOL CONDITION' of predictions to a copy of predictions.npz.
+'NAME/seed S/PROTOCOL CONDITION' of predictions to a copy of predictions.npz, and leave out its
+'checksum'.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from mmdjax.evaluation import differences
 from mmdjax.runtime.files import load_arrays
 from mmdjax.tasks import Classification, MultiLabel, Regression, Task, metric
 
+AGAIN = "repeat the command of the run, or leave 'checksum' out of a copy that you changed"
 PLACE = re.compile(r"(?P<system>.*)/seed (?P<seed>\d+)/(?P<condition>.*)", re.DOTALL)
 
 
@@ -32,7 +34,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray | None, dict]:
     CONDITION' -> predictions."""
     if not path.exists():
         raise UserError(f"{str(path)!r} does not exist; allowed: the workdir of a finished run")
-    arrays, of = load_arrays(path), {}
+    arrays, of = load_arrays(path, AGAIN), {}
     for name, values in arrays.items():
         if place := PLACE.fullmatch(name):
             seeds = of.setdefault(place["system"], {})

@@ -25,7 +25,6 @@ Writes STUDY.json, STUDY.md and STUDY.png.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shlex
 import subprocess
@@ -40,6 +39,7 @@ from scipy import stats
 
 from benchmarks import common
 from mmdjax.evaluation import figures, tables
+from mmdjax.runtime.sums import rows_of
 
 THREE = ("config.seeds=(0,1,2)",)
 SYSTEMS = "config.systems=('two_stage_complete', 'zero_trained', 'linear_probe'{})"
@@ -148,7 +148,7 @@ def run(case: Case, flags: Sequence[str], folder: Path) -> dict:
     root = str(Path(__file__).parents[1])
     arguments = command(case, flags, str(folder))
     subprocess.run([sys.executable, *arguments], cwd=root, env=os.environ, check=True)
-    rows = json.loads((folder / "results.json").read_text())
+    rows = rows_of(folder)
     minutes = (time.monotonic() - begun) / 60
     return {"rows": [r for r in rows if r["protocol"] == "fixed"], "minutes": minutes}
 

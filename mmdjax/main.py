@@ -228,7 +228,24 @@ def _hook(unraisable: sys.UnraisableHookArgs) -> None:
 
 
 def console(run: Callable[[list[str]], None] = main) -> None:
-    """Call `run(argv)`; a `UserError` is one line on stderr and exit status 2."""
+    """Call `run(argv)`; a `UserError` is one line on stderr and exit status 2.
+
+    Where nobody reads the output any more, as after `| head`, it ends with 1 and without a message,
+    as rich does when it prints.
+    """
+    try:
+        try:
+            _called(run)
+        finally:
+            if sys.stdout:  # None where it was closed from the start
+                sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more
+        sys.exit(1)
+
+
+def _called(run: Callable[[list[str]], None]) -> None:
+    """Call `run(argv)` and end as the module's docstring says."""
     sys.unraisablehook = _hook
     if run is main and {"--help", "-help", "-h"} & set(sys.argv[1:]):
         print(help_text())
@@ -236,6 +253,8 @@ def console(run: Callable[[list[str]], None] = main) -> None:
     try:
         app.run(run, flags_parser=parse_flags)
     except (UserError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and sys.stdout:
+            sys.stdout.flush()  # raises the error again if it is of the output
         if isinstance(error, OSError):  # an unwritable cache, a full disk
             place = _OUTPUT.value if _MODE.value in SERVING else _WORKDIR.value
             error = f"{error.filename or place or 'a file'}: {error.strerror or error}"

@@ -31,7 +31,7 @@ from mmdjax.evaluation.costs import draw_costs
 from mmdjax.evaluation.evaluate import Member, evaluate
 from mmdjax.evaluation.summary import commands, report_run, sections_of
 from mmdjax.methods.method import Method, Phase
-from mmdjax.runtime import processes
+from mmdjax.runtime import processes, sums
 from mmdjax.runtime.compilation import Counter, cancel_waiting
 from mmdjax.runtime.files import save_arrays, write_json
 from mmdjax.runtime.progress import Reporter
@@ -174,8 +174,11 @@ def _run(
     if processes.is_first():
         minutes = (time.monotonic() - started) / 60
         shown = systems, twins
+        for path in sums.changed(folder):
+            reporter.print(f"{path} does not match {sums.NAME}; it is written again")
         rows = report_run(config, *shown, dataset, places, costs, extra, minutes, reporter)
         write_json(folder / "results.json", rows)  # at last: with it a run is finished
+        sums.write(folder)
     reporter.print(str(counter))
     minutes = (time.monotonic() - started) / 60
     reporter.print(f"{minutes:.1f} min; report: {folder / 'report.html'}")

@@ -20,7 +20,14 @@ from mmdjax.config.resolve import Resolved
 from mmdjax.errors import UserError
 from mmdjax.methods.method import ALWAYS, Method
 from mmdjax.runtime import processes
-from mmdjax.runtime.files import load_arrays, locked, save_arrays, write_json
+from mmdjax.runtime.files import (
+    load_arrays,
+    load_json,
+    locked,
+    save_arrays,
+    save_json,
+    write_json,
+)
 
 # What changes how a run goes, not what comes out: another config of these may go on.
 HOW = ("mesh", "save_seconds", "keep_last")
@@ -34,6 +41,7 @@ DERIVED += (
     "report.md",
     "report.html",
     "card.png",
+    "SHA256SUMS",
 )
 
 
@@ -201,10 +209,10 @@ def kept(path: Path, make: Callable[[], Any], anew: bool = False) -> Any:
       make: called on every process, or on none. anew: write it even where there is one.
     """
     if not anew and processes.agreed(path.exists()):
-        return json.loads(path.read_text())
+        return load_json(path)
     value = make()
     if processes.is_first():
-        write_json(path, value)
+        save_json(path, value)
     return json.loads(json.dumps(value))  # others may not see the file yet
 
 

@@ -10,18 +10,22 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import math
 import os
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple, NoReturn
 
 import numpy as np
 
+from mmdjax.errors import UserError
 from mmdjax.runtime import processes
-from mmdjax.runtime.files import cache_folder, replaced
+from mmdjax.runtime.files import AGAIN, cache_folder, replaced
 from mmdjax.types import Batch
 
+CRC = 4  # bytes of a checksum
 FILE_ROWS = 4096  # utterances of a prepared file
 BLOCK = 256  # rows, or a little more, that a pass over all of them has in memory
 
@@ -248,6 +252,8 @@ def kept_npy(
 ) -> Stored:
     """Return a float32 .npy file as a column; the first process writes it where there is none.
 
+    After its rows are four bytes, the CRC-32 of all before them.
+
     Args:
       make: () -> blocks of its rows in order, made by all processes together.
       shape: (N, ...) of all of them.
@@ -256,22 +262,49 @@ def kept_npy(
         with contextlib.ExitStack() as stack:
             file = None
             if processes.is_first():
-                file = stack.enter_context(replaced(path)).open("wb")
+                file = stack.enter_context(replaced(path)).open("w+b")
                 stack.callback(file.close)
                 header = {"descr": "<f4", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
             for part in make():
                 if file is not None:
                     file.write(np.ascontiguousarray(part, "<f4").data)
+            if file is not None:
+                file.flush()
+                file.write(_sum(file, file.tell()))
         processes.meet(path.name)
     return open_npy(path)
 
 
 def open_npy(path: Path) -> Stored:
-    """Return an .npy file as a column."""
+    """Return an .npy file as a column, read once to compare its checksum where it has one.
+
+    One of an earlier version, which ends with its rows, has no checksum.
+
+    Raises:
+      UserError: it is not as `kept_npy` wrote it.
+    """
     file = path.open("rb")
-    assert np.lib.format.read_magic(file) == (1, 0)
-    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    try:
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        end = file.tell() + math.prod(shape) * dtype.itemsize
+        size = path.stat().st_size
+        sound = size == end or (
+            size == end + CRC and os.pread(file.fileno(), CRC, end) == _sum(file, end)
+        )
+    except Exception:  # whatever a damaged header leads to
+        sound = False
+    if not sound:
+        raise UserError(f"{str(path)!r} is not as it was written; {AGAIN}")
     reader = _File(file, file.tell(), Kind(shape[1:], dtype))
     kinds = {path.stem: Kind(shape[1:], dtype)}
     return Stored(Table(lambda rows: {path.stem: reader.read(rows)}, shape[0], kinds), path.stem)
+
+
+def _sum(file: IO[bytes], size: int) -> bytes:
+    """Return the CRC-32 of the first `size` bytes of an open file."""
+    total = 0
+    for start in range(0, size, 2**20):
+        total = zlib.crc32(os.pread(file.fileno(), min(2**20, size - start), start), total)
+    return total.to_bytes(CRC, "little")

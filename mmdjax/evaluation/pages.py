@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -45,7 +46,7 @@ def _markdown(block: Block) -> str:
             return "\n".join(f"- {e(str(k))}: {e(str(v))}" for k, v in pairs.items())
         case "words", summary, pairs:
             inside = _markdown(("pairs", pairs))
-            return f"<details><summary>{summary}</summary>\n\n{inside}\n\n</details>"
+            return f"<details><summary>{escape(summary)}</summary>\n\n{inside}\n\n</details>"
         case "table" | "heat", caption, header, rows:
             return f"{e(caption)}\n\n{tables.markdown(header, rows).rstrip()}"
         case "commands", summary, text:
@@ -53,7 +54,8 @@ def _markdown(block: Block) -> str:
         case "figure", name, caption:
             return f"![{name}](figures/{name}.png)\n\n{e(caption)}"
         case _, summary, text:  # details; no line of JSON can close the fence
-            return f"<details><summary>{summary}</summary>\n\n```json\n{text}\n```\n\n</details>"
+            inside = f"```json\n{text}\n```"
+            return f"<details><summary>{escape(summary)}</summary>\n\n{inside}\n\n</details>"
 
 
 def write_pages(

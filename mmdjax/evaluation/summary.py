@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import importlib
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from mmdjax.evaluation.availability import SPLITS
 from mmdjax.evaluation.conditions import conditions_of, left_out
 from mmdjax.evaluation.evaluate import with_regrets
 from mmdjax.evaluation.pages import Block
-from mmdjax.runtime.files import load_arrays, save_arrays
+from mmdjax.runtime.files import load_arrays, load_json, save_arrays
 from mmdjax.runtime.machine import machine
 from mmdjax.runtime.progress import Reporter
 from mmdjax.tasks import metric
@@ -31,6 +30,9 @@ from mmdjax.training.train import Known, Trained, train
 
 # What methods add to a report: sections, and figures with their captions by name.
 Additions = tuple[list[tuple[str, list[Block]]], dict[str, tuple[Figure, str]]]
+
+# How a user gets a sound file of a system's results in place of a damaged one.
+EVALUATE = "run --mode=evaluate to write it again"
 
 
 def report_run(
@@ -54,7 +56,7 @@ def report_run(
     rows, history = [], {}
     for system in (*systems, *twins):
         for seed in config.seeds:
-            saved = json.loads(system.results(seed).read_text())
+            saved = load_json(system.results(seed), EVALUATE)
             # Systems that are the same but for their name share a file.
             rows += [r | {"system": system.name} for r in saved["rows"]]
             for phase, curves in saved["history"].items() if system not in twins else ():
@@ -89,6 +91,7 @@ def report_run(
         rows, list(map(shown_of, twins)), dataset.task, dataset.modalities, results.complete
     )
     results = dataclasses.replace(results, tested=tested, rivals=rivals, ranks=ranks, picked=picked)
+    fans = (load_arrays(s.fan, EVALUATE) for s in systems if s.fan.exists())
     context = report.Context(
         title=config.title,
         config=configs.to_dict(config),
@@ -103,7 +106,7 @@ def report_run(
         sections=[*availability.sections(dataset), *extra[0]],
         figures=extra[1],
         about=about(config, systems, dataset),
-        fan=next(filter(None, (load_arrays(s.fan) for s in systems if s.fan.exists())), {}),
+        fan=next(filter(None, fans), {}),
         commands=commands(places.folder) if (places.folder / "model").exists() else "",
     )
     report.write_report(places.folder, results, context)
@@ -155,7 +158,9 @@ def _kept(
     for shown in results.systems:
         system = next(s for s in systems if s.name == shown.name)
         paths = {seed: system.predictions(seed) for seed in config.seeds}
-        of_seeds = {seed: load_arrays(path) for seed, path in paths.items() if path.exists()}
+        of_seeds = {
+            seed: load_arrays(path, EVALUATE) for seed, path in paths.items() if path.exists()
+        }
         predictions[shown.name] = of_seeds
         for seed, arrays in of_seeds.items():
             joined |= {f"{shown.name}/seed {seed}/{name}": a for name, a in arrays.items()}

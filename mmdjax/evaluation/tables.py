@@ -270,7 +270,7 @@ def condition_table(results: Results, protocol: str, name: str) -> Table:
 def turned(header: list[str], rows: list[list[str]], corner: str) -> Table:
     """Return columns as rows; `corner` heads the new first column."""
     _, *columns = zip(header, *rows, strict=True)
-    return [corner, *(str(row[0]) for row in rows)], [list(column) for column in columns]
+    return [corner, *(row[0] for row in rows)], [list(column) for column in columns]
 
 
 def escape_markdown(text: str) -> str:

@@ -1,7 +1,7 @@
-"""A figure as inline SVG: it takes the page's colours, light or dark, and answers to the pointer.
+"""Figures as inline SVG that follows the colours of the page and answers to the pointer.
 
-Matplotlib draws it; what is done here is to the text that it writes. Artists that `figures.mark`
-has named become groups with `data-of` (whose they are) and `data-tip` (what their points tell).
+Matplotlib writes the SVG and this module edits it. Artists that `figures.mark` has named become
+groups with the attributes `data-of` (the owner) and `data-tip` (a text for each point).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DARK = (0x17, 0x19, 0x1C)  # the dark page
 CONTRAST = 4.0  # at least, of a colour on it
 FAMILY = re.compile(r"font-family:[^;]*;? ?")
 DIGITS = re.compile(r"(\.\d\d)\d+")
-TURN = re.compile(r" ?rotate\(-0[^)]*\)")
+TURN = re.compile(r" ?rotate\(-0( [^)]*)?\)")  # by nothing
 COLOUR = re.compile(r"#[0-9a-f]{6}\b")
 REFERENCE = re.compile(r"url\(#([^)]+)\)")
 DROPPED = {"metadata", "style"}
@@ -37,8 +37,8 @@ class Vector(NamedTuple):
     """A figure for a page.
 
     Attributes:
-      svg: an <svg> element without legends, which are the page's.
-      legend: whose marks -> their colour; of those that are not named in the figure itself.
+      svg: an <svg> element without legends: the page has its own.
+      legend: owner of marks -> their colour, for owners that the figure itself does not name.
     """
 
     svg: str
@@ -46,10 +46,10 @@ class Vector(NamedTuple):
 
 
 def inline(figure: Figure, name: str, label: str) -> Vector:
-    """Return a figure for a page.
+    """Return a figure for a page; its legends are removed.
 
     Args:
-      name: of the figure, unique on the page. label: what it shows, for those who cannot see it.
+      name: of the figure, unique on the page. label: what it shows, for screen readers.
     """
     figure.legends.clear()
     text, settings = io.StringIO(), SETTINGS | {"svg.hashsalt": name}
@@ -86,7 +86,7 @@ def _legend(root: ElementTree.Element) -> dict[str, str]:
 
 
 def colours(svg: str) -> set[str]:
-    """Return the colours of `inline` figures that the page has to define."""
+    """Return the colours that a page with `inline` figures has to define."""
     return {f"#{found}" for found in re.findall(r"var\(--c([0-9a-f]{6})\)", svg)}
 
 
@@ -107,10 +107,11 @@ def _light(rgb: Sequence[float]) -> float:
 
 
 def _clean(element: ElementTree.Element) -> None:
-    """Drop namespaces, which a page does not need, and what is not drawn."""
+    """Remove namespaces, which a page does not need, and elements that are not drawn."""
     element.tag = element.tag.rpartition("}")[2]
     element.attrib = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
-    if element.tag != "text":
+    # Text on one line; mathematics, such as powers of ten on an axis, is in <tspan>s inside <text>.
+    if element.tag not in ("text", "tspan") or len(element):
         element.text = None
     for child in [*element]:
         _clean(child)
@@ -120,7 +121,8 @@ def _clean(element: ElementTree.Element) -> None:
 
 
 def _rewrite(element: ElementTree.Element, name: str, used: set[str]) -> None:
-    """Give an element names of its own, the page's colours and type, and what it tells."""
+    """Make an element's ids unique on the page, and give it the page's colours and font, its owner
+    and its texts."""
     attributes = element.attrib
     given = attributes.pop("id", "")
     if given in used:

@@ -1,4 +1,4 @@
-"""A report's blocks as one HTML page that works offline; `pages` says what a block is."""
+"""A report as one HTML page that works offline, from the blocks that `pages` describes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from mmdjax.evaluation import tables, vectors
 from mmdjax.evaluation.exported import in_csv, in_latex
 
 STYLE = (Path(__file__).parent / "report.css").read_text()
-# A click, or Enter, sorts by the number a cell begins with, the better end first; a column without
-# numbers by its words. Dashes stay last.
+# A click on a column's name, or Enter, sorts by the number that a cell begins with, the best first,
+# and by words where there are no numbers. Dashes stay last.
 SCRIPT = (Path(__file__).parent / "report.js").read_text()
+# Not broken across lines.
 NOT_TORN = {" ↑": "&nbsp;↑", " ↓": "&nbsp;↓", "non-zero": "non&#8209;zero"}
 
 
@@ -42,7 +43,7 @@ def page(title: str, blocks: Sequence[tuple], pictures: Mapping[str, str]) -> st
 
 
 def anchor(heading: str) -> str:
-    """Return what a heading is linked by."""
+    """Return the id to which links to a heading lead."""
     return re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-") or "part"
 
 
@@ -55,7 +56,7 @@ def chart(wide: vectors.Vector, narrow: vectors.Vector, order: Sequence[str]) ->
     """Return a chart in both widths, of which the page shows one.
 
     Args:
-      order: of systems, in legends.
+      order: names of systems, as legends list them.
     """
     return "".join(
         f'<div class="{width}">{vector.svg}{_legend(vector.legend, order)}</div>'
@@ -64,7 +65,7 @@ def chart(wide: vectors.Vector, narrow: vectors.Vector, order: Sequence[str]) ->
 
 
 def _legend(colours: Mapping[str, str], order: Sequence[str]) -> str:
-    """Return buttons that hide what they name, and show it again."""
+    """Return buttons that hide and show the marks of an owner."""
     if not colours:
         return ""
     places = {name: place for place, name in enumerate(order)}
@@ -75,7 +76,7 @@ def _legend(colours: Mapping[str, str], order: Sequence[str]) -> str:
 
 
 def _palette(colours: Iterable[str]) -> str:
-    """Return the variables of charts' colours, for light and for dark pages."""
+    """Return CSS variables for the colours of charts, for light and for dark pages."""
     names = sorted(colours)
     light, dark = ("".join(f"--c{c[1:]}:{of(c)};" for c in names) for of in (str, vectors.dark_of))
     return f":root{{{light}}}\n@media screen and (prefers-color-scheme: dark){{:root{{{dark}}}}}\n"
@@ -132,9 +133,9 @@ def _html_table(
 def _shades(
     caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> dict[tuple[int, int], int]:
-    """Return (row, column) -> a shade in percent, by a cell's gap to the best of its pattern.
+    """Return (row, column) -> a shade in percent: how close a cell is to the best of its pattern.
 
-    All patterns share one scale. Yardsticks have no shade.
+    All patterns share one scale. Yardsticks, in rows or columns, have no shade.
     """
     numbers = {
         (i, j): float(found[0])
@@ -142,6 +143,7 @@ def _shades(
         for j, text in enumerate(row)
         if j
         and not isinstance(row[0], tables.Quiet)
+        and not isinstance(header[j], tables.Quiet)
         and (found := re.match(r"-?\d+(\.\d+)?", text))
     }
     across = int(header[0] == "system")  # patterns are columns, or rows
@@ -189,11 +191,12 @@ def _html(block: tuple, pictures: Mapping[str, str], words: Mapping[str, str]) -
                 f"<figure{kind}>{pictures[name]}<figcaption>{escape(caption)}</figcaption></figure>"
             )
         case _, summary, text:
-            return f"<details><summary>{summary}</summary><pre>{escape(text)}</pre></details>"
+            inside = f"<summary>{escape(summary)}</summary><pre>{escape(text)}</pre>"
+            return f"<details>{inside}</details>"
 
 
 def _value(text: str) -> str:
-    """Return a tile's number with its deviation in small."""
+    """Return a tile's number, with its deviation in small type."""
     mean, _, std = text.partition(" ± ")
     return escape(mean) + (std and f"<i> ± {escape(std)}</i>")
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import platform
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from mmdjax.errors import UserError
+
+AGAIN = "delete it and repeat the command"
 
 
 def cache_folder() -> Path:
@@ -81,15 +86,71 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, json.dumps(value, indent=1, sort_keys=False).encode())
 
 
+def save_json(path: Path, value: Any) -> None:
+    """Writes a value with its checksum, for `load_json`."""
+    value = json.loads(json.dumps(value))
+    write_json(path, {"checksum": checksum({}, value), "value": value})
+
+
+def load_json(path: Path, again: str = AGAIN) -> Any:
+    """Returns what `save_json` wrote, or a value without a checksum, as earlier versions wrote it.
+
+    Args:
+      again: how the user gets a sound file in place of a damaged one.
+
+    Raises:
+      UserError: it cannot be read, or is not as it was written.
+    """
+    try:
+        saved = json.loads(path.read_bytes())
+    except Exception as error:  # whatever a damaged file leads to
+        raise _unreadable(path, error, again) from None
+    if not isinstance(saved, dict) or not {"checksum", "value"} & saved.keys():
+        return saved
+    if checksum({}, saved.get("value")) != saved.get("checksum"):
+        raise UserError(f"{str(path)!r} was changed; {again}")
+    return saved["value"]
+
+
 def save_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Writes a .npz file."""
+    """Writes a .npz file; its first entry, 'checksum', covers the other ones.
+
+    A damaged directory of a zip file can hide its last entries, and not the first of them alone.
+    """
     with replaced(path) as temporary:
-        np.savez(temporary, **arrays)
+        np.savez(temporary, checksum=np.array(checksum(arrays)), **arrays)
 
 
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+def load_arrays(path: Path, again: str = AGAIN) -> dict[str, np.ndarray]:
+    """Returns the arrays of a .npz file, with or without a checksum.
+
+    Args, Raises: as `load_json`.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except Exception as error:  # whatever a damaged file leads to
+        raise _unreadable(path, error, again) from None
+    expected = arrays.pop("checksum", None)
+    sound = arrays if expected is None else checksum(arrays) == str(expected)
+    if not sound:
+        raise UserError(f"{str(path)!r} was changed; {again}")
+    return arrays
+
+
+def checksum(arrays: Mapping[str, np.ndarray], about: Any = None) -> str:
+    """Returns 16 hexadecimal digits of named arrays and of plain values beside them."""
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name in sorted(arrays):
+        a = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {a.dtype.str} {a.shape}".encode())
+        digest.update(a)
+    return digest.hexdigest()[:16]
+
+
+def _unreadable(path: Path, error: Exception, again: str) -> UserError:
+    text = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+    return UserError(f"{str(path)!r} cannot be read ({text}); {again}")
 
 
 def csv_cell(text: str) -> str:

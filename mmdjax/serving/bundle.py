@@ -6,7 +6,6 @@ Loading reads these two files and nothing else.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from mmdjax import config as configs
 from mmdjax.errors import UserError, require
 from mmdjax.methods.method import Method
 from mmdjax.runtime import processes
-from mmdjax.runtime.files import load_arrays, save_arrays, write_json
+from mmdjax.runtime.files import checksum, load_arrays, save_arrays, write_json
 from mmdjax.serving.inputs import Modality
 
 FORMAT = 5
@@ -77,7 +76,7 @@ def save(folder: Path, bundle: Bundle) -> None:
     save_arrays(folder / NAMES[1], **flat)
     about = {name: value for name, value in bundle.signature.items() if name != "checksum"}
     about["format"] = FORMAT
-    write_json(folder / NAMES[0], about | {"checksum": _checksum(flat, about)})
+    write_json(folder / NAMES[0], about | {"checksum": checksum(flat, about)})
 
 
 def load(folder: Path) -> Bundle:
@@ -86,11 +85,11 @@ def load(folder: Path) -> Bundle:
     Raises:
       UserError: it is not there, is of another format, or either file is not as it was saved.
     """
-    path, numbers = folder / NAMES[0], repr(str(folder / NAMES[1]))
+    path = folder / NAMES[0]
     name = repr(str(path))
     try:
         signature = json.loads(path.read_text())
-        version, checksum = signature["format"], signature["checksum"]
+        version, expected = signature["format"], signature["checksum"]
     except OSError as error:
         allowed = "a folder that training left, or its workdir"
         raise UserError(f"{name}: {error.strerror}; allowed: {allowed}") from None
@@ -99,14 +98,10 @@ def load(folder: Path) -> Bundle:
         raise UserError(f"{name} is not a model's signature; allowed: {allowed}") from None
     problem = f"{name} has format {version!r}, of another version"
     require(version == FORMAT, problem, f"{FORMAT}; run --mode=train in a new workdir")
-    try:
-        flat = load_arrays(folder / NAMES[1])
-    except Exception as error:  # whatever a damaged file leads to
-        text = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
-        raise UserError(f"{numbers} cannot be read ({text}); {AGAIN}") from None
+    flat = load_arrays(folder / NAMES[1], AGAIN)
     about = {key: value for key, value in signature.items() if key != "checksum"}
-    if _checksum(flat, about) != checksum:
-        raise UserError(f"{numbers} or {NAMES[0]} beside it was changed; {AGAIN}")
+    if checksum(flat, about) != expected:
+        raise UserError(f"{name} or {NAMES[1]} beside it was changed; {AGAIN}")
     return Bundle(signature, nested(flat))
 
 
@@ -148,13 +143,3 @@ def nested(flat: dict[str, np.ndarray]) -> dict:
             place = place.setdefault(parent, {})
         place[last] = array
     return tree
-
-
-def _checksum(flat: dict[str, np.ndarray], about: dict[str, Any]) -> str:
-    """Return what both files' contents have in common, and no other's; about: the signature."""
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for name in sorted(flat):
-        a = np.ascontiguousarray(flat[name])
-        digest.update(f"{name} {a.dtype.str} {a.shape}".encode())
-        digest.update(a)
-    return digest.hexdigest()[:16]

@@ -10,9 +10,11 @@ import pytest
 
 from mmdjax import config as configs
 from mmdjax.config.resolve import systems_of
+from mmdjax.data.stored import open_npy
 from mmdjax.errors import UserError
 from mmdjax.methods.latent.phases import SCORE
-from mmdjax.runtime.files import locked, save_arrays
+from mmdjax.runtime import sums
+from mmdjax.runtime.files import load_arrays, load_json, locked, save_arrays
 from mmdjax.workdir import CONTENT, DERIVED, Places, claim, opened
 
 LIMIT = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -116,3 +118,13 @@ def test_arrays_that_do_not_fit_say_which_file(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, LIMIT)
     assert error.value.filename == str(tmp_path / "draws.npz") and not list(tmp_path.iterdir())
+
+
+def test_files_of_earlier_versions_have_no_checksum_and_are_read(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.arange(3))
+    np.save(tmp_path / "a.npy", np.ones((3, 2), np.float32))
+    (tmp_path / "a.json").write_text('{"rows": [1], "history": {}}')
+    np.testing.assert_array_equal(load_arrays(tmp_path / "a.npz")["x"], np.arange(3))
+    np.testing.assert_array_equal(open_npy(tmp_path / "a.npy")[:], np.ones((3, 2)))
+    assert load_json(tmp_path / "a.json") == {"rows": [1], "history": {}}
+    assert not sums.changed(tmp_path)

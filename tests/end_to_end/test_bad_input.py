@@ -152,3 +152,25 @@ def test_what_went_well_ends_with_status_0(command, tmp_path):
     np.savez(source, language=np.ones((4, 3, 2), np.float32), label=np.zeros(4, np.float32))
     status, message = command("--mode=inspect", f"--input={source}")
     assert not status and not message
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("--helpfull",), ("--mode=inspect", "--input=x.npz")]
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_nobody_reads_is_no_mistake(arguments, unbuffered, tmp_path):
+    """As after `| head`: no traceback and no message."""
+    np.savez(tmp_path / "x.npz", text=np.zeros((3, 2)))
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "mmdjax.main", *arguments],
+        cwd=tmp_path,
+        env=os.environ
+        | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered},
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        timeout=HANGS,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")

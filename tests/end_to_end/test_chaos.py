@@ -20,9 +20,15 @@ import numpy as np
 import pytest
 
 import mmdjax
+from benchmarks import differences
+from mmdjax import config as configs
+from mmdjax import workdir
+from mmdjax.data import stored
 from mmdjax.data.formats.inspect_file import describe
 from mmdjax.data.sources import synthetic
 from mmdjax.errors import UserError
+from mmdjax.runtime import sums
+from mmdjax.runtime.files import load_arrays, load_json, save_arrays, write_json
 from mmdjax.serving import bundle, loader
 from mmdjax.serving.export import export
 from tests.contracts.tiny_models import make
@@ -153,6 +159,77 @@ def test_a_flipped_byte_of_an_exported_model_is_told_or_changes_nothing(model, t
             continue
         with zipfile.ZipFile(tmp_path / "a.mmdjax") as archive:
             assert [archive.read(name) for name in names] == expected
+
+
+# Every kind of file of a run but checkpoints (see test_training.py), and what reads it.
+READERS = {
+    "config.json": lambda path: settled(path.parent),
+    "results.json": lambda path: sums.rows_of(path.parent),
+    "predictions.npz": differences.read,
+    "draw_costs.json": load_json,
+    "pictures/*.json": load_json,
+    "masks/seed_0.npz": lambda path: workdir.keep_masks(path, MASKS),
+    "systems/*/seed_0.json": load_json,
+    "systems/*/seed_0.npz": load_arrays,
+    "systems/*/fan.npz": load_arrays,
+    "checkpoints/completions-*/seed_0/train.npz": load_arrays,
+    "checkpoints/completions-*/seed_0/train.npy": lambda path: stored.open_npy(path)[:],
+    "checkpoints/completions-*/seed_0/valid.npz": load_arrays,
+    "SHA256SUMS": lambda path: sums.rows_of(path.parent),
+}
+MASKS = {"0.5": np.arange(12).reshape(4, 3) % 2 == 0}
+CONFIG = configs.to_dict(configs.Config()) | {workdir.CONTENT: "data"}
+
+
+def settled(folder) -> None:
+    """Enter a work directory with the config that it had."""
+    kept = (folder / "config.json").read_bytes()
+    try:
+        workdir.claim(folder, CONFIG)
+    finally:
+        (folder / "config.json").write_bytes(kept)
+
+
+def left(folder):
+    """Write a file of each kind, as a run does."""
+    rng = np.random.default_rng(0)
+    arrays = {"l+a/0/true": rng.normal(size=(4, 16)), "random 0.5": np.arange(16, dtype="f4")}
+    rows = [{"system": "a, b", "seed": 0, "value": v} for v in (0.25, float("nan"), -1e-5)]
+    labels = {"label": rng.normal(size=16), "id": np.array([f"clip {i}" for i in range(16)])}
+    system, phase = folder / "systems" / "0a", folder / "checkpoints" / "completions-0a" / "seed_0"
+    workdir.claim(folder, CONFIG)
+    workdir.keep_masks(folder / "masks" / "seed_0.npz", MASKS)
+    for path in (system / "seed_0.npz", system / "fan.npz", phase / "train.npz"):
+        save_arrays(path, **arrays)
+    save_arrays(phase / "valid.npz", drawn=rng.normal(size=(3, 4)))
+    stored.kept_npy(phase / "train.npy", lambda: [rng.normal(size=(2, 4))] * 5, (10, 4))
+    for path in (folder / "draw_costs.json", folder / "pictures" / "draws-0a.json"):
+        workdir.kept(path, lambda: {"a": {"seconds": 0.125, "points": [[1, 2.5]]}})
+    workdir.kept(system / "seed_0.json", lambda: {"rows": rows, "history": {}}, anew=True)
+    predicted = {"a/seed 0/fixed l": arrays["random 0.5"]}
+    save_arrays(folder / "predictions.npz", **labels, **predicted)
+    write_json(folder / "results.json", rows)
+    sums.write(folder)
+
+
+@pytest.mark.parametrize("flips", [100, pytest.param(FLIPS, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", READERS)
+def test_a_flipped_byte_of_what_a_run_leaves_is_told_or_changes_nothing(kind, flips, tmp_path):
+    left(tmp_path)
+    (path,) = tmp_path.glob(kind)
+    raw, told = path.read_bytes(), 0
+    expected = repr(READERS[kind](path))
+    for _ in range(flips):
+        damage(path, raw)
+        try:
+            found = repr(READERS[kind](path))
+        except UserError as error:
+            told += 1
+            assert str(tmp_path) in str(error) and "\n" not in str(error)
+            assert path.name in str(error) or kind == "config.json"
+        else:
+            assert found == expected
+    assert told or kind == "SHA256SUMS"
 
 
 def damage(path, raw: bytes) -> None:

@@ -14,7 +14,7 @@ from mmdjax.evaluation import published, tables
 from mmdjax.evaluation.evaluate import LEVELS
 from mmdjax.methods.two_stage import TwoStage
 from mmdjax.run import run
-from mmdjax.runtime.files import load_arrays
+from mmdjax.runtime.files import load_arrays, load_json
 from mmdjax.tasks import SENTIMENT
 from tests.conftest import TINY
 from tests.protocols.report_rows import select
@@ -230,7 +230,7 @@ def test_epochs_picked_on_test_stand_beside_those_of_validation_and_change_nothi
     text = (tmp_path / "report.md").read_text()
     assert "on test, as published" in text and "flatters by" in text
     assert not any(f"| {twin} |" in text for twin in twins)
-    saved = [json.loads(p.read_text()) for p in tmp_path.glob("systems/*/seed_0.json")]
+    saved = [load_json(p) for p in tmp_path.glob("systems/*/seed_0.json")]
     curves = [of["history"]["stage 1, classifier"] for of in saved if of["history"]]
     assert len({json.dumps(c["valid"]) for c in curves}) == 2  # of validation, and of test data
     assert len({json.dumps(c["train"]) for c in curves}) == 1

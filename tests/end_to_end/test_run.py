@@ -5,6 +5,7 @@ import json
 import pytest
 
 from mmdjax.errors import UserError
+from mmdjax.runtime import sums
 from mmdjax.workdir import claim
 from tests.end_to_end.runs import finish, numbers, start
 
@@ -91,6 +92,21 @@ def test_evaluating_a_finished_run_again_gives_the_same_numbers(uninterrupted, s
     output = finish(start(small_config, workdir, "--mode=evaluate"))
     assert numbers(workdir) == before
     assert "\n0 programs compiled, " in output  # all were kept
+
+
+def test_damaged_results_are_named_and_not_used(uninterrupted, small_config):
+    workdir, _ = uninterrupted
+    before, damaged = numbers(workdir), next(workdir.glob("systems/*/seed_0.json"))
+    for path in (damaged, workdir / "results.json"):
+        path.write_bytes(path.read_bytes().replace(b"mae", b"mbe"))
+    *_, told = finish(start(small_config, workdir), status=2).splitlines()
+    assert told == f"mmdjax: {str(damaged)!r} was changed; run --mode=evaluate to write it again"
+    with pytest.raises(UserError, match=r"results\.json' does not match"):
+        sums.rows_of(workdir)
+    output = finish(start(small_config, workdir, "--mode=evaluate"))
+    assert numbers(workdir) == before
+    assert f"{workdir / 'results.json'} does not match" in output.replace("\n", " ")
+    assert not sums.changed(workdir) and (workdir / sums.NAME).exists()
 
 
 def test_another_config_in_the_same_workdir_is_refused(uninterrupted):

@@ -53,6 +53,15 @@ def nested_objects(levels: int) -> bytes:
     return stream(parts() + start + b"N" + b"atb" * levels)
 
 
+def from_outside(levels: int) -> bytes:
+    """Arrays of objects, each of which gets its content before the one that it holds."""
+    made = parts() + (get(0) + get(1) + b"R\x940") * (levels + 1)
+    for level in range(levels):
+        made += get(level + 4) + b"(K\x01" + get(3) + get(2) + b"\x89]"
+        made += get(level + 5) + b"atb0"
+    return stream(made + get(4))
+
+
 def nested_tuples(end: bytes) -> bytes:
     """Each of two thousand references to the one below."""
     made = b"K\x01\x85\x940"
@@ -218,6 +227,7 @@ def wide_labels_csv(folder: Path) -> Path:
 
 ATTACKS = {
     "nested arrays of objects": pickled(nested_objects(13000)),
+    "arrays of objects filled from the outside": pickled(from_outside(10**5)),
     "nested tuples as a key": pickled(nested_tuples(b"}h\x03Ns")),
     "nested tuples in a frozenset": pickled(nested_tuples(b"(h\x03\x91")),
     "nested tuples in a set": pickled(nested_tuples(b"\x8f(h\x03\x90")),

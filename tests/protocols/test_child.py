@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from mmdjax.data.formats import child
+from mmdjax.data.formats import budget, child
 from mmdjax.data.formats.child import Child
 from mmdjax.errors import UserError
 
@@ -58,3 +58,15 @@ def test_control_c_is_heard_and_leaves_no_half_answer(odd, tmp_path):
     finally:
         signal.signal(signal.SIGALRM, before)
     assert answers(odd, tmp_path)
+
+
+def test_a_folder_is_as_large_as_its_files_however_many_links_lead_to_them(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "one.npy").write_bytes(bytes(10**6))
+    alone = budget.size_of(tmp_path)
+    for number in range(9):
+        (tmp_path / f"soft{number}.npy").symlink_to(tmp_path / "a" / "one.npy")
+        (tmp_path / f"hard{number}.npy").hardlink_to(tmp_path / "a" / "one.npy")
+    assert 10**6 <= alone <= budget.size_of(tmp_path) < alone + 10**5
+    assert budget.size_of(tmp_path / "a" / "one.npy") == 10**6
+    assert budget.size_of(tmp_path / "none.npy") == 0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmdjax.evaluation import fans, figures, headline, vectors, web, words
+from mmdjax.evaluation import fans, figures, headline, pages, tables, vectors, web, words
 from mmdjax.evaluation.tables import Best, Quiet
 from tests.protocols.report_rows import (
     DRAWS,
@@ -159,6 +159,33 @@ def test_shades_tell_the_gap_to_the_best_of_a_pattern():
     shades = web._shades("ACC2 ↑", ["observed", "x", "y"], turned)
     assert shades == {(0, 1): 100, (0, 2): 0, (1, 1): 50, (1, 2): 100}
     assert web._shades("MAE ↓", header, rows)[1, 1] == 100
+    across = tables.turned(header, rows, "observed")
+    best = {(0, 1): 100, (0, 2): 0, (1, 1): 50, (1, 2): 100}
+    assert web._shades("ACC2 ↑", *across) == best  # the yardstick is a column
+
+
+def test_numbers_on_an_axis_of_powers_are_shown():
+    """Matplotlib sets them as mathematics, in elements of their own."""
+    curves = {"epoch": [1, 2, 3], "train": [5e3, 20.0, 0.3], "valid": [4e3, 30.0, 0.4], "best": 3}
+    chart = vectors.inline(figures.loss_curves({"score": curves}), "loss", "Loss")
+    shown = "".join(re.findall(r"<tspan[^>]*>(.)</tspan>", chart.svg))
+    assert "10" in shown and "<tspan" in chart.svg
+    assert not re.search(r"<tspan[^>]*/>", chart.svg)
+
+
+def test_text_that_is_turned_a_little_stays_so():
+    figure = figures.blank(3, 2)
+    figure.text(0.5, 0.5, "slanted", rotation=0.5)
+    figure.text(0.5, 0.2, "level")
+    slanted, level = re.findall("<text[^>]*>", vectors.inline(figure, "a", "A").svg)
+    assert "rotate(-0.5" in slanted and "rotate" not in level
+
+
+def test_all_that_a_block_says_is_text(tmp_path):
+    blocks = [("h1", "a"), ("details", "<b>one</b>", "{}"), ("words", "<b>two</b>", {"l": "x"})]
+    path = pages.write_pages(tmp_path, "a", blocks, {})
+    for text in (path.read_text(), (tmp_path / "report.md").read_text()):
+        assert "<b>" not in text and "one" in text and "two" in text
 
 
 def fan(draws=5, frames=4):

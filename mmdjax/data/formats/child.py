@@ -133,7 +133,7 @@ class Child:
         code = self._process.returncode
         self.stop(kill=True)
         if code == -getattr(signal, "SIGXCPU", 0):
-            return f"takes more than {budget.seconds(_size(path))} s of work"
+            return f"takes more than {budget.seconds(budget.size_of(path))} s of work"
         return f"{self._what} has ended on it: damaged"
 
     def stop(self, kill: bool = False) -> None:
@@ -217,12 +217,13 @@ def serve(requests: Mapping[str, Callable], told: Callable[[Exception], str]) ->
         size, more = HEAD.unpack(start)
         request, content = json.loads(source.read(size)), source.read(more)
         try:
-            _limit(_size(request["path"]) + len(content))
+            _limit(budget.size_of(request["path"]) + len(content))
             facts, arrays = requests[request["do"]](request, content)
         except Exception as error:  # whatever a library makes of a damaged file
             problem = told(error)
             if isinstance(error, MemoryError):
-                problem = f"takes more than {budget.most(_size(request['path']))} bytes of memory"
+                most = budget.most(budget.size_of(request["path"]))
+                problem = f"takes more than {most} bytes of memory"
             facts = {"error": problem[:400]}
             facts["spent"] = isinstance(error, (MemoryError, RecursionError))
             arrays, error = [], None
@@ -241,13 +242,6 @@ def _send(facts: dict, arrays: Sequence[np.ndarray]) -> None:
     for array in arrays:
         target.write(lazy.bytes_of(array))
     target.flush()
-
-
-def _size(path: str) -> int:
-    try:
-        return os.path.getsize(path)
-    except OSError:
-        return 0
 
 
 def _limit(size: int) -> None:

@@ -1,6 +1,7 @@
-"""What a pickle may ask of its reader: nothing that takes more than its bytes account for.
+"""An unpickler that refuses content whose cost is out of proportion to its bytes.
 
-Python's reader copies, hashes and compares whatever a few bytes tell it to.
+Python's own copies, hashes and compares whatever a few bytes tell it to. What remains possible here
+(256 items for a few bytes) is left to the limits of the process, see `pickle_process`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import IO, Any
 
 import numpy as np
 
-_SMALL = 256  # bytes, characters or items: more of them are copied once
+_SMALL = 256  # bytes, characters or items: what has more is copied once only
 _DEEPEST = 8  # arrays of objects in arrays of objects: numpy frees them by recursion
 _EQUAL = 1000  # tuples of one hash among the keys of a file
+_PARTS = 64  # of a tuple as a key, counting those of tuples in it: they are hashed each time
+_LONGEST = 2**16  # bytes or characters of a key: equal ones are compared to their end
 _LARGEST_INT = 2**61 - 1  # Python's hashes of integers are modulo this: larger ones can collide
 _PLAIN_KEYS = (str, bytes, float, type(None), np.integer, np.floating, np.bool_, np.str_, np.bytes_)
 
@@ -25,8 +28,18 @@ def require(condition: object, otherwise: str) -> None:
         raise pickle.UnpicklingError(f"{otherwise} is refused")
 
 
+def _check_plain(key: object) -> None:
+    """Refuse a key, or a part of one, that is neither text nor a number, or is too long."""
+    if type(key) is int:
+        require(-_LARGEST_INT < key < _LARGEST_INT, "a key of more than 61 bits")
+    else:
+        require(isinstance(key, (*_PLAIN_KEYS, bool)), f"a {type(key).__name__} as a key")
+        short = not isinstance(key, (str, bytes)) or len(key) <= _LONGEST
+        require(short, f"a key of more than {_LONGEST} characters")
+
+
 class _File:
-    """A file as pickle reads it: no buffer is made of a size that lies."""
+    """A file as pickle reads it: a buffer that claims more bytes than the file has is refused."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._read, self._size, self.readline = file.read, size, file.readline
@@ -37,41 +50,43 @@ class _File:
 
 
 class Limited(pickle._Unpickler):
-    """Python's own unpickler, within limits.
+    """Python's own unpickler with limits.
 
     Attributes:
-      file, size: what is read, and its bytes.
+      file: what is read. size: its bytes.
     """
 
     dispatch = dict(pickle._Unpickler.dispatch)  # noqa: RUF012
 
     def __init__(self, file: IO[bytes], **options: Any) -> None:
         self.file, self.size = file, os.fstat(file.fileno()).st_size
-        self._taken: dict[int, object] = {}  # by id, and kept, so that no other gets it
+        self._taken: dict[int, object] = {}  # id -> value, which keeps the id from being reused
         self._nested: dict[int, tuple[int, object]] = {}
         self._hashes: collections.Counter = collections.Counter()
         super().__init__(_File(file, self.size), **options)
 
     def take(self, value: object) -> None:
-        """Refuse what is copied a second time: a file would grow without end."""
+        """Refuse a second copy of anything large, or a few bytes would repeat it without end."""
         if isinstance(value, (str, bytes, list, dict, set, frozenset)) and len(value) > _SMALL:
             require(id(value) not in self._taken, f"a {type(value).__name__} that is copied twice")
             self._taken[id(value)] = value
 
-    def check_keys(self, keys: Iterable, depth: int = 0) -> None:
+    def check_keys(self, keys: Iterable) -> None:
         """Refuse keys, or elements of a set, that take long to hash or to tell apart."""
         for key in keys:
-            if type(key) is int:
-                require(-_LARGEST_INT < key < _LARGEST_INT, "a key of more than 61 bits")
-            elif type(key) is tuple:
-                require(depth < 4, "a key nested more than four deep")
-                require(len(key) <= 16, "a key of more than 16 parts")
-                self.check_keys(key, depth + 1)
-                if not depth:
-                    self._hashes[hash(key)] += 1
-                    require(self._hashes[hash(key)] <= _EQUAL, "keys of equal hash")
-            elif not isinstance(key, (*_PLAIN_KEYS, bool)):
-                require(False, f"a {type(key).__name__} as a key")
+            if type(key) is tuple:
+                parts = [key]
+                for part in parts:  # parts of nested tuples are appended meanwhile
+                    if type(part) is tuple:
+                        fits = len(parts) + len(part) <= _PARTS + 1
+                        require(fits, f"a key of more than {_PARTS} parts, nested ones included,")
+                        parts += part
+                    else:
+                        _check_plain(part)
+                self._hashes[hash(key)] += 1
+                require(self._hashes[hash(key)] <= _EQUAL, "keys of equal hash")
+            else:
+                _check_plain(key)
 
     def load_setitems(self) -> None:
         items = self.pop_mark()
@@ -133,9 +148,16 @@ class Limited(pickle._Unpickler):
         require(False, "opcode INST")
 
     def nest(self, array: np.ndarray, items: Iterable) -> None:
-        """Note how deep arrays of objects lie in an array, once: else it could hold itself."""
-        require(id(array) not in self._nested, "an array with two contents")
-        depth = 1 + max((self._nested[id(x)][0] for x in items if id(x) in self._nested), default=0)
+        """Refuse an array of objects that holds others too deep.
+
+        Arrays get their content from the inside out, and once, so that the depth of those within
+        one is known and none can hold itself.
+        """
+        held = [x for x in items if isinstance(x, np.ndarray)]
+        for x in held:
+            self._nested.setdefault(id(x), (0, x))
+        require(id(array) not in self._nested, "the content of arrays of objects out of order")
+        depth = 1 + max((self._nested[id(x)][0] for x in held), default=0)
         require(depth <= _DEEPEST, f"arrays of objects nested more than {_DEEPEST} deep")
         self._nested[id(array)] = depth, array
 

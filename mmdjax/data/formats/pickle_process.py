@@ -164,17 +164,22 @@ def measured(tree: object, most: int) -> int:
     Raises:
       UnpicklingError: more than `most`, nested beyond `DEPTH`, or a container that holds itself.
     """
-    known: dict[int, int | None] = {}
+    known: dict[int, tuple[int, int] | None] = {}  # id -> bytes, and how deep it is nested
+    deepest = 0
 
     def of(x: Any, depth: int) -> int:
+        nonlocal deepest
         if type(x) in _NUMBERS:
             return 8
         if type(x) in (str, bytes):
             return 8 + len(x)
         if id(x) in known:
             require(known[id(x)] is not None, "a container that holds itself")
-            return known[id(x)]
-        require(depth < DEPTH, f"content nested more than {DEPTH} deep")
+            size, height = known[id(x)]
+            check_depth(depth + height)
+            return size
+        before, deepest = deepest, depth
+        check_depth(depth)
         known[id(x)] = None
         size = 8 + (x.nbytes if hasattr(x, "nbytes") else len(x) if type(x) is BytesInFile else 0)
         if isinstance(x, dict):
@@ -186,8 +191,14 @@ def measured(tree: object, most: int) -> int:
         else:
             require(isinstance(x, _LEAVES), f"a {type(x).__name__} in it")
         require(size <= most, f"content of {size} bytes, counting each reference as a copy,")
-        known[id(x)] = size
+        known[id(x)] = size, deepest - depth
+        deepest = max(before, deepest)
         return size
+
+    def check_depth(depth: int) -> None:
+        nonlocal deepest
+        require(depth < DEPTH, f"content nested more than {DEPTH} deep")
+        deepest = max(deepest, depth)
 
     def several(items: Collection, depth: int) -> int:
         kinds = set(map(type, items))
