@@ -21,7 +21,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks import common
-from mmdjax.networks.transformer import attend, mask_bias
+from mmdjax.networks.attention import attend, mask_bias
 
 # Batch, heads, queries, keys, width of a head.
 SHAPES = {

@@ -25,8 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdjax.diffusion.sde import VP
+from mmdjax.networks.attention import MASKED
 from mmdjax.networks.embeddings import fourier_frequencies
-from mmdjax.networks.transformer import MASKED
 
 PROCESS = VP()
 EPSILON = 1e-6  # of flax' LayerNorm; PyTorch's own default is 1e-5

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks import torch_twin as twin
+from mmdjax.networks.attention import MASKED
 from mmdjax.networks.embeddings import sinusoidal_positions
 from mmdjax.networks.encoders import KERNEL
-from mmdjax.networks.transformer import MASKED
 
 
 def others(modalities: int) -> list[list[int]]:

@@ -164,7 +164,9 @@ def configured() -> tuple:
     # orbax and tensorflow-datasets log every save, and tracebacks of what is told in one line.
     logging.set_verbosity(logging.FATAL)
     from mmdjax.runtime import devices, processes
+    from mmdjax.runtime.memory import keep_memory
 
+    keep_memory()
     # Before anything is asked of JAX, which a check of the config may do.
     if _DISTRIBUTED.value or _COORDINATOR.value or _PROCESSES.value or _PROCESS.value >= 0:
         processes.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)

@@ -60,10 +60,9 @@ def log_likelihood(
 
     def field(state, t):
         x = state[:, :-1].reshape(batch, *shape)
-        velocity, product = jax.linearize(
-            lambda x: velocity_from_noise(sde, x, noise_fn(x, t), t), x
-        )
-        traces = jax.lax.map(lambda v: (v * product(v)).sum(axes), directions)
+        # v^T J v by reverse mode: networks' attention has no forward one.
+        velocity, product = jax.vjp(lambda x: velocity_from_noise(sde, x, noise_fn(x, t), t), x)
+        traces = jax.lax.map(lambda v: (v * product(v)[0]).sum(axes), directions)
         trace = scale * traces.sum(0)
         return jnp.concatenate([velocity.reshape(batch, -1), trace[:, None]], axis=1)
 

@@ -12,9 +12,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mmdjax.networks.attention import mask_bias
 from mmdjax.networks.base import Encoded, ScoreNetwork, sum_over_modalities
 from mmdjax.networks.modulation import ModulatedLayer, ModulatedOut, TimeEmbedding
-from mmdjax.networks.transformer import Dense, mask_bias, over_layers
+from mmdjax.networks.transformer import Dense, over_layers
 
 
 class DiT(ScoreNetwork):

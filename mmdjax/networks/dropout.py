@@ -37,6 +37,11 @@ def random_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return mixed(mixed(place ^ words[0]) + words[-1])
 
 
+def dropped(key: jax.Array, shape: tuple[int, ...], rate: float) -> jax.Array:
+    """Return bool of a shape, True with probability `rate`: what a mask of this key drops."""
+    return random_bits(key, shape) < jnp.uint32(int(rate * 2**32))
+
+
 class Dropout(nn.Module):
     """As `flax.linen.Dropout`: zero with probability `rate`, else divided by 1 - rate."""
 
@@ -46,6 +51,9 @@ class Dropout(nn.Module):
     def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
         if deterministic or self.rate == 0:
             return x
-        threshold = jnp.uint32(int(self.rate * 2**32))
-        dropped = random_bits(self.make_rng("dropout"), x.shape) < threshold
-        return jnp.where(dropped, 0.0, x / (1 - self.rate))
+        out = dropped(self.make_rng("dropout"), x.shape, self.rate)
+        return jnp.where(out, 0.0, x / (1 - self.rate))
+
+    def key(self) -> jax.Array:
+        """Return the key of a call's mask, for a function that applies it itself."""
+        return self.make_rng("dropout")

@@ -1,6 +1,6 @@
 """Shallow encoders: from each modality's own frames and channels to a common latent shape."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax
@@ -41,6 +41,33 @@ def resample(x: jax.Array, valid: jax.Array, frames: int) -> tuple[jax.Array, ja
     covered = share > SMALLEST_SHARE
     mean = total / jnp.maximum(share, SMALLEST_SHARE)[..., None]
     return jnp.where(covered[..., None], mean, 0.0), covered
+
+
+def noisy_features(
+    features: Mapping[str, jax.Array],
+    valid: Mapping[str, jax.Array],
+    noise: Sequence[float],
+    key: jax.Array,
+    frames: int,
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    """Return features with Gaussian noise on them, and their valid frames, as encoders take both.
+
+    Encoders of one latent frame read the mean over an utterance's n frames alone. It is returned in
+    their place with one normal of deviation noise / sqrt(n): the law of the mean of noisy frames.
+
+    Args:
+      features[m]: (B, T_m, C_m). valid[m]: (B, T_m) bool. noise: deviation of each modality's.
+      frames: of the latents.
+    """
+    made, there = {}, {}
+    for i, (m, x) in enumerate(features.items()):
+        mask, deviation = valid[m], noise[i]
+        if frames == 1:
+            deviation = deviation / jnp.sqrt(jnp.maximum(mask.sum(1), 1))[:, None, None]
+            x, mask = resample(x, mask, 1)
+        made[m] = x + deviation * jax.random.normal(jax.random.fold_in(key, i), x.shape)
+        there[m] = mask
+    return made, there
 
 
 def coverage(valid: jax.Array, observed: jax.Array, frames: int) -> jax.Array:

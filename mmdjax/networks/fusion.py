@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmdjax.networks.attention import mask_bias
 from mmdjax.networks.dropout import Dropout
 from mmdjax.networks.embeddings import sinusoidal_positions
-from mmdjax.networks.transformer import Layer, mask_bias, over_layers
+from mmdjax.networks.transformer import Layer, over_layers
 
 
 class Stack(nn.Module):

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from mmdjax.errors import choice
+from mmdjax.networks.attention import MASKED, mask_bias
 from mmdjax.networks.modulation import ModulatedLayer, ModulatedOut, TimeEmbedding
-from mmdjax.networks.transformer import MASKED, Dense, mask_bias, over_layers
+from mmdjax.networks.transformer import Dense, over_layers
 
 NO_EDGE = 1e-3
 SEES = ("graph", "all", "alone")

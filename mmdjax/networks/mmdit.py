@@ -11,9 +11,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mmdjax.networks.attention import attend, mask_bias
 from mmdjax.networks.base import Encoded, ScoreNetwork
 from mmdjax.networks.modulation import ModulatedLayer, ModulatedOut, TimeEmbedding
-from mmdjax.networks.transformer import Dense, attend, mask_bias, over_layers
+from mmdjax.networks.transformer import Dense, over_layers
 
 
 class JointLayer(nn.Module):

@@ -8,8 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mmdjax.networks.attention import attend, split_heads
 from mmdjax.networks.embeddings import fourier_features, fourier_frequencies
-from mmdjax.networks.transformer import Dense, attend, split_heads
+from mmdjax.networks.transformer import Dense, gelu
 
 
 class TimeEmbedding(nn.Module):
@@ -93,7 +94,7 @@ class ModulatedLayer(nn.Module):
         gate, shift, scale, mlp_gate = rest
         x = x + gate * self.attention_out(attended.swapaxes(-2, -3).reshape(x.shape))
         y = self.mlp_norm(x) * (1 + scale) + shift
-        return x + mlp_gate * self.mlp_out(nn.gelu(self.mlp_in(y)))
+        return x + mlp_gate * self.mlp_out(gelu(self.mlp_in(y)))
 
 
 class ModulatedOut(nn.Module):

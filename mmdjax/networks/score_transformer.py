@@ -18,8 +18,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mmdjax.networks.attention import mask_bias
 from mmdjax.networks.base import Encoded, ScoreNetwork
-from mmdjax.networks.transformer import Dense, Layer, mask_bias, over_layers
+from mmdjax.networks.transformer import Dense, Layer, over_layers
 
 ATTENTION = ("joint", "prefix")
 

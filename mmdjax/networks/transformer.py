@@ -7,57 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mmdjax.networks.attention import attend, product, split_heads
 from mmdjax.networks.dropout import Dropout
-
-MASKED = -1e9  # finite: a row with every key masked stays finite instead of NaN
-
-
-def mask_bias(mask: jax.Array) -> jax.Array:
-    """(B, S) bool, True where a key may be attended -> (B, 1, 1, S) added to the logits."""
-    return jnp.where(mask, 0.0, MASKED)[:, None, None, :]
-
-
-def product(a: jax.Array, b: jax.Array, dtype: jnp.dtype | None = None) -> jax.Array:
-    """a @ b with operands in `dtype` and the sum in float32; as they come where dtype is None."""
-    if dtype is None:
-        return a @ b
-    return jnp.matmul(a.astype(dtype), b.astype(dtype), preferred_element_type=jnp.float32)
-
-
-def split_heads(x: jax.Array, heads: int) -> jax.Array:
-    """(B, S, W) -> (B, H, S, W / H)."""
-    return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads).swapaxes(-2, -3)
-
-
-def attend(
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    bias: jax.Array,
-    dropout: Callable[[jax.Array], jax.Array] | None = None,
-    dtype: jnp.dtype | None = None,
-) -> jax.Array:
-    """Softmax attention, heads in front, normalised after the product with the values.
-
-    Both choices are exact: plain batched products, and one division a query instead of one a pair.
-
-    Args:
-      query: (B, H, S_q, d).
-      key, value: (B, H, S_k, d).
-      bias: broadcastable to (B, H, S_q, S_k), from `mask_bias`.
-      dropout: None, or a function applied to the unnormalised weights.
-      dtype: of the products' operands, see `product`.
-
-    Returns:
-      (B, H, S_q, d).
-    """
-    query = query * query.shape[-1] ** -0.5
-    logits = product(query, jnp.swapaxes(key, -1, -2), dtype) + bias
-    weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True)))
-    total = weights.sum(-1, keepdims=True)
-    if dropout is not None:
-        weights = dropout(weights)
-    return product(weights, value, dtype) / total
 
 
 def over_layers(
@@ -71,6 +22,12 @@ def over_layers(
     return nn.scan(body, variable_axes={"params": 0}, split_rngs=split, length=layers, **options)
 
 
+def gelu(x: jax.Array) -> jax.Array:
+    """As `flax.linen.gelu`. Its derivative begins with x again: a tanh costs less than keeping what
+    autodiff reads of it."""
+    return jax.checkpoint(nn.gelu, prevent_cse=False)(x)
+
+
 class Dense(nn.Module):
     """x W + b, with the product's operands in `dtype` (None: as they come) and a float32 sum."""
 
@@ -82,7 +39,9 @@ class Dense(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        return product(x, kernel, self.dtype) + bias
+        # One axis of rows, so that the kernel's gradient is a product of x as it is.
+        y = product(x.reshape(-1, x.shape[-1]), kernel, self.dtype) + bias
+        return y.reshape(*x.shape[:-1], self.features)
 
 
 class Layer(nn.Module):
@@ -133,11 +92,11 @@ class Layer(nn.Module):
         """target (B, S, D); memory: keys and values (B, H, R, d); bias over R -> (B, S, D)."""
         weights_drop = None
         if self.attention_dropout and not deterministic:
-            weights_drop = lambda w: self.drop_weights(w, deterministic=False)  # noqa: E731
+            weights_drop = self.attention_dropout, self.drop_weights.key()
         query = self._heads(self.query(self.attention_norm(target)))
         out = attend(query, *memory, bias, weights_drop, self.dtype)
         out = self.attention_out(out.swapaxes(-2, -3).reshape(target.shape))
         x = target + self.drop(out, deterministic=deterministic)
-        y = nn.gelu(self.mlp_in(self.mlp_norm(x)))
+        y = gelu(self.mlp_in(self.mlp_norm(x)))
         y = self.mlp_out(self.drop(y, deterministic=deterministic))
         return x + self.drop(y, deterministic=deterministic)

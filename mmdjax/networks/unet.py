@@ -20,8 +20,9 @@ import jax
 import jax.numpy as jnp
 
 from mmdjax.networks.alignment import Conv3
+from mmdjax.networks.attention import mask_bias
 from mmdjax.networks.base import Encoded, ScoreNetwork, sum_over_modalities
-from mmdjax.networks.transformer import Dense, Layer, mask_bias, over_layers
+from mmdjax.networks.transformer import Dense, Layer, over_layers
 
 
 class MaskedGroupNorm(nn.Module):

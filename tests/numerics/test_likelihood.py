@@ -9,6 +9,7 @@ from mmdjax.diffusion import VP, exact
 from mmdjax.diffusion import sde as sdes
 from mmdjax.diffusion.likelihood import log_likelihood
 from mmdjax.diffusion.ode import integrate
+from mmdjax.networks.attention import attend
 
 MEAN, VARIANCE = np.array([0.8, -0.3]), np.array([0.5, 0.1])
 # Correlated: the Jacobian of the flow is not diagonal.
@@ -91,6 +92,23 @@ def test_one_probe_is_exact_where_the_jacobian_is_diagonal(rng):
     keys = jax.random.split(jax.random.key(0), 5)
     one = log_likelihood(x, noise_fn, sde, "hutchinson", keys).log_prob
     np.testing.assert_allclose(one, log_likelihood(x, noise_fn, sde).log_prob, atol=1e-4)
+
+
+def test_networks_with_attention_have_a_likelihood(rng):
+    """Its derivative is for reverse mode only, and the divergence takes no other."""
+    sde, key = sdes.REGISTRY["vp"](), jax.random.key(0)
+    x = jnp.asarray(rng.standard_normal((2, 2, 1)), jnp.float32)
+    mix = jnp.asarray(rng.standard_normal((1, 8)), jnp.float32)
+
+    def noise_fn(x, t):
+        heads = (x @ mix).reshape(2, 2, 2, 4).swapaxes(1, 2)
+        return 0.5 * x + attend(heads, heads, heads, jnp.zeros(())).mean((1, 3))[..., None]
+
+    exactly = log_likelihood(x, noise_fn, sde, divergence="exact").log_prob
+    keys = jax.random.split(key, 2)
+    nearly = log_likelihood(x, noise_fn, sde, "hutchinson", keys, probes=300).log_prob
+    assert np.isfinite(exactly).all()
+    np.testing.assert_allclose(nearly, exactly, atol=0.1)
 
 
 def test_rows_are_solved_independently_and_at_their_own_pace():

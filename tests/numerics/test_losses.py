@@ -14,6 +14,7 @@ from mmdjax.diffusion.sde import EDM, REGISTRY
 from mmdjax.methods.latent.completion import incomplete_sets
 from mmdjax.methods.latent.cover import filled_valid
 from mmdjax.methods.latent.losses import random_conditions
+from mmdjax.networks.encoders import noisy_features, resample
 
 SDE = VP()
 
@@ -128,3 +129,36 @@ def test_a_missing_modality_takes_the_frames_of_the_observed_ones():
     valid = np.array([[[1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]], bool)
     got = filled_valid(valid, np.array([[True, True, False]]))
     np.testing.assert_array_equal(got[0], [[1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 0]])
+
+
+def test_noise_on_a_mean_has_the_law_of_the_mean_of_noisy_frames(rng):
+    """One latent frame: of utterances of 1, 4 and 7 frames, and of one that lacks the modality."""
+    count, frames, channels, lengths = 4000, 7, 3, np.array([1, 4, 7, 0])
+    x = rng.standard_normal((4, frames, channels)).astype(np.float32)
+    valid = np.arange(frames) < lengths[:, None]
+
+    def mean(key, latent_frames):
+        features, there = noisy_features({"a": x}, {"a": valid}, (0.5,), key, latent_frames)
+        return resample(features["a"], there["a"], 1)
+
+    keys = jax.random.split(jax.random.key(0), count)
+    (one, there), (all_, there_all) = (
+        jax.vmap(lambda key, n=n: mean(key, n))(keys) for n in (1, frames)
+    )
+    np.testing.assert_array_equal(there, there_all)
+    assert not there[:, 3].any() and not np.asarray(one)[:, 3].any()
+    for row, length in enumerate(lengths[:3]):
+        middle = x[row, :length].mean(0)
+        for made in (one, all_):
+            made = np.asarray(made)[:, row, 0]
+            z = (made - middle) * np.sqrt(length) / 0.5
+            assert all(stats.kstest(z[:, c], "norm").pvalue > 1e-4 for c in range(channels))
+            independent = np.corrcoef(z.T)[np.triu_indices(channels, 1)]
+            assert np.abs(independent).max() < 4.5 / np.sqrt(count)
+
+
+def test_noise_on_features_of_several_latent_frames_is_on_each_frame(rng):
+    x, valid = np.zeros((64, 7, 5), np.float32), np.ones((64, 7), bool)
+    features, there = noisy_features({"a": x}, {"a": valid}, (0.5,), jax.random.key(0), 4)
+    assert (features["a"].shape, there["a"].shape) == (x.shape, valid.shape)
+    assert stats.kstest(np.ravel(features["a"]) / 0.5, "norm").pvalue > 1e-4

@@ -27,6 +27,7 @@ from mmdjax.methods.latent.modules import (
     predict_noise,
     raw,
 )
+from mmdjax.networks.encoders import noisy_features
 from mmdjax.runtime.compilation import shared
 from mmdjax.types import Batch, Params, hidden
 
@@ -75,17 +76,14 @@ def classifier_loss(
 
     def loss(params, data, weight, key, frames):
         key_encoder, key_fusion = jax.random.split(key)
-        features = data["features"]
+        features, there = data["features"], data["valid"]
         if noise:
             key_noise = jax.random.fold_in(key, 2)
-            features = {
-                m: x + noise[i] * jax.random.normal(jax.random.fold_in(key_noise, i), x.shape)
-                for i, (m, x) in enumerate(features.items())
-            }
+            features, there = noisy_features(features, there, noise, key_noise, encoders.frames)
         x, valid = encoders.apply(
             params["encoders"],
             features,
-            data["valid"],
+            there,
             deterministic=False,
             rngs={"dropout": key_encoder},
         )
