@@ -53,7 +53,7 @@ def read(modalities: Sequence[Modality], features, observed=None) -> Given:
       features: modality (its name, or its key in files) -> (N, T, C_m) with T up to T_m, (N, C_m)
         for T_m = 1, or N arrays (T_i, C_m), None for one that is missing; None, or no entry, for a
         modality that all lack. Arrays are numpy's, or what pandas, xarray, torch or JAX hold. A
-        frame that holds NaN, or of masked arrays a masked number, counts as missing, and so does an
+        number that is NaN, or masked in a masked array, is missing, and so is an
         utterance that is zero throughout; -inf, a known defect of openSMILE's files, counts as its
         column's training mean. A `Given` is returned as it is.
       observed: modality -> (N,) or (N, T) bool, or (N, M) for all; what it denies is not read.
