@@ -5,6 +5,7 @@ word more is not: an installation, hours of work. Training is cut to little of i
 """
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -94,6 +95,26 @@ def test_a_page_of_the_documentation_works_as_printed(page, checkout):
             timeout=HANGS,
         )
         assert done.returncode == 0, f"{block}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+
+
+def test_the_notebook_works_and_has_its_output(checkout):
+    """It takes the model that the quick start leaves."""
+    path = ROOT / "docs" / "missing_modalities.ipynb"
+    cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+    code = "\n".join("".join(cell["source"]) for cell in cells)
+    assert all(cell["execution_count"] and cell["outputs"] for cell in cells)
+    assert path.stat().st_size < 150_000
+    environment = os.environ | {"PYTHONPATH": str(checkout), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-"],
+        input=code,
+        cwd=checkout,
+        env=environment | {"MPLBACKEND": "agg"},
+        capture_output=True,
+        text=True,
+        timeout=HANGS,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_every_page_is_linked_from_the_readme_or_from_a_page_that_is():
