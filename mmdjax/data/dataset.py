@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -50,16 +50,16 @@ class Dataset:
     def __init__(
         self,
         splits: Mapping[str, Batch],
-        task,
+        task: Any,
         content: str,
         optimum: Callable[[Batch, Observed, bool], Optimum] | None = None,
-    ):
+    ) -> None:
         self.splits, self.task, self.content, self.optimum = dict(splits), task, content, optimum
         self.modalities = splits["train"].modalities
         self.patterns = patterns(len(self.modalities))
         self._shared: dict[Hashable, object] = {}
 
-    def shared(self, key: Hashable, make: Callable[[], object]):
+    def shared(self, key: Hashable, make: Callable[[], object]) -> Any:
         """Return what `make` returned for this key the first time; equal methods share it."""
         if key not in self._shared:
             self._shared[key] = make()
@@ -124,7 +124,7 @@ def resampled(batch: Batch, frames: int) -> Batch:
     return stored.applied(of_rows, batch)
 
 
-def segments(x, known, length, frames: int):
+def segments(x: Any, known: Any, length: Any, frames: int) -> tuple[Any, Any]:
     """Return the means over equal parts of each utterance, one part a frame; of an utterance
     that is shorter, frames are repeated. One frame is the mean over all.
 

@@ -7,7 +7,8 @@ modalities in part, also under gaps of every size.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -29,14 +30,14 @@ SETS = 8192  # completed at once while publishing: bounds memory
 
 
 def choose(
-    method,
-    params,
+    method: Any,
+    params: Any,
     seed: int,
-    masks,
+    masks: np.ndarray,
     candidates: Mapping,
-    see=lambda observed, x: None,
-    in_part=False,
-):
+    see: Callable[[Observed, np.ndarray], None] = lambda observed, x: None,
+    in_part: bool = False,
+) -> tuple[str, Any]:
     """Return the name of the best predictor on the validation split, and its calibration.
 
     Args:
@@ -87,7 +88,7 @@ def choose(
     return best, task.calibrate(joined[best], every, code, patterns, mean)
 
 
-def in_parts(split, pattern: np.ndarray, seed: tuple[int, int]) -> Observed:
+def in_parts(split: Any, pattern: np.ndarray, seed: tuple[int, int]) -> Observed:
     """Return a condition under which each utterance has some frames of what a pattern (M,) shows.
 
     Shares of frames are log-uniform, of one frame at least, of most utterances the same in every
@@ -123,7 +124,7 @@ def _uniforms(ids: np.ndarray, count: int, seed: tuple[int, int]) -> np.ndarray:
     return np.stack([np.random.default_rng(each).random(count) for each in seeds])
 
 
-def _shown(split, conditions) -> tuple[np.ndarray, np.ndarray]:
+def _shown(split: Any, conditions: Sequence[Observed]) -> tuple[np.ndarray, np.ndarray]:
     """Return (Q N, M) of conditions: something of the modality is observed, and which share."""
     known, shares = [], []
     for observed in conditions:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.data import entries, kriging
-from mmdjax.data.dataset import LARGEST_DEVIATION
+from mmdjax.data.dataset import LARGEST_DEVIATION, Dataset
 from mmdjax.tasks import conformal
 
 
@@ -55,7 +55,13 @@ class Route:
     task: Any
     features: ClassVar[bool] = True
 
-    def encode(self, parameters: Mapping, features, said, beside) -> Encoded:
+    def encode(
+        self,
+        parameters: Mapping,
+        features: Mapping[str, jax.Array],
+        said: Mapping[str, jax.Array],
+        beside: Mapping[str, jax.Array],
+    ) -> Encoded:
         """Read rows; compiled once for each shape, whatever is missing.
 
         Args:
@@ -68,12 +74,18 @@ class Route:
         """
         raise NotImplementedError
 
-    def cut(self, rows, features, frames: int):
+    def cut(self, rows: Any, features: Mapping[str, jax.Array], frames: int) -> tuple[Any, Any]:
         """Return `Encoded.rows` and features that are cut to `frames`; no row is longer."""
         raise NotImplementedError
 
     def answer(
-        self, parameters: Mapping, rows, seed, given, draws: int, level: float
+        self,
+        parameters: Mapping,
+        rows: Any,
+        seed: jax.Array,
+        given: tuple | None,
+        draws: int,
+        level: float,
     ) -> dict[str, Any]:
         """Complete and predict.
 
@@ -93,7 +105,14 @@ class Route:
         raise NotImplementedError
 
 
-def predicted(task, table: Mapping, predictions, known, level: float, share=None) -> dict[str, Any]:
+def predicted(
+    task: Any,
+    table: Mapping,
+    predictions: jax.Array,
+    known: jax.Array,
+    level: float,
+    share: jax.Array | None = None,
+) -> dict[str, Any]:
     """Return the answer's share of predictions.
 
     Args:
@@ -114,7 +133,15 @@ def predicted(task, table: Mapping, predictions, known, level: float, share=None
     return {name: a.reshape(*leading, *a.shape[1:]) for name, a in answer.items()}
 
 
-def completed(parameters: Mapping, m: str, x, given, drawn, exists, axis: int) -> dict[str, Any]:
+def completed(
+    parameters: Mapping,
+    m: str,
+    x: jax.Array,
+    given: jax.Array,
+    drawn: jax.Array,
+    exists: jax.Array,
+    axis: int,
+) -> dict[str, Any]:
     """Return the answer's share of one modality's features.
 
     Args:
@@ -142,7 +169,7 @@ def completed(parameters: Mapping, m: str, x, given, drawn, exists, axis: int) -
     return {"features": features, "drawn": drawn, "exists": exists, "squares": squares}
 
 
-def numbers_of_partial_frames(given, axis: int):
+def numbers_of_partial_frames(given: jax.Array, axis: int) -> jax.Array:
     """Return given's shape: numbers of frames that hold NaN beside them. Of a modality that is zero
     apart from that, and therefore missing, there are none."""
     known = ~jnp.isnan(given)
@@ -158,14 +185,14 @@ def by_modality(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, A
     return {name: {m: values[name] for m, values in parts.items()} for name in names}
 
 
-def deviation(x, axis: int):
+def deviation(x: jax.Array, axis: int) -> jax.Array:
     """Return the standard deviation over draws, NaN of a single one."""
     if x.shape[axis] == 1:
         return jnp.full(x.shape[:axis] + x.shape[axis + 1 :], jnp.nan)
     return x.std(axis, ddof=1)
 
 
-def standardised(parameters: Mapping, m: str, x, observed):
+def standardised(parameters: Mapping, m: str, x: jax.Array, observed: jax.Array) -> jax.Array:
     """Return features (..., C_m) as networks read them; what is not observed is the mean.
 
     Args:
@@ -179,7 +206,7 @@ def standardised(parameters: Mapping, m: str, x, observed):
     return jnp.clip(x, -LARGEST_DEVIATION, LARGEST_DEVIATION)
 
 
-def scaling(dataset) -> dict[str, dict[str, np.ndarray]]:
+def scaling(dataset: Dataset) -> dict[str, dict[str, np.ndarray]]:
     """Return 'mean' and 'scale' of `standardised` and 'entries' of `filled`, as a model keeps
     them."""
     names = enumerate(("mean", "scale"))
@@ -190,7 +217,9 @@ def scaling(dataset) -> dict[str, dict[str, np.ndarray]]:
     } | {"entries": {m: field._asdict() for m, field in fields.items()}}
 
 
-def find_lengths(features, said):
+def find_lengths(
+    features: Mapping[str, jax.Array], said: Mapping[str, jax.Array]
+) -> dict[str, jax.Array]:
     """Return modality -> (R,) int32, frames that exist, 0 where a modality is missing.
 
     Args:
@@ -217,7 +246,9 @@ def find_lengths(features, said):
     return lengths
 
 
-def observed_frames(features, lengths):
+def observed_frames(
+    features: Mapping[str, jax.Array], lengths: Mapping[str, jax.Array]
+) -> dict[str, jax.Array]:
     """Return modality -> (R, T_m) bool: frames that exist and hold a number."""
     return {
         m: (jnp.arange(x.shape[1]) < lengths[m][:, None]) & known_numbers(x, 1).any(-1)
@@ -225,13 +256,15 @@ def observed_frames(features, lengths):
     }
 
 
-def known_numbers(given, axis: int):
+def known_numbers(given: jax.Array, axis: int) -> jax.Array:
     """Return given's shape: the numbers that a model reads; axis: see `completed`."""
     whole = ~jnp.isnan(given).any(-1, keepdims=True)
     return numbers_of_partial_frames(given, axis) | whole
 
 
-def filled(parameters: Mapping, features, axis: int = 1):
+def filled(
+    parameters: Mapping, features: Mapping[str, jax.Array], axis: int = 1
+) -> dict[str, jax.Array]:
     """Return features as in the file, with what frames lack beside their numbers filled in.
 
     Args:
@@ -267,7 +300,9 @@ def filled(parameters: Mapping, features, axis: int = 1):
     return result
 
 
-def observed_shares(modalities, observed, lengths):
+def observed_shares(
+    modalities: Sequence[str], observed: jax.Array, lengths: Mapping[str, jax.Array]
+) -> jax.Array:
     """Return (R, M), the share of each modality's frames that is observed; 0 where there is none.
 
     Args:
@@ -277,7 +312,7 @@ def observed_shares(modalities, observed, lengths):
     return jnp.stack(shares, 1)
 
 
-def draw_keys(seed, number, draws: int):
+def draw_keys(seed: jax.Array, number: jax.Array, draws: int) -> jax.Array:
     """Return (R K,) keys, a row's draws after each other.
 
     Args:
@@ -290,25 +325,25 @@ def draw_keys(seed, number, draws: int):
     return fold(repeated(number, draws), index)
 
 
-def repeated(tree, draws: int):
+def repeated(tree: Any, draws: int) -> Any:
     """Return each row K times, its copies after each other."""
     return jax.tree.map(
         lambda a: jnp.repeat(a, draws, axis=0, total_repeat_length=a.shape[0] * draws), tree
     )
 
 
-def bits_of(x):
+def bits_of(x: jax.Array) -> jax.Array:
     """Return the bits of float32 numbers as uint32."""
     return jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
 
 
-def hashed(bits):
+def hashed(bits: jax.Array) -> jax.Array:
     """Return (R, L) uint32, each a hash of its own value and place alone, of bits (R, L)."""
     place = 2 * jnp.arange(bits.shape[1], dtype=jnp.uint32) + 1
     return mixed(mixed(bits ^ place) * place)
 
 
-def mixed(h):
+def mixed(h: jax.Array) -> jax.Array:
     """Apply MurmurHash3's finaliser: every bit of h changes half of all bits."""
     h = (h ^ (h >> 16)) * jnp.uint32(0x85EBCA6B)
     h = (h ^ (h >> 13)) * jnp.uint32(0xC2B2AE35)

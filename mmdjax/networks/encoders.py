@@ -83,7 +83,7 @@ def coverage(valid: jax.Array, observed: jax.Array, frames: int) -> jax.Array:
     return jnp.where(some, jnp.where(lacks, 1, WHOLE), 0).astype(jnp.int8)
 
 
-def _any_under(frames):
+def _any_under(frames: jax.Array) -> jax.Array:
     """(B, T + 2) bool -> (B, T), whether any of the three frames under a latent one is True."""
     return frames[:, :-2] | frames[:, 1:-1] | frames[:, 2:]
 
@@ -104,7 +104,9 @@ class ModalityEncoder(nn.Module):
     dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, x, valid, deterministic: bool = True):
+    def __call__(
+        self, x: jax.Array, valid: jax.Array, deterministic: bool = True
+    ) -> tuple[jax.Array, jax.Array]:
         """x (B, T_m, C_m), valid (B, T_m) -> (B, frames, channels), (B, frames)."""
         if 1 in (x.shape[1], self.frames):
             x, valid = resample(x, valid, 1)
@@ -126,7 +128,7 @@ class Reconstruction(nn.Module):
     modalities: tuple[str, ...]
 
     @nn.compact
-    def __call__(self, x, features: Mapping, valid: Mapping):
+    def __call__(self, x: jax.Array, features: Mapping, valid: Mapping) -> jax.Array:
         """x (B, M, T, D); features, valid: as of `Encoders` -> (B,), the mean square over channels,
         frames that exist and modalities that are there."""
         total, count = jnp.zeros(len(x)), jnp.zeros(len(x))
@@ -146,7 +148,7 @@ class UnimodalHeads(nn.Module):
     outputs: int
 
     @nn.compact
-    def __call__(self, x, valid):
+    def __call__(self, x: jax.Array, valid: jax.Array) -> jax.Array:
         """x (B, M, T, D), valid (B, M, T) -> (M, B, outputs)."""
         total = jnp.where(valid[..., None], x, 0.0).sum(2)
         mean = total / jnp.maximum(valid.sum(2), 1)[..., None]
@@ -169,7 +171,9 @@ class Encoders(nn.Module):
     dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, features: Mapping, valid: Mapping, deterministic: bool = True):
+    def __call__(
+        self, features: Mapping, valid: Mapping, deterministic: bool = True
+    ) -> tuple[jax.Array, jax.Array]:
         """features[m] (B, T_m, C_m), valid[m] (B, T_m) -> x (B, M, T, D), valid (B, M, T)."""
         pairs = [
             ModalityEncoder(self.frames, self.channels, self.dropout, name=name)(

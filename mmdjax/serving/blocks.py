@@ -6,7 +6,7 @@ import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class Block(NamedTuple):
             chosen = self.some & np.isin(conversation, conversation[chosen])
         return np.flatnonzero(chosen)
 
-    def ask(self, answer: Callable, rows: np.ndarray, **settings):
+    def ask(self, answer: Callable, rows: np.ndarray, **settings: Any) -> Any:
         """Return `answer`, a method of `Imputer`, for some rows; None for no rows."""
         if not rows.size:
             return None
@@ -76,7 +76,9 @@ class Split:
       columns: modality -> its rows in the file; of absent ones NaN.
     """
 
-    def __init__(self, imputer: Imputer, contents: Contents, name: str, renamed: Mapping[str, str]):
+    def __init__(
+        self, imputer: Imputer, contents: Contents, name: str, renamed: Mapping[str, str]
+    ) -> None:
         """Raise `UserError` for a file without any modality, other channels, or more frames.
 
         Args:
@@ -142,7 +144,7 @@ class Split:
             places = {name: a[start:stop] for name, a in talk.items()}
             yield Block(self, start, raw, given, shows, gaps, some, places)
 
-    def _given(self, raw, start: int, stop: int) -> inputs.Given:
+    def _given(self, raw: Mapping[str, Any], start: int, stop: int) -> inputs.Given:
         """Return the frames that exist, NaN where the file says that they are not observed."""
         given = inputs.padded(self.imputer.modalities, raw, stop - start)
         for m, key in self.keys.items():
@@ -160,7 +162,7 @@ class Split:
                     x[row, said[row] :] = 0
         return given
 
-    def _whole_conversations(self, cuts) -> list[tuple[int, int]]:
+    def _whole_conversations(self, cuts: Any) -> list[tuple[int, int]]:
         """Return `cuts` moved to where the next conversation begins."""
         require(
             self.part.talk,
@@ -189,13 +191,13 @@ class Completed:
       drawn: of each row (T,) bool, frames that were drawn. spread: of each row, see `Imputed`.
     """
 
-    def __init__(self, path: Path, like, absent: bool = False):
+    def __init__(self, path: Path, like: Any, absent: bool = False) -> None:
         """like: the column as it is in its file, dense or ragged. absent: it is not there; rows
         that are completed are 0 after their end."""
         self.path, self.like, self.absent = path, like, absent
         self.drawn, self.spread = [], []
 
-    def append(self, raw, filled: Imputed | None, m: str, rows: np.ndarray) -> None:
+    def append(self, raw: Any, filled: Imputed | None, m: str, rows: np.ndarray) -> None:
         """Add a block as it was read, with what was filled of its `rows`."""
         whole, drawn = list(raw), [np.zeros(len(x), bool) for x in raw]
         spread = np.zeros(len(whole), np.float32)
@@ -225,7 +227,7 @@ class Completed:
         with self.path.open("ab") as file:
             file.writelines(np.ascontiguousarray(x).data for x in whole if x.size)
 
-    def rows(self):
+    def rows(self) -> Any:
         """Return the rows, dense or ragged as in the file, of which some were drawn."""
         shape, dtype = self.like.shape, self.like.dtype
         if not lazy.is_ragged(self.like):
@@ -239,7 +241,7 @@ class Completed:
 
         return lazy.Ragged(lengths, shape[2], dtype, read)
 
-    def mask(self):
+    def mask(self) -> np.ndarray | list:
         """Return `drawn` as an array (N, T) or, of sequences, as a list."""
         ragged = lazy.is_ragged(self.like)
         return self.drawn if ragged else np.array(self.drawn, bool).reshape(self.like.shape[:2])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -35,7 +35,7 @@ def programs(route: Route) -> tuple[Callable, Callable]:
     return jax.jit(route.encode), jax.jit(route.answer, static_argnames=("draws", "level"))
 
 
-def answered(imputer, given: inputs.Given, where: Talk | None, how: Settings) -> dict:
+def answered(imputer: Any, given: inputs.Given, where: Talk | None, how: Settings) -> dict:
     """Return `Route.answer` to all utterances, (N, ...).
 
     Args:
@@ -69,7 +69,7 @@ def answered(imputer, given: inputs.Given, where: Talk | None, how: Settings) ->
     return joined
 
 
-def _check_gaps(features, lengths) -> None:
+def _check_gaps(features: Mapping[str, np.ndarray], lengths: Mapping[str, np.ndarray]) -> None:
     """Raise `UserError` where frames are missing of a model of whole modalities."""
     allowed = "all frames or none, or a model trained with config.diffusion.frame_gaps above 0"
     for m, end in lengths.items():

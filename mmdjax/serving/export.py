@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,11 @@ FORMAT = 2
 
 
 def export(
-    imputer: Imputer, file: Path, draws: int | None = None, level: float = 0.9, platforms=PLATFORMS
+    imputer: Imputer,
+    file: Path,
+    draws: int | None = None,
+    level: float = 0.9,
+    platforms: Sequence[str] = PLATFORMS,
 ) -> dict:
     """Write the file, whole or not at all.
 
@@ -91,7 +95,14 @@ def export(
     return signature
 
 
-def _exported(imputer: Imputer, arrays, modalities, draws: int, level: float, platforms):
+def _exported(
+    imputer: Imputer,
+    arrays: Any,
+    modalities: Sequence[str],
+    draws: int,
+    level: float,
+    platforms: Sequence[str],
+) -> Any:
     route = imputer.route
 
     def answer(arrays, features, said, seed):
@@ -114,13 +125,15 @@ def _exported(imputer: Imputer, arrays, modalities, draws: int, level: float, pl
     return export(weights, features, said, shape((), jnp.uint32))
 
 
-def _types(tree, avals):
+def _types(tree: Any, avals: Sequence[Any]) -> Any:
     """Return [dtype, 'batch' or a number, ...] of every array, in their tree."""
     types = [[a.dtype.name, *(d if isinstance(d, int) else str(d) for d in a.shape)] for a in avals]
     return jax.tree.unflatten(tree, types)
 
 
-def _in_order(modalities: Sequence[str], features, said):
+def _in_order(
+    modalities: Sequence[str], features: Mapping[str, jax.Array], said: Mapping[str, jax.Array]
+) -> tuple[dict, dict, jax.Array]:
     """Return features and `beside` for `Route.encode`, and (R, F) the utterance at each place; jax.
 
     Utterances are in the order of position, those with nothing observed last, as padding.
@@ -145,7 +158,7 @@ def _in_order(modalities: Sequence[str], features, said):
     return *jax.tree.map(lambda a: _taken(a, order), (x, beside)), order
 
 
-def _as_given(answer: dict[str, Any], order, exists) -> dict[str, Any]:
+def _as_given(answer: dict[str, Any], order: jax.Array, exists: jax.Array) -> dict[str, Any]:
     """Return an answer in the order in which utterances were given; jax. Predictions (R, F, ...)
     are NaN or False where there is no utterance; 'features' are (R, K, F, C_m).
 
@@ -163,5 +176,5 @@ def _as_given(answer: dict[str, Any], order, exists) -> dict[str, Any]:
     return answer
 
 
-def _taken(a, order):
+def _taken(a: jax.Array, order: jax.Array) -> jax.Array:
     return jnp.take_along_axis(a, order.reshape(*order.shape, *[1] * (a.ndim - 2)), axis=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class Given(NamedTuple):
         return {m: (~np.isnan(x) & (x != 0)).any((1, 2)) for m, x in self.features.items()}
 
 
-def read(modalities: Sequence[Modality], features, observed=None) -> Given:
+def read(modalities: Sequence[Modality], features: Any, observed: Any = None) -> Given:
     """Check a request and pad it.
 
     Args:
@@ -121,7 +121,7 @@ def padded(modalities: Sequence[Modality], features: Mapping, rows: int) -> Give
     return Given(given.features, given.said, left_out)
 
 
-def as_array(values):
+def as_array(values: Any) -> Any:
     """Return what pandas, xarray, torch or JAX hold as an array of numpy; others as they are."""
     if values is None or isinstance(values, np.ndarray | list | tuple):
         return values
@@ -138,7 +138,7 @@ def as_array(values):
     return np.asarray(values) if hasattr(values, "__array__") else values
 
 
-def unmasked(values):
+def unmasked(values: Any) -> Any:
     """Return a masked array of numpy with NaN where it is masked; anything else as it is."""
     if not isinstance(values, np.ma.MaskedArray) or values.dtype.kind not in "fiu":
         return values
@@ -161,7 +161,7 @@ def _write(place: np.ndarray, values: np.ndarray, where: str, allowed: str) -> i
     return values.shape[-2]
 
 
-def _by_name(modalities, columns) -> dict:
+def _by_name(modalities: Sequence[Modality], columns: Any) -> dict:
     """Return what is given by names or keys of modalities by their names."""
     problem, known = f"features are a {type(columns).__name__}", _names(modalities)
     require(isinstance(columns, Mapping), problem, f"a dict from modality ({known}) to arrays")
@@ -175,11 +175,11 @@ def _by_name(modalities, columns) -> dict:
     return result
 
 
-def _names(modalities) -> str:
+def _names(modalities: Sequence[Modality]) -> str:
     return ", ".join(m.name if m.key == m.name else f"{m.name} ({m.key})" for m in modalities)
 
 
-def _masks(modalities: Sequence[Modality], observed, rows: int) -> dict[str, np.ndarray]:
+def _masks(modalities: Sequence[Modality], observed: Any, rows: int) -> dict[str, np.ndarray]:
     """Return modality -> (N, T_m) bool, frames that are said to be observed, of some modalities."""
     if not isinstance(observed, Mapping):
         table, shape = np.asarray(as_array(observed)), (rows, len(modalities))

@@ -9,6 +9,7 @@ import dataclasses
 import io
 import json
 import zipfile
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,13 +17,15 @@ from jax import export
 
 
 class Model:
-    def __init__(self, signature, program, arrays, batches=(1, 8, 64)):
+    def __init__(
+        self, signature: dict, program: Any, arrays: Any, batches: tuple = (1, 8, 64)
+    ) -> None:
         self.signature, self.batches, self.beside = signature, batches, signature["beside"]
         self.shapes = {m["name"]: (m["frames"], m["channels"]) for m in signature["modalities"]}
         self._arrays = jax.device_put(arrays)
         self._program = jax.jit(_exported(self, program).call)  # JAX makes one for each batch size
 
-    def __call__(self, features, seed=0):
+    def __call__(self, features: dict, seed: int = 0) -> dict:
         """Complete and predict N utterances; `ValueError` names modality and utterance.
 
         Args:
@@ -45,7 +48,7 @@ class Model:
             answers.append(jax.tree.map(lambda a, n=count: np.asarray(a)[:n], answer))
         return jax.tree.map(lambda *a: np.concatenate(a), *answers)
 
-    def padded(self, features):
+    def padded(self, features: dict) -> tuple[dict, dict]:
         rows = {len(x) for x in features.values() if x is not None}
         if set(features) - set(self.shapes) or len(rows) != 1:
             problem = f"{list(features)} of {sorted(rows)} rows"
@@ -69,7 +72,7 @@ class Model:
         return x, said
 
 
-def _exported(model, program):
+def _exported(model: Any, program: Any) -> Any:
     """Return the program with its types: those of an empty function, exported here, since
     `export.deserialize` would need flatbuffers."""
     signature, struct = model.signature, jax.ShapeDtypeStruct
@@ -89,7 +92,7 @@ def _exported(model, program):
     return dataclasses.replace(exported, mlir_module_serialized=program, **called)
 
 
-def load(file, cache=None, batches=(1, 8, 64)):
+def load(file: Any, cache: Any = None, batches: tuple = (1, 8, 64)) -> Model:
     """Return the model in `file`; compiled programs are kept in the folder `cache`."""
     if cache:
         jax.config.update("jax_compilation_cache_dir", str(cache))

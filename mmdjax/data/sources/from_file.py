@@ -12,6 +12,7 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -81,7 +82,7 @@ def read(
     return batches
 
 
-def _named(where: str, contents: Contents, tell) -> dict[str, Part]:
+def _named(where: str, contents: Contents, tell: Callable[[str], object]) -> dict[str, Part]:
     """Return parts by our names of splits; 'all' where the file has none."""
     if len(contents.splits) == 1:
         return {"all": next(iter(contents.splits.values()))}
@@ -98,7 +99,9 @@ def _named(where: str, contents: Contents, tell) -> dict[str, Part]:
     return parts
 
 
-def _batch(where: str, part: Part, modalities: Mapping[str, str], tell) -> tuple:
+def _batch(
+    where: str, part: Part, modalities: Mapping[str, str], tell: Callable[[str], object]
+) -> tuple:
     """Return the utterances that have something, -inf still in them, and their recordings (N,)."""
     if part.label is None:
         raise refused(where, "no labels", "a file with them, NaN where an utterance has none")
@@ -153,7 +156,7 @@ def _batch(where: str, part: Part, modalities: Mapping[str, str], tell) -> tuple
     return batch, recording[rows]
 
 
-def _tell_gaps(where: str, batch: Batch, tell) -> None:
+def _tell_gaps(where: str, batch: Batch, tell: Callable[[str], object]) -> None:
     """Tell what utterances lack, where some lack something."""
     size, present = len(batch), batch.present
     lacking = [
@@ -171,7 +174,7 @@ def _tell_gaps(where: str, batch: Batch, tell) -> None:
             tell(f"{where}: no utterance has {pair} together: how they depend cannot be learned")
 
 
-def _column(where: str, part: Part, rows) -> np.ndarray:
+def _column(where: str, part: Part, rows: Any) -> np.ndarray:
     """Return (N, T, C) float32, padded with zeros to the longest utterance."""
     longest = int(rows.lengths.max(initial=1)) if lazy.is_ragged(rows) else rows.shape[1]
     size = 4 * len(rows) * longest * rows.shape[2]
@@ -191,7 +194,13 @@ def _column(where: str, part: Part, rows) -> np.ndarray:
     return x
 
 
-def _three(where: str, batches: dict[str, Batch], recordings, rng, tell) -> dict[str, Batch]:
+def _three(
+    where: str,
+    batches: dict[str, Batch],
+    recordings: dict[str, np.ndarray],
+    rng: np.random.Generator,
+    tell: Callable[[str], object],
+) -> dict[str, Batch]:
     """Return training, validation and test, drawn at random where the file does not say."""
 
     def divide(split: str, shares: Mapping[str, float]) -> dict[str, Batch]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -33,7 +34,7 @@ class LatentMethod(Space):
     predicts = "classifier"
 
     @classmethod
-    def check(cls, config) -> None:
+    def check(cls, config: Any) -> None:
         """Raise `UserError` where lengths do not end with the latents' frames."""
         buckets, frames = config.data.length_buckets, config.latents.frames
         if buckets and frames and buckets[-1] != frames:
@@ -47,37 +48,44 @@ class LatentMethod(Space):
         """What is trained, in the order of `trains`."""
         return tuple(phases.of_name(self, name) for name in self.trains)
 
-    def encoders(self, params):
+    def encoders(self, params: Any) -> Any:
         """Return the encoders' parameters."""
         return params["classifier"]["encoders"]
 
-    def scale(self, params) -> Scale:
+    def scale(self, params: Any) -> Scale:
         """Return the scale of the latents."""
         return self.standardised(self.encoders(params))[0]
 
-    def latents(self, params, split: str, rows=None) -> Latents:
+    def latents(self, params: Any, split: str, rows: np.ndarray | None = None) -> Latents:
         """Return the standardised latents of a split, or of some rows of it."""
         latents = self.standardised(self.encoders(params))[1][split]
         return latents if rows is None else Latents(*(a[rows] for a in latents))
 
-    def score(self, params):
+    def score(self, params: Any) -> Any:
         """Return the parameters of the networks that draw, stacked over M; None without them."""
         return students.drawn_by(self.modules, self.config, params)
 
-    def served_with(self, params) -> dict:
+    def served_with(self, params: Any) -> dict:
         """Return the arrays that a served model completes with; see `latent.served`."""
         raise NotImplementedError
 
-    def predictor(self, params) -> dict:
+    def predictor(self, params: Any) -> dict:
         """Return {'fusion', and 'decoder' where there is one}."""
         return {k: v for k, v in params[self.predicts].items() if k in ("fusion", "decoder")}
 
-    def classifier(self, params) -> dict | None:
+    def classifier(self, params: Any) -> dict | None:
         """Return {'fusion'} trained on complete data; None for a method without it."""
         return {"fusion": params["classifier"]["fusion"]} if "classifier" in params else None
 
     def complete(
-        self, params, split, observed: Observed, draws, key, title, rows=None
+        self,
+        params: Any,
+        split: str,
+        observed: Observed,
+        draws: int,
+        key: jax.Array,
+        title: str,
+        rows: np.ndarray | None = None,
     ) -> Completion:
         """Complete latents, `x` (Q, N, K, M, T, D); see `Method.complete`."""
         settings = (observed, draws)
@@ -96,7 +104,15 @@ class LatentMethod(Space):
         return parts[0]._replace(x=np.concatenate([p.x for p in parts]))
 
     def complete_latents(
-        self, params, z: Latents, given, observed: Observed, draws, key, title, rows=None
+        self,
+        params: Any,
+        z: Latents,
+        given: np.ndarray,
+        observed: Observed,
+        draws: int,
+        key: jax.Array,
+        title: str,
+        rows: np.ndarray | None = None,
     ) -> Completion:
         """Complete N utterances under Q conditions.
 
@@ -107,11 +123,13 @@ class LatentMethod(Space):
         """
         raise NotImplementedError
 
-    def predict(self, params, split, completion: Completion) -> np.ndarray:
+    def predict(self, params: Any, split: str, completion: Completion) -> np.ndarray:
         """Return predictions (Q, N, K, ...)."""
         return self.predict_with(self.predictor(params), params, split, completion)
 
-    def predict_with(self, predictor, params, split, completion: Completion) -> np.ndarray:
+    def predict_with(
+        self, predictor: Any, params: Any, split: str, completion: Completion
+    ) -> np.ndarray:
         """Return predictions of a fusion, after its decoder if it has one."""
         x = completion.x
         lead = x.shape[:3]  # conditions, utterances, draws
@@ -123,12 +141,14 @@ class LatentMethod(Space):
         prediction = self.predict_latents(predictor, self.scale(params), x, valid, known)
         return prediction.reshape(*lead, *prediction.shape[1:])
 
-    def truth(self, params, split, rows=None):
+    def truth(
+        self, params: Any, split: str, rows: np.ndarray | None = None
+    ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
         """Return the true standardised latents of each modality, and their frames."""
         z = self.latents(params, split, rows)
         return tuple((z.x[:, m], z.valid[:, m]) for m in range(z.x.shape[1]))
 
-    def compared(self, params, completion: Completion, modality: int) -> np.ndarray:
+    def compared(self, params: Any, completion: Completion, modality: int) -> np.ndarray:
         """Return completed latents of one modality, (Q, N, K, T, D)."""
         return completion.x[:, :, :, modality]
 
@@ -151,7 +171,7 @@ class DrawingMethod(LatentMethod):
         return ("draws", "score", *(learned.name for learned in rounds), *SOLVER)
 
     @classmethod
-    def check(cls, config) -> None:
+    def check(cls, config: Any) -> None:
         """Raise `UserError` for gaps inside modalities that the networks do not learn."""
         super().check(config)
         from mmdjax.data.missing.gaps import FRAMES
@@ -175,25 +195,33 @@ class DrawingMethod(LatentMethod):
             )
 
     @classmethod
-    def warm(cls, config, modalities) -> None:
+    def warm(cls, config: Any, modalities: tuple[str, ...]) -> None:
         """Start compiling the draws, whose shapes are known from the config."""
         from mmdjax.methods.latent.draw import prepare
 
         modules = build(config, modalities)
         prepare(make_drawer(modules, config.diffusion), modules, config)
 
-    def served_with(self, params) -> dict:
+    def served_with(self, params: Any) -> dict:
         """Return the score networks, and the times of a draw."""
         return {"score": self.score(params), "grid": self.drawer.grid}
 
     def complete_latents(
-        self, params, z, given, observed, draws, key, title, rows=None
+        self,
+        params: Any,
+        z: Latents,
+        given: np.ndarray,
+        observed: Observed,
+        draws: int,
+        key: jax.Array,
+        title: str,
+        rows: np.ndarray | None = None,
     ) -> Completion:
         """Draw K completions; with nothing missing every draw is the utterance itself."""
         x, nfe = draw_observed(self, self.score(params), z, given, draws, key, title, rows)
         return Completion(x, observed, nfe, rows)
 
-    def draw_call(self):
+    def draw_call(self) -> tuple[Callable[[], Any], dict[str, int]]:
         """Return a full batch of draws of one modality given all others."""
         modules, config, drawer = self.modules, self.config, self.drawer
         batch, others = config.evaluation.batch, len(self.modalities) - 1
@@ -225,12 +253,20 @@ class ConstantMethod(LatentMethod):
         """The constant depends on the encoders."""
         return (self.fill, "classifier")
 
-    def served_with(self, params) -> dict:
+    def served_with(self, params: Any) -> dict:
         """Return the constant, of standardised latents."""
         return {"constant": self.constant(self.fill, self.scale(params))}
 
     def complete_latents(
-        self, params, z, given, observed, draws, key, title, rows=None
+        self,
+        params: Any,
+        z: Latents,
+        given: np.ndarray,
+        observed: Observed,
+        draws: int,
+        key: jax.Array,
+        title: str,
+        rows: np.ndarray | None = None,
     ) -> Completion:
         """Put the constant where nothing is observed."""
         constant = self.constant(self.fill, self.scale(params))[:, None]

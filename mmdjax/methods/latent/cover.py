@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,43 +25,43 @@ class Cover(NamedTuple):
     valid: jax.Array
 
     @classmethod
-    def of_modalities(cls, observed, valid) -> Cover:
+    def of_modalities(cls, observed: Any, valid: Any) -> Cover:
         """Return the cover of modalities that are given or hidden as a whole, observed (..., M)."""
         xp = _module(valid)
         return cls(xp.where(valid & observed[..., None], xp.int8(WHOLE), xp.int8(0)), valid)
 
     @property
-    def known(self):
+    def known(self) -> Any:
         """(..., M) bool: something of the modality is observed."""
         return (self.cover > 0).any(-1)
 
     @property
-    def exists(self):
+    def exists(self) -> Any:
         """(..., M, T) bool: frames of the completed row, see `filled_valid`."""
         return filled_valid(self.valid, self.known)
 
     @property
-    def shown(self):
+    def shown(self) -> Any:
         """(..., M, T) bool: frames that say something."""
         return self.exists & (self.cover > 0)
 
     @property
-    def partial(self):
+    def partial(self) -> Any:
         """(..., M, T) bool: those of `shown` that rest on frames of which some are missing."""
         return self.shown & (self.cover < WHOLE)
 
     @property
-    def wanted(self):
+    def wanted(self) -> Any:
         """(..., M, T) bool: frames to be drawn, those in part among them."""
         return self.exists & (self.cover < WHOLE)
 
     @property
-    def missing(self):
+    def missing(self) -> Any:
         """(..., M) bool: something of the modality is to be drawn."""
         return self.wanted.any(-1)
 
 
-def filled_valid(valid, known):
+def filled_valid(valid: Any, known: Any) -> Any:
     """Return the frames of a completed row, (..., M, T) bool.
 
     An observed modality has its own frames, a missing one every frame on which some observed
@@ -75,5 +75,5 @@ def filled_valid(valid, known):
     return _module(valid).where(known[..., None], valid, shown.any(-2, keepdims=True))
 
 
-def _module(array):
+def _module(array: Any) -> Any:
     return jnp if isinstance(array, jax.Array) else np

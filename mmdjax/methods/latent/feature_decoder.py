@@ -9,7 +9,8 @@ draws, not of true latents: a small one enlarges their errors.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +42,7 @@ class FeatureDecoder(NamedTuple):
     explained: float
 
 
-def around(z, frames: int):
+def around(z: Any, frames: int) -> Any:
     """(B, T_m, 5 D + 1) what a frame is regressed on, from latents (B, T, D)."""
     xp = np if isinstance(z, np.ndarray) else jnp
     edge = (KERNEL - 1) // 2  # the time axis on which the encoders convolve
@@ -52,7 +53,7 @@ def around(z, frames: int):
     return xp.concatenate([*taken, xp.ones((*taken[0].shape[:2], 1), z.dtype)], axis=-1)
 
 
-def decode(weights, z, frames: int):
+def decode(weights: Any, z: Any, frames: int) -> Any:
     """(B, T_m, C_m) standardised features of latents z (B, T, D)."""
     if weights.ndim == 2:
         return around(z, frames) @ weights
@@ -61,7 +62,9 @@ def decode(weights, z, frames: int):
     return xp.tensordot(flat, weights[:-1], 1) + weights[-1]
 
 
-def residuals(keys, factor, part, frames: int):
+def residuals(
+    keys: jax.Array, factor: Mapping[str, jax.Array], part: jax.Array, frames: int
+) -> jax.Array:
     """(R, frames, C_m) what latents do not say of the features of draws.
 
     Args:
@@ -76,7 +79,15 @@ def residuals(keys, factor, part, frames: int):
     return jnp.where(part[:, None, None], normal @ factor["residual"].T, normal @ noise.T)
 
 
-def fit(z, x, valid, z_valid, x_valid, valid_valid, drawn) -> FeatureDecoder:
+def fit(
+    z: np.ndarray,
+    x: np.ndarray,
+    valid: np.ndarray,
+    z_valid: np.ndarray,
+    x_valid: np.ndarray,
+    valid_valid: np.ndarray,
+    drawn: np.ndarray,
+) -> FeatureDecoder:
     """The regression of the training split that makes, of the validation split's draws, features
     nearest in distribution to the true ones (energy distance).
 
@@ -119,7 +130,7 @@ def fit(z, x, valid, z_valid, x_valid, valid_valid, drawn) -> FeatureDecoder:
     return best
 
 
-def _factor(left):
+def _factor(left: np.ndarray) -> np.ndarray:
     """Return L of the covariance L L^T of residuals (R, C), shrunk where they are few."""
     from sklearn.covariance import ledoit_wolf  # not of a served model
 
@@ -127,10 +138,10 @@ def _factor(left):
     return np.linalg.cholesky(covariance + 1e-8 * np.eye(len(covariance)))
 
 
-def _frames(z, valid, frames: int):
+def _frames(z: np.ndarray, valid: np.ndarray, frames: int) -> tuple[np.ndarray, str]:
     return around(z, frames)[valid].astype(np.float64), "frames"
 
 
-def _utterances(z):
+def _utterances(z: np.ndarray) -> tuple[np.ndarray, str]:
     flat = z.reshape(len(z), -1)
     return np.concatenate([flat, np.ones((len(z), 1))], axis=1).astype(np.float64), "utterances"

@@ -7,6 +7,8 @@ latents. Stage 2: missing latents are completed, once, and decoder and fusion ar
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -126,7 +128,17 @@ def student(space: Space, learned: students.Round) -> Phase:
     )
 
 
-def on_latents(space: Space, name, title, reads, settings, error, init, teacher="", begin=None):
+def on_latents(
+    space: Space,
+    name: str,
+    title: str,
+    reads: tuple[str, ...],
+    settings: Any,
+    error: Callable,
+    init: Callable,
+    teacher: Any = "",
+    begin: Any = None,
+) -> Phase:
     """Return a `Phase` of networks of single modalities on the latents of the frozen encoders.
 
     Args:
@@ -271,14 +283,14 @@ def _feature_noise(space: Space) -> tuple[float, ...]:
     return tuple((noise * np.minimum(np.sqrt(1 + 4 * share), MOST_NOISE)).tolist())
 
 
-def _of_error(space: Space, error, noise: float):
+def _of_error(space: Space, error: Callable, noise: float) -> Callable:
     gaps = space.config.diffusion.frame_gaps
     if gaps:
         return given_gaps(space.modules, error, gaps, noise)
     return losses.given_others(error, noise)
 
 
-def _score_source(space: Space, encoders, scale: Scale, split: str, z: Latents) -> Source:
+def _score_source(space: Space, encoders: Any, scale: Scale, split: str, z: Latents) -> Source:
     """What the score loss reads of a split: latents, or features whose frames it drops."""
     if not space.config.diffusion.frame_gaps:
         return Source({"z": z.x, "valid": z.valid})

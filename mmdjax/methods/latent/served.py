@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +47,13 @@ class LatentRoute(Route):
     modules: Modules
     diffusion: object
 
-    def encode(self, parameters: Mapping, features, said, beside) -> Encoded:
+    def encode(
+        self,
+        parameters: Mapping,
+        features: Mapping[str, jax.Array],
+        said: Mapping[str, jax.Array],
+        beside: Mapping[str, jax.Array],
+    ) -> Encoded:
         """See `Route.encode`; rows are (z (R, M, T, D) standardised, `Cover`, number (R,), shares
         (R, M))."""
         lengths, given = shared.find_lengths(features, said), features
@@ -70,12 +77,20 @@ class LatentRoute(Route):
         shares = shared.observed_shares(self.modalities, observed, lengths)
         return Encoded((z, cover, number, shares), lengths, length, code)
 
-    def cut(self, rows, features, frames: int):
+    def cut(self, rows: Any, features: Mapping[str, jax.Array], frames: int) -> tuple[Any, Any]:
         """Cut latents; features are as long as in the file."""
         z, cover, *rest = rows
         return (z[:, :, :frames], Cover(*(a[:, :, :frames] for a in cover)), *rest), features
 
-    def answer(self, parameters: Mapping, rows, seed, given, draws: int, level: float) -> dict:
+    def answer(
+        self,
+        parameters: Mapping,
+        rows: Any,
+        seed: jax.Array,
+        given: tuple | None,
+        draws: int,
+        level: float,
+    ) -> dict:
         """See `Route.answer`."""
         z, cover, number, shares = rows
         z = self.complete(parameters, z, cover, number, seed, draws)
@@ -92,7 +107,15 @@ class LatentRoute(Route):
         keys = shared.draw_keys(seed, number, draws)
         return answer | self.completed_features(parameters, z, *given, keys, draws)
 
-    def complete(self, parameters: Mapping, z, cover: Cover, number, seed, draws: int):
+    def complete(
+        self,
+        parameters: Mapping,
+        z: jax.Array,
+        cover: Cover,
+        number: jax.Array,
+        seed: jax.Array,
+        draws: int,
+    ) -> jax.Array:
         """Complete every row K times: from the joint law of what is missing given what is observed,
         or with coupling 'independent' from each modality's own.
 
@@ -153,7 +176,13 @@ class LatentRoute(Route):
         return jax.lax.scan(draw_modality, first, jnp.arange(modalities))[0][0]
 
     def completed_features(
-        self, parameters: Mapping, z, features, lengths, keys, draws: int
+        self,
+        parameters: Mapping,
+        z: jax.Array,
+        features: Mapping[str, jax.Array],
+        lengths: Mapping[str, jax.Array],
+        keys: jax.Array,
+        draws: int,
     ) -> dict:
         """Return features of completed latents, by modality.
 
@@ -192,20 +221,20 @@ class LatentRoute(Route):
         return shared.by_modality(parts)
 
 
-def _number(x, observed):
+def _number(x: jax.Array, observed: jax.Array) -> jax.Array:
     """(R,) uint32 of every bit of x (R, T_m, C_m) and observed (R, T_m)."""
     bits = shared.bits_of(x).reshape(x.shape[0], -1)
     bits = jnp.concatenate([bits, observed.astype(jnp.uint32)], axis=1)
     return shared.hashed(bits).sum(1, dtype=jnp.uint32)
 
 
-def route(config, modalities: tuple[str, ...], task) -> LatentRoute:
+def route(config: Any, modalities: tuple[str, ...], task: Any) -> LatentRoute:
     """Return the route of a config (`mmdjax.config.Config`) with a method of latents."""
     modules = build(config, modalities, task.outputs)
     return LatentRoute(modalities, task, modules, config.diffusion)
 
 
-def served(method, params, seed: int) -> Served:
+def served(method: Any, params: Any, seed: int) -> Served:
     """Return what a method of latents needs in use.
 
     It is fitted to the training split and chosen on the validation split.
@@ -261,7 +290,9 @@ def served(method, params, seed: int) -> Served:
     return Served(arrays, explained, facts)
 
 
-def _feature_decoders(method, params, alone) -> dict[str, feature_decoder.FeatureDecoder]:
+def _feature_decoders(
+    method: Any, params: Any, alone: Mapping[int, np.ndarray]
+) -> dict[str, feature_decoder.FeatureDecoder]:
     """Return modality -> its decoder.
 
     Args:
