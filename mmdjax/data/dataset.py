@@ -119,7 +119,7 @@ def resampled(batch: Batch, frames: int) -> Batch:
             last = exists.shape[1] - np.argmax(exists[:, ::-1], axis=1)
             x, some = segments(x, exists, np.where(exists.any(1), last, 0), frames)
             features[m], valid[m] = x.astype(np.float32), some
-        return dataclasses.replace(batch, features=features, valid=valid)
+        return dataclasses.replace(batch, features=features, valid=valid, known={})
 
     return stored.applied(of_rows, batch)
 

@@ -15,11 +15,10 @@ import jax
 import numpy as np
 
 from mmdjax.data import kriging, stored
+from mmdjax.data.dataset import LARGEST_DEVIATION, SMALLEST_STD
 from mmdjax.types import Batch
 
 MOST_CHANNELS = 1024  # of a modality whose covariance is kept; of wider ones entries are the mean
-DEVIATIONS = 10.0  # beyond which numbers say no more of others
-SMALLEST_STD = 1e-6
 BLOCK = 512  # utterances
 
 
@@ -39,7 +38,7 @@ def covariances(
             continue
         known = known_entries(train, m)
         mean, scale = scaling[m]
-        x = np.where(known, (x - mean) * scale, 0.0).clip(-DEVIATIONS, DEVIATIONS)
+        x = np.where(known, (x - mean) * scale, 0.0).clip(-LARGEST_DEVIATION, LARGEST_DEVIATION)
         fields[m] = kriging.fit(x, known)
     return fields
 
@@ -65,15 +64,14 @@ def filled(splits: Mapping[str, Batch]) -> dict[str, Batch]:
         train = stored.read(train, stored.evenly(len(train), kriging.ROWS))
     train = _with_known(train)
     scaling = {m: _scaling(x, known_entries(train, m)) for m, x in train.features.items()}
-    partial = on_disk or any(m in train.known for m in train.features)
-    fields = covariances(train, scaling) if partial else {}
+    fields = covariances(train, scaling)
 
     def of_rows(batch: Batch, rows: np.ndarray) -> Batch:
         batch, features = _with_known(batch), dict(batch.features)
         for m, known in batch.known.items():
             mean, scale = scaling[m]
             x = np.where(known, (features[m] - mean) * scale, 0.0)
-            x = x.clip(-DEVIATIONS, DEVIATIONS).astype(np.float32)
+            x = x.clip(-LARGEST_DEVIATION, LARGEST_DEVIATION).astype(np.float32)
             made = _means(fields[m], x, known) if m in fields else np.zeros_like(x)
             made = made / np.where(scale > 0, scale, 1) + mean
             made = np.where(batch.valid[m][..., None], made, 0.0)

@@ -52,6 +52,8 @@ def product(field: Field, x: jax.Array) -> jax.Array:
     decay = np.exp(-np.abs(time[:, None] - time) / MEMORY).astype(np.float32)
     result = x @ field.frame + decay @ (x @ field.short)
     result += x.sum(1, keepdims=True) @ field.level
+    if not field.axes.shape[-1]:
+        return result
     along = jnp.einsum("btc,tcr->br", x, field.axes)
     return result + jnp.einsum("br,tcr->btc", along, field.axes)
 

@@ -7,7 +7,8 @@ import pytest
 
 import mmdjax
 from mmdjax.config.sizes import auto
-from mmdjax.data import entries
+from mmdjax.data import entries, kriging
+from mmdjax.data.dataset import Dataset
 from mmdjax.data.sources import from_file
 from mmdjax.types import Batch
 
@@ -70,6 +71,17 @@ def test_no_split_teaches_how_to_fill_another():
     changed = lacking | {"test": dataclasses.replace(lacking["test"], features=other)}
     for m, x in entries.filled(lacking)["train"].features.items():
         np.testing.assert_array_equal(x, entries.filled(changed)["train"].features[m])
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+def test_views_of_fewer_frames_have_a_covariance(frames):
+    whole, label = series()
+    dataset = Dataset(entries.filled(splits(thinned(whole, 0.7), label)), None, "")
+    view = dataset.resampled(frames)
+    fields = entries.covariances(view.splits["train"], view.scaling)
+    for m, x in splits(whole, label)["test"].features.items():
+        found = kriging.conditional_mean(fields[m], x, np.ones((*x.shape[:2], 1), bool))
+        assert fields[m].frame.shape == (CHANNELS, CHANNELS) and np.isfinite(found).all()
 
 
 def config():
