@@ -1,7 +1,7 @@
 """Answers with an exported mmdjax model; needs jax and numpy, nothing of mmdjax. Copy it freely:
 
 >>> model = load("model.mmdjax", cache="compiled")
->>> answer = model({"language": x, "acoustic": None})  # x (N, T, C); frames with NaN are missing
+>>> answer = model({"language": x, "acoustic": None})  # x (N, T, C); NaN is missing
 >>> print(answer["mean"], answer["features"]["acoustic"].shape)
 """
 
@@ -9,7 +9,6 @@ import dataclasses
 import io
 import json
 import zipfile
-from typing import Any
 
 import jax
 import numpy as np
@@ -17,9 +16,7 @@ from jax import export
 
 
 class Model:
-    def __init__(
-        self, signature: dict, program: Any, arrays: Any, batches: tuple = (1, 8, 64)
-    ) -> None:
+    def __init__(self, signature: dict, program: bytes, arrays: dict, batches: tuple) -> None:
         self.signature, self.batches, self.beside = signature, batches, signature["beside"]
         self.shapes = {m["name"]: (m["frames"], m["channels"]) for m in signature["modalities"]}
         self._arrays = jax.device_put(arrays)
@@ -72,7 +69,7 @@ class Model:
         return x, said
 
 
-def _exported(model: Any, program: Any) -> Any:
+def _exported(model: Model, program: bytes) -> export.Exported:
     """Return the program with its types: those of an empty function, exported here, since
     `export.deserialize` would need flatbuffers."""
     signature, struct = model.signature, jax.ShapeDtypeStruct
@@ -92,7 +89,7 @@ def _exported(model: Any, program: Any) -> Any:
     return dataclasses.replace(exported, mlir_module_serialized=program, **called)
 
 
-def load(file: Any, cache: Any = None, batches: tuple = (1, 8, 64)) -> Model:
+def load(file: object, cache: object = None, batches: tuple = (1, 8, 64)) -> Model:
     """Return the model in `file`; compiled programs are kept in the folder `cache`."""
     if cache:
         jax.config.update("jax_compilation_cache_dir", str(cache))
