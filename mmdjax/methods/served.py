@@ -8,16 +8,13 @@ stay apart so that rows can be sorted by length, and by what they lack, in betwe
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from mmdjax.data import entries, kriging
-from mmdjax.data.dataset import LARGEST_DEVIATION, Dataset
+from mmdjax.methods import reading
 from mmdjax.tasks import conformal
 
 
@@ -67,8 +64,8 @@ class Route:
         Args:
           features: modality -> (R, T_m, C_m) float32 as in the file, or of conversations
             (R, F, C_m); NaN where not observed.
-          said: modality -> (R,) int32, frames that exist, -1 to find out (`find_lengths`); {} of
-            conversations.
+          said: modality -> (R,) int32, frames that exist, -1 to find out
+            (`reading.find_lengths`); {} of conversations.
           beside: {} of utterances. Of conversations 'position' (R, F) float32, 'speaker' (R, F)
             numbers, 'valid' (R, F) bool, the utterances that exist.
         """
@@ -145,7 +142,7 @@ def completed(
     """Return the answer's share of one modality's features.
 
     Args:
-      parameters: 'mean' and 'scale', see `standardised`.
+      parameters: 'mean' and 'scale', see `reading.standardised`.
       x: completed standardised features with draws on `axis`.
       given: the same in the file's units, without that axis; read where it was observed.
       drawn: x's shape without draws and channels; True where a value was missing. exists: likewise,
@@ -157,26 +154,15 @@ def completed(
       'squares', the mean over channels of the variance over draws in units of the training data's.
       Of a drawn frame that lacks some of its numbers only, the others are kept, too.
     """
-    mean, scale = parameters["mean"][m], parameters["scale"][m]
-    x = x * jnp.where(scale > 0, 1 / jnp.where(scale > 0, scale, 1), 0.0) + mean
-    lacking = exists & known_numbers(given, axis).any(-1) & jnp.isnan(given).any(-1)
+    x, scale = reading.in_units(parameters, m, x), parameters["scale"][m]
+    lacking = exists & reading.known_numbers(given, axis).any(-1) & jnp.isnan(given).any(-1)
     drawn = drawn | lacking
-    replaced = drawn[..., None] & ~numbers_of_partial_frames(given, axis)
+    replaced = drawn[..., None] & ~reading.numbers_of_partial_frames(given, axis)
     count = jnp.maximum(replaced.sum(-1), 1)
     squares = jnp.where(replaced, (deviation(x, axis) * scale) ** 2, 0.0).sum(-1) / count
     kept = jnp.where(exists[..., None] & ~replaced, given, 0.0)
     features = jnp.where(jnp.expand_dims(replaced, axis), x, jnp.expand_dims(kept, axis))
     return {"features": features, "drawn": drawn, "exists": exists, "squares": squares}
-
-
-def numbers_of_partial_frames(given: jax.Array, axis: int) -> jax.Array:
-    """Return given's shape: numbers of frames that hold NaN beside them. Of a modality that is zero
-    apart from that, and therefore missing, there are none."""
-    known = ~jnp.isnan(given)
-    some = (known & (given != 0)).any(-1, keepdims=True)
-    if axis == 1:  # frames of an utterance, not utterances of a conversation
-        some = some.any(1, keepdims=True)
-    return known & some & ~known.all(-1, keepdims=True)
 
 
 def by_modality(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -190,126 +176,6 @@ def deviation(x: jax.Array, axis: int) -> jax.Array:
     if x.shape[axis] == 1:
         return jnp.full(x.shape[:axis] + x.shape[axis + 1 :], jnp.nan)
     return x.std(axis, ddof=1)
-
-
-def standardised(parameters: Mapping, m: str, x: jax.Array, observed: jax.Array) -> jax.Array:
-    """Return features (..., C_m) as networks read them; what is not observed is the mean.
-
-    Args:
-      parameters: 'mean' and 'scale' by modality, (C_m): standardised is (x - mean) scale.
-      observed: (...) or (..., C_m) bool.
-    """
-    observed = observed if observed.ndim == x.ndim else observed[..., None]
-    # -inf is a known defect of openSMILE's files; training reads it as the mean, too.
-    x = jnp.where(observed & ~jnp.isneginf(x), x, parameters["mean"][m])
-    x = (x - parameters["mean"][m]) * parameters["scale"][m]
-    return jnp.clip(x, -LARGEST_DEVIATION, LARGEST_DEVIATION)
-
-
-def scaling(dataset: Dataset) -> dict[str, dict[str, np.ndarray]]:
-    """Return 'mean' and 'scale' of `standardised` and 'entries' of `filled`, as a model keeps
-    them."""
-    names = enumerate(("mean", "scale"))
-    fields = entries.covariances(dataset.splits["train"], dataset.scaling)
-    return {
-        name: {m: pair[i].astype(np.float32) for m, pair in dataset.scaling.items()}
-        for i, name in names
-    } | {"entries": {m: field._asdict() for m, field in fields.items()}}
-
-
-def find_lengths(
-    features: Mapping[str, jax.Array], said: Mapping[str, jax.Array]
-) -> dict[str, jax.Array]:
-    """Return modality -> (R,) int32, frames that exist, 0 where a modality is missing.
-
-    Args:
-      features: modality -> (R, T_m, C_m), NaN where not observed.
-      said: modality -> (R,) int32; -1 where it is to be found: the frames up to the last that is
-        not zero, and as many as in any other modality of as many frames, as in training; none where
-        the utterance is zero or missing throughout.
-    """
-    last_of = {}
-    for m, x in features.items():
-        some, frames = (x != 0).any(-1), x.shape[1]  # NaN is not 0
-        last = frames - jnp.argmax(some[:, ::-1], axis=1)
-        nothing = (jnp.isnan(x) | (x == 0)).all((1, 2))
-        last_of[m] = jnp.where(nothing, 0, last).astype(jnp.int32)
-    lengths = {}
-    for m, x in features.items():
-        alike = [
-            jnp.where(said[o] < 0, last_of[o], 0)
-            for o in features
-            if features[o].shape[1] == x.shape[1]
-        ]
-        shared = jnp.where(last_of[m] > 0, jnp.stack(alike).max(0), 0)
-        lengths[m] = jnp.where(said[m] < 0, shared, jnp.where(last_of[m] > 0, said[m], 0))
-    return lengths
-
-
-def observed_frames(
-    features: Mapping[str, jax.Array], lengths: Mapping[str, jax.Array]
-) -> dict[str, jax.Array]:
-    """Return modality -> (R, T_m) bool: frames that exist and hold a number."""
-    return {
-        m: (jnp.arange(x.shape[1]) < lengths[m][:, None]) & known_numbers(x, 1).any(-1)
-        for m, x in features.items()
-    }
-
-
-def known_numbers(given: jax.Array, axis: int) -> jax.Array:
-    """Return given's shape: the numbers that a model reads; axis: see `completed`."""
-    whole = ~jnp.isnan(given).any(-1, keepdims=True)
-    return numbers_of_partial_frames(given, axis) | whole
-
-
-def filled(
-    parameters: Mapping, features: Mapping[str, jax.Array], axis: int = 1
-) -> dict[str, jax.Array]:
-    """Return features as in the file, with what frames lack beside their numbers filled in.
-
-    Args:
-      parameters: 'entries', modality -> fields of `kriging.Field`, the covariance of standardised
-        features; of others the training mean is taken.
-      features: modality -> (R, T_m, C_m), NaN where not observed; of conversations (R, F, C_m), of
-        which every utterance is filled from its own numbers.
-      axis: see `completed`.
-    """
-    result = {}
-    for m, x in features.items():
-        known = known_numbers(x, axis)
-        partial = known & jnp.isnan(x).any(-1, keepdims=True)
-        fields = parameters.get("entries", {})
-        mean, scale = parameters["mean"][m], parameters["scale"][m]
-        made = jnp.zeros_like(x)
-        if m in fields:
-            standard = standardised(parameters, m, x, known)
-            shape = x.shape if axis == 1 else (-1, 1, x.shape[-1])
-            standard, known, some = (a.reshape(shape) for a in (standard, known, partial))
-            # An utterance without such frames takes no step, and its bits stay what they are.
-            known = known & some.any((1, 2), keepdims=True)
-            field = kriging.Field(**fields[m])
-
-            def fill(standard=standard, known=known, field=field):
-                return kriging.conditional_mean(field, standard, known)
-
-            empty = functools.partial(jnp.zeros_like, standard)
-            made = jax.lax.cond(some.any(), fill, empty).reshape(x.shape)
-        made = made * jnp.where(scale > 0, 1 / jnp.where(scale > 0, scale, 1), 0.0) + mean
-        lacking = partial.any(-1, keepdims=True) & jnp.isnan(x)
-        result[m] = jnp.where(lacking, made, x)
-    return result
-
-
-def observed_shares(
-    modalities: Sequence[str], observed: jax.Array, lengths: Mapping[str, jax.Array]
-) -> jax.Array:
-    """Return (R, M), the share of each modality's frames that is observed; 0 where there is none.
-
-    Args:
-      observed, lengths: of `observed_frames` and `find_lengths`.
-    """
-    shares = [observed[m].sum(1) / jnp.maximum(lengths[m], 1) for m in modalities]
-    return jnp.stack(shares, 1)
 
 
 def draw_keys(seed: jax.Array, number: jax.Array, draws: int) -> jax.Array:

@@ -23,7 +23,7 @@ from mmdjax.data.settings import Labels
 from mmdjax.data.sources.from_file import fill
 from mmdjax.errors import UserError, require
 from mmdjax.methods.method import of_name, servable
-from mmdjax.methods.served import find_lengths, observed_frames
+from mmdjax.methods.reading import find_lengths, observed_frames
 from mmdjax.runtime import processes
 from mmdjax.runtime.progress import Reporter
 from mmdjax.serving import bundle, inputs

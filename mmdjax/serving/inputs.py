@@ -26,7 +26,7 @@ class Given(NamedTuple):
 
     Attributes:
       features: modality -> (N, T_m, C_m) float32, NaN in frames that are not observed.
-      said: modality -> (N,) int32, frames that exist, -1 to find out (`find_lengths`).
+      said: modality -> (N,) int32, frames that exist, -1 to find out (`reading.find_lengths`).
       left_out: row -> why it cannot be answered; nothing of it is observed here.
     """
 

@@ -16,7 +16,9 @@ from jax import export
 
 
 class Model:
-    def __init__(self, signature: dict, program: bytes, arrays: dict, batches: tuple) -> None:
+    def __init__(
+        self, signature: dict, program: bytes, arrays: dict, batches: tuple = (1, 8, 64)
+    ) -> None:
         self.signature, self.batches, self.beside = signature, batches, signature["beside"]
         self.shapes = {m["name"]: (m["frames"], m["channels"]) for m in signature["modalities"]}
         self._arrays = jax.device_put(arrays)
@@ -38,8 +40,7 @@ class Model:
         rows, answers, most = len(next(iter(said.values()))), [], self.batches[-1]
         for start in range(0, rows, most):
             count = min(rows - start, most)
-            size = next(b for b in self.batches if b >= count)
-            at = start + np.arange(size) % count  # some repeated
+            at = start + np.arange(next(b for b in self.batches if b >= count)) % count  # repeats
             inputs = ({m: a[at] for m, a in tree.items()} for tree in (x, said))
             answer = self._program(self._arrays, *inputs, np.uint32(seed))
             answers.append(jax.tree.map(lambda a, n=count: np.asarray(a)[:n], answer))
@@ -70,8 +71,7 @@ class Model:
 
 
 def _exported(model: Model, program: bytes) -> export.Exported:
-    """Return the program with its types: those of an empty function, exported here, since
-    `export.deserialize` would need flatbuffers."""
+    """Return the program with an empty function's types; `export.deserialize` needs flatbuffers."""
     signature, struct = model.signature, jax.ShapeDtypeStruct
 
     def typed(make, types, rows):

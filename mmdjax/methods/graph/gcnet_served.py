@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from mmdjax.methods import reading
 from mmdjax.methods import served as shared
 from mmdjax.methods.gcnet import GCNet, Settings
 from mmdjax.methods.graph.gcnet_network import Network, numbered
@@ -42,10 +43,10 @@ class GCNetRoute(Route):
     ) -> Encoded:
         """See `Route.encode`; rows are a dict of arrays (R, F, ...)."""
         valid, observed, standard = beside["valid"], [], []
-        features = shared.filled(parameters, features, axis=2)
+        features = reading.filled(parameters, features, axis=2)
         for m in self.modalities:
             seen = valid & ~jnp.isnan(features[m]).any(-1)
-            standard.append(shared.standardised(parameters, m, features[m], seen))
+            standard.append(reading.standardised(parameters, m, features[m], seen))
             observed.append(seen)
         rows = {
             "x": tuple(standard),
@@ -113,7 +114,7 @@ def served(method: GCNet, params: Params, seed: int) -> Served:
 
     masks, weights = method.system.validation_masks(), params[method.name]
     name, bounds = choose(method, params, seed, masks, {method.name: weights})
-    arrays = shared.scaling(method.dataset.pooled) | {"network": weights, "bounds": bounds}
+    arrays = reading.scaling(method.dataset.pooled) | {"network": weights, "bounds": bounds}
     lengths = [int(n) for n in method.system.grouped.lengths]
     facts = {"frame_gaps": False, "lengths": lengths, "predictor": name}
     return Served(arrays, dict.fromkeys(method.modalities, 1.0), facts)

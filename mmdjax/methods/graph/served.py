@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmdjax.methods import reading
 from mmdjax.methods import served as shared
 from mmdjax.methods.graph.diffusion import GraphModules, draw, shown
 from mmdjax.methods.graph.modules import Predictor, Prepared, build, completed
@@ -63,12 +64,12 @@ class GraphRoute(Route):
         speaker = _first(beside["speaker"], valid)
         columns = [position[..., None], speaker[..., None]]
         standard, x, observed = {}, [], []
-        given, features = features, shared.filled(parameters, features, axis=2)
+        given, features = features, reading.filled(parameters, features, axis=2)
         for m in self.modalities:
             seen = valid & ~jnp.isnan(features[m]).any(-1)
             shown = jnp.where(seen[..., None] & ~jnp.isnan(given[m]), given[m], 0.0)
             columns += [shown, seen[..., None]]
-            standard[m] = shared.standardised(parameters, m, features[m], seen)
+            standard[m] = reading.standardised(parameters, m, features[m], seen)
             x.append(standard[m] @ parameters["forward"][m])
             observed.append(seen)
         rows = {
@@ -216,7 +217,7 @@ def served(method: GraphMethod, params: Params, seed: int) -> Served:
     masks = system.validation_masks()
     name, bounds = choose(method, params, seed, masks, candidates)
     modalities, components = method.modalities, system.grouped.components
-    arrays = shared.scaling(dataset) | {
+    arrays = reading.scaling(dataset) | {
         "forward": dict(zip(modalities, components.forward, strict=True)),
         "back": dict(zip(modalities, components.back, strict=True)),
         "predictor": candidates[name],

@@ -16,6 +16,7 @@ import numpy as np
 
 from mmdjax.data import kriging
 from mmdjax.data.stored import evenly, is_stored, read
+from mmdjax.methods import reading
 from mmdjax.methods import served as shared
 from mmdjax.methods.latent import feature_decoder
 from mmdjax.methods.latent.cover import Cover
@@ -56,14 +57,14 @@ class LatentRoute(Route):
     ) -> Encoded:
         """See `Route.encode`; rows are (z (R, M, T, D) standardised, `Cover`, number (R,), shares
         (R, M))."""
-        lengths, given = shared.find_lengths(features, said), features
-        observed = shared.observed_frames(features, lengths)
-        features = shared.filled(parameters, features)
+        lengths, given = reading.find_lengths(features, said), features
+        observed = reading.observed_frames(features, lengths)
+        features = reading.filled(parameters, features)
         number = jnp.zeros(lengths[self.modalities[0]].shape, jnp.uint32)
         x, valid = {}, {}
         for m in self.modalities:
             valid[m] = jnp.arange(features[m].shape[1]) < lengths[m][:, None]
-            x[m] = shared.standardised(parameters, m, features[m], observed[m])
+            x[m] = reading.standardised(parameters, m, features[m], observed[m])
             # Not what was filled in, whose last bits may depend on the row's company.
             shown = jnp.where(observed[m][..., None] & ~jnp.isnan(given[m]), given[m], 0.0)
             number = shared.mixed(number ^ _number(shown, observed[m]))
@@ -74,7 +75,7 @@ class LatentRoute(Route):
         anywhere = cover.exists.any(1)
         length = jnp.where(anywhere.any(1), frames - jnp.argmax(anywhere[:, ::-1], axis=1), 1)
         code = cover.missing @ (1 << np.arange(len(self.modalities)))
-        shares = shared.observed_shares(self.modalities, observed, lengths)
+        shares = reading.observed_shares(self.modalities, observed, lengths)
         return Encoded((z, cover, number, shares), lengths, length, code)
 
     def cut(self, rows: Any, features: Mapping[str, jax.Array], frames: int) -> tuple[Any, Any]:
@@ -196,7 +197,7 @@ class LatentRoute(Route):
           standard deviation over draws, in the training data's; 0 where nothing was drawn, NaN for
           K = 1.
         """
-        observed, parts = shared.observed_frames(features, lengths), {}
+        observed, parts = reading.observed_frames(features, lengths), {}
         whole = {m: observed[m] & ~jnp.isnan(x).any(-1) for m, x in features.items()}
         ends = [lengths[m] / features[m].shape[1] * observed[m].any(1) for m in self.modalities]
         share = jnp.stack(ends).max(0)
@@ -207,11 +208,11 @@ class LatentRoute(Route):
             decoder = parameters["features"][m]
             x = feature_decoder.decode(decoder["weights"], z[:, i], frames)
             own = jax.vmap(jax.random.fold_in, (0, None))(keys, len(self.modalities) + i)
-            known = shared.known_numbers(features[m], 1) & observed[m][..., None]
+            known = reading.known_numbers(features[m], 1) & observed[m][..., None]
             part = shared.repeated(known.any((1, 2)), draws)
             x += feature_decoder.residuals(own, decoder, part, frames)
             if "field" in decoder:
-                given = shared.standardised(parameters, m, features[m], known)
+                given = reading.standardised(parameters, m, features[m], known)
                 given, known = shared.repeated((given, known), draws)
                 x = kriging.corrected(kriging.Field(**decoder["field"]), x, given, known)
             x, drawn = x.reshape(-1, draws, *x.shape[1:]), exists & ~whole[m]
@@ -269,7 +270,7 @@ def served(method: Any, params: Any, seed: int) -> Served:
     name, bounds = choose(method, params, seed, masks, candidates, see, in_part)
     decoders = _feature_decoders(method, params, alone)
     fields = errors_of_features(method, decoders, parts or [(None, latents.x)])
-    arrays = shared.scaling(method.dataset) | {
+    arrays = reading.scaling(method.dataset) | {
         "encoders": method.encoders(params),
         "predictor": candidates[name],
         "latents": scale._asdict(),

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmdjax.data.dataset import segments
+from mmdjax.methods import reading
 from mmdjax.methods import served as shared
 from mmdjax.methods.method import Served, of_name
 from mmdjax.methods.served import Encoded, Route
@@ -46,9 +47,9 @@ class VectorRoute(Route):
     ) -> Encoded:
         """See `Route.encode`; rows are (M vectors (R, C_m) standardised, known and shares
         (R, M))."""
-        lengths = shared.find_lengths(features, said)
-        observed = shared.observed_frames(features, lengths)
-        features = shared.filled(parameters, features)
+        lengths = reading.find_lengths(features, said)
+        observed = reading.observed_frames(features, lengths)
+        features = reading.filled(parameters, features)
         vectors, known = [], []
         for m in self.modalities:
             # -inf is a known defect of openSMILE's files; training reads it as the mean, too.
@@ -57,14 +58,14 @@ class VectorRoute(Route):
             last = observed[m].shape[1] - jnp.argmax(observed[m][:, ::-1], axis=1)
             last = jnp.where(observed[m].any(1), last, 0)
             x, some = segments(x, observed[m], last, self.frames)
-            x = shared.standardised(parameters, m, x, some)
+            x = reading.standardised(parameters, m, x, some)
             x = jnp.where(some[..., None], x, 0.0)
             vectors.append(x[:, 0] if self.frames == 1 else x)
             known.append(some.any(1))
         known = jnp.stack(known, 1)
         rows = jnp.ones(known.shape[0], jnp.int32)
         code = known @ (1 << np.arange(len(self.modalities)))
-        shares = shared.observed_shares(self.modalities, observed, lengths)
+        shares = reading.observed_shares(self.modalities, observed, lengths)
         return Encoded((tuple(vectors), known, shares), lengths, rows, code)
 
     def cut(self, rows: Any, features: Any, frames: int) -> tuple[Any, Any]:
@@ -106,5 +107,5 @@ def served(method: VectorMethod, params: Params, seed: int) -> Served:
     name, masks = method.predicts, method.every_pattern("valid")
     variables = method.of_network(params)
     name, bounds = choose(method, params, seed, masks, {name: variables})
-    arrays = shared.scaling(method.view) | {"network": variables, "bounds": bounds}
+    arrays = reading.scaling(method.view) | {"network": variables, "bounds": bounds}
     return Served(arrays, {}, {"frame_gaps": True, "predictor": name, "lengths": [1]})

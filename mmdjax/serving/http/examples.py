@@ -9,7 +9,7 @@ import numpy as np
 
 from mmdjax.data.formats.tables import LABELS
 from mmdjax.errors import UserError, require
-from mmdjax.methods.served import find_lengths
+from mmdjax.methods.reading import find_lengths
 from mmdjax.serving.http import bodies
 from mmdjax.serving.loader import Model
 
