@@ -109,7 +109,7 @@ def test_going_on_makes_nothing_again_and_the_report_holds_every_row(done, monke
     assert {f"{level:g}" for level in LEVELS} == levels
     # Draws that systems share are pictured once.
     assert len(list((workdir / "pictures").glob("*.json"))) == 2
-    costs = json.loads((workdir / "draw_costs.json").read_text())
+    costs = load_json(workdir / "draw_costs.json")
     drawing = {"DDIM 3": 3, "Euler 4": 4, "no decoder": 3, "two draws": 3, "complete": 3}
     assert {name: c["nfe"] for name, c in costs.items()} == drawing
     assert all(0 < c["quartiles"][0] <= c["seconds"] for c in costs.values())

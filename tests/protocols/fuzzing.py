@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from mmdjax.data import entries
 from mmdjax.data.formats import lazy
 from mmdjax.data.formats.contents import open_contents, write_copy
 from mmdjax.data.formats.inspect_file import describe
@@ -79,7 +80,10 @@ def survives(path: Path, layout: str = "") -> str:
             assert len(batch) and not np.isinf(batch.label).any()  # NaN is no label
             assert batch.present.any(1).all()
             for m, x in batch.features.items():
-                assert np.isfinite(x).all() and not x[~batch.valid[m]].any()
+                assert not np.isinf(x).any() and not x[~batch.valid[m]].any()
+                assert not np.isnan(x).all(2)[batch.valid[m]].any()  # some number of each frame
+        for batch in entries.filled(made).values():
+            assert all(np.isfinite(x).all() for x in batch.features.values())
 
     message = told(path, use)
     if not message:
