@@ -17,9 +17,9 @@ from configs import mosi_speed
 
 def get_config(size: str = "compact"):
     config = mosi_speed.get_config(size)
-    config.title = f"mmdjax on CMU-MOSI, fast-8, {size} prefix networks"
+    config.title = f"mmdjax on CMU-MOSI, two evaluations, {size} prefix networks"
     config.score.attention = "prefix"
-    config.diffusion.recipe = "fast-8"
+    config.diffusion.recipe = "fast"
     config.score_training.epochs = 10
     config.student_training.epochs = 3
     return config

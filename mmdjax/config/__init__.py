@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mmdjax.config.check import check
 from mmdjax.data.settings import Data, Labels
 from mmdjax.errors import UserError
+from mmdjax.methods import recipes
 from mmdjax.methods.graph.settings import Graph
 from mmdjax.methods.method import DEFAULT, registry
 from mmdjax.methods.settings import (
@@ -191,9 +192,30 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     for group, fields in values.items():
         refuse_renamed([f"{group}.{name}" for name in fields] if hasattr(fields, "items") else ())
     config = dataclass_from(Config, values, "config")
-    config = dataclasses.replace(config, diffusion=with_recipe(config.diffusion))
+    diffusion = with_recipe(config.diffusion, _recommended(config))
+    config = dataclasses.replace(config, diffusion=diffusion)
     check(config)
     return config
+
+
+def _recommended(config: Config) -> str:
+    """Return the recipe that 'fast' stands for: the first that the method can learn, or the last.
+
+    It depends on the method and its other settings, so that one config serves all of a comparison.
+    """
+    if config.diffusion.recipe != recipes.FAST:
+        return ""
+    others = recipes.RECOMMENDED[:-1]
+    for name in others:
+        diffusion = with_recipe(Diffusion(recipe=name))
+        given = {field: getattr(diffusion, field) for field in recipes.FIELDS}
+        tried = dataclasses.replace(config.diffusion, recipe=name, **given)
+        try:
+            registry()[config.method].check(dataclasses.replace(config, diffusion=tried))
+        except UserError:
+            continue
+        return name
+    return recipes.RECOMMENDED[-1]
 
 
 def refuse_renamed(names: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ from mmdjax.config import Config, from_dict, to_dict
 from mmdjax.data.missing.gaps import FRAMES
 from mmdjax.errors import UserError, require
 from mmdjax.methods.method import FORMER, Method, of_name, registry
-from mmdjax.methods.recipes import FIELDS
+from mmdjax.methods.recipes import FAST, FIELDS
 from mmdjax.methods.settings import Diffusion
 
 PICKED = ", epoch picked on test"  # behind the name of a system whose epoch is
@@ -108,7 +108,9 @@ def _system(
     if not changes and method == config.method and not config.comparison.systems:
         settings = dataclasses.replace(config, systems=())
     else:
-        values = changed(to_dict(config), changes)
+        # What the recommended recipe is depends on the method and on the changes.
+        anew = (f"diffusion.recipe={FAST}",) if config.diffusion.recipe == FAST else ()
+        values = changed(to_dict(config), (*anew, *changes))
         method = values["method"] if values["method"] != config.method else method
         settings = from_dict(values | {"method": method, "comparison": {}, "systems": ()})
         for group in ("data", "task", "seeds"):

@@ -40,7 +40,7 @@ AUTO: dict[str, Any] = {
     "latents": {"frames": 0, "channels": 0, "noise": 0.5, "unimodal": 1.0},
     "fusion": {"network": "", "layers": 0, "heads": 0, "width": 0, "dropout": 0.5, "told": True},
     "score": {"width": 0, "layers": 0, "heads": 0, "mlp": 0, "time_features": 0},
-    "diffusion": {"recipe": "fast-8"},
+    "diffusion": {"recipe": "fast"},
     "decoder": {"use": False},
     "classifier_training": _TRAINING,
     "score_training": _TRAINING | {"epochs": 16, "patience": 5},

@@ -4,7 +4,7 @@ The `fast` and `quality` grids are `time_grids.optimised` for its default spectr
 the search takes seconds, which a start should not. `tests/numerics/test_recipes.py` holds them to
 it. `fast-1` has networks that learned to need no more, `fast-2` a solver that was learned for its
 networks (`latent/students`). `thesis-*` and `imder` are the published settings, on their uniform
-grid.
+grid. `fast` stands for the first of `RECOMMENDED` that a method and its settings allow.
 """
 
 from __future__ import annotations
@@ -30,4 +30,6 @@ RECIPES = {
     "thesis-quality": {"sampler": "heun", "grid": "uniform", "nfe": 60},
     "imder": {"sampler": "euler_maruyama", "grid": "uniform", "nfe": 100},
 }
+RECOMMENDED = ("fast-2", "fast-8")
+FAST = "fast"  # one of them
 FIELDS = ("sampler", "sampler_options", "grid", "grid_options", "nfe", "student")

@@ -115,8 +115,9 @@ class Diffusion:
     Attributes:
       sde: forward process: vp, vp_cosine, sub_vp, ve, ve_geometric, edm or rectified_flow.
       recipe: of `methods/recipes.py`: fast-1, fast-2, fast-4, fast-8, quality-16, thesis-speed,
-        thesis-quality or imder; it stands for sampler, grid, their options, nfe and student. '' for
-        one's own.
+        thesis-quality or imder; it stands for sampler, grid, their options, nfe and student. 'fast'
+        is the recommended one: fast-2 where the method can learn its solver and the other settings
+        allow it, fast-8 elsewhere. '' for one's own.
       sampler, grid: solver and time grid, see `diffusion/samplers` and `diffusion/time_grids.py`.
       sampler_options: the solver's own settings as 'name=number', such as 'eta=0.5' of ddim.
       grid_options: the grid's, as 'name=number' or 'name=number,number,...', such as
@@ -203,19 +204,23 @@ def _assignments(field: str, texts: tuple[str, ...]) -> dict[str, tuple[float, .
     return result
 
 
-def with_recipe(diffusion: Diffusion) -> Diffusion:
+def with_recipe(diffusion: Diffusion, named: str = "") -> Diffusion:
     """The recipe's fields filled in.
+
+    Args:
+      named: the recipe that the one of the settings stands for, itself by default.
 
     Raises:
       UserError: an unknown recipe, or a field that says something else than it does.
     """
-    from mmdjax.methods.recipes import FIELDS, RECIPES
+    from mmdjax.methods.recipes import FAST, FIELDS, RECIPES
 
     if not diffusion.recipe:
         return diffusion
-    choice("config.diffusion.recipe", diffusion.recipe, tuple(RECIPES))
+    named = named or diffusion.recipe
+    choice("config.diffusion.recipe", named, (FAST, *RECIPES))
     plain = Diffusion()
-    meant = {name: getattr(plain, name) for name in FIELDS} | RECIPES[diffusion.recipe]
+    meant = {name: getattr(plain, name) for name in FIELDS} | RECIPES[named]
     for name, value in meant.items():
         given = getattr(diffusion, name)
         if given not in (getattr(plain, name), value):

@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from mmdjax import config as configs
-from mmdjax.config.resolve import changed
+from mmdjax.config.resolve import changed, systems_of
 from mmdjax.errors import UserError
 from mmdjax.methods.latent import completion
 from mmdjax.methods.latent.phases import COMPLETIONS
@@ -157,6 +157,25 @@ def test_another_recipe_takes_the_place_of_the_configs_own():
     with pytest.raises(UserError, match="nfe = 10 while recipe 'fast-1' says 1"):
         values = configs.to_dict(configs.from_dict(VALUES | {"diffusion": {"nfe": 10}}))
         configs.from_dict(changed(values, ["diffusion.recipe=fast-1"]))
+
+
+def test_the_recommended_recipe_is_what_a_method_and_its_settings_allow():
+    fast = configs.to_dict(configs.from_dict(VALUES | {"diffusion": {"recipe": "fast"}}))
+
+    def named(*changes, **values):
+        diffusion = configs.from_dict(changed(fast | values, changes)).diffusion
+        assert diffusion.recipe == "fast"
+        return diffusion.nfe, diffusion.student
+
+    anew = "diffusion.recipe=fast"
+    assert named() == named(anew) == (2, "solver")
+    assert named(anew, "diffusion.guidance=2", "diffusion.unconditional=0.1") == (8, "")
+    assert named(anew, method="imder") == named(anew, method="gsdnet") == (8, "")
+    values = fast | {"systems": ("imder", "zero", "two_stage diffusion.recipe=fast-1")}
+    systems = {s.method.name: s.config.diffusion for s in systems_of(configs.from_dict(values))}
+    assert {name: d.nfe for name, d in systems.items()} == {"two_stage": 1, "imder": 8, "zero": 2}
+    with pytest.raises(UserError, match="nfe = 10 while recipe 'fast' says 2"):
+        named(anew, "diffusion.nfe=10")
 
 
 def test_changes_read_like_flags():
