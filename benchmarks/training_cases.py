@@ -27,9 +27,12 @@ SETTINGS = {
 def config_of(case: dict):
     """Return the checked config of a case."""
     from mmdjax import config as configs
+    from mmdjax.config.resolve import changed
 
     method = "imder" if case["phase"] == "imder" else "two_stage"
-    config = configs.from_dict(case["config"] | {"method": method})
+    recipe = case["config"]["diffusion"]["recipe"]
+    anew = [f"diffusion.recipe={recipe}"] if recipe else []  # what it is may depend on the method
+    config = configs.from_dict(changed(case["config"], anew) | {"method": method})
     if case["phase"] != "imder":
         return config
     # The twin draws by DDIM; as many evaluations of any other solver cost the same.
