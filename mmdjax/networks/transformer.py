@@ -10,16 +10,20 @@ import jax.numpy as jnp
 from mmdjax.networks.attention import attend, product, split_heads
 from mmdjax.networks.dropout import Dropout
 
+SHALLOW = 4  # layers; see `over_layers`
+
 
 def over_layers(
     body: Callable, layers: int, rngs: tuple[str, ...] = ("params",), **options: Any
 ) -> Callable[..., Any]:
     """`nn.scan` of one layer's body, so that compile time does not grow with depth.
 
-    Parameters are stacked on a leading axis; `rngs` are split between the layers.
+    Parameters are stacked on a leading axis; `rngs` are split between the layers. A shallow stack
+    is unrolled: a loop copies what its gradient reads into arrays of all layers.
     """
-    split = dict.fromkeys(rngs, True)
-    return nn.scan(body, variable_axes={"params": 0}, split_rngs=split, length=layers, **options)
+    options |= {"split_rngs": dict.fromkeys(rngs, True), "length": layers}
+    unroll = layers if layers <= SHALLOW else 1
+    return nn.scan(body, variable_axes={"params": 0}, unroll=unroll, **options)
 
 
 def gelu(x: jax.Array) -> jax.Array:
