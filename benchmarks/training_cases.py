@@ -76,9 +76,9 @@ def rows_of(config, phase: str, shapes: dict, batch: int, frames: int) -> tuple[
 def imports(case: dict) -> None:
     """Import what a case needs, before its memory is counted; set up as `mmdjax.main` does."""
     if case["library"] == "mmdjax":
-        from mmdjax.runtime.memory import keep_memory
+        from mmdjax.runtime.devices import set_up_cpu
 
-        keep_memory()
+        set_up_cpu(1)
         import benchmarks.cold_start
         import mmdjax.training.train  # noqa: F401
     else:

@@ -8,8 +8,8 @@ left) and `zero_trained` are ahead of diffusion, K = 8 in MAE (bursts of 0.6: 1.
 against 1.189), and in ACC2 where single frames are missing (0.6: 76.8 and 75.6 % against 68.9,
 draws into the classifier of complete data 70.6; one standard error is 1.7 points). Draws have the
 right distribution: energy distance 0.008 to 0.022, zeros 0.262 to 0.280.
-As `mosi_fast.py`, with `fast-8`, score networks that learn gaps (docs/gaps.md), zeros to compare with, and
-gaps of single frames, bursts and blocks beside the patterns of missing modalities.
+As `mosi_fast.py`, with `fast-8`, score networks that learn gaps (docs/gaps.md), zeros to compare
+with, and gaps of single frames, bursts and blocks beside the patterns of missing modalities.
 """
 
 from configs import mosi_fast

@@ -48,5 +48,4 @@ def get_config():
     config.student_training.warmup = 10
     config.student_training.epochs = 8
     config.evaluation.batch = 1024
-    config.mesh.cpu = 2
     return config

@@ -166,14 +166,14 @@ def configured() -> tuple:
     from mmdjax.runtime import devices, processes
     from mmdjax.runtime.memory import keep_memory
 
-    keep_memory()
     # Before anything is asked of JAX, which a check of the config may do.
     if _DISTRIBUTED.value or _COORDINATOR.value or _PROCESSES.value or _PROCESS.value >= 0:
+        keep_memory(one_heap=True)
         processes.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         stopping.listen(several=True)
     else:
         count = _CONFIG.value.to_dict().get("mesh", {}).get("cpu")
-        devices.divide_cpu(count if isinstance(count, int) else 1)  # others are refused below
+        devices.set_up_cpu(count if isinstance(count, int) else 1)  # others are refused below
     from mmdjax import config
     from mmdjax.runtime.compilation import keep_programs
 

@@ -94,8 +94,7 @@ def run(
         # Its imports replace Python's own import for a while, which breaks tracing in a thread.
         importlib.import_module("mmdjax.data.builder")
         names = pipeline.modality_names(config.data)
-        if not automatic(resolved[0].config):
-            resolved[0].method.warm(resolved[0].config, names)
+        _warm(resolved[0], names)
         streams = all(system.method.streams for system in resolved)
         dataset = pipeline.dataset(config.data, config.task, streams=streams)
         for system in resolved:
@@ -142,7 +141,9 @@ def _run(
     for system in (*systems, *twins):  # those whose completions agree are completed once
         groups.setdefault(places.completion(system.method), []).append(system)
     if may_train and not (folder / "checkpoints").exists():
+        cancel_waiting()  # draws come after the training that they wait for
         _prepare(itertools.chain(*groups.values()), config)
+        _warm(resolved[0], dataset.modalities)
     known, dropped = Known(), 0
 
     def trained(system: System, seed: int) -> Trained:
@@ -195,6 +196,12 @@ def _built(
     return [
         System(r.name, r, r.method(r.config, dataset, reporter), places.system(r)) for r in resolved
     ]
+
+
+def _warm(main: Resolved, names: tuple[str, ...]) -> None:
+    """Start compiling what the config alone tells the shapes of."""
+    if not automatic(main.config):
+        main.method.warm(main.config, names)
 
 
 def _prepare(systems: Iterable[System], config: configs.Config) -> None:

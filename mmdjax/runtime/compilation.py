@@ -91,7 +91,7 @@ class AheadOfTime:
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
             return self._function(*arguments, **static)
         future = self._programs.get(signature(arguments, static))
-        if future is None or future.cancelled():
+        if future is None or future.cancel():  # what still waits in the queue is compiled here
             return self.jitted(*arguments, **static)
         return future.result()(*arguments)
 

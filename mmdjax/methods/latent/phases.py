@@ -25,7 +25,7 @@ from mmdjax.methods.validation import prepare, score_validation
 from mmdjax.networks.encoders import Reconstruction
 from mmdjax.runtime.compilation import shapes_of
 from mmdjax.training.step import Source
-from mmdjax.types import Latents
+from mmdjax.types import Latents, Params
 
 # What the phases read of a config, those before them included.
 CLASSIFIER = ("latents", "fusion", "classifier_training")
@@ -90,6 +90,7 @@ def classifier(space: Space) -> Phase:
         load=lambda params, seed, place: (source, validate),
         bucket=space.bucket["train"][rows],
         buckets=space.buckets,
+        expects=lambda: (_classifier_shapes(space), source),
     )
 
 
@@ -232,7 +233,7 @@ def stage_2(space: Space, fill: str) -> Phase:
 
     def expects():
         key, shape = jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct
-        params = {"fusion": jax.eval_shape(space.initial_classifier, key)["fusion"]}
+        params = {"fusion": _classifier_shapes(space)["fusion"]}
         if draws and config.decoder.use:
             params["decoder"] = jax.eval_shape(space.initial_decoder, key)
         rows, (m, t, d) = len(space.labelled), _sizes(space)
@@ -262,6 +263,10 @@ def stage_2(space: Space, fill: str) -> Phase:
         buckets=space.buckets,
         expects=expects,
     )
+
+
+def _classifier_shapes(space: Space) -> Params:
+    return jax.eval_shape(space.initial_classifier, jax.eval_shape(lambda: jax.random.key(0)))
 
 
 def _sizes(space: Space) -> tuple[int, int, int]:
