@@ -77,23 +77,31 @@ class AheadOfTime:
         """options: of `jax.jit`; static arguments are given by name."""
         self._function, self.jitted = function, jax.jit(function, **options)
         self._programs: dict[tuple, Future] = {}
+        self._shapes: dict[tuple, Any] = {}  # what `prepare` was given
 
     def prepare(self, *shapes: Any, **static: Any) -> None:
         """Starts compiling for arguments like these: arrays or `jax.ShapeDtypeStruct`s."""
         key = signature(shapes, static)
         if key not in self._programs or self._programs[key].cancelled():
-            self._programs[key] = _POOL.submit(
-                lambda: self.jitted.lower(*shapes, **static).compile()
-            )
+            self._shapes[key] = shapes
+            self._programs[key] = _POOL.submit(self._compiled, shapes, static)
             _REQUESTED.add(self._programs[key])
 
     def __call__(self, *arguments: Any, **static: Any) -> Any:
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)):
             return self._function(*arguments, **static)
-        future = self._programs.get(signature(arguments, static))
-        if future is None or future.cancel():  # what still waits in the queue is compiled here
+        key = signature(arguments, static)
+        future = self._programs.get(key)
+        if future is None or future.cancelled():
             return self.jitted(*arguments, **static)
+        if future.cancel():  # it still waits in the queue: compiled here
+            program, future = self._compiled(self._shapes[key], static), Future()
+            future.set_result(program)
+            self._programs[key] = future
         return future.result()(*arguments)
+
+    def _compiled(self, shapes: Any, static: Mapping[str, Any]) -> Any:
+        return self.jitted.lower(*shapes, **static).compile()
 
     def shapes(self, *arguments: Any, **static: Any) -> Any:
         """Returns the shapes of its result. The trace is kept for `prepare` and for calls."""

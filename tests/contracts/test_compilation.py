@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -60,6 +61,28 @@ def test_cancelled_programs_can_be_prepared_again():
     function.prepare(shape)
     assert function(np.ones(2, np.float32)).sum() == 10
     assert function.jitted._cache_size() == 0
+
+
+def test_whoever_needs_a_program_that_still_waits_compiles_it():
+    begun, go_on = threading.Event(), threading.Event()
+
+    def traced(x):
+        begun.set()
+        assert go_on.wait(60)
+        return x + 1
+
+    blocker, function = AheadOfTime(traced), AheadOfTime(lambda x: x * 6)
+    shape = jax.ShapeDtypeStruct((2,), jnp.float32)
+    blocker.prepare(shape)
+    try:
+        assert begun.wait(60)  # the only worker is busy
+        function.prepare(shape)
+        assert function(np.ones(2, np.float32)).sum() == 12
+    finally:
+        go_on.set()
+    assert blocker(np.ones(2, np.float32)).sum() == 4
+    assert function(np.ones(2, np.float32)).sum() == 12
+    assert function.programs() == 1 and function.jitted._cache_size() == 0
 
 
 def test_static_arguments_are_part_of_a_program_and_tracers_do_not_meet_compiled_ones():
